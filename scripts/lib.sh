@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+# Sourced by the scripts beside it: where things are, and how progress is said.
+# shellcheck shell=sh
+
+set -eu
+
+TOP=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
+CACHE=${PUZZLEFS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/puzzlefs}
+mkdir -p "$CACHE"
+
+say() { printf '%s\n' "puzzlefs: $*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+# key FILE...: a short name for the content of FILEs (and standard input's text).
+key() { cat -- "$@" | sha256sum | cut -c1-12; }
+
+# step NAME COMMAND...: runs COMMAND with its output in a log file. Says that it
+# began; on a terminal counts the seconds and shows the newest line; says how
+# long it took, or shows the end of the log.
+step() {
+	_name=$1; shift
+	_log=$CACHE/log/$(printf %s "$_name" | tr -c 'a-zA-Z0-9.\n' -).log
+	mkdir -p "$CACHE/log"
+	_start=$(date +%s)
+	say "$_name ..."
+	"$@" >"$_log" 2>&1 &
+	_pid=$!
+	# An interrupted caller must not leave the step running behind it.
+	trap 'kill "$_pid" 2>/dev/null; exit 130' INT TERM
+	_next=15
+	while kill -0 "$_pid" 2>/dev/null; do
+		_t=$(($(date +%s) - _start))
+		_line=$(tail -c 400 "$_log" 2>/dev/null | tr '\r' '\n' | tail -n 1 | tr -cd '[:print:]' | cut -c1-60)
+		if [ -t 2 ]; then
+			printf '\r\033[K  %3d s  %s' "$_t" "$_line" >&2
+		elif [ "$_t" -ge "$_next" ]; then
+			say "  $_name: $_t s: $_line"; _next=$((_next + 30))
+		fi
+		sleep 0.5
+	done
+	[ ! -t 2 ] || printf '\r\033[K' >&2
+	trap - INT TERM
+	if wait "$_pid"; then
+		say "$_name: done in $(($(date +%s) - _start)) s"
+	else
+		tail -n 40 "$_log" >&2
+		die "$_name failed; the whole log: $_log"
+	fi
+}
