@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+
+//! Directories.
+
+use crate::capnp::{List, Struct};
+use crate::{limits, Error};
+use core::cmp::Ordering;
+
+// Dir: pointers.
+const ENTRIES: u16 = 0;
+
+// DirEntry: bytes of data, pointers.
+const INO: usize = 0;
+const NAME: u16 = 0;
+
+/// A directory's entries, without `.` and `..`.
+#[derive(Clone, Copy, Debug)]
+pub struct Dir<'a> {
+    entries: Option<List<'a>>,
+}
+
+/// A name in a directory, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirEntry<'a> {
+    /// The inode's number; never 0.
+    pub ino: u64,
+    /// 1 to 255 bytes without NUL and `/`; neither `.` nor `..`.
+    pub name: &'a [u8],
+}
+
+impl<'a> Dir<'a> {
+    pub(crate) fn new(dir: Option<Struct<'a>>) -> Result<Self, Error> {
+        let entries = dir.map(|dir| dir.list(ENTRIES)).transpose()?;
+        let this = Self { entries };
+        if this.len() > limits::MAX_DIR_ENTRIES {
+            return Err(Error::LimitExceeded);
+        }
+        Ok(this)
+    }
+
+    /// Number of entries, those of removed inodes among them
+    /// ([`crate::Rootfs::live_entry`]).
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.entries.map_or(0, |entries| entries.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[inline]
+    fn get(&self, index: u32) -> Result<Struct<'a>, Error> {
+        self.entries.ok_or(Error::OutOfRange)?.get(index)
+    }
+
+    /// The name of entry `index`, unchecked.
+    #[inline]
+    fn name(&self, index: u32) -> Result<&'a [u8], Error> {
+        Ok(self.get(index)?.data(NAME)?.unwrap_or_default())
+    }
+
+    /// Entry `index`.
+    #[inline]
+    pub fn entry(&self, index: u32) -> Result<DirEntry<'a>, Error> {
+        let ino = self.get(index)?.u64(INO);
+        let name = self.name(index)?;
+        if name.len() > limits::MAX_NAME_BYTES {
+            return Err(Error::LimitExceeded);
+        }
+        let is_special = matches!(name, b"" | b"." | b"..");
+        if ino == 0 || is_special || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
+            return Err(Error::BadDirEntry);
+        }
+        Ok(DirEntry { ino, name })
+    }
+
+    /// Whether the names are in strictly ascending order of their bytes, so that
+    /// they can be searched by bisection. Looks at every entry.
+    pub fn is_sorted(&self) -> Result<bool, Error> {
+        let mut last: &[u8] = b"";
+        for index in 0..self.len() {
+            let name = self.name(index)?;
+            if name <= last {
+                return Ok(false);
+            }
+            last = name;
+        }
+        Ok(true)
+    }
+
+    /// The inode number of `name`. `sorted` is what [`Self::is_sorted`] said; if it
+    /// is false, looks at every entry up to the first of that name.
+    ///
+    /// That inode may be removed: see [`crate::Rootfs::lookup`].
+    pub fn find(&self, name: &[u8], sorted: bool) -> Result<Option<u64>, Error> {
+        match self.position(name, sorted, 0)? {
+            Some(index) => Ok(Some(self.entry(index)?.ino)),
+            None => Ok(None),
+        }
+    }
+
+    /// The index of an entry `name`, the first one from index `from`.
+    pub(crate) fn position(
+        &self,
+        name: &[u8],
+        sorted: bool,
+        from: u32,
+    ) -> Result<Option<u32>, Error> {
+        if !sorted {
+            for index in from..self.len() {
+                if self.name(index)? == name {
+                    return Ok(Some(index));
+                }
+            }
+            return Ok(None);
+        }
+        let (mut low, mut high) = (from, self.len());
+        while low < high {
+            let middle = u32::midpoint(low, high);
+            match self.name(middle)?.cmp(name) {
+                Ordering::Equal => return Ok(Some(middle)),
+                Ordering::Less => low = middle.saturating_add(1),
+                Ordering::Greater => high = middle,
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+
+//! What a file consists of: parts of chunks, and holes.
+
+use crate::capnp::List;
+use crate::{limits, Digest, Error};
+
+// FileChunk: bytes of data, pointers.
+const LEN: usize = 0;
+const BLOB: u16 = 0;
+
+// BlobRef: bytes of data, pointers.
+const OFFSET: usize = 0;
+const COMPRESSED: usize = 8;
+const DIGEST: u16 = 0;
+
+/// The parts of a file, in their order.
+#[derive(Clone, Copy, Debug)]
+pub struct Extents<'a> {
+    chunks: List<'a>,
+    recorded: u64,
+    allow_holes: bool,
+}
+
+/// A part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Where its bytes are; `None` for a hole, which reads as zeros.
+    pub chunk: Option<ChunkRef>,
+    /// How many they are; never 0.
+    pub len: u64,
+}
+
+/// A place in a chunk. With the extent's length it lies within
+/// [`limits::MAX_CHUNK_BYTES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkRef {
+    /// The chunk: the sha256 of its bytes as stored.
+    pub digest: Digest,
+    /// Where in the decompressed chunk.
+    pub offset: u64,
+    /// Whether the chunk is stored as zstd frames with a seek table
+    /// ([`crate::SeekTable`]).
+    pub compressed: bool,
+}
+
+impl<'a> Extents<'a> {
+    pub(crate) fn new(chunks: List<'a>, recorded: u64, allow_holes: bool) -> Result<Self, Error> {
+        if chunks.len() > limits::MAX_EXTENTS || recorded > limits::MAX_FILE_BYTES {
+            return Err(Error::LimitExceeded);
+        }
+        Ok(Self {
+            chunks,
+            recorded,
+            allow_holes,
+        })
+    }
+
+    /// Number of extents.
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.chunks.len()
+    }
+
+    /// Whether the file is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Extent `index`.
+    #[inline]
+    pub fn get(&self, index: u32) -> Result<Extent, Error> {
+        let extent = self.chunks.get(index)?;
+        let len = extent.u64(LEN);
+        let Some(blob) = extent.structure(BLOB)? else {
+            if len == 0 || !self.allow_holes {
+                return Err(Error::BadExtent);
+            }
+            return Ok(Extent { chunk: None, len });
+        };
+        let offset = blob.u64(OFFSET);
+        let end = offset.checked_add(len).ok_or(Error::LimitExceeded)?;
+        if end > limits::MAX_CHUNK_BYTES {
+            return Err(Error::LimitExceeded);
+        }
+        if len == 0 {
+            return Err(Error::BadExtent);
+        }
+        let digest = blob.data(DIGEST)?.unwrap_or_default();
+        let digest = digest.try_into().map_err(|_| Error::BadDigest)?;
+        let chunk = ChunkRef {
+            digest: Digest::from_bytes(digest),
+            offset,
+            compressed: blob.bit0(COMPRESSED),
+        };
+        Ok(Extent {
+            chunk: Some(chunk),
+            len,
+        })
+    }
+
+    /// All extents, from the first to the last.
+    pub fn iter(&self) -> impl Iterator<Item = Result<Extent, Error>> + 'a {
+        let this = *self;
+        (0..this.len()).map(move |index| this.get(index))
+    }
+
+    /// The file's size as recorded, for those who do not need it proved; `None` if
+    /// only [`Self::total`] can tell.
+    #[inline]
+    pub fn recorded(&self) -> Option<u64> {
+        (self.recorded != 0 || self.is_empty()).then_some(self.recorded)
+    }
+
+    /// The file's size, proved: the sum of its extents, which is the recorded size
+    /// if there is one. Looks at every extent.
+    pub fn total(&self) -> Result<u64, Error> {
+        self.sum(|_| Ok(()))
+    }
+
+    /// Writes where in the file each extent ends, for [`locate`]. `ends` has
+    /// [`Self::len`] places. Returns what [`Self::total`] does.
+    pub fn ends(&self, ends: &mut [u64]) -> Result<u64, Error> {
+        let mut slots = ends.iter_mut();
+        self.sum(|end| {
+            *slots.next().ok_or(Error::OutOfRange)? = end;
+            Ok(())
+        })
+    }
+
+    /// Sums up the extents; calls `each` with where each one ends.
+    fn sum(&self, mut each: impl FnMut(u64) -> Result<(), Error>) -> Result<u64, Error> {
+        let mut total: u64 = 0;
+        for extent in self.iter() {
+            total = match total.checked_add(extent?.len) {
+                Some(end) if end <= limits::MAX_FILE_BYTES => end,
+                _ => return Err(Error::LimitExceeded),
+            };
+            each(total)?;
+        }
+        match self.recorded() {
+            Some(recorded) if recorded != total => Err(Error::SizeMismatch),
+            _ => Ok(total),
+        }
+    }
+}
+
+/// Where a position of a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// In which extent.
+    pub index: usize,
+    /// How far behind that extent's begin.
+    pub within: u64,
+    /// How many bytes of that extent begin there; never 0.
+    pub left: u64,
+}
+
+/// Finds position `pos` among extents that end at `ends` ([`Extents::ends`]); `None`
+/// at the file's end and behind it.
+#[inline]
+pub fn locate(ends: &[u64], pos: u64) -> Option<Located> {
+    let index = ends.partition_point(|end| *end <= pos);
+    let start = match index.checked_sub(1) {
+        Some(last) => *ends.get(last)?,
+        None => 0,
+    };
+    Some(Located {
+        index,
+        within: pos.checked_sub(start)?,
+        left: ends.get(index)?.checked_sub(pos)?,
+    })
+}

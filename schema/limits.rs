@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+
+//! Every limit of the format, with its reason. FORMAT.md repeats the numbers.
+//!
+//! What is over a limit is refused with [`crate::Error::LimitExceeded`], at the
+//! latest when it is asked for.
+
+/// Bytes of an OCI manifest. Registries must take 4 MiB (OCI distribution-spec
+/// 1.1, "Pushing Manifests"), and few take more: a bigger one could not travel.
+pub const MAX_MANIFEST_BYTES: usize = 4 << 20;
+
+/// Depth of nested objects and arrays in a manifest. OCI's own nest 5 deep; 64 is
+/// what one machine word remembers.
+pub const MAX_JSON_DEPTH: u32 = 64;
+
+/// Bytes of a Rootfs blob: some 10 million files. The kernel holds it in memory
+/// for as long as it is mounted.
+pub const MAX_ROOTFS_BYTES: usize = 2 << 30;
+
+/// Segments of a Cap'n Proto message, as in its own C++ implementation. Following
+/// a far pointer takes a step for each.
+pub const MAX_SEGMENTS: u32 = 512;
+
+/// Metadata vectors of a Rootfs, one for each delta build. Finding an inode takes
+/// a search in each.
+pub const MAX_LAYERS: u32 = 256;
+
+/// Bytes of a file name: `NAME_MAX` of linux/limits.h.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// Entries of a directory. Whether they are sorted is checked in one go.
+pub const MAX_DIR_ENTRIES: u32 = 1 << 24;
+
+/// Bytes of a symlink's target: `PATH_MAX` of linux/limits.h less the NUL.
+pub const MAX_SYMLINK_BYTES: usize = 4095;
+
+/// Bytes of an extended attribute's name: `XATTR_NAME_MAX` of linux/limits.h.
+pub const MAX_XATTR_NAME_BYTES: usize = 255;
+
+/// Bytes of an extended attribute's value: `XATTR_SIZE_MAX` of linux/limits.h.
+pub const MAX_XATTR_VALUE_BYTES: usize = 65_536;
+
+/// Extended attributes of an inode: as many as `listxattr(2)` can return within
+/// `XATTR_LIST_MAX` (65,536), if each has the shortest name, `user.a` and its NUL.
+pub const MAX_XATTRS: u32 = 65_536 / 7;
+
+/// Chunk references of a file: 1 TiB in chunks of 64 KiB. A reader goes through
+/// all of them when it opens the file.
+pub const MAX_EXTENTS: u32 = 1 << 24;
+
+/// Bytes of a file: what `loff_t` holds (`i64::MAX`).
+pub const MAX_FILE_BYTES: u64 = 0x7fff_ffff_ffff_ffff;
+
+/// Bytes of a chunk as stored, and the bytes that come out of it: a reader may
+/// have to hold both in memory at once.
+pub const MAX_CHUNK_BYTES: u64 = 16 << 20;
+
+/// zstd frames of a chunk: the biggest one in 4 KiB frames, as upstream writes
+/// them, and the empty frame that zstd's seekable encoder may end with.
+pub const MAX_FRAMES: u32 = (16 << 20) / 4096 + 1;
+
+/// Largest device major number: 12 bits (`MINORBITS` of linux/kdev_t.h).
+pub const MAX_MAJOR: u32 = 0xfff;
+
+/// Largest device minor number: 20 bits (`MINORBITS` of linux/kdev_t.h).
+pub const MAX_MINOR: u32 = 0xf_ffff;

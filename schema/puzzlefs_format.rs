@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+
+//! The PuzzleFS image format, as FORMAT.md specifies it: manifests, metadata and
+//! zstd seek tables, read in place from untrusted bytes.
+//!
+//! One source for both sides: Kbuild compiles it into the module, cargo into the
+//! CLI. So it knows neither `std` nor `kernel`, allocates nothing, and borrows
+//! everything from the `&[u8]` that it was given.
+//!
+//! Images are hostile. Nothing here panics, recurses, or does more work than its
+//! documentation says, whatever the bytes. The lints below hold the line: no
+//! arithmetic that can overflow, no index that can be out of bounds, no `as`.
+//!
+//! Sizes, lengths and offsets are in bytes unless an item says otherwise.
+
+// Kbuild passes -Zcrate-attr=no_std itself.
+#![cfg_attr(not(MODULE), no_std)]
+#![forbid(unsafe_code)]
+#![deny(missing_docs, unreachable_pub)]
+#![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+#![deny(clippy::as_conversions, clippy::string_slice)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod capnp;
+mod digest;
+mod dir;
+mod error;
+mod extent;
+mod inode;
+mod json;
+pub mod limits;
+mod manifest;
+mod rootfs;
+mod seek_table;
+mod xattr;
+
+pub use digest::Digest;
+pub use dir::{Dir, DirEntry};
+pub use error::Error;
+pub use extent::{locate, ChunkRef, Extent, Extents, Located};
+pub use inode::{Device, FileType, Inode, Kind, Timespec};
+pub use json::Str;
+pub use manifest::{
+    blob_kind, BlobKind, Descriptor, Layers, Manifest, MEDIA_TYPE_CHUNK, MEDIA_TYPE_CHUNK_ZSTD,
+    MEDIA_TYPE_MANIFEST, MEDIA_TYPE_ROOTFS,
+};
+pub use rootfs::{InodeVector, Rootfs, VerityData, VerityDatum, ROOT_INO};
+pub use seek_table::{Frame, Frames, SeekTable};
+pub use xattr::{Xattr, Xattrs};

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+
+//! The metadata as a whole: from an inode number to the inode, through the layers.
+
+use crate::capnp::{List, Struct};
+use crate::{limits, Digest, Dir, DirEntry, Error, FileType, Inode};
+
+/// Inode number of the root directory.
+pub const ROOT_INO: u64 = 1;
+
+// Rootfs: pointers.
+const METADATAS: u16 = 0;
+const FS_VERITY_DATA: u16 = 1;
+// Rootfs: bytes of data.
+const MANIFEST_VERSION: usize = 0;
+const INODE_COUNT: usize = 8;
+const DATA_SIZE: usize = 16;
+
+// InodeVector: pointers.
+const INODES: u16 = 0;
+
+// VerityData: pointers.
+const DIGEST: u16 = 0;
+const VERITY: u16 = 1;
+
+/// What upstream 0.2.0 reads and writes.
+const VERSION_BASE: u64 = 3;
+/// The same, and files may have holes.
+const VERSION_HOLES: u64 = 4;
+
+/// The metadata of an image.
+#[derive(Clone, Copy, Debug)]
+pub struct Rootfs<'a> {
+    root: Struct<'a>,
+    vectors: List<'a>,
+    version: u64,
+}
+
+impl<'a> Rootfs<'a> {
+    /// Parses the head of a Rootfs blob: work for its segments and its layers, none
+    /// for its inodes. What those say is checked when it is asked for.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        if bytes.len() > limits::MAX_ROOTFS_BYTES {
+            return Err(Error::LimitExceeded);
+        }
+        let root = Struct::root(bytes)?;
+        let version = root.u64(MANIFEST_VERSION);
+        if !matches!(version, VERSION_BASE | VERSION_HOLES) {
+            return Err(Error::UnsupportedVersion(version));
+        }
+        let vectors = root.list(METADATAS)?;
+        if vectors.len() > limits::MAX_LAYERS {
+            return Err(Error::LimitExceeded);
+        }
+        let this = Self {
+            root,
+            vectors,
+            version,
+        };
+        (0..this.layers()).try_for_each(|layer| this.vector(layer).map(drop))?;
+        Ok(this)
+    }
+
+    /// The `manifestVersion`: 3, or 4 if files may have holes.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Number of metadata vectors: 1, and 1 for each delta build upon it.
+    pub fn layers(&self) -> u32 {
+        self.vectors.len()
+    }
+
+    /// Number of inodes. Without a recorded number, that of all inodes of all
+    /// layers, which is too high by those that a later layer replaces or removes.
+    pub fn inode_count(&self) -> Result<u64, Error> {
+        match self.root.u64(INODE_COUNT) {
+            0 => (0..self.layers()).try_fold(0u64, |sum, layer| {
+                let len = self.vector(layer)?.len();
+                Ok(sum.saturating_add(len.into()))
+            }),
+            recorded => Ok(recorded),
+        }
+    }
+
+    /// The recorded sum of the sizes of all files; 0 if there is no record.
+    pub fn data_size(&self) -> u64 {
+        self.root.u64(DATA_SIZE)
+    }
+
+    /// Metadata vector `layer`; 0 is the newest.
+    #[inline]
+    pub fn vector(&self, layer: u32) -> Result<InodeVector<'a>, Error> {
+        Ok(InodeVector {
+            inodes: self.vectors.get(layer)?.list(INODES)?,
+            allow_holes: self.version == VERSION_HOLES,
+        })
+    }
+
+    /// Inode `ino`. The newest layer that has it counts; `None` if that one says
+    /// that it is removed (a whiteout), or if there is none.
+    #[inline]
+    pub fn inode(&self, ino: u64) -> Result<Option<Inode<'a>>, Error> {
+        for layer in 0..self.layers() {
+            let vector = self.vector(layer)?;
+            if let Some(index) = vector.find(ino)? {
+                return vector.get(index);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The root directory's inode.
+    pub fn root(&self) -> Result<Inode<'a>, Error> {
+        match self.inode(ROOT_INO)? {
+            Some(inode) if inode.file_type() == FileType::Dir => Ok(inode),
+            _ => Err(Error::NoRootDirectory),
+        }
+    }
+
+    /// What `name` in `dir` is; `None` if there is no such entry or its inode is
+    /// removed. `sorted` is what [`Dir::is_sorted`] said of it.
+    pub fn lookup(
+        &self,
+        dir: &Dir<'a>,
+        name: &[u8],
+        sorted: bool,
+    ) -> Result<Option<Inode<'a>>, Error> {
+        let mut from = 0;
+        while let Some(index) = dir.position(name, sorted, from)? {
+            if let Some((_, inode)) = self.live_entry(dir, index)? {
+                return Ok(Some(inode));
+            }
+            if sorted {
+                return Ok(None);
+            }
+            // Delta builds list removed names too, before those that are there.
+            from = index.saturating_add(1);
+        }
+        Ok(None)
+    }
+
+    /// Entry `index` of `dir` with its inode; `None` if that is removed, and so the
+    /// entry is not to be shown.
+    #[inline]
+    pub fn live_entry(
+        &self,
+        dir: &Dir<'a>,
+        index: u32,
+    ) -> Result<Option<(DirEntry<'a>, Inode<'a>)>, Error> {
+        let entry = dir.entry(index)?;
+        Ok(self.inode(entry.ino)?.map(|inode| (entry, inode)))
+    }
+
+    /// The fs-verity digests of the chunks.
+    pub fn verity_data(&self) -> Result<VerityData<'a>, Error> {
+        Ok(VerityData(self.root.list(FS_VERITY_DATA)?))
+    }
+}
+
+/// The inodes of one layer, in ascending order of their numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct InodeVector<'a> {
+    inodes: List<'a>,
+    allow_holes: bool,
+}
+
+impl<'a> InodeVector<'a> {
+    /// Number of inodes, whiteouts among them.
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.inodes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of the inode at `index`.
+    #[inline]
+    pub fn ino(&self, index: u32) -> Result<u64, Error> {
+        Ok(Inode::ino_of(&self.inodes.get(index)?))
+    }
+
+    /// The inode at `index`; `None` if it is a whiteout.
+    #[inline]
+    pub fn get(&self, index: u32) -> Result<Option<Inode<'a>>, Error> {
+        Inode::new(self.inodes.get(index)?, self.allow_holes)
+    }
+
+    /// Where inode `ino` is. If it is there more than once, its last place counts:
+    /// upstream's delta builds put a whiteout for each name of a hard link that is
+    /// gone before the inode itself, if that is still there under another name.
+    #[inline]
+    pub fn find(&self, ino: u64) -> Result<Option<u32>, Error> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        // Numbers mostly have no gaps.
+        let direct = ino.checked_sub(self.ino(0)?).map(u32::try_from);
+        if let Some(Ok(index)) = direct {
+            let next = index.saturating_add(1);
+            let is_last = next >= self.len() || self.ino(next)? > ino;
+            if index < self.len() && is_last && self.ino(index)? == ino {
+                return Ok(Some(index));
+            }
+        }
+        self.bisect(ino)
+    }
+
+    /// [`Self::find`] for numbers with gaps.
+    fn bisect(&self, ino: u64) -> Result<Option<u32>, Error> {
+        // All before `low` are at most `ino`, all from `high` are above.
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = u32::midpoint(low, high);
+            if self.ino(middle)? <= ino {
+                low = middle.saturating_add(1);
+            } else {
+                high = middle;
+            }
+        }
+        match low.checked_sub(1) {
+            Some(index) if self.ino(index)? == ino => Ok(Some(index)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The fs-verity digests of the chunks; empty if they were not asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct VerityData<'a>(List<'a>);
+
+/// The fs-verity digest of one chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerityDatum {
+    /// The chunk.
+    pub chunk: Digest,
+    /// Its fs-verity digest: sha256, blocks of 4 KiB, no salt.
+    pub verity: [u8; 32],
+}
+
+impl VerityData<'_> {
+    /// Number of chunks.
+    pub fn len(&self) -> u32 {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The digest at `index`.
+    pub fn get(&self, index: u32) -> Result<VerityDatum, Error> {
+        let datum = self.0.get(index)?;
+        let bytes = |pointer| -> Result<[u8; 32], Error> {
+            let data = datum.data(pointer)?.unwrap_or_default();
+            data.try_into().map_err(|_| Error::BadDigest)
+        };
+        Ok(VerityDatum {
+            chunk: Digest::from_bytes(bytes(DIGEST)?),
+            verity: bytes(VERITY)?,
+        })
+    }
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+
+//! Extended attributes.
+
+use crate::capnp::{List, Struct};
+use crate::{limits, Error};
+
+// Xattr: pointers.
+const KEY: u16 = 0;
+const VAL: u16 = 1;
+
+/// The extended attributes of an inode.
+#[derive(Clone, Copy, Debug)]
+pub struct Xattrs<'a> {
+    list: Option<List<'a>>,
+}
+
+/// An extended attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Xattr<'a> {
+    /// With its namespace (`user.` ...): 1 to 255 bytes, none of them NUL.
+    pub name: &'a [u8],
+    /// Up to 64 KiB.
+    pub value: &'a [u8],
+}
+
+impl<'a> Xattrs<'a> {
+    pub(crate) const EMPTY: Self = Self { list: None };
+
+    pub(crate) fn new(list: List<'a>) -> Result<Self, Error> {
+        if list.len() > limits::MAX_XATTRS {
+            return Err(Error::LimitExceeded);
+        }
+        Ok(Self { list: Some(list) })
+    }
+
+    /// Number of attributes.
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.list.map_or(0, |list| list.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn xattr(&self, index: u32) -> Result<Struct<'a>, Error> {
+        self.list.ok_or(Error::OutOfRange)?.get(index)
+    }
+
+    /// Attribute `index`.
+    pub fn get(&self, index: u32) -> Result<Xattr<'a>, Error> {
+        let xattr = self.xattr(index)?;
+        let name = xattr.data(KEY)?.unwrap_or_default();
+        let value = xattr.data(VAL)?.unwrap_or_default();
+        if name.len() > limits::MAX_XATTR_NAME_BYTES || value.len() > limits::MAX_XATTR_VALUE_BYTES
+        {
+            return Err(Error::LimitExceeded);
+        }
+        if name.is_empty() || name.contains(&0) {
+            return Err(Error::BadXattr);
+        }
+        Ok(Xattr { name, value })
+    }
+
+    /// The value of the first attribute `name`.
+    pub fn find(&self, name: &[u8]) -> Result<Option<&'a [u8]>, Error> {
+        for index in 0..self.len() {
+            let xattr = self.get(index)?;
+            if xattr.name == name {
+                return Ok(Some(xattr.value));
+            }
+        }
+        Ok(None)
+    }
+}
