@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # Sourced by the scripts beside it: where things are, and how progress is said.
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034
 
 set -eu
 
