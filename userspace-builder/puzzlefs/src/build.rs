@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Building an image from a directory tree.
+
+use std::num::NonZero;
+use std::path::Path;
+
+use anyhow::{ensure, Context, Result};
+use puzzlefs_format::{
+    limits, Digest, MEDIA_TYPE_CHUNK, MEDIA_TYPE_CHUNK_ZSTD, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_ROOTFS,
+};
+use serde::Serialize;
+use serde_json::Map;
+
+use crate::chunker::Policy;
+use crate::compress::Compression;
+use crate::content::{self, Stored};
+use crate::layout::Layout;
+use crate::manifest::{self, Descriptor};
+use crate::metadata;
+use crate::progress::{Progress, Unit};
+use crate::scan::{scan, Scanned};
+use crate::store::Staging;
+use crate::verity::VerityMap;
+
+/// What to build.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where chunks begin and end.
+    pub policy: Policy,
+    /// How chunks are compressed.
+    pub compression: Compression,
+    /// Store holes as zeros, so that version 3 readers understand the image.
+    pub compat: bool,
+    /// SOURCE_DATE_EPOCH: no recorded time is later than this (seconds since the epoch).
+    pub source_date_epoch: Option<i64>,
+    /// Worker threads; `None`: as many as there are processors.
+    pub threads: Option<NonZero<usize>>,
+}
+
+/// What was built.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Digest of the manifest, in hexadecimal.
+    pub manifest: String,
+    /// Digest of the Rootfs, in hexadecimal.
+    pub rootfs: String,
+    /// Inodes.
+    pub inodes: u64,
+    /// Bytes of all files.
+    pub data_bytes: u64,
+    /// Distinct chunks.
+    pub chunks: u64,
+    /// Their bytes, as stored.
+    pub chunk_bytes: u64,
+    /// Bytes of the Rootfs.
+    pub rootfs_bytes: u64,
+    /// Blobs that the layout did not have before.
+    pub new_blobs: u64,
+    /// Bytes of those.
+    pub new_bytes: u64,
+}
+
+/// Builds an image of the directory `root` into `layout` and lets `tag` name it.
+///
+/// # Errors
+///
+/// The tag and all blobs stay as they were when anything fails.
+pub fn build(
+    root: &Path,
+    layout: &Layout,
+    tag: &str,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    ensure_outside(root, layout.path())?;
+    let staging = Staging::new(layout)?;
+    progress.phase("scanning", 0, Unit::Items);
+    let mut scanned = scan(root, options.source_date_epoch, progress)?;
+    let data_bytes = scanned.tree.data_size()?;
+
+    progress.phase("storing", data_bytes, Unit::Bytes);
+    let settings = content::Options {
+        policy: options.policy,
+        compression: options.compression,
+        holes: !options.compat,
+        clamp: options.source_date_epoch,
+        threads: options.threads,
+        max_chunks: manifest::MAX_CHUNKS,
+    };
+    let chunks = content::store(&mut scanned, &settings, &staging, progress)
+        .with_context(|| format!("building from {}", root.display()))?;
+
+    progress.phase("writing metadata", 0, Unit::Items);
+    let Scanned { tree, .. } = scanned;
+    let verity = VerityMap::new();
+    let (rootfs, rootfs_bytes) =
+        staging.put_with(|out| metadata::write(&tree, &chunks, &verity, out))?;
+    let layers = layers(rootfs, rootfs_bytes, &chunks);
+    let text = manifest::render(&layers, options.source_date_epoch)?;
+    ensure!(
+        text.len() <= limits::MAX_MANIFEST_BYTES,
+        "the manifest has {} bytes, more than the {} that registries take; use a larger --chunk-size",
+        text.len(),
+        limits::MAX_MANIFEST_BYTES
+    );
+    let (digest, size) = staging.put_with(|out| Ok(out.write_all(&text)?))?;
+    staging.put_with(|out| Ok(out.write_all(manifest::EMPTY_CONFIG)?))?;
+
+    progress.phase("syncing to disk", 0, Unit::Items);
+    let added = staging.commit()?;
+    let annotations = Map::new();
+    layout.set_tag(
+        tag,
+        &Descriptor {
+            media_type: MEDIA_TYPE_MANIFEST.into(),
+            digest,
+            size,
+            annotations,
+        },
+    )?;
+    Ok(Report {
+        manifest: digest.to_string(),
+        rootfs: rootfs.to_string(),
+        inodes: u64::try_from(tree.nodes.len())?,
+        data_bytes,
+        chunks: u64::try_from(chunks.len())?,
+        chunk_bytes: chunks.iter().map(|c| c.size).sum(),
+        rootfs_bytes,
+        new_blobs: added.blobs,
+        new_bytes: added.bytes,
+    })
+}
+
+/// The layers of an image: the Rootfs, then each blob of chunk bytes once.
+fn layers(rootfs: Digest, size: u64, chunks: &[Stored]) -> Vec<Descriptor> {
+    let mut seen = std::collections::HashSet::new();
+    let descriptor = |media_type: &str, digest, size| Descriptor {
+        media_type: media_type.into(),
+        digest,
+        size,
+        annotations: Map::new(),
+    };
+    let mut layers = vec![descriptor(MEDIA_TYPE_ROOTFS, rootfs, size)];
+    for chunk in chunks {
+        // A raw chunk may have the bytes of another one's compressed form.
+        if seen.insert(chunk.digest) {
+            let media_type = if chunk.compressed {
+                MEDIA_TYPE_CHUNK_ZSTD
+            } else {
+                MEDIA_TYPE_CHUNK
+            };
+            layers.push(descriptor(media_type, chunk.digest, chunk.size));
+        }
+    }
+    layers
+}
+
+/// A layout inside the tree would become part of its own image.
+fn ensure_outside(root: &Path, layout: &Path) -> Result<()> {
+    let root = root
+        .canonicalize()
+        .with_context(|| format!("cannot find {}", root.display()))?;
+    let layout = layout.canonicalize()?;
+    ensure!(
+        !layout.starts_with(&root),
+        "the layout {} lies inside the tree {}: name a directory outside of it",
+        layout.display(),
+        root.display()
+    );
+    Ok(())
+}

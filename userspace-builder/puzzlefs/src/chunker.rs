@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where chunks begin and end: the policy that makes images share them.
+//!
+//! FastCDC (2020) finds the cuts. Upstream PuzzleFS uses it too, with the same
+//! average of 64 KiB, but chunks the concatenation of all files, so that its first
+//! chunk of a file also holds the end of another one. Here:
+//!
+//! - A file of at least the minimum chunk size has its chunks to itself. They depend
+//!   on its content only, so it is shared wherever the same file (or part of it) is.
+//! - Smaller files are put together in order of the walk, and a cut inside one moves
+//!   to its end. So each lies in one chunk, and reading it decompresses one chunk.
+//! - A cut that would leave less than the minimum moves to the end of the file.
+//!
+//! The minimum is a quarter of the average, and no chunk is longer than four times the
+//! average. Which chunks come out is a function of the tree alone.
+
+use anyhow::{ensure, Result};
+use fastcdc::v2020::FastCDC;
+
+/// Chunk sizes, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    min: usize,
+    avg: usize,
+    max: usize,
+}
+
+impl Policy {
+    /// Upstream's average chunk size.
+    pub const DEFAULT_AVG: usize = 64 * 1024;
+
+    /// Chunks of `avg` bytes on average: a power of two from 4 KiB to 4 MiB (the
+    /// format allows no chunk of more than 16 MiB).
+    pub fn new(avg: usize) -> Result<Self> {
+        ensure!(
+            avg.is_power_of_two() && (4 << 10..=4 << 20).contains(&avg),
+            "the average chunk size must be a power of two from 4096 to 4194304, not {avg}"
+        );
+        let min = avg / 4;
+        Ok(Policy {
+            min,
+            avg,
+            max: avg * 4 - min,
+        })
+    }
+
+    /// Smallest size of a file that has chunks to itself.
+    pub fn min(&self) -> usize {
+        self.min
+    }
+
+    /// Bytes that [`Policy::cut`] wants to see: the largest chunk.
+    pub fn window(&self) -> usize {
+        self.max + self.min
+    }
+
+    /// Length of the first chunk of `data`, which holds at least [`Policy::window`]
+    /// bytes, or else all that is left.
+    pub fn cut(&self, data: &[u8]) -> usize {
+        let head = &data[..data.len().min(self.max)];
+        // FastCDC gives all of a head of less than its minimum.
+        let (_, cut) = FastCDC::new(head, self.min, self.avg, self.max).cut(0, head.len());
+        let rest = data.len() - cut;
+        if data.len() < self.window() && rest < self.min {
+            data.len()
+        } else {
+            cut
+        }
+    }
+}
+
+/// Small files that wait to be put into one chunk.
+pub struct Pool {
+    policy: Policy,
+    data: Vec<u8>,
+    /// Inode and end in `data` of each file.
+    files: Vec<(u32, usize)>,
+}
+
+/// A chunk of whole small files: its bytes, and for each file its inode, offset and
+/// length.
+pub type Pooled = (Vec<u8>, Vec<(u32, usize, usize)>);
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(policy: Policy) -> Self {
+        Pool {
+            policy,
+            data: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// Adds the file `ino`, smaller than [`Policy::min`]. Then call [`Pool::next`]
+    /// until it gives nothing.
+    pub fn push(&mut self, ino: u32, content: &[u8]) {
+        self.data.extend_from_slice(content);
+        self.files.push((ino, self.data.len()));
+    }
+
+    /// The next chunk, once its end is certain; `last` when no file follows.
+    pub fn next(&mut self, last: bool) -> Option<Pooled> {
+        if self.data.is_empty() || (!last && self.data.len() < self.policy.window()) {
+            return None;
+        }
+        let cut = self.policy.cut(&self.data);
+        let count = self.files.partition_point(|&(_, end)| end < cut) + 1;
+        let end = self.files[count - 1].1;
+        let rest = self.data.split_off(end);
+        let chunk = std::mem::replace(&mut self.data, rest);
+        let mut start = 0;
+        let files = self
+            .files
+            .drain(..count)
+            .map(|(ino, end)| (ino, std::mem::replace(&mut start, end), end))
+            .map(|(ino, start, end)| (ino, start, end - start))
+            .collect();
+        for (_, file_end) in &mut self.files {
+            *file_end -= end;
+        }
+        Some((chunk, files))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that do not repeat (xorshift).
+    fn noise(len: usize, mut seed: u64) -> Vec<u8> {
+        let mut out = Vec::with_capacity(len + 8);
+        while out.len() < len {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            out.extend_from_slice(&seed.to_le_bytes());
+        }
+        out.truncate(len);
+        out
+    }
+
+    fn cuts(policy: Policy, mut data: &[u8]) -> Vec<usize> {
+        let mut sizes = Vec::new();
+        while !data.is_empty() {
+            let n = policy.cut(&data[..data.len().min(policy.window())]);
+            sizes.push(n);
+            data = &data[n..];
+        }
+        sizes
+    }
+
+    #[test]
+    fn chunks_stay_within_the_limits() {
+        let policy = Policy::new(Policy::DEFAULT_AVG).unwrap();
+        for (len, seed) in [(1, 1), (16 << 10, 2), (300_000, 3), (8 << 20, 4)] {
+            for data in [noise(len, seed), vec![0; len]] {
+                let sizes = cuts(policy, &data);
+                assert_eq!(sizes.iter().sum::<usize>(), len);
+                assert!(sizes.iter().all(|&n| n <= policy.window()));
+                assert!(sizes.len() == 1 || sizes.iter().all(|&n| n >= policy.min()));
+            }
+        }
+    }
+
+    #[test]
+    fn an_insertion_moves_few_cuts() {
+        let policy = Policy::new(Policy::DEFAULT_AVG).unwrap();
+        let old = noise(8 << 20, 5);
+        let mut new = old.clone();
+        new.splice(1 << 20..1 << 20, *b"inserted");
+        let (old, new) = (cuts(policy, &old), cuts(policy, &new));
+        let common = old
+            .iter()
+            .rev()
+            .zip(new.iter().rev())
+            .take_while(|(a, b)| a == b)
+            .count();
+        assert!(
+            common * 10 > old.len() * 8,
+            "{common} of {} chunks at the end are the same",
+            old.len()
+        );
+    }
+
+    #[test]
+    fn small_files_lie_in_one_chunk_each() {
+        let policy = Policy::new(Policy::DEFAULT_AVG).unwrap();
+        let mut pool = Pool::new(policy);
+        let files: Vec<Vec<u8>> = (1..400).map(|i| noise(i * 37, i as u64)).collect();
+        let mut seen = Vec::new();
+        let mut take = |pool: &mut Pool, last| {
+            while let Some((chunk, members)) = pool.next(last) {
+                assert!(chunk.len() <= policy.window());
+                for (ino, offset, len) in members {
+                    assert_eq!(chunk[offset..offset + len], files[ino as usize]);
+                    seen.push(ino);
+                }
+            }
+        };
+        for (ino, content) in files.iter().enumerate() {
+            pool.push(ino as u32, content);
+            take(&mut pool, false);
+        }
+        take(&mut pool, true);
+        assert_eq!(seen, (0..399).collect::<Vec<u32>>());
+    }
+}

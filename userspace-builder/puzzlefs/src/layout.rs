@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An OCI image layout on disk (OCI image-spec v1.1, image-layout.md): blobs by
+//! digest, and index.json with the tags.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, ensure, Context, Result};
+use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
+use rustix::fs::FlockOperation;
+use serde_json::{json, Map, Value};
+
+use crate::digest::sha256;
+use crate::manifest::{Descriptor, ARTIFACT_TYPE};
+
+const LAYOUT_FILE: &str = "oci-layout";
+const INDEX_FILE: &str = "index.json";
+const MEDIA_TYPE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Annotation of an index entry that holds its tag (OCI image-spec, annotations.md).
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// An OCI image layout.
+pub struct Layout {
+    path: PathBuf,
+}
+
+impl Layout {
+    /// Opens an existing layout.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = path.join(LAYOUT_FILE);
+        let text = fs::read(&file).with_context(|| {
+            format!(
+                "{} is no OCI layout: cannot read {LAYOUT_FILE}",
+                path.display()
+            )
+        })?;
+        let value: Value =
+            serde_json::from_slice(&text).with_context(|| format!("parsing {}", file.display()))?;
+        let version = value["imageLayoutVersion"].as_str().unwrap_or("none");
+        ensure!(
+            version.starts_with("1."),
+            "{}: unknown imageLayoutVersion {version}",
+            file.display()
+        );
+        Ok(Layout {
+            path: path.to_owned(),
+        })
+    }
+
+    /// Opens a layout, which is made where nothing or an empty directory is.
+    pub fn open_or_create(path: &Path) -> Result<Self> {
+        let blobs = path.join("blobs/sha256");
+        if !path.join(LAYOUT_FILE).exists() {
+            let used = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+            ensure!(
+                !used || blobs.is_dir(),
+                "{} is neither empty nor an OCI layout: name another directory",
+                path.display()
+            );
+            fs::create_dir_all(&blobs).with_context(|| format!("creating {}", blobs.display()))?;
+            replace_file(path, LAYOUT_FILE, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
+        fs::create_dir_all(&blobs).with_context(|| format!("creating {}", blobs.display()))?;
+        Self::open(path)
+    }
+
+    /// Where the layout is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory of the blobs.
+    pub fn blob_dir(&self) -> PathBuf {
+        self.path.join("blobs/sha256")
+    }
+
+    /// The file of a blob.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.blob_dir().join(digest.to_string())
+    }
+
+    /// Whether a blob is there, with this size.
+    pub fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool> {
+        let path = self.blob_path(digest);
+        match fs::symlink_metadata(&path) {
+            Ok(found) => Ok(found.is_file() && found.len() == size),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e).with_context(|| format!("looking for the blob {}", path.display())),
+        }
+    }
+
+    /// Reads a blob of at most `limit` bytes and checks its digest.
+    pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let path = self.blob_path(digest);
+        let file = File::open(&path).with_context(|| {
+            format!(
+                "cannot open the blob sha256:{digest} ({}); was the image copied completely?",
+                path.display()
+            )
+        })?;
+        let mut content = Vec::new();
+        file.take(limit.saturating_add(1))
+            .read_to_end(&mut content)
+            .with_context(|| format!("reading the blob {}", path.display()))?;
+        ensure!(
+            u64::try_from(content.len())? <= limit,
+            "the blob sha256:{digest} is larger than the limit of {limit} bytes"
+        );
+        let found = sha256(&[&content]);
+        ensure!(
+            found == *digest,
+            "the blob sha256:{digest} is damaged: its content has the digest sha256:{found}; \
+             delete {} and copy or build the image again",
+            path.display()
+        );
+        Ok(content)
+    }
+
+    /// The manifest descriptor that `tag` names.
+    pub fn resolve(&self, tag: &str) -> Result<Descriptor> {
+        let index = self.index()?;
+        let entries = entries(&index);
+        let Some(entry) = entries.iter().find(|e| tag_of(e) == Some(tag)) else {
+            let tags: Vec<&str> = entries.iter().filter_map(tag_of).collect();
+            bail!(
+                "{} has no tag {tag}; it has: {}",
+                self.path.display(),
+                tags.join(" ")
+            );
+        };
+        let digest = entry["digest"].as_str().unwrap_or_default();
+        ensure!(
+            entry["mediaType"] == MEDIA_TYPE_MANIFEST,
+            "tag {tag} is no OCI image manifest but {}",
+            entry["mediaType"]
+        );
+        Ok(Descriptor {
+            media_type: MEDIA_TYPE_MANIFEST.into(),
+            digest: Digest::parse(digest.as_bytes())
+                .map_err(|e| anyhow::anyhow!("index.json: tag {tag}: digest {digest:?}: {e}"))?,
+            size: entry["size"]
+                .as_u64()
+                .context("index.json: a descriptor without size")?,
+            annotations: Map::new(),
+        })
+    }
+
+    /// Lets `tag` name `manifest` from now on, and leaves all other entries as they
+    /// are. The change is atomic and durable; concurrent builds wait for each other.
+    pub fn set_tag(&self, tag: &str, manifest: &Descriptor) -> Result<()> {
+        let dir = File::open(&self.path)?;
+        // A lock on the directory itself leaves no file behind that others must know.
+        rustix::fs::flock(&dir, FlockOperation::LockExclusive)?;
+        let mut index = self.index()?;
+        let list = index["manifests"]
+            .as_array_mut()
+            .context("index.json: manifests is no array")?;
+        list.retain(|e| tag_of(e) != Some(tag));
+        list.push(json!({
+            "mediaType": MEDIA_TYPE_MANIFEST,
+            "digest": format!("sha256:{}", manifest.digest),
+            "size": manifest.size,
+            "annotations": { REF_NAME: tag },
+            "artifactType": ARTIFACT_TYPE,
+        }));
+        replace_file(&self.path, INDEX_FILE, &serde_json::to_vec(&index)?)
+    }
+
+    fn index(&self) -> Result<Value> {
+        let path = self.path.join(INDEX_FILE);
+        match fs::read(&path) {
+            Ok(text) => {
+                serde_json::from_slice(&text).with_context(|| format!("parsing {}", path.display()))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Ok(json!({ "schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": [] }))
+            }
+            Err(e) => Err(e).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+}
+
+fn entries(index: &Value) -> &[Value] {
+    index["manifests"].as_array().map_or(&[], |list| list)
+}
+
+fn tag_of(entry: &Value) -> Option<&str> {
+    entry["annotations"][REF_NAME].as_str()
+}
+
+/// Replaces a file of the directory, atomically and durably.
+fn replace_file(dir: &Path, name: &str, content: &[u8]) -> Result<()> {
+    let context = || format!("writing {}", dir.join(name).display());
+    let mut file = tempfile::Builder::new()
+        .prefix(".puzzlefs-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(dir)
+        .with_context(context)?;
+    file.write_all(content).with_context(context)?;
+    file.as_file().sync_all().with_context(context)?;
+    file.persist(dir.join(name)).with_context(context)?;
+    File::open(dir)?.sync_all().with_context(context)
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Builds, reads, checks, extracts and mounts PuzzleFS images in OCI layouts.
+//!
+//! ```text
+//! build:  scan -> tree -> content (file, chunker, compress) -> store -> metadata, manifest -> layout
+//! read:   layout -> image (the format core) -> inspect, list, verify, extract
+//! ```
+//!
+//! The reading side uses the parser that the kernel module is built from,
+//! [`puzzlefs_format`]; schema/FORMAT.md specifies the format.
+
+mod beneath;
+pub mod build;
+pub mod chunker;
+pub mod compress;
+pub mod content;
+pub mod digest;
+mod file;
+pub mod layout;
+pub mod manifest;
+pub mod metadata;
+pub mod progress;
+pub mod reference;
+pub mod scan;
+pub mod store;
+pub mod tree;
+pub mod verity;
+mod xattr;
+
+// What capnpc generates does not keep to our lints.
+#[allow(missing_docs, unused_qualifications, clippy::all)]
+mod metadata_capnp {
+    include!(concat!(env!("OUT_DIR"), "/metadata_capnp.rs"));
+}

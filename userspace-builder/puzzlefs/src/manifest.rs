@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Writing the OCI image manifest of an image (OCI image-spec v1.1, manifest.md).
+
+use puzzlefs_format::{limits, Digest, MEDIA_TYPE_MANIFEST};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+/// What kind of artifact a PuzzleFS image is.
+pub const ARTIFACT_TYPE: &str = "application/vnd.puzzlefs.image.v1";
+
+/// Chunks that a manifest can list for certain: a descriptor of one takes at most 168
+/// bytes, and all else in the manifest less than 4 KiB.
+pub const MAX_CHUNKS: usize = (limits::MAX_MANIFEST_BYTES - 4096) / 168;
+
+/// The empty config that an artifact has (manifest.md, "Guidance for an Empty Descriptor").
+pub const EMPTY_CONFIG: &[u8] = b"{}";
+const MEDIA_TYPE_EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// Annotation with the time of the build (annotations.md).
+const CREATED: &str = "org.opencontainers.image.created";
+
+/// An OCI content descriptor.
+#[derive(Clone, Debug, Serialize)]
+pub struct Descriptor {
+    /// Media type.
+    #[serde(rename = "mediaType")]
+    pub media_type: String,
+    /// Digest of the blob.
+    #[serde(serialize_with = "prefixed")]
+    pub digest: Digest,
+    /// Its size in bytes, as stored.
+    pub size: u64,
+    /// Annotations.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub annotations: Map<String, Value>,
+}
+
+fn prefixed<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("sha256:{digest}"))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest<'a> {
+    schema_version: u32,
+    media_type: &'a str,
+    artifact_type: &'a str,
+    config: Descriptor,
+    layers: &'a [Descriptor],
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    annotations: Map<String, Value>,
+}
+
+/// The manifest of an image with the given layers, the Rootfs first. `created` is in
+/// seconds since the epoch; without it the same layers give the same manifest.
+pub fn render(layers: &[Descriptor], created: Option<i64>) -> serde_json::Result<Vec<u8>> {
+    let mut annotations = Map::new();
+    if let Some(created) = created {
+        annotations.insert(CREATED.into(), rfc3339(created).into());
+    }
+    serde_json::to_vec(&Manifest {
+        schema_version: 2,
+        media_type: MEDIA_TYPE_MANIFEST,
+        artifact_type: ARTIFACT_TYPE,
+        config: Descriptor {
+            media_type: MEDIA_TYPE_EMPTY.into(),
+            digest: crate::digest::sha256(&[EMPTY_CONFIG]),
+            size: 2,
+            annotations: Map::new(),
+        },
+        layers,
+        annotations,
+    })
+}
+
+/// A time as RFC 3339 wants it, in UTC (days to civil date after Howard Hinnant).
+fn rfc3339(seconds: i64) -> String {
+    let (days, time) = (seconds.div_euclid(86400), seconds.rem_euclid(86400));
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + i64::from(month <= 2);
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let (h, m, s) = (time / 3600, time / 60 % 60, time % 60);
+    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rfc3339;
+
+    #[test]
+    fn times() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(951_827_696), "2000-02-29T12:34:56Z");
+        assert_eq!(rfc3339(1_735_689_599), "2024-12-31T23:59:59Z");
+    }
+}

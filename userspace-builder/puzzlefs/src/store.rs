@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Writing blobs into an OCI layout so that a crash leaves no half-written one.
+//!
+//! Blobs are first written into a staging directory inside the layout. Then, for
+//! thousands of blobs, one syncfs(2) brings all their data and inodes to disk (an
+//! fsync(2) each would cost seconds); only after it has succeeded each is renamed to
+//! its final name, and fsync(2) of the directory makes the names durable. So, after a
+//! crash at any moment, a file under its final name has its whole content. The index
+//! is replaced last. syncfs reports write errors since Linux 5.8.
+//!
+//! The staging directory is locked (flock(2)) by its build; the next build removes
+//! the ones whose lock is free, which a killed build left behind.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+
+use anyhow::{bail, Context, Result};
+use puzzlefs_format::Digest;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use crate::digest::Hashing;
+use crate::layout::Layout;
+
+const PREFIX: &str = ".puzzlefs-build-";
+
+/// Blobs on their way into a layout. Dropped before [`Staging::commit`] it leaves
+/// the layout as it was.
+pub struct Staging<'a> {
+    layout: &'a Layout,
+    path: PathBuf,
+    /// Holds the lock.
+    _lock: OwnedFd,
+    staged: Mutex<Vec<Digest>>,
+    bytes: AtomicU64,
+}
+
+/// What a commit added.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Added {
+    /// Blobs that the layout did not have.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl<'a> Staging<'a> {
+    /// Opens a staging directory, and removes those of builds that died.
+    pub fn new(layout: &'a Layout) -> Result<Self> {
+        remove_abandoned(layout.path());
+        let mut attempt = 0u32;
+        loop {
+            let path = layout
+                .path()
+                .join(format!("{PREFIX}{}-{attempt}", std::process::id()));
+            match fs::create_dir(&path) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => {
+                    attempt += 1;
+                    continue;
+                }
+                Err(e) => bail!("cannot write to the layout: {}: {e}", path.display()),
+            }
+            // Another build may take the new directory for an abandoned one, before the lock.
+            match lock(&path) {
+                Ok(lock) if path.exists() => {
+                    let (staged, bytes) = Default::default();
+                    return Ok(Staging {
+                        layout,
+                        path,
+                        _lock: lock,
+                        staged,
+                        bytes,
+                    });
+                }
+                _ => attempt += 1,
+            }
+        }
+    }
+
+    /// Stages a blob of the given bytes, unless the layout has it.
+    pub fn put(&self, digest: &Digest, content: &[u8]) -> Result<()> {
+        let size = u64::try_from(content.len())?;
+        if self.layout.has_blob(digest, size)? {
+            return Ok(());
+        }
+        let path = self.path.join(digest.to_string());
+        match File::create_new(&path) {
+            Ok(mut file) => {
+                file.write_all(content)
+                    .with_context(|| format!("writing {}", path.display()))?;
+                self.note(*digest, size);
+                Ok(())
+            }
+            // Two chunks with equal stored bytes.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(e).with_context(|| format!("creating {}", path.display())),
+        }
+    }
+
+    /// Stages a blob that `fill` writes, and returns its digest and size.
+    pub fn put_with(
+        &self,
+        fill: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<(Digest, u64)> {
+        let path = self.path.join("unnamed");
+        let context = || format!("writing {}", path.display());
+        let mut out = Hashing::new(BufWriter::new(File::create(&path).with_context(context)?));
+        fill(&mut out)?;
+        let (mut file, digest, size) = out.finish();
+        file.flush().with_context(context)?;
+        if self.layout.has_blob(&digest, size)? {
+            fs::remove_file(&path)?;
+        } else {
+            fs::rename(&path, self.path.join(digest.to_string()))?;
+            self.note(digest, size);
+        }
+        Ok((digest, size))
+    }
+
+    fn note(&self, digest: Digest, size: u64) {
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        // A panic elsewhere cannot leave the list half-changed.
+        self.staged
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .push(digest);
+    }
+
+    /// Gives all staged blobs their final names, durably.
+    pub fn commit(self) -> Result<Added> {
+        let staged = std::mem::take(&mut *self.staged.lock().unwrap_or_else(|e| e.into_inner()));
+        let dir = File::open(self.layout.blob_dir())?;
+        rustix::fs::syncfs(&dir).context("syncfs of the layout")?;
+        for digest in &staged {
+            let to = self.layout.blob_path(digest);
+            fs::rename(self.path.join(digest.to_string()), &to)
+                .with_context(|| format!("naming the blob {}", to.display()))?;
+        }
+        dir.sync_all().context("fsync of blobs/sha256")?;
+        Ok(Added {
+            blobs: u64::try_from(staged.len())?,
+            bytes: self.bytes.load(Ordering::Relaxed),
+        })
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        // If it fails, the next build cleans up.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn lock(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = rustix::fs::open(path, flags, Mode::empty())?;
+    rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(fd)
+}
+
+fn remove_abandoned(layout: &Path) {
+    let Ok(entries) = fs::read_dir(layout) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(PREFIX.as_bytes())
+        {
+            if let Ok(_held) = lock(&entry.path()) {
+                // Only rubbish: a failure leaves it to the next build.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
