@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A mounted image: what stands behind a superblock.
+
+use crate::{error::errno, options::Options, store::Store};
+use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
+use puzzlefs_format::{self as format, blob_kind, limits, BlobKind, Digest, Manifest, Rootfs};
+use vfs::{lower, Bound, Log, New, Statfs, SuperBlock, View};
+
+/// The view of a Rootfs blob.
+struct RootfsView;
+
+impl View for RootfsView {
+    type Of<'a> = Rootfs<'a>;
+
+    fn shorten<'a>(view: Rootfs<'static>) -> Rootfs<'a> {
+        view
+    }
+}
+
+/// A mounted image.
+pub(crate) struct Image {
+    /// The OCI layout, for `show_options` only.
+    oci_root_dir: lower::Path,
+    /// The digest that was asked for: a manifest's or a Rootfs's.
+    image_manifest: Digest,
+    /// The layout's blobs.
+    store: Arc<Store>,
+    /// The metadata, verified.
+    rootfs: Bound<RootfsView>,
+}
+
+impl Image {
+    /// Opens the image that `options` name. Every error is explained in `log`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a missing option; `ENOENT`, `ENOTDIR` and what else a path walk says
+    /// of the layout; `ELOOP` if it lies on a PuzzleFS or too deep; `ENODATA` for a blob
+    /// that is not there, `EBADMSG` for one with other bytes than its name says, `EFBIG`
+    /// for one over the limits; `EUCLEAN` for metadata that is not sound, `EOPNOTSUPP` for
+    /// a version that is not known.
+    pub(crate) fn open(
+        options: Options,
+        sb: &SuperBlock<Self, New>,
+        log: &Log<'_>,
+    ) -> Result<Pin<KBox<Self>>> {
+        let missing = |name: &str| {
+            log.error(fmt!("the option {name} is missing"));
+            EINVAL
+        };
+        let dir = options
+            .oci_root_dir
+            .ok_or_else(|| missing("oci_root_dir=DIRECTORY"))?;
+        let image_manifest = options
+            .image_manifest
+            .ok_or_else(|| missing("image_manifest=DIGEST"))?;
+
+        let oci_root_dir = lower::Path::directory(&dir).inspect_err(|error| {
+            log.error(fmt!("oci_root_dir {}: {error:?}", &*dir));
+        })?;
+        let blobs = Self::blobs_directory(&dir).inspect_err(|error| {
+            log.error(fmt!(
+                "oci_root_dir {} is not an OCI layout: blobs/sha256: {error:?}",
+                &*dir
+            ));
+        })?;
+        sb.stack_on(&blobs).inspect_err(|_| {
+            log.error(fmt!(
+                "oci_root_dir {}: a PuzzleFS cannot lie on this filesystem: it is one itself, or \
+                 stacked too deep",
+                &*dir
+            ));
+        })?;
+
+        let store = Store::new(blobs)?;
+        let rootfs = Self::load(&store, &image_manifest, log)?;
+        Ok(KBox::pin(
+            Self {
+                oci_root_dir,
+                image_manifest,
+                store,
+                rootfs,
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    /// `DIR/blobs/sha256`, by one path walk: a symbolic link on the way, an absolute one
+    /// too, leads where it leads for the one who mounts.
+    fn blobs_directory(dir: &CStr) -> Result<lower::Path> {
+        let mut name = KVec::new();
+        name.extend_from_slice(dir.to_bytes(), GFP_KERNEL)?;
+        name.extend_from_slice(b"/blobs/sha256\0", GFP_KERNEL)?;
+        let name = CStr::from_bytes_with_nul(&name).map_err(|_| EINVAL)?;
+        lower::Path::directory(name)
+    }
+
+    /// Loads the metadata that `digest` names, directly or by its manifest.
+    fn load(store: &Store, digest: &Digest, log: &Log<'_>) -> Result<Bound<RootfsView>> {
+        let refuse = |digest: &Digest, error: format::Error| {
+            log.error(format_args!("blob sha256:{digest}: {error}"));
+            errno(error)
+        };
+        let bytes = store.load(digest, limits::MAX_ROOTFS_BYTES, log)?;
+        let kind = blob_kind(&bytes).map_err(|error| refuse(digest, error))?;
+        let (digest, bytes) = match kind {
+            BlobKind::Rootfs => (*digest, bytes),
+            BlobKind::Manifest => {
+                let manifest = Manifest::parse(&bytes).map_err(|error| refuse(digest, error))?;
+                let digest = manifest.rootfs().digest;
+                (digest, store.load(&digest, limits::MAX_ROOTFS_BYTES, log)?)
+            }
+        };
+        let rootfs = Bound::<RootfsView>::new(bytes, |bytes| Rootfs::parse(bytes))
+            .map_err(|error| refuse(&digest, error))?;
+        // The root directory is the one inode that every mount needs.
+        rootfs.get().root().map_err(|error| refuse(&digest, error))?;
+        Ok(rootfs)
+    }
+
+    /// The metadata.
+    pub(crate) fn rootfs(&self) -> Rootfs<'_> {
+        self.rootfs.get()
+    }
+
+    /// The layout's blobs.
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Inode `ino` of the metadata.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` when it is not there or not sound.
+    pub(crate) fn inode(&self, ino: u64) -> Result<format::Inode<'_>> {
+        self.rootfs().inode(ino).map_err(errno)?.ok_or(EUCLEAN)
+    }
+
+    /// The root directory of the metadata.
+    pub(crate) fn root(&self) -> Result<format::Inode<'_>> {
+        self.rootfs().root().map_err(errno)
+    }
+
+    /// What `statfs(2)` says, from what the metadata records.
+    pub(crate) fn statfs(&self) -> Statfs {
+        let rootfs = self.rootfs();
+        Statfs {
+            bytes: rootfs.data_size(),
+            inodes: rootfs.inode_count().unwrap_or(0),
+        }
+    }
+
+    /// Shows the options so that a mount with them gives this image again.
+    pub(crate) fn show_options(&self, seq: &SeqFile) {
+        seq.call_printf(format_args!(",oci_root_dir="));
+        self.oci_root_dir.show(seq, c", \t\n\\");
+        seq.call_printf(format_args!(",image_manifest={}", self.image_manifest));
+    }
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From inodes of the metadata to inodes of the VFS.
+
+use crate::{error::errno, file::Opens, image::Image};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Relaxed},
+        Mutex,
+    },
+};
+use puzzlefs_format::{self as format, Device, Dir, FileType, Kind};
+use vfs::{Attributes, DirEntryType, Iget, Inode, InodeKind, SuperBlock};
+
+const UNKNOWN: u32 = 0;
+const SORTED: u32 = 1;
+const UNSORTED: u32 = 2;
+
+/// What this filesystem keeps with an inode in memory.
+#[pin_data]
+pub(crate) struct InodeData {
+    /// Of a directory: whether its entries are sorted, once that is known.
+    order: Atomic<u32>,
+    /// Of a regular file: its open files.
+    #[pin]
+    pub(crate) opens: Mutex<Opens>,
+}
+
+impl InodeData {
+    fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            order: Atomic::new(UNKNOWN),
+            opens <- new_mutex!(Opens::default()),
+        })
+    }
+
+    /// Whether the entries of `dir`, this inode's directory, are sorted. Checked once.
+    pub(crate) fn is_sorted(&self, dir: &Dir<'_>) -> Result<bool> {
+        match self.order.load(Relaxed) {
+            SORTED => Ok(true),
+            UNSORTED => Ok(false),
+            _ => {
+                let sorted = dir.is_sorted().map_err(errno)?;
+                // Whoever else checks at the same time finds the same.
+                self.order.store(if sorted { SORTED } else { UNSORTED }, Relaxed);
+                Ok(sorted)
+            }
+        }
+    }
+}
+
+/// The VFS inode of `inode`.
+///
+/// # Errors
+///
+/// `EUCLEAN` when its metadata is not sound, `ENOMEM`.
+pub(crate) fn get(sb: &SuperBlock<Image>, inode: format::Inode<'_>) -> Result<ARef<Inode<Image>>> {
+    let new = match sb.iget(inode.ino())? {
+        Iget::Found(inode) => return Ok(inode),
+        Iget::New(new) => new,
+    };
+    let (kind, size) = match inode.kind().map_err(errno)? {
+        Kind::Fifo => (InodeKind::Fifo, 0),
+        Kind::Sock => (InodeKind::Socket, 0),
+        Kind::Chr(Device { major, minor }) => (InodeKind::CharDevice(major, minor), 0),
+        Kind::Blk(Device { major, minor }) => (InodeKind::BlockDevice(major, minor), 0),
+        Kind::Dir(dir) => (InodeKind::Directory, u64::from(dir.len())),
+        Kind::File(extents) => {
+            // Proved when the file is opened.
+            let size = match extents.recorded() {
+                Some(size) => size,
+                None => extents.total().map_err(errno)?,
+            };
+            (InodeKind::Regular, size)
+        }
+        Kind::Symlink(target) => (InodeKind::Symlink(target), target.len() as u64),
+    };
+    let mtime = inode.mtime();
+    let attributes = Attributes {
+        kind,
+        permissions: inode.permissions(),
+        uid: inode.uid(),
+        gid: inode.gid(),
+        nlink: inode.nlink().unwrap_or(1),
+        size,
+        time_sec: mtime.sec,
+        time_nsec: mtime.nsec,
+    };
+    new.init(&attributes, InodeData::new())
+}
+
+/// The type that `readdir(3)` shows for an inode.
+pub(crate) fn dir_entry_type(file_type: FileType) -> DirEntryType {
+    match file_type {
+        FileType::Fifo => DirEntryType::Fifo,
+        FileType::Chr => DirEntryType::CharDevice,
+        FileType::Dir => DirEntryType::Directory,
+        FileType::Blk => DirEntryType::BlockDevice,
+        FileType::File => DirEntryType::Regular,
+        FileType::Symlink => DirEntryType::Symlink,
+        FileType::Sock => DirEntryType::Socket,
+    }
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! PuzzleFS: mounts container images of content-defined chunks read-only, straight
+//! from a local OCI layout.
+//!
+//! The way of a read: [`file`] has opened the blobs of a file's chunks ([`store`]);
+//! [`data`] finds the chunk of each position; [`chunk`] reads it, verifies it and
+//! decompresses it; the `vfs` crate puts it into the page cache.
+//!
+//! All `unsafe` code and all of the C API are behind the `vfs` crate, all parsing
+//! of untrusted bytes is in the `puzzlefs_format` crate.
+
+use kernel::{prelude::*, seq_file::SeqFile, sync::aref::ARef, sync::Arc};
+use vfs::{
+    dentry::Unhashed, Dentry, DirEmitter, FileSystem, Inode, Log, New, ParameterSpec, ReadWindow,
+    Registration, Statfs, SuperBlock, Value, XattrLister, XattrValue,
+};
+
+#[forbid(unsafe_code)]
+mod chunk;
+#[forbid(unsafe_code)]
+mod data;
+#[forbid(unsafe_code)]
+mod dir;
+#[forbid(unsafe_code)]
+mod error;
+#[forbid(unsafe_code)]
+mod file;
+#[forbid(unsafe_code)]
+mod image;
+#[forbid(unsafe_code)]
+mod inode;
+#[forbid(unsafe_code)]
+mod options;
+#[forbid(unsafe_code)]
+mod store;
+#[forbid(unsafe_code)]
+mod xattr;
+
+use image::Image;
+
+/// The filesystem's name, in `mount -t` and in the kernel log.
+const NAME: &CStr = c"puzzlefs";
+
+impl FileSystem for Image {
+    const NAME: &'static CStr = NAME;
+    /// "PUZZ".
+    const MAGIC: u32 = 0x5a5a_5550;
+    const PARAMETERS: &'static [ParameterSpec] = options::PARAMETERS;
+
+    type Shared = Pin<KBox<chunk::Pool>>;
+    type Options = options::Options;
+    type InodeData = inode::InodeData;
+    type OpenFile = file::OpenFile;
+
+    fn parse_param(
+        options: &mut Self::Options,
+        index: u8,
+        value: Value<'_>,
+        log: &Log<'_>,
+    ) -> Result {
+        options.parse(index, value, log)
+    }
+
+    fn fill_super(
+        options: Self::Options,
+        sb: &SuperBlock<Self, New>,
+        log: &Log<'_>,
+    ) -> Result<Pin<KBox<Self>>> {
+        Image::open(options, sb, log)
+    }
+
+    fn root(sb: &SuperBlock<Self>) -> Result<ARef<Inode<Self>>> {
+        inode::get(sb, sb.data().root()?)
+    }
+
+    fn statfs(sb: &SuperBlock<Self>) -> Statfs {
+        sb.data().statfs()
+    }
+
+    fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) {
+        sb.data().show_options(seq);
+    }
+
+    fn lookup(dir: &Inode<Self>, dentry: Unhashed<'_, Self>) -> Result<Option<ARef<Dentry<Self>>>> {
+        dir::lookup(dir, dentry)
+    }
+
+    fn get_xattr<'a>(inode: &'a Inode<Self>, name: &CStr) -> Result<XattrValue<'a>> {
+        xattr::get(inode, name)
+    }
+
+    fn list_xattrs(inode: &Inode<Self>, lister: &mut XattrLister<'_>) -> Result {
+        xattr::list(inode, lister)
+    }
+
+    fn iterate(dir: &Inode<Self>, emitter: &mut DirEmitter<'_>) -> Result {
+        dir::iterate(dir, emitter)
+    }
+
+    fn open(inode: &Inode<Self>) -> Result<Arc<Self::OpenFile>> {
+        file::open(inode)
+    }
+
+    fn release(inode: &Inode<Self>, file: Arc<Self::OpenFile>) {
+        file::release(inode, file);
+    }
+
+    fn read(inode: &Inode<Self>, file: &Self::OpenFile, window: &mut ReadWindow<'_>) -> Result {
+        data::read(inode.super_block().shared(), file, window)
+    }
+}
+
+module! {
+    type: PuzzleFs,
+    name: "puzzlefs",
+    authors: ["The PuzzleFS for Linux authors"],
+    description: "Read-only filesystem for container images of content-defined chunks",
+    license: "GPL",
+    alias: ["fs-puzzlefs"],
+}
+
+#[pin_data]
+struct PuzzleFs {
+    #[pin]
+    registration: Registration<Image>,
+}
+
+impl kernel::InPlaceModule for PuzzleFs {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            registration <- Registration::new(module, chunk::Pool::new()?),
+        })
+    }
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The page cache of a file (`struct address_space`).
+
+use crate::{bindings, file, filesystem::FileSystem, folio::LockedFolio, inode::Inode};
+use core::{marker::PhantomData, ptr::NonNull};
+use kernel::{error::from_result, prelude::*};
+
+/// A range of a file that the page cache asks for: folios one after another, all locked.
+/// They are filled from the front; each is published as soon as it is full.
+pub struct ReadWindow<'a> {
+    /// The folio being filled.
+    current: Option<LockedFolio<'a>>,
+    /// Where the folios after `current` come from, if there are any.
+    rest: Option<&'a mut bindings::readahead_control>,
+    /// The next byte to fill.
+    position: u64,
+    /// The end of the window.
+    end: u64,
+}
+
+impl<'a> ReadWindow<'a> {
+    fn folio(folio: LockedFolio<'a>) -> Self {
+        let position = folio.position();
+        Self {
+            end: position.saturating_add(folio.size() as u64),
+            current: Some(folio),
+            rest: None,
+            position,
+        }
+    }
+
+    fn readahead(control: &'a mut bindings::readahead_control) -> Self {
+        let mut window = Self {
+            current: None,
+            rest: Some(control),
+            position: 0,
+            end: 0,
+        };
+        window.update();
+        window
+    }
+
+    /// Takes position and end from the readahead control, before the first folio.
+    fn update(&mut self) {
+        if let Some(control) = &self.rest {
+            // SAFETY: The control is valid. A position in a file is not negative.
+            unsafe {
+                self.position = bindings::vfs_rs_readahead_pos(&raw const **control)
+                    .try_into()
+                    .unwrap_or(0);
+                self.end = self
+                    .position
+                    .saturating_add(bindings::vfs_rs_readahead_length(&raw const **control) as u64);
+            }
+        }
+    }
+
+    /// The position in the file of the next byte to fill.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// How many bytes are left to fill.
+    pub fn remaining(&self) -> u64 {
+        self.end.saturating_sub(self.position)
+    }
+
+    /// Asks for the window to cover `start..end` too, as far as the page cache lets it
+    /// (`readahead_expand`). Only before the first byte is filled.
+    pub fn expand(&mut self, start: u64, end: u64) {
+        let (None, Some(control)) = (&self.current, &mut self.rest) else {
+            return;
+        };
+        let start = start.min(self.position);
+        let len = end.max(self.end) - start;
+        let (Ok(start), Ok(len)) = (start.try_into(), len.try_into()) else {
+            return;
+        };
+        // SAFETY: The control is valid and no folio was taken out of it.
+        unsafe { bindings::readahead_expand(*control, start, len) };
+        self.update();
+    }
+
+    /// Fills the window with `bytes`, at most [`ReadWindow::remaining`].
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when there are more.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result {
+        while !bytes.is_empty() {
+            let (offset, len) = self.next(bytes.len() as u64)?;
+            let (head, tail) = bytes.split_at_checked(len).ok_or(EINVAL)?;
+            self.fill(len, |folio| folio.write(offset, head))?;
+            bytes = tail;
+        }
+        Ok(())
+    }
+
+    /// Fills the window with `len` zeroes, at most [`ReadWindow::remaining`].
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when that is too many.
+    pub fn zero(&mut self, mut len: u64) -> Result {
+        while len > 0 {
+            let (offset, part) = self.next(len)?;
+            self.fill(part, |folio| folio.zero(offset, part))?;
+            len -= part as u64;
+        }
+        Ok(())
+    }
+
+    /// The offset in the current folio of the next byte, and how many of `len` bytes fit
+    /// into it. Takes the next folio when there is no current one.
+    fn next(&mut self, len: u64) -> Result<(usize, usize)> {
+        let folio = match &self.current {
+            Some(folio) => folio,
+            None => {
+                let control = self.rest.as_mut().ok_or(EINVAL)?;
+                // SAFETY: The control is valid. The folios in it are locked for us and stay
+                // in the page cache until they are unlocked.
+                let folio = unsafe { bindings::vfs_rs_readahead_folio(*control) };
+                // SAFETY: As above.
+                let folio = NonNull::new(folio).map(|folio| unsafe { LockedFolio::from_raw(folio) });
+                self.current.insert(folio.ok_or(EINVAL)?)
+            }
+        };
+        let offset = self.position.checked_sub(folio.position()).ok_or(EINVAL)?;
+        let offset = usize::try_from(offset).map_err(|_| EINVAL)?;
+        let room = folio.size().checked_sub(offset).ok_or(EINVAL)?;
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(room);
+        Ok((offset, len))
+    }
+
+    /// Fills `len` bytes of the current folio by `fill`, and publishes it when it is full.
+    fn fill(&mut self, len: usize, fill: impl FnOnce(&mut LockedFolio<'a>) -> Result) -> Result {
+        let folio = self.current.as_mut().ok_or(EINVAL)?;
+        fill(folio)?;
+        self.position += len as u64;
+        if self.position == folio.position() + folio.size() as u64 {
+            if let Some(folio) = self.current.take() {
+                folio.complete();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a fatal signal waits for this task: a long read had better end.
+    pub fn killed(&self) -> bool {
+        // SAFETY: Only looks at the current task.
+        unsafe { bindings::vfs_rs_fatal_signal_pending() }
+    }
+}
+
+/// `address_space_operations` of the regular files of `T`.
+pub(crate) struct Operations<T>(PhantomData<T>);
+
+impl<T: FileSystem> Operations<T> {
+    pub(crate) const TABLE: bindings::address_space_operations =
+        bindings::address_space_operations {
+            read_folio: Some(Self::read_folio),
+            readahead: Some(Self::readahead),
+            ..pin_init::zeroed()
+        };
+
+    unsafe extern "C" fn read_folio(
+        file: *mut bindings::file,
+        folio: *mut bindings::folio,
+    ) -> c_int {
+        from_result(|| {
+            let folio = NonNull::new(folio).ok_or(EINVAL)?;
+            // SAFETY: The VFS passes a locked folio of a regular file of `T`, and hands over
+            // the lock; `file` is null or an open file.
+            let (mut window, inode, open) = unsafe {
+                let inode = bindings::vfs_rs_folio_inode(folio.as_ptr());
+                (
+                    ReadWindow::folio(LockedFolio::from_raw(folio)),
+                    Inode::<T>::from_raw(inode),
+                    file::Operations::<T>::open_file(file, inode),
+                )
+            };
+            let open = open.ok_or(EIO)?;
+            T::read(inode, &open, &mut window)?;
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn readahead(control: *mut bindings::readahead_control) {
+        // SAFETY: The VFS passes a valid control of a regular file of `T` for this call.
+        let (mut window, inode, open) = unsafe {
+            let (file, inode) = ((*control).file, (*(*control).mapping).host);
+            (
+                ReadWindow::readahead(&mut *control),
+                Inode::<T>::from_raw(inode),
+                file::Operations::<T>::open_file(file, inode),
+            )
+        };
+        if let Some(open) = open {
+            // Nobody waits for the error: folios that are not up to date are read again,
+            // by `read_folio`, which reports it.
+            let _ = T::read(inode, &open, &mut window);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What bindgen reads for kmod/vfs/bindings.rs: the headers that kernel::bindings
+ * leaves out, inline functions as functions, and macros as constants.
+ */
+#ifndef _VFS_RS_BINDINGS_H
+#define _VFS_RS_BINDINGS_H
+
+#include <linux/compiler_types.h>
+#include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/fs_parser.h>
+#include <linux/namei.h>
+#include <linux/pagemap.h>
+#include <linux/posix_acl_xattr.h>
+#include <linux/statfs.h>
+#include <linux/zstd.h>
+
+static const unsigned int VFS_RS_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
+static const unsigned int VFS_RS_LOOKUP_DIRECTORY = LOOKUP_DIRECTORY;
+static const loff_t VFS_RS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
+static const unsigned long VFS_RS_SB_RDONLY = SB_RDONLY;
+static const unsigned long VFS_RS_SB_NOATIME = SB_NOATIME;
+static const unsigned long VFS_RS_SB_POSIXACL = SB_POSIXACL;
+
+/* helpers.c */
+struct inode *vfs_rs_alloc_inode(struct super_block *sb, struct kmem_cache *cache);
+struct kmem_cache *vfs_rs_inode_cache(const char *name, unsigned int size,
+				      unsigned int align, void (*ctor)(void *));
+bool vfs_rs_inode_is_new(struct inode *inode);
+bool vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
+void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec);
+void vfs_rs_inode_set_size(struct inode *inode, loff_t size);
+loff_t vfs_rs_inode_size(const struct inode *inode);
+void vfs_rs_mapping_set_large_folios(struct address_space *mapping);
+struct inode *vfs_rs_file_inode(const struct file *file);
+struct inode *vfs_rs_path_inode(const struct path *path);
+bool vfs_rs_dir_emit_dots(struct file *file, struct dir_context *ctx);
+bool vfs_rs_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
+		     unsigned int type);
+struct folio *vfs_rs_readahead_folio(struct readahead_control *ractl);
+loff_t vfs_rs_readahead_pos(const struct readahead_control *ractl);
+size_t vfs_rs_readahead_length(const struct readahead_control *ractl);
+loff_t vfs_rs_folio_pos(const struct folio *folio);
+size_t vfs_rs_folio_size(const struct folio *folio);
+struct inode *vfs_rs_folio_inode(const struct folio *folio);
+void vfs_rs_memcpy_to_folio(struct folio *folio, size_t offset, const char *from,
+			    size_t len);
+void vfs_rs_folio_zero_range(struct folio *folio, size_t offset, size_t len);
+void vfs_rs_dget(struct dentry *dentry);
+const struct cred *vfs_rs_current_cred(void);
+const struct cred *vfs_rs_override_creds(const struct cred *cred);
+void vfs_rs_revert_creds(const struct cred *old);
+u32 vfs_rs_dev_major_minor(u32 major, u32 minor);
+void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb);
+void vfs_rs_warn_ratelimited(const char *name, const void *arguments);
+bool vfs_rs_fatal_signal_pending(void);
+bool vfs_rs_capable_sys_admin(void);
+
+#endif /* _VFS_RS_BINDINGS_H */

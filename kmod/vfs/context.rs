@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mount options and the mount's message log.
+//!
+//! C headers: `include/linux/fs_context.h`, `include/linux/fs_parser.h`.
+
+use crate::{bindings, filesystem::FileSystem, super_block};
+use core::marker::PhantomData;
+use kernel::{
+    error::{from_result, to_result},
+    fmt,
+    prelude::*,
+};
+
+/// The specification of one mount option (`struct fs_parameter_spec`).
+#[repr(transparent)]
+pub struct ParameterSpec(bindings::fs_parameter_spec);
+
+impl ParameterSpec {
+    /// Ends every list of specifications.
+    pub const END: Self = Self(pin_init::zeroed());
+
+    /// An option `name=value`; `index` is what [`FileSystem::parse_param`] gets.
+    pub const fn string(name: &'static CStr, index: u8) -> Self {
+        let mut spec: bindings::fs_parameter_spec = pin_init::zeroed();
+        spec.name = kernel::str::as_char_ptr_in_const_context(name);
+        spec.type_ = Some(bindings::fs_param_is_string);
+        spec.opt = index;
+        Self(spec)
+    }
+
+    /// Whether `specs` ends with [`ParameterSpec::END`].
+    const fn is_terminated(specs: &[Self]) -> bool {
+        match specs {
+            [.., last] => last.0.name.is_null(),
+            [] => false,
+        }
+    }
+}
+
+/// The value of a mount option.
+pub enum Value<'a> {
+    /// That of an option made by [`ParameterSpec::string`].
+    String(&'a CStr),
+}
+
+/// Where a mount's messages go: to the reader of the `fsopen()` file descriptor,
+/// or, from `mount(2)`, to the kernel log.
+pub struct Log<'a> {
+    context: *mut bindings::fs_context,
+    _context: PhantomData<&'a ()>,
+}
+
+impl Log<'_> {
+    /// Logs an error (`errorfc`).
+    pub fn error(&self, arguments: fmt::Arguments<'_>) {
+        // SAFETY: `from_raw` is only called with contexts valid for `'_`.
+        let log = unsafe { &(*self.context).log };
+        // SAFETY: The log and its prefix are those of a valid context; `%pA` takes a
+        // pointer to `Arguments`.
+        unsafe {
+            bindings::logfc(
+                log.log,
+                log.prefix,
+                b'e' as c_char,
+                c"%pA".as_char_ptr(),
+                core::ptr::from_ref(&arguments),
+            )
+        };
+    }
+
+    /// # Safety
+    ///
+    /// `context` is valid for `'a`.
+    pub(crate) unsafe fn from_raw<'a>(context: *mut bindings::fs_context) -> Log<'a> {
+        Log {
+            context,
+            _context: PhantomData,
+        }
+    }
+}
+
+/// `fs_context_operations` of `T`. `fs_private` of a context is a `KBox<T::Options>`.
+pub(crate) struct Operations<T>(PhantomData<T>);
+
+impl<T: FileSystem> Operations<T> {
+    const TABLE: bindings::fs_context_operations = bindings::fs_context_operations {
+        free: Some(Self::free),
+        parse_param: Some(Self::parse_param),
+        get_tree: Some(Self::get_tree),
+        reconfigure: Some(Self::reconfigure),
+        ..pin_init::zeroed()
+    };
+
+    /// `init_fs_context` of the filesystem type. The pointer is one to
+    /// `struct fs_context`, which is opaque in `kernel::bindings`.
+    pub(crate) unsafe extern "C" fn init(context: *mut kernel::bindings::fs_context) -> c_int {
+        from_result(|| {
+            let context: *mut bindings::fs_context = context.cast();
+            let options = KBox::new(T::Options::default(), GFP_KERNEL)?;
+            // SAFETY: The VFS passes a new context that only this call refers to.
+            unsafe {
+                (*context).fs_private = KBox::into_raw(options).cast();
+                (*context).ops = &Self::TABLE;
+                // Whatever was asked for: there is nothing to write to.
+                (*context).sb_flags |= bindings::VFS_RS_SB_RDONLY as c_uint;
+            }
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn free(context: *mut bindings::fs_context) {
+        // SAFETY: `fs_private` was set by `init` and is not used after `free`.
+        drop(unsafe { KBox::<T::Options>::from_raw((*context).fs_private.cast()) });
+    }
+
+    unsafe extern "C" fn parse_param(
+        context: *mut bindings::fs_context,
+        parameter: *mut bindings::fs_parameter,
+    ) -> c_int {
+        const { assert!(ParameterSpec::is_terminated(T::PARAMETERS)) };
+        from_result(|| {
+            let mut result = pin_init::zeroed();
+            // SAFETY: `context` and `parameter` are valid, the specifications end with the
+            // empty one (asserted above), and `ParameterSpec` is transparent.
+            let index = unsafe {
+                bindings::__fs_parse(
+                    &raw mut (*context).log,
+                    T::PARAMETERS.as_ptr().cast(),
+                    parameter,
+                    &mut result,
+                )
+            };
+            to_result(index)?;
+            // SAFETY: `__fs_parse` accepted the parameter by `fs_param_is_string`, so it
+            // holds a string that lives for this call.
+            let value = unsafe { CStr::from_char_ptr((*parameter).__bindgen_anon_1.string) };
+            // SAFETY: `fs_private` was set by `init`; the context's `uapi_mutex` is held.
+            let options = unsafe { &mut *(*context).fs_private.cast::<T::Options>() };
+            // SAFETY: The context outlives this call.
+            let log = unsafe { Log::from_raw(context) };
+            T::parse_param(
+                options,
+                u8::try_from(index).map_err(|_| EINVAL)?,
+                Value::String(value),
+                &log,
+            )?;
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn get_tree(context: *mut bindings::fs_context) -> c_int {
+        // SAFETY: The VFS passes a valid context; `fill` fits `get_tree_nodev`.
+        unsafe { bindings::get_tree_nodev(context, Some(super_block::Operations::<T>::fill)) }
+    }
+
+    unsafe extern "C" fn reconfigure(context: *mut bindings::fs_context) -> c_int {
+        // SAFETY: The VFS passes a valid context. A remount stays read-only.
+        unsafe { (*context).sb_flags |= bindings::VFS_RS_SB_RDONLY as c_uint };
+        0
+    }
+}

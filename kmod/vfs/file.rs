@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open files (`struct file`) and their operations.
+
+use crate::{
+    bindings,
+    filesystem::FileSystem,
+    inode::{DirEntryType, Inode},
+};
+use core::marker::PhantomData;
+use kernel::{
+    error::from_result,
+    prelude::*,
+    sync::{Arc, ArcBorrow},
+    types::ForeignOwnable,
+};
+
+/// Takes the entries of a directory (`struct dir_context`).
+pub struct DirEmitter<'a>(&'a mut bindings::dir_context);
+
+impl DirEmitter<'_> {
+    /// The position of the first two entries, `.` and `..`, that the VFS crate emits.
+    pub const FIRST: u64 = 2;
+
+    /// The position of the next entry, [`DirEmitter::FIRST`] or more.
+    pub fn position(&self) -> u64 {
+        self.0.pos.try_into().unwrap_or(0)
+    }
+
+    /// Moves on to `position` without an entry.
+    pub fn skip_to(&mut self, position: u64) {
+        // A position that cannot be held ends the directory.
+        self.0.pos = position.try_into().unwrap_or(i64::MAX);
+    }
+
+    /// Emits the entry at the current position, and moves to the next. Returns false,
+    /// and stays, when the emitter is full.
+    #[must_use]
+    pub fn emit(&mut self, name: &[u8], ino: u64, kind: DirEntryType) -> bool {
+        let Ok(len) = c_int::try_from(name.len()) else {
+            return false;
+        };
+        // SAFETY: The context is valid, the name has `len` bytes.
+        let more = unsafe {
+            bindings::vfs_rs_dir_emit(self.0, name.as_ptr().cast(), len, ino, kind as c_uint)
+        };
+        if more {
+            self.0.pos = self.0.pos.saturating_add(1);
+        }
+        more
+    }
+}
+
+/// `file_operations` of `T`. `private_data` of an open regular file is an
+/// `Arc<T::OpenFile>`.
+pub(crate) struct Operations<T>(PhantomData<T>);
+
+impl<T: FileSystem> Operations<T> {
+    pub(crate) const DIRECTORY: bindings::file_operations = bindings::file_operations {
+        llseek: Some(bindings::generic_file_llseek),
+        read: Some(bindings::generic_read_dir),
+        iterate_shared: Some(Self::iterate),
+        ..pin_init::zeroed()
+    };
+
+    pub(crate) const REGULAR: bindings::file_operations = bindings::file_operations {
+        open: Some(Self::open),
+        release: Some(Self::release),
+        llseek: Some(bindings::generic_file_llseek),
+        read_iter: Some(bindings::generic_file_read_iter),
+        splice_read: Some(bindings::filemap_splice_read),
+        mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
+        ..pin_init::zeroed()
+    };
+
+    unsafe extern "C" fn iterate(
+        file: *mut bindings::file,
+        context: *mut bindings::dir_context,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: The VFS passes an open directory of `T` and a context for this call.
+            unsafe {
+                if !bindings::vfs_rs_dir_emit_dots(file, context) {
+                    return Ok(0);
+                }
+                let inode = Inode::<T>::from_raw(bindings::vfs_rs_file_inode(file));
+                T::iterate(inode, &mut DirEmitter(&mut *context))?;
+            }
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        from_result(|| {
+            // SAFETY: The VFS passes a regular file's inode of `T`, held for the call.
+            let open = T::open(unsafe { Inode::from_raw(inode) })?;
+            // SAFETY: A file that is being opened is not shared yet.
+            unsafe { (*file).private_data = open.into_foreign() };
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn release(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // SAFETY: The VFS releases a file once, with no user left; `open` set `private_data`.
+        unsafe {
+            let open = Arc::from_foreign((*file).private_data);
+            T::release(Inode::from_raw(inode), open);
+        }
+        0
+    }
+
+    /// The data of `file`, which must be an open file of `inode`: what reaches the page
+    /// cache operations through a stacked filesystem may be something else, or null.
+    ///
+    /// # Safety
+    ///
+    /// `file` is null or valid for `'a`; `inode` is a regular file's of `T`.
+    pub(crate) unsafe fn open_file<'a>(
+        file: *mut bindings::file,
+        inode: *const bindings::inode,
+    ) -> Option<ArcBorrow<'a, T::OpenFile>> {
+        // SAFETY: By the caller; an open file of an inode of `T` has passed `open`.
+        unsafe {
+            if file.is_null() || !core::ptr::eq(bindings::vfs_rs_file_inode(file), inode) {
+                return None;
+            }
+            Some(<Arc<T::OpenFile> as ForeignOwnable>::borrow((*file).private_data))
+        }
+    }
+}

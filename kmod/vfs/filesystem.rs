@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a filesystem implements, and its registration.
+
+use crate::{
+    address_space::ReadWindow,
+    bindings,
+    context::{self, Log, ParameterSpec, Value},
+    dentry::{self, Dentry},
+    file::DirEmitter,
+    inode::{Cache, Inode},
+    super_block::{self, New, Statfs, SuperBlock},
+    xattr::{XattrLister, XattrValue},
+};
+use kernel::{
+    error::to_result, prelude::*, seq_file::SeqFile, sync::aref::ARef,
+    sync::Arc, types::Opaque,
+};
+
+/// A read-only filesystem. A value of the type is one mounted instance: what
+/// `sb->s_fs_info` is in C.
+///
+/// Functions are grouped as the tables of C group them.
+pub trait FileSystem: Sized + Send + Sync + 'static {
+    /// The name in `mount -t NAME` (`file_system_type.name`).
+    const NAME: &'static CStr;
+    /// The `f_type` of `statfs(2)`.
+    const MAGIC: u32;
+    /// The mount options; the last one is [`ParameterSpec::END`].
+    const PARAMETERS: &'static [ParameterSpec];
+
+    /// State that all instances share, from registration to the end of the module.
+    type Shared: Send + Sync;
+    /// Mount options while they are being collected (`fc->fs_private`).
+    type Options: Default + Send;
+    /// Data of an inode in memory. Dropped in an RCU callback: it must not sleep then.
+    type InodeData: Send + Sync;
+    /// Data of an open regular file (`file->private_data`).
+    type OpenFile: Send + Sync;
+
+    /// `fs_context_operations.parse_param`: the option with the index given in
+    /// [`FileSystem::PARAMETERS`].
+    fn parse_param(options: &mut Self::Options, index: u8, value: Value<'_>, log: &Log<'_>)
+        -> Result;
+
+    /// Makes an instance for a new superblock; the core of `fill_super`.
+    fn fill_super(
+        options: Self::Options,
+        sb: &SuperBlock<Self, New>,
+        log: &Log<'_>,
+    ) -> Result<Pin<KBox<Self>>>;
+
+    /// The inode of the root directory.
+    fn root(sb: &SuperBlock<Self>) -> Result<ARef<Inode<Self>>>;
+
+    /// `super_operations.statfs`.
+    fn statfs(sb: &SuperBlock<Self>) -> Statfs;
+
+    /// `super_operations.show_options`: each option with a comma before it.
+    fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile);
+
+    /// `inode_operations.lookup`.
+    fn lookup(
+        dir: &Inode<Self>,
+        dentry: dentry::Unhashed<'_, Self>,
+    ) -> Result<Option<ARef<Dentry<Self>>>>;
+
+    /// `xattr_handler.get`, by the full name; also asked for POSIX ACLs.
+    ///
+    /// # Errors
+    ///
+    /// `ENODATA` when the inode has no such attribute.
+    fn get_xattr<'a>(inode: &'a Inode<Self>, name: &CStr) -> Result<XattrValue<'a>>;
+
+    /// `inode_operations.listxattr`: every name, by the lister.
+    fn list_xattrs(inode: &Inode<Self>, lister: &mut XattrLister<'_>) -> Result;
+
+    /// `file_operations.iterate_shared` of a directory: entries from
+    /// [`DirEmitter::position`] on, until the emitter is full.
+    fn iterate(dir: &Inode<Self>, emitter: &mut DirEmitter<'_>) -> Result;
+
+    /// `file_operations.open` of a regular file.
+    fn open(inode: &Inode<Self>) -> Result<Arc<Self::OpenFile>>;
+
+    /// `file_operations.release` of a regular file: undoes one [`FileSystem::open`].
+    fn release(inode: &Inode<Self>, file: Arc<Self::OpenFile>);
+
+    /// `address_space_operations.read_folio` and `readahead`: fills the window.
+    ///
+    /// # Errors
+    ///
+    /// What is not filled yet when it returns becomes an error (`read_folio`) or
+    /// is left for a later read (`readahead`).
+    fn read(inode: &Inode<Self>, file: &Self::OpenFile, window: &mut ReadWindow<'_>) -> Result;
+}
+
+/// The registration of a filesystem type, undone on drop. Place it, pinned, in the
+/// module's own type: lock classes live in it, and lockdep wants them in static memory.
+#[pin_data(PinnedDrop)]
+pub struct Registration<T: FileSystem> {
+    shared: T::Shared,
+    inode_cache: Cache<T>,
+    #[pin]
+    fs: Opaque<bindings::file_system_type>,
+}
+
+// SAFETY: Everything inside may be used and dropped from any thread.
+unsafe impl<T: FileSystem> Send for Registration<T> {}
+// SAFETY: `&Registration` gives access to `T::Shared`, which is `Sync`, and to nothing else.
+unsafe impl<T: FileSystem> Sync for Registration<T> {}
+
+impl<T: FileSystem> Registration<T> {
+    /// Registers `T` (`register_filesystem`).
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` when the name is taken, `ENOMEM`.
+    pub fn new(module: &'static ThisModule, shared: T::Shared) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            shared,
+            inode_cache: Cache::new()?,
+            fs <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
+                let mut fs: bindings::file_system_type = pin_init::zeroed();
+                fs.owner = module.as_ptr();
+                fs.name = T::NAME.as_char_ptr();
+                fs.init_fs_context = Some(context::Operations::<T>::init);
+                fs.kill_sb = Some(super_block::Operations::<T>::kill);
+                // Ids in the inodes are those of the superblock's user namespace, and
+                // the VFS does all permission checks: nothing more is needed for
+                // idmapped mounts.
+                fs.fs_flags = bindings::FS_ALLOW_IDMAP as c_int;
+                // SAFETY: `slot` is writable; it stays pinned until `drop` unregisters it.
+                to_result(unsafe {
+                    slot.write(fs);
+                    bindings::register_filesystem(slot)
+                })
+            }),
+        })
+    }
+
+    /// The registration of the type of `sb`.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a valid superblock of `T`.
+    pub(crate) unsafe fn of<'a>(sb: *mut bindings::super_block) -> &'a Self {
+        // SAFETY: A superblock of `T` was made through the `fs` of a `Registration<T>`,
+        // which stays while there are superblocks: they pin the module. `Opaque` is
+        // transparent.
+        unsafe {
+            let fs: *mut Opaque<bindings::file_system_type> = (*sb).s_type.cast();
+            &*kernel::container_of!(fs, Self, fs)
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &T::Shared {
+        &self.shared
+    }
+
+    pub(crate) fn inode_cache(&self) -> &Cache<T> {
+        &self.inode_cache
+    }
+}
+
+#[pinned_drop]
+impl<T: FileSystem> PinnedDrop for Registration<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: `fs` was registered by `new`. No superblock is left, since each holds a
+        // reference to the module. The barrier waits for inodes that are being freed,
+        // before the fields, the cache among them, are dropped.
+        unsafe {
+            bindings::unregister_filesystem(self.fs.get());
+            bindings::rcu_barrier();
+        }
+    }
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Inline functions and macros of the kernel as functions that Rust can call.
+ * One line each: anything longer belongs in Rust.
+ */
+#include <linux/capability.h>
+#include <linux/cred.h>
+#include <linux/kdev_t.h>
+#include <linux/ratelimit.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+#include "bindings.h"
+
+struct inode *vfs_rs_alloc_inode(struct super_block *sb, struct kmem_cache *cache)
+{
+	return alloc_inode_sb(sb, cache, GFP_KERNEL);
+}
+
+struct kmem_cache *vfs_rs_inode_cache(const char *name, unsigned int size,
+				      unsigned int align, void (*ctor)(void *))
+{
+	return kmem_cache_create(name, size, align,
+				 SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT, ctor);
+}
+
+bool vfs_rs_inode_is_new(struct inode *inode)
+{
+	return inode_state_read_once(inode) & I_NEW;
+}
+
+bool vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid)
+{
+	i_uid_write(inode, uid);
+	i_gid_write(inode, gid);
+	return uid_valid(inode->i_uid) && gid_valid(inode->i_gid);
+}
+
+void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec)
+{
+	inode_set_mtime(inode, sec, nsec);
+	inode_set_atime(inode, sec, nsec);
+	inode_set_ctime(inode, sec, nsec);
+}
+
+void vfs_rs_inode_set_size(struct inode *inode, loff_t size)
+{
+	i_size_write(inode, size);
+}
+
+loff_t vfs_rs_inode_size(const struct inode *inode)
+{
+	return i_size_read(inode);
+}
+
+void vfs_rs_mapping_set_large_folios(struct address_space *mapping)
+{
+	mapping_set_large_folios(mapping);
+}
+
+struct inode *vfs_rs_file_inode(const struct file *file)
+{
+	return file_inode(file);
+}
+
+struct inode *vfs_rs_path_inode(const struct path *path)
+{
+	return d_backing_inode(path->dentry);
+}
+
+bool vfs_rs_dir_emit_dots(struct file *file, struct dir_context *ctx)
+{
+	return dir_emit_dots(file, ctx);
+}
+
+bool vfs_rs_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
+		     unsigned int type)
+{
+	return dir_emit(ctx, name, len, ino, type);
+}
+
+struct folio *vfs_rs_readahead_folio(struct readahead_control *ractl)
+{
+	return readahead_folio(ractl);
+}
+
+loff_t vfs_rs_readahead_pos(const struct readahead_control *ractl)
+{
+	return readahead_pos((struct readahead_control *)ractl);
+}
+
+size_t vfs_rs_readahead_length(const struct readahead_control *ractl)
+{
+	return readahead_length((struct readahead_control *)ractl);
+}
+
+loff_t vfs_rs_folio_pos(const struct folio *folio)
+{
+	return folio_pos(folio);
+}
+
+size_t vfs_rs_folio_size(const struct folio *folio)
+{
+	return folio_size(folio);
+}
+
+struct inode *vfs_rs_folio_inode(const struct folio *folio)
+{
+	return folio_inode((struct folio *)folio);
+}
+
+void vfs_rs_memcpy_to_folio(struct folio *folio, size_t offset, const char *from,
+			    size_t len)
+{
+	memcpy_to_folio(folio, offset, from, len);
+}
+
+void vfs_rs_folio_zero_range(struct folio *folio, size_t offset, size_t len)
+{
+	folio_zero_range(folio, offset, len);
+}
+
+void vfs_rs_dget(struct dentry *dentry)
+{
+	dget(dentry);
+}
+
+const struct cred *vfs_rs_current_cred(void)
+{
+	return current_cred();
+}
+
+const struct cred *vfs_rs_override_creds(const struct cred *cred)
+{
+	return override_creds(cred);
+}
+
+void vfs_rs_revert_creds(const struct cred *old)
+{
+	revert_creds(old);
+}
+
+u32 vfs_rs_dev_major_minor(u32 major, u32 minor)
+{
+	return MKDEV(major, minor);
+}
+
+void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb)
+{
+	buf->f_fsid = u64_to_fsid(huge_encode_dev(sb->s_dev));
+}
+
+void vfs_rs_warn_ratelimited(const char *name, const void *arguments)
+{
+	printk_ratelimited(KERN_WARNING "%s: %pA\n", name, arguments);
+}
+
+bool vfs_rs_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
+bool vfs_rs_capable_sys_admin(void)
+{
+	return ns_capable_noaudit(&init_user_ns, CAP_SYS_ADMIN);
+}

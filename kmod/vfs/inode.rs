@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inodes (`struct inode`), new and published, and the cache that they live in.
+
+use crate::{
+    address_space, bindings, dentry, file,
+    filesystem::{FileSystem, Registration},
+    super_block::SuperBlock,
+    xattr,
+};
+use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
+use kernel::{
+    prelude::*,
+    sync::aref::{ARef, AlwaysRefCounted},
+    types::Opaque,
+};
+
+/// The longest name of a directory entry, in bytes.
+pub(crate) const NAME_MAX: u32 = bindings::NAME_MAX;
+
+/// A published inode of `T`.
+///
+/// # Invariants
+///
+/// It is the `inode` of an initialised [`Slot<T>`], of a `Ready` superblock of `T`, and
+/// reference-counted by `i_count`.
+#[repr(transparent)]
+pub struct Inode<T: FileSystem>(Opaque<bindings::inode>, PhantomData<T>);
+
+// SAFETY: Inodes are shared by all threads; the data is `Send` and `Sync`.
+unsafe impl<T: FileSystem> Send for Inode<T> {}
+// SAFETY: As above.
+unsafe impl<T: FileSystem> Sync for Inode<T> {}
+
+// SAFETY: `ihold` and `iput` count references, and the last one frees the inode.
+unsafe impl<T: FileSystem> AlwaysRefCounted for Inode<T> {
+    fn inc_ref(&self) {
+        // SAFETY: A shared reference means that the count is not zero.
+        unsafe { bindings::ihold(self.0.get()) };
+    }
+
+    unsafe fn dec_ref(inode: NonNull<Self>) {
+        // SAFETY: The caller gives up a reference.
+        unsafe { bindings::iput(inode.cast().as_ptr()) };
+    }
+}
+
+impl<T: FileSystem> Inode<T> {
+    /// # Safety
+    ///
+    /// `inode` is valid for `'a` and as the invariants say.
+    pub(crate) unsafe fn from_raw<'a>(inode: *const bindings::inode) -> &'a Self {
+        // SAFETY: By the caller; the type is transparent.
+        unsafe { &*inode.cast() }
+    }
+
+    /// The inode number.
+    pub fn ino(&self) -> u64 {
+        // SAFETY: The number of a published inode does not change.
+        unsafe { (*self.0.get()).i_ino }
+    }
+
+    /// The size in bytes.
+    pub fn size(&self) -> u64 {
+        // SAFETY: By the invariants. No negative size was ever stored.
+        unsafe { bindings::vfs_rs_inode_size(self.0.get()) }
+            .try_into()
+            .unwrap_or(0)
+    }
+
+    /// The superblock.
+    pub fn super_block(&self) -> &SuperBlock<T> {
+        // SAFETY: An inode keeps its superblock; by the invariants that is `Ready`.
+        unsafe { SuperBlock::from_raw((*self.0.get()).i_sb) }
+    }
+
+    /// The filesystem's data of this inode.
+    pub fn data(&self) -> &T::InodeData {
+        // SAFETY: By the invariants the inode lies in an initialised slot.
+        unsafe { (*Slot::<T>::of(self.0.get())).data.assume_init_ref() }
+    }
+}
+
+/// What [`SuperBlock::iget`] finds.
+pub enum Iget<T: FileSystem> {
+    /// The inode in memory.
+    Found(ARef<Inode<T>>),
+    /// A new inode, to be filled by [`NewInode::init`].
+    New(NewInode<T>),
+}
+
+/// An inode that is locked (`I_NEW`) and not filled yet. Dropped as it is, it fails for
+/// everyone who waits for it (`iget_failed`).
+///
+/// # Invariants
+///
+/// It is a valid inode in a [`Slot<T>`], in the state `I_NEW`, of which this is the only
+/// user; we own a reference.
+pub struct NewInode<T: FileSystem>(NonNull<bindings::inode>, PhantomData<T>);
+
+/// The type of a directory entry (`DT_*`), as `readdir(3)` shows it.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum DirEntryType {
+    /// A fifo.
+    Fifo = bindings::DT_FIFO,
+    /// A character device.
+    CharDevice = bindings::DT_CHR,
+    /// A directory.
+    Directory = bindings::DT_DIR,
+    /// A block device.
+    BlockDevice = bindings::DT_BLK,
+    /// A regular file.
+    Regular = bindings::DT_REG,
+    /// A symbolic link.
+    Symlink = bindings::DT_LNK,
+    /// A socket.
+    Socket = bindings::DT_SOCK,
+}
+
+/// What an inode is.
+pub enum InodeKind<'a> {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    Regular,
+    /// A symbolic link with its target.
+    Symlink(&'a [u8]),
+    /// A fifo.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character device: major and minor number.
+    CharDevice(u32, u32),
+    /// A block device: major and minor number.
+    BlockDevice(u32, u32),
+}
+
+/// The attributes of a new inode.
+pub struct Attributes<'a> {
+    /// What it is.
+    pub kind: InodeKind<'a>,
+    /// Permission bits with set-id and sticky bits (`07777`).
+    pub permissions: u16,
+    /// Owner, in the superblock's user namespace.
+    pub uid: u32,
+    /// Group, in the superblock's user namespace.
+    pub gid: u32,
+    /// Number of links.
+    pub nlink: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// All times, in seconds since the epoch.
+    pub time_sec: i64,
+    /// Nanoseconds of all times.
+    pub time_nsec: u32,
+}
+
+impl<T: FileSystem> NewInode<T> {
+    /// # Safety
+    ///
+    /// As the invariants say.
+    pub(crate) unsafe fn from_raw(inode: NonNull<bindings::inode>) -> Self {
+        Self(inode, PhantomData)
+    }
+
+    /// Fills the inode and publishes it.
+    ///
+    /// # Errors
+    ///
+    /// `EOVERFLOW` for a size or an owner that the VFS cannot hold, `ENOMEM`, and those
+    /// of `data`.
+    pub fn init<E>(
+        self,
+        attributes: &Attributes<'_>,
+        data: impl PinInit<T::InodeData, E>,
+    ) -> Result<ARef<Inode<T>>>
+    where
+        Error: From<E>,
+    {
+        let inode = self.0.as_ptr();
+        let size: i64 = attributes.size.try_into().map_err(|_| EOVERFLOW)?;
+        let mode: u32 = match attributes.kind {
+            InodeKind::Directory => bindings::S_IFDIR,
+            InodeKind::Regular => bindings::S_IFREG,
+            InodeKind::Symlink(_) => bindings::S_IFLNK,
+            InodeKind::Fifo => bindings::S_IFIFO,
+            InodeKind::Socket => bindings::S_IFSOCK,
+            InodeKind::CharDevice(..) => bindings::S_IFCHR,
+            InodeKind::BlockDevice(..) => bindings::S_IFBLK,
+        } | u32::from(attributes.permissions & 0o7777);
+        // A mode has 16 bits.
+        let mode = mode as bindings::umode_t;
+
+        // SAFETY: By the invariants the inode is valid and ours alone until it is unlocked.
+        unsafe {
+            (*inode).i_mode = mode;
+            (*inode).i_blocks = attributes.size.div_ceil(512);
+            bindings::set_nlink(inode, attributes.nlink);
+            bindings::vfs_rs_inode_set_size(inode, size);
+            bindings::vfs_rs_inode_set_times(inode, attributes.time_sec, attributes.time_nsec);
+            if !bindings::vfs_rs_inode_set_owner(inode, attributes.uid, attributes.gid) {
+                return Err(EOVERFLOW);
+            }
+            match attributes.kind {
+                InodeKind::Directory => {
+                    (*inode).i_op = &dentry::Operations::<T>::DIRECTORY_INODE;
+                    (*inode).__bindgen_anon_3.i_fop = &file::Operations::<T>::DIRECTORY;
+                }
+                InodeKind::Regular => {
+                    (*inode).i_op = &xattr::Operations::<T>::INODE;
+                    (*inode).__bindgen_anon_3.i_fop = &file::Operations::<T>::REGULAR;
+                    (*inode).i_data.a_ops = &address_space::Operations::<T>::TABLE;
+                    bindings::vfs_rs_mapping_set_large_folios((*inode).i_mapping);
+                }
+                InodeKind::Symlink(target) => {
+                    let mut link = KVec::with_capacity(target.len() + 1, GFP_KERNEL_ACCOUNT)?;
+                    link.extend_from_slice(target, GFP_KERNEL_ACCOUNT)?;
+                    link.push(0, GFP_KERNEL_ACCOUNT)?;
+                    // `free_inode` frees it: path walks under RCU may still read it before.
+                    (*inode).__bindgen_anon_5.i_link = link.into_raw_parts().0.cast();
+                    (*inode).i_op = &xattr::Operations::<T>::SYMLINK_INODE;
+                }
+                InodeKind::Fifo | InodeKind::Socket => {
+                    (*inode).i_op = &xattr::Operations::<T>::INODE;
+                    bindings::init_special_inode(inode, mode, 0);
+                }
+                InodeKind::CharDevice(major, minor) | InodeKind::BlockDevice(major, minor) => {
+                    (*inode).i_op = &xattr::Operations::<T>::INODE;
+                    let device = bindings::vfs_rs_dev_major_minor(major, minor);
+                    bindings::init_special_inode(inode, mode, device);
+                }
+            }
+            let slot = Slot::<T>::of(inode);
+            data.__init((&raw mut (*slot).data).cast())?;
+            (*slot).initialised = true;
+            bindings::unlock_new_inode(inode);
+        }
+        // INVARIANT: The slot is initialised, and we hand over our reference.
+        let inode = self.0.cast();
+        core::mem::forget(self);
+        // SAFETY: As above.
+        Ok(unsafe { ARef::from_raw(inode) })
+    }
+}
+
+impl<T: FileSystem> Drop for NewInode<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the invariants; this consumes our reference.
+        unsafe { bindings::iget_failed(self.0.as_ptr()) };
+    }
+}
+
+/// What the inode cache allocates: an inode with the filesystem's data behind it.
+#[repr(C)]
+struct Slot<T: FileSystem> {
+    inode: bindings::inode,
+    data: MaybeUninit<T::InodeData>,
+    /// Whether `data` is valid; set by [`NewInode::init`].
+    initialised: bool,
+}
+
+impl<T: FileSystem> Slot<T> {
+    /// The slot of an inode of `T`: the inode is its first field.
+    fn of(inode: *mut bindings::inode) -> *mut Self {
+        inode.cast()
+    }
+}
+
+/// The slab cache of the inodes of `T`.
+pub(crate) struct Cache<T>(NonNull<bindings::kmem_cache>, PhantomData<T>);
+
+impl<T: FileSystem> Cache<T> {
+    pub(crate) fn new() -> Result<Self> {
+        // Both fit by far: an inode takes some hundred bytes.
+        let (size, align) = (size_of::<Slot<T>>() as c_uint, align_of::<Slot<T>>() as c_uint);
+        // SAFETY: The name lives as long as the module, the constructor fits the size.
+        let cache = unsafe {
+            bindings::vfs_rs_inode_cache(T::NAME.as_char_ptr(), size, align, Some(Self::construct))
+        };
+        Ok(Self(NonNull::new(cache).ok_or(ENOMEM)?, PhantomData))
+    }
+
+    unsafe extern "C" fn construct(object: *mut c_void) {
+        // SAFETY: The slab allocator passes memory for one `Slot<T>`.
+        unsafe { bindings::inode_init_once(&raw mut (*object.cast::<Slot<T>>()).inode) };
+    }
+
+    pub(crate) unsafe extern "C" fn alloc_inode(
+        sb: *mut bindings::super_block,
+    ) -> *mut bindings::inode {
+        // SAFETY: The VFS passes a superblock of `T`.
+        let cache = unsafe { Registration::<T>::of(sb) }.inode_cache();
+        // SAFETY: Superblock and cache are valid.
+        let inode = unsafe { bindings::vfs_rs_alloc_inode(sb, cache.0.as_ptr()) };
+        if !inode.is_null() {
+            // SAFETY: A new object of the cache is ours alone.
+            unsafe { (*Slot::<T>::of(inode)).initialised = false };
+        }
+        inode
+    }
+
+    pub(crate) unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
+        let slot = Slot::<T>::of(inode);
+        // SAFETY: The VFS frees each inode once, after an RCU grace period, when nobody can
+        // refer to it. A symbolic link's target was allocated by `NewInode::init`.
+        unsafe {
+            if u32::from((*inode).i_mode) & bindings::S_IFMT == bindings::S_IFLNK {
+                bindings::kfree((*inode).__bindgen_anon_5.i_link.cast());
+            }
+            if (*slot).initialised {
+                (*slot).data.assume_init_drop();
+            }
+            // The registration outlives its inodes (`rcu_barrier` in its drop), but the
+            // superblock may be gone; the slab knows its cache.
+            bindings::kfree(slot.cast());
+        }
+    }
+}
+
+impl<T> Drop for Cache<T> {
+    fn drop(&mut self) {
+        // SAFETY: The cache is valid; `Registration` drops it after its last inode.
+        unsafe { bindings::kmem_cache_destroy(self.0.as_ptr()) };
+    }
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files of other filesystems that a filesystem reads.
+//!
+//! They are read through the VFS with the credentials of whoever opened them, so that
+//! `rw_verify_area` and with it security modules and fanotify have their say.
+
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::{
+    cred::Credential,
+    error::{from_err_ptr, to_result},
+    fs::File,
+    prelude::*,
+    seq_file::SeqFile,
+    sync::aref::ARef,
+    types::NotThreadSafe,
+};
+
+/// The credentials of the current task.
+pub fn current_credentials() -> ARef<Credential> {
+    // SAFETY: The current task's credentials are valid while it runs this function.
+    unsafe { Credential::from_ptr(bindings::vfs_rs_current_cred()) }.into()
+}
+
+/// Overrides the current task's credentials until dropped.
+struct Override<'a>(*const bindings::cred, PhantomData<&'a Credential>, NotThreadSafe);
+
+impl<'a> Override<'a> {
+    fn new(credentials: &'a Credential) -> Self {
+        // SAFETY: The credentials outlive the override, which is undone on this thread.
+        let old = unsafe { bindings::vfs_rs_override_creds(credentials.as_ptr()) };
+        Self(old, PhantomData, NotThreadSafe)
+    }
+}
+
+impl Drop for Override<'_> {
+    fn drop(&mut self) {
+        // SAFETY: What `vfs_rs_override_creds` returned, on the same thread.
+        unsafe { bindings::vfs_rs_revert_creds(self.0) };
+    }
+}
+
+/// A path, pinned (`struct path`).
+///
+/// # Invariants
+///
+/// Holds a reference to its mount and to its dentry, which is positive.
+pub struct Path(bindings::path);
+
+// SAFETY: References to mounts and dentries may be used and dropped by any thread.
+unsafe impl Send for Path {}
+// SAFETY: As above; nothing changes through a shared reference.
+unsafe impl Sync for Path {}
+
+impl Path {
+    /// The directory with this name, as the current task sees it (`kern_path`).
+    ///
+    /// # Errors
+    ///
+    /// Those of a path walk: `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP` ...
+    pub fn directory(name: &CStr) -> Result<Self> {
+        let mut path = pin_init::zeroed();
+        let flags = bindings::VFS_RS_LOOKUP_FOLLOW | bindings::VFS_RS_LOOKUP_DIRECTORY;
+        // SAFETY: `name` is a C string, `path` is writable.
+        to_result(unsafe { bindings::kern_path(name.as_char_ptr(), flags, &mut path) })?;
+        // INVARIANT: On success both are referenced; only positive dentries are found.
+        Ok(Self(path))
+    }
+
+    /// Opens the regular file `name` in this directory for reading, with `credentials`.
+    /// A symbolic link is not followed.
+    ///
+    /// # Errors
+    ///
+    /// Those of a path walk and of opening; `EINVAL` when it is not a regular file.
+    pub fn open(&self, name: &CStr, credentials: &Credential) -> Result<LowerFile> {
+        let _override = Override::new(credentials);
+        let mut path = pin_init::zeroed();
+        // SAFETY: By the invariants; `name` is a C string, `path` is writable.
+        to_result(unsafe {
+            bindings::vfs_path_lookup(self.0.dentry, self.0.mnt, name.as_char_ptr(), 0, &mut path)
+        })?;
+        // INVARIANT: As in `directory`.
+        let path = Self(path);
+        // Before it is opened: opening a fifo or a device has effects.
+        // SAFETY: By the invariants the dentry is positive; a type does not change.
+        let mode = unsafe { (*bindings::vfs_rs_path_inode(&path.0)).i_mode };
+        if u32::from(mode) & bindings::S_IFMT != bindings::S_IFREG {
+            return Err(EINVAL);
+        }
+        let flags = bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NOATIME;
+        // SAFETY: Path and credentials are valid; the file takes references of its own.
+        let file = from_err_ptr(unsafe {
+            bindings::kernel_file_open(&path.0, flags as c_int, credentials.as_ptr())
+        })?;
+        let file = core::ptr::NonNull::new(file).ok_or(EIO)?;
+        // SAFETY: We own the reference; the file is in no file table, so nobody uses
+        // `fdget_pos` on it.
+        Ok(LowerFile(unsafe { ARef::from_raw(file.cast()) }))
+    }
+
+    /// Shows the path, with octal escapes for `escape` (`seq_path`).
+    pub fn show(&self, seq: &SeqFile, escape: &CStr) {
+        // SAFETY: By the invariants; `SeqFile` is transparent.
+        unsafe {
+            bindings::seq_path(
+                core::ptr::from_ref(seq).cast_mut().cast(),
+                &self.0,
+                escape.as_char_ptr(),
+            )
+        };
+    }
+
+    /// The superblock that the path is on.
+    pub(crate) fn super_block(&self) -> *const bindings::super_block {
+        // SAFETY: By the invariants.
+        unsafe { (*self.0.dentry).d_sb }
+    }
+}
+
+impl Drop for Path {
+    fn drop(&mut self) {
+        // SAFETY: By the invariants.
+        unsafe { bindings::path_put(&self.0) };
+    }
+}
+
+/// A regular file of another filesystem, open for reading.
+pub struct LowerFile(ARef<File>);
+
+impl LowerFile {
+    /// The size in bytes, now.
+    pub fn size(&self) -> u64 {
+        // SAFETY: An open file has an inode.
+        unsafe { bindings::vfs_rs_inode_size(bindings::vfs_rs_file_inode(self.0.as_ptr())) }
+            .try_into()
+            .unwrap_or(0)
+    }
+
+    /// Reads from `position` until `buffer` is full (`kernel_read`).
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when the file ends before, and those of the filesystem below.
+    pub fn read_exact(&self, mut buffer: &mut [u8], position: u64) -> Result {
+        let _override = Override::new(self.0.cred());
+        let mut position = i64::try_from(position).map_err(|_| EOVERFLOW)?;
+        while !buffer.is_empty() {
+            // SAFETY: The file is open for reading; the buffer is writable for its length.
+            let count = unsafe {
+                bindings::kernel_read(
+                    self.0.as_ptr(),
+                    buffer.as_mut_ptr().cast(),
+                    buffer.len(),
+                    &mut position,
+                )
+            };
+            match usize::try_from(count) {
+                Ok(0) => return Err(EIO),
+                Ok(count) => buffer = buffer.get_mut(count..).ok_or(EIO)?,
+                // An errno fits by far.
+                Err(_) => return Err(Error::from_errno(count as c_int)),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Superblocks (`struct super_block`).
+
+use crate::{
+    bindings,
+    context::Log,
+    filesystem::{FileSystem, Registration},
+    inode::{self, Cache, Iget, NewInode},
+    lower, xattr,
+};
+use core::marker::PhantomData;
+use kernel::{
+    error::{from_result, to_result},
+    prelude::*,
+    seq_file::SeqFile,
+    sync::aref::ARef,
+    types::{ForeignOwnable, Opaque},
+};
+
+/// A superblock that is being filled: it has no instance of the filesystem yet.
+pub struct New;
+/// A superblock with its instance.
+pub struct Ready;
+
+/// A superblock of `T`.
+///
+/// # Invariants
+///
+/// It is a valid one of a [`Registration<T>`]; in the state [`Ready`] its `s_fs_info` is
+/// a `Pin<KBox<T>>`.
+#[repr(transparent)]
+pub struct SuperBlock<T, S = Ready> {
+    sb: Opaque<bindings::super_block>,
+    _state: PhantomData<(T, S)>,
+}
+
+/// What `statfs(2)` reports of a filesystem; all of it is in use.
+#[derive(Clone, Copy)]
+pub struct Statfs {
+    /// Size of all data, in bytes.
+    pub bytes: u64,
+    /// Number of inodes.
+    pub inodes: u64,
+}
+
+impl<T: FileSystem, S> SuperBlock<T, S> {
+    /// # Safety
+    ///
+    /// `sb` is valid for `'a` and in the state `S`, as the invariants say.
+    pub(crate) unsafe fn from_raw<'a>(sb: *mut bindings::super_block) -> &'a Self {
+        // SAFETY: By the caller; the type is transparent.
+        unsafe { &*sb.cast() }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut bindings::super_block {
+        self.sb.get()
+    }
+
+    /// The state that all instances of the filesystem share.
+    pub fn shared(&self) -> &T::Shared {
+        // SAFETY: By the invariants this is a superblock of `T`.
+        unsafe { Registration::<T>::of(self.as_ptr()) }.shared()
+    }
+}
+
+impl<T: FileSystem> SuperBlock<T, New> {
+    /// Declares that this filesystem reads files below `lower`.
+    ///
+    /// # Errors
+    ///
+    /// `ELOOP` when `lower` is of this filesystem type itself, or at the stacking
+    /// limit (`FILESYSTEM_MAX_STACK_DEPTH`).
+    pub fn stack_on(&self, lower: &lower::Path) -> Result {
+        let below = lower.super_block();
+        let own = self.as_ptr();
+        // SAFETY: Both superblocks are valid; no one else uses the new one, and type and
+        // depth of the other do not change.
+        unsafe {
+            // A file-backed EROFS reads files below without counting itself, and an
+            // overlay may stand on one: leave a level free for it.
+            let depth = (*below).s_stack_depth + 1;
+            if (*below).s_type == (*own).s_type
+                || depth > bindings::FILESYSTEM_MAX_STACK_DEPTH as c_int
+            {
+                return Err(ELOOP);
+            }
+            (*own).s_stack_depth = depth;
+        }
+        Ok(())
+    }
+}
+
+impl<T: FileSystem> SuperBlock<T> {
+    /// The instance of the filesystem.
+    pub fn data(&self) -> &T {
+        // SAFETY: By the invariants.
+        unsafe { &*(*self.as_ptr()).s_fs_info.cast::<T>() }
+    }
+
+    /// The inode with number `ino`: the one in memory, or a new one to fill
+    /// (`iget_locked`).
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn iget(&self, ino: u64) -> Result<Iget<T>> {
+        // SAFETY: The superblock is valid and its inodes are allocated by `Operations::<T>`.
+        let inode = unsafe { bindings::iget_locked(self.as_ptr(), ino) };
+        let inode = core::ptr::NonNull::new(inode).ok_or(ENOMEM)?;
+        // SAFETY: `iget_locked` gave us a reference to a valid inode; a new one is locked
+        // and ours alone to fill.
+        Ok(unsafe {
+            if bindings::vfs_rs_inode_is_new(inode.as_ptr()) {
+                Iget::New(NewInode::from_raw(inode))
+            } else {
+                Iget::Found(ARef::from_raw(inode.cast()))
+            }
+        })
+    }
+}
+
+/// `super_operations` of `T`, `fill_super` and `kill_sb`.
+pub(crate) struct Operations<T>(PhantomData<T>);
+
+impl<T: FileSystem> Operations<T> {
+    const TABLE: bindings::super_operations = bindings::super_operations {
+        alloc_inode: Some(Cache::<T>::alloc_inode),
+        free_inode: Some(Cache::<T>::free_inode),
+        statfs: Some(Self::statfs),
+        show_options: Some(Self::show_options),
+        ..pin_init::zeroed()
+    };
+
+    pub(crate) unsafe extern "C" fn fill(
+        sb: *mut bindings::super_block,
+        context: *mut bindings::fs_context,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: `get_tree_nodev` passes a new superblock that only this call uses, and
+            // the valid context that it is made from.
+            let new = unsafe {
+                (*sb).s_magic = T::MAGIC as c_ulong;
+                (*sb).s_op = &Self::TABLE;
+                (*sb).s_xattr = xattr::Handlers::<T>::TABLE.0.as_ptr();
+                (*sb).s_flags |= bindings::VFS_RS_SB_RDONLY
+                    | bindings::VFS_RS_SB_NOATIME
+                    | bindings::VFS_RS_SB_POSIXACL;
+                (*sb).s_blocksize = kernel::page::PAGE_SIZE;
+                (*sb).s_blocksize_bits = kernel::page::PAGE_SHIFT as u8;
+                (*sb).s_maxbytes = bindings::VFS_RS_MAX_LFS_FILESIZE;
+                (*sb).s_time_gran = 1;
+                // Without one there is no readahead.
+                to_result(bindings::super_setup_bdi(sb))?;
+                SuperBlock::<T, New>::from_raw(sb)
+            };
+            // SAFETY: `fs_private` was set by `context::Operations::<T>::init`, and the
+            // context is locked.
+            let options = unsafe { &mut *(*context).fs_private.cast::<T::Options>() };
+            // SAFETY: The context outlives this call.
+            let log = unsafe { Log::from_raw(context) };
+            let data = T::fill_super(core::mem::take(options), new, &log)?;
+            // SAFETY: As above. INVARIANT: From here on the superblock is `Ready`; should the
+            // rest fail, `kill` drops the data.
+            let ready = unsafe {
+                (*sb).s_fs_info = data.into_foreign();
+                SuperBlock::<T>::from_raw(sb)
+            };
+            let root = ARef::into_raw(T::root(ready)?);
+            // SAFETY: `d_make_root` takes over our reference, on failure too.
+            let root = unsafe { bindings::d_make_root(root.as_ptr().cast()) };
+            if root.is_null() {
+                return Err(ENOMEM);
+            }
+            // SAFETY: As above.
+            unsafe { (*sb).s_root = root };
+            Ok(0)
+        })
+    }
+
+    pub(crate) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
+        // SAFETY: The VFS kills a superblock once, with no user left. `s_fs_info` is what
+        // `fill` stored, if it got that far; no inode is left that could look at it.
+        unsafe {
+            bindings::kill_anon_super(sb);
+            let data = core::mem::replace(&mut (*sb).s_fs_info, core::ptr::null_mut());
+            if !data.is_null() {
+                drop(<Pin<KBox<T>> as ForeignOwnable>::from_foreign(data));
+            }
+        }
+    }
+
+    unsafe extern "C" fn statfs(
+        dentry: *mut bindings::dentry,
+        buffer: *mut kernel::bindings::kstatfs,
+    ) -> c_int {
+        let buffer: *mut bindings::kstatfs = buffer.cast();
+        // SAFETY: The VFS passes a dentry of a `Ready` superblock of `T`, and a zeroed
+        // `struct kstatfs`, which is opaque in `kernel::bindings`.
+        unsafe {
+            let sb = (*dentry).d_sb;
+            let stat = T::statfs(SuperBlock::<T>::from_raw(sb));
+            (*buffer).f_type = T::MAGIC as c_long;
+            (*buffer).f_bsize = kernel::page::PAGE_SIZE as c_long;
+            (*buffer).f_blocks = stat.bytes.div_ceil(kernel::page::PAGE_SIZE as u64);
+            (*buffer).f_files = stat.inodes;
+            (*buffer).f_namelen = inode::NAME_MAX as c_long;
+            bindings::vfs_rs_statfs_id(buffer, sb);
+        }
+        0
+    }
+
+    unsafe extern "C" fn show_options(
+        seq: *mut bindings::seq_file,
+        root: *mut bindings::dentry,
+    ) -> c_int {
+        // SAFETY: The VFS passes a dentry of a `Ready` superblock of `T`, and a `seq_file`
+        // that only this thread uses.
+        unsafe {
+            let sb = SuperBlock::<T>::from_raw((*root).d_sb);
+            T::show_options(sb, SeqFile::from_raw(seq));
+        }
+        0
+    }
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Extended attributes and POSIX ACLs, and the operations of inodes that have nothing
+//! else (`include/linux/xattr.h`, `include/linux/posix_acl_xattr.h`).
+
+use crate::{bindings, filesystem::FileSystem, inode::Inode};
+use core::marker::PhantomData;
+use kernel::{
+    error::from_result,
+    prelude::*,
+};
+
+/// The value of an extended attribute.
+pub struct XattrValue<'a>(pub &'a [u8]);
+
+/// Takes the names of an inode's extended attributes (`listxattr(2)`).
+pub struct XattrLister<'a> {
+    /// Null when only the size is asked for.
+    buffer: *mut c_char,
+    size: usize,
+    used: usize,
+    /// Whether names of the `trusted.` namespace may be seen.
+    trusted: bool,
+    _buffer: PhantomData<&'a mut [u8]>,
+}
+
+impl XattrLister<'_> {
+    /// Adds a full name.
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` when the caller's buffer is too small.
+    pub fn add(&mut self, name: &[u8]) -> Result {
+        if name.starts_with(b"trusted.") && !self.trusted {
+            return Ok(());
+        }
+        let end = self.used.checked_add(name.len()).and_then(|n| n.checked_add(1));
+        let end = end.ok_or(ERANGE)?;
+        if !self.buffer.is_null() {
+            if end > self.size {
+                return Err(ERANGE);
+            }
+            // SAFETY: The buffer has `size` writable bytes, and `used + len + 1 <= size`.
+            unsafe {
+                let to = self.buffer.add(self.used).cast::<u8>();
+                core::ptr::copy_nonoverlapping(name.as_ptr(), to, name.len());
+                to.add(name.len()).write(0);
+            }
+        }
+        self.used = end;
+        Ok(())
+    }
+}
+
+/// `inode_operations` of everything that is not a directory.
+pub(crate) struct Operations<T>(PhantomData<T>);
+
+impl<T: FileSystem> Operations<T> {
+    pub(crate) const INODE: bindings::inode_operations = bindings::inode_operations {
+        listxattr: Some(Self::listxattr),
+        get_inode_acl: Some(Self::get_inode_acl),
+        ..pin_init::zeroed()
+    };
+
+    pub(crate) const SYMLINK_INODE: bindings::inode_operations = bindings::inode_operations {
+        get_link: Some(bindings::simple_get_link),
+        listxattr: Some(Self::listxattr),
+        ..pin_init::zeroed()
+    };
+
+    pub(crate) unsafe extern "C" fn listxattr(
+        dentry: *mut bindings::dentry,
+        buffer: *mut c_char,
+        size: usize,
+    ) -> isize {
+        let list = || {
+            let mut lister = XattrLister {
+                buffer,
+                size,
+                used: 0,
+                // SAFETY: Only looks at the current task.
+                trusted: unsafe { bindings::vfs_rs_capable_sys_admin() },
+                _buffer: PhantomData,
+            };
+            // SAFETY: The VFS passes a positive dentry of `T`, and `size` writable bytes.
+            T::list_xattrs(unsafe { Inode::from_raw((*dentry).d_inode) }, &mut lister)?;
+            isize::try_from(lister.used).map_err(|_| E2BIG)
+        };
+        list().unwrap_or_else(|error: Error| error.to_errno() as isize)
+    }
+
+    pub(crate) unsafe extern "C" fn get_inode_acl(
+        inode: *mut bindings::inode,
+        kind: c_int,
+        rcu: bool,
+    ) -> *mut bindings::posix_acl {
+        if rcu {
+            // The ACL is allocated, which a walk under RCU cannot do.
+            return ECHILD.to_ptr();
+        }
+        let name = if kind == bindings::ACL_TYPE_DEFAULT as c_int {
+            c"system.posix_acl_default"
+        } else {
+            c"system.posix_acl_access"
+        };
+        // SAFETY: The VFS passes an inode of `T`, held for the call.
+        match T::get_xattr(unsafe { Inode::from_raw(inode) }, name) {
+            Ok(XattrValue(value)) => {
+                // SAFETY: Ids of a superblock mounted by the initial user namespace; the
+                // value is readable for its length. Returns an error pointer on failure.
+                unsafe {
+                    bindings::posix_acl_from_xattr(
+                        &raw mut bindings::init_user_ns,
+                        value.as_ptr().cast(),
+                        value.len(),
+                    )
+                }
+            }
+            Err(ENODATA) => core::ptr::null_mut(),
+            Err(error) => error.to_ptr(),
+        }
+    }
+}
+
+/// The `s_xattr` of superblocks of `T`: one handler for every name.
+pub(crate) struct Handlers<T>(PhantomData<T>);
+
+/// A list of handlers, ended by null.
+pub(crate) struct HandlerTable(pub(crate) [*const bindings::xattr_handler; 2]);
+
+impl<T: FileSystem> Handlers<T> {
+    const ANY: bindings::xattr_handler = bindings::xattr_handler {
+        prefix: kernel::str::as_char_ptr_in_const_context(c""),
+        get: Some(Self::get),
+        ..pin_init::zeroed()
+    };
+
+    pub(crate) const TABLE: &'static HandlerTable =
+        &HandlerTable([&Self::ANY, core::ptr::null()]);
+
+    unsafe extern "C" fn get(
+        _handler: *const bindings::xattr_handler,
+        _dentry: *mut bindings::dentry,
+        inode: *mut bindings::inode,
+        name: *const c_char,
+        buffer: *mut c_void,
+        size: usize,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: The VFS passes an inode of `T` and a C string.
+            let (inode, name) = unsafe { (Inode::<T>::from_raw(inode), CStr::from_char_ptr(name)) };
+            let XattrValue(value) = T::get_xattr(inode, name)?;
+            let len = c_int::try_from(value.len()).map_err(|_| E2BIG)?;
+            if size > 0 {
+                if value.len() > size {
+                    return Err(ERANGE);
+                }
+                // SAFETY: The VFS passes a buffer of `size` writable bytes.
+                unsafe {
+                    core::ptr::copy_nonoverlapping(value.as_ptr(), buffer.cast(), value.len())
+                };
+            }
+            Ok(len)
+        })
+    }
+}
