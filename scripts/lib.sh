@@ -47,3 +47,6 @@ step() {
 		die "$_name failed; the whole log: $_log"
 	fi
 }
+
+# show_warnings: those of the compiler in the log of the last step.
+show_warnings() { grep -A 15 -E '^warning|: warning: ' "$_log" >&2 || :; }

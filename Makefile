@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0
+# `make help` says what there is. Kbuild reads the file Kbuild, not this one.
+
+PREFIX ?= /usr/local
+bash_completions = $(PREFIX)/share/bash-completion/completions
+module_release = $(firstword $(shell modinfo -F vermagic build/puzzlefs.ko))
+
+## make: the module and the CLI, build/puzzlefs.ko and build/puzzlefs
+all: kmod cli
+
+## make kmod [KDIR=DIR]: the module, for the stock kernel or for the prepared tree DIR
+kmod:
+	scripts/build-kmod $(KDIR)
+
+## make cli: the static puzzlefs command
+cli:
+	scripts/build-cli
+
+## make demo: a Debian image, built, mounted in a virtual machine and run from
+demo: all
+	scripts/demo
+
+## make test: everything below; ends with "N passed, N failed"
+test: all
+	qemu-tests/all
+
+## make check: what needs no virtual machine (formatting, lints, unit tests)
+check:
+	qemu-tests/all --host
+
+## make vm-test [CASES="NAME..."]: the cases of qemu-tests/
+vm-test: all
+	qemu-tests/run $(CASES)
+
+## make rust-analyzer: rust-project.json, for editors
+rust-analyzer:
+	scripts/rust-analyzer
+
+## make install [DESTDIR=DIR]: the module and the CLI, its man pages and completions
+install:
+	install -D -t $(DESTDIR)$(PREFIX)/bin build/puzzlefs
+	install -d $(DESTDIR)/sbin $(DESTDIR)$(bash_completions)
+	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)/sbin/mount.puzzlefs
+	build/puzzlefs man $(DESTDIR)$(PREFIX)/share/man/man1
+	build/puzzlefs completions bash >$(DESTDIR)$(bash_completions)/puzzlefs
+	install -D -m 644 -t $(DESTDIR)/lib/modules/$(module_release)/updates build/puzzlefs.ko
+	$(if $(DESTDIR),,depmod $(module_release))
+
+## make clean: removes build/ (what is costly to make lies in the cache; scripts/clean-cache)
+clean:
+	rm -rf build rust-project.json
+
+help:
+	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: all kmod cli demo test check vm-test rust-analyzer install clean help
