@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The comparison of the two readers, field by field.
+
+use crate::metadata_capnp as wire;
+use capnp::message::ReaderOptions;
+use puzzlefs_format as format;
+use wire::inode::mode::Which;
+
+/// Elements of a list that are looked at: mutated messages can announce many.
+const MAX_ELEMENTS: u32 = 200;
+
+/// What to make of it when `puzzlefs_format` refuses something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The message is valid: a failure.
+    Valid,
+    /// It may be damaged: fine. What it does accept the other reader must read, too.
+    Anything,
+}
+
+impl Expect {
+    fn accepted<T>(self, result: Result<T, format::Error>, what: &str) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) if self == Expect::Valid => panic!("{what}: {error} ({error:?})"),
+            Err(_) => None,
+        }
+    }
+}
+
+/// Reads `message` with both readers and panics where they differ. Returns how
+/// many inodes `puzzlefs_format` accepted.
+pub fn agree(message: &[u8], expect: Expect) -> usize {
+    let Some(ours) = expect.accepted(format::Rootfs::parse(message), "Rootfs") else {
+        return 0;
+    };
+    let mut options = ReaderOptions::new();
+    options.traversal_limit_in_words(None);
+    let reader = capnp::serialize::read_message(message, options).expect("message");
+    let theirs: wire::rootfs::Reader<'_> = reader.get_root().expect("root");
+
+    assert_eq!(ours.version(), theirs.get_manifest_version());
+    assert_eq!(ours.data_size(), theirs.get_data_size());
+    let vectors = theirs.get_metadatas().expect("metadatas");
+    assert_eq!(ours.layers(), vectors.len());
+    let mut sum: u64 = 0;
+    let mut accepted = 0;
+    for layer in 0..ours.layers() {
+        let ours_vector = ours.vector(layer).expect("checked by parse");
+        let inodes = vectors.get(layer).get_inodes().expect("inodes");
+        assert_eq!(ours_vector.len(), inodes.len());
+        sum += u64::from(inodes.len());
+        for index in 0..ours_vector.len().min(MAX_ELEMENTS) {
+            let theirs = inodes.get(index);
+            assert_eq!(ours_vector.ino(index), Ok(theirs.get_ino()));
+            let inode = ours_vector.get(index);
+            if let Some(ours) = expect.accepted(inode, "inode") {
+                inode_agrees(ours, theirs, expect);
+                accepted += 1;
+            }
+            if expect == Expect::Valid {
+                assert_eq!(ours_vector.find(theirs.get_ino()), Ok(Some(index)));
+                lookup_agrees(&ours, theirs.get_ino(), &vectors);
+            }
+        }
+    }
+    let recorded = Some(theirs.get_inode_count()).filter(|count| *count != 0);
+    assert_eq!(ours.inode_count(), Ok(recorded.unwrap_or(sum)));
+    verity_agrees(&ours, theirs, expect);
+    accepted
+}
+
+/// Upstream's rule in its simplest form: the first vector that has `ino` counts.
+fn lookup_agrees(
+    ours: &format::Rootfs<'_>,
+    ino: u64,
+    vectors: &capnp::struct_list::Reader<'_, wire::inode_vector::Owned>,
+) {
+    let found = vectors.iter().find_map(|vector| {
+        vector
+            .get_inodes()
+            .unwrap()
+            .iter()
+            .find(|i| i.get_ino() == ino)
+    });
+    let live = found
+        .filter(|inode| !matches!(inode.get_mode().which(), Ok(Which::Wht(()))))
+        .map(|inode| (inode.get_uid(), inode.get_mtime()));
+    let inode = ours.inode(ino).expect("inode");
+    assert_eq!(inode.map(|inode| (inode.uid(), inode.mtime().sec)), live);
+}
+
+fn verity_agrees(ours: &format::Rootfs<'_>, theirs: wire::rootfs::Reader<'_>, expect: Expect) {
+    let Some(ours) = expect.accepted(ours.verity_data(), "fsVerityData") else {
+        return;
+    };
+    let list = theirs.get_fs_verity_data().expect("fsVerityData");
+    assert_eq!(ours.len(), list.len());
+    for index in 0..ours.len().min(MAX_ELEMENTS) {
+        if let Some(datum) = expect.accepted(ours.get(index), "VerityData") {
+            let theirs = list.get(index);
+            assert_eq!(&datum.chunk.as_bytes()[..], theirs.get_digest().unwrap());
+            assert_eq!(datum.verity[..], *theirs.get_verity().unwrap());
+        }
+    }
+}
+
+fn inode_agrees(ours: Option<format::Inode<'_>>, theirs: wire::inode::Reader<'_>, expect: Expect) {
+    let mode = theirs.get_mode().which().expect("mode");
+    let Some(ours) = ours else {
+        assert!(matches!(mode, Which::Wht(())));
+        return;
+    };
+    assert_eq!(ours.ino(), theirs.get_ino());
+    assert_eq!(ours.uid(), theirs.get_uid());
+    assert_eq!(ours.gid(), theirs.get_gid());
+    assert_eq!(ours.permissions(), theirs.get_permissions() & 0o7777);
+    assert_eq!(ours.mtime().sec, theirs.get_mtime());
+    assert_eq!(ours.mtime().nsec, theirs.get_mtime_nsec());
+    assert_eq!(ours.nlink().unwrap_or(0), theirs.get_nlink());
+    xattrs_agree(&ours, theirs, expect);
+
+    let Some(kind) = expect.accepted(ours.kind(), "kind") else {
+        return;
+    };
+    match (kind, mode) {
+        (format::Kind::Fifo, Which::Fifo(())) | (format::Kind::Sock, Which::Sock(())) => {}
+        (format::Kind::Chr(device), Which::Chr(theirs)) => {
+            let theirs = theirs.expect("chr");
+            assert_eq!(u64::from(device.major), theirs.get_major());
+            assert_eq!(u64::from(device.minor), theirs.get_minor());
+        }
+        (format::Kind::Blk(device), Which::Blk(theirs)) => {
+            let theirs = theirs.expect("blk");
+            assert_eq!(u64::from(device.major), theirs.get_major());
+            assert_eq!(u64::from(device.minor), theirs.get_minor());
+        }
+        (format::Kind::Symlink(target), Which::Lnk(())) => {
+            let additional = theirs.get_additional().expect("additional");
+            assert_eq!(target, additional.get_symlink_target().expect("target"));
+        }
+        (format::Kind::Dir(ours), Which::Dir(theirs)) => {
+            let entries = theirs.expect("dir").get_entries().expect("entries");
+            dir_agrees(ours, entries, expect);
+        }
+        (format::Kind::File(ours), Which::File(chunks)) => {
+            file_agrees(ours, chunks.expect("file"), theirs.get_size(), expect);
+        }
+        (kind, _) => panic!("another kind: {kind:?}"),
+    }
+}
+
+fn xattrs_agree(ours: &format::Inode<'_>, theirs: wire::inode::Reader<'_>, expect: Expect) {
+    let Some(ours) = expect.accepted(ours.xattrs(), "xattrs") else {
+        return;
+    };
+    let list = theirs
+        .get_additional()
+        .expect("additional")
+        .get_xattrs()
+        .expect("xattrs");
+    assert_eq!(ours.len(), list.len());
+    for index in 0..ours.len().min(MAX_ELEMENTS) {
+        let Some(xattr) = expect.accepted(ours.get(index), "xattr") else {
+            return;
+        };
+        assert_eq!(xattr.name, list.get(index).get_key().expect("key"));
+        assert_eq!(xattr.value, list.get(index).get_val().expect("val"));
+        let first = list
+            .iter()
+            .find(|other| other.get_key().unwrap() == xattr.name);
+        let value = first.expect("itself").get_val().unwrap();
+        assert_eq!(ours.find(xattr.name), Ok(Some(value)));
+    }
+    let _ = expect
+        .accepted(ours.find(b"user.missing"), "find")
+        .map(|found| assert!(found.is_none()));
+}
+
+type Entries<'a> = capnp::struct_list::Reader<'a, wire::dir_entry::Owned>;
+
+/// Looks for `name` in the plainest way.
+fn scan(entries: &Entries<'_>, name: &[u8]) -> capnp::Result<Option<u64>> {
+    for entry in entries.iter() {
+        if entry.get_name()? == name {
+            return Ok(Some(entry.get_ino()));
+        }
+    }
+    Ok(None)
+}
+
+fn is_ascending(entries: &Entries<'_>) -> capnp::Result<bool> {
+    let mut last: &[u8] = b"";
+    for entry in entries.iter() {
+        let name = entry.get_name()?;
+        if name <= last {
+            return Ok(false);
+        }
+        last = name;
+    }
+    Ok(true)
+}
+
+fn dir_agrees(ours: format::Dir<'_>, entries: Entries<'_>, expect: Expect) {
+    assert_eq!(ours.len(), entries.len());
+    let Some(sorted) = expect.accepted(ours.is_sorted(), "is_sorted") else {
+        return;
+    };
+    assert_eq!(sorted, is_ascending(&entries).expect("names"));
+    for index in 0..ours.len().min(MAX_ELEMENTS) {
+        let Some(entry) = expect.accepted(ours.entry(index), "entry") else {
+            continue;
+        };
+        assert_eq!(entry.ino, entries.get(index).get_ino());
+        assert_eq!(entry.name, entries.get(index).get_name().expect("name"));
+        for sorted in [false, sorted] {
+            if let Some(found) = expect.accepted(ours.find(entry.name, sorted), "find") {
+                assert_eq!(found, scan(&entries, entry.name).expect("names"));
+            }
+        }
+    }
+    for sorted in [false, sorted] {
+        if let Some(found) = expect.accepted(ours.find(b"no/such\0name", sorted), "find") {
+            assert_eq!(found, None);
+        }
+    }
+}
+
+fn file_agrees(
+    ours: format::Extents<'_>,
+    chunks: capnp::struct_list::Reader<'_, wire::file_chunk::Owned>,
+    size: u64,
+    expect: Expect,
+) {
+    assert_eq!(ours.len(), chunks.len());
+    for index in 0..ours.len().min(MAX_ELEMENTS) {
+        let Some(extent) = expect.accepted(ours.get(index), "extent") else {
+            continue;
+        };
+        let theirs = chunks.get(index);
+        assert_eq!(extent.len, theirs.get_len());
+        assert_eq!(extent.chunk.is_some(), theirs.has_blob());
+        if let Some(chunk) = extent.chunk {
+            let blob = theirs.get_blob().expect("blob");
+            assert_eq!(
+                &chunk.digest.as_bytes()[..],
+                blob.get_digest().expect("digest")
+            );
+            assert_eq!(chunk.offset, blob.get_offset());
+            assert_eq!(chunk.compressed, blob.get_compressed());
+        }
+    }
+    let mut ends = vec![0; ours.len() as usize];
+    assert_eq!(ours.ends(&mut ends), ours.total());
+    let Some(total) = expect.accepted(ours.total(), "total") else {
+        return;
+    };
+    assert_eq!(
+        total,
+        chunks.iter().map(|chunk| chunk.get_len()).sum::<u64>()
+    );
+    assert!(size == 0 || size == total);
+    assert_eq!(ends.last().copied().unwrap_or(0), total);
+}
