@@ -12,12 +12,7 @@
 //! loop device over a file of another PuzzleFS cannot deadlock with that one.
 
 use crate::{error::errno, store::Blob};
-use kernel::{
-    cpu::nr_cpu_ids,
-    new_spinlock,
-    prelude::*,
-    sync::SpinLock,
-};
+use kernel::{cpu::nr_cpu_ids, new_spinlock, prelude::*, sync::SpinLock};
 use puzzlefs_format::{limits, Digest, SeekTable};
 use vfs::zstd;
 
@@ -46,7 +41,7 @@ impl Buffer {
         if self.bytes.len() < len {
             // Free first: the old content is of no use.
             self.bytes = KVVec::new();
-            self.bytes = KVVec::from_elem(0, len.next_multiple_of(kernel::page::PAGE_SIZE), GFP_KERNEL)?;
+            self.bytes = KVVec::from_elem(0, len, GFP_KERNEL)?;
         }
         self.len = len;
         self.bytes.get_mut(..len).ok_or(EINVAL)
@@ -130,7 +125,8 @@ impl Pool {
     /// A pool that keeps two slots for each possible processor, within bounds: the chunk
     /// that a reader there is in the middle of, and the one before.
     pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
-        let limit = usize::try_from(nr_cpu_ids()).unwrap_or(1).clamp(2, 16) * 2;
+        let limit = usize::try_from(nr_cpu_ids()).unwrap_or(1);
+        let limit = limit.saturating_mul(2).clamp(4, 32);
         let idle = KVec::with_capacity(limit, GFP_KERNEL)?;
         KBox::pin_init(
             pin_init!(Self {

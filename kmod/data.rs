@@ -49,12 +49,15 @@ fn expand(file: &OpenFile, window: &mut ReadWindow<'_>) {
     let end = start.saturating_add(window.remaining());
     if let Some(at) = locate(file.ends(), start) {
         if at.within <= EXPAND_BYTES {
-            window.expand(start - at.within, end);
+            window.expand(start.saturating_sub(at.within), end);
         }
     }
-    if let Some(at) = end.checked_sub(1).and_then(|last| locate(file.ends(), last)) {
+    if let Some(at) = end
+        .checked_sub(1)
+        .and_then(|last| locate(file.ends(), last))
+    {
         if at.left <= EXPAND_BYTES {
-            window.expand(start, end.saturating_add(at.left - 1));
+            window.expand(start, end.saturating_add(at.left).saturating_sub(1));
         }
     }
 }

@@ -104,14 +104,14 @@ pub(crate) fn open(inode: &Inode<Image>) -> Result<Arc<OpenFile>> {
             file
         }
     };
-    opens.users += 1;
+    opens.users = opens.users.saturating_add(1);
     Ok(file)
 }
 
 /// Undoes one [`open`].
 pub(crate) fn release(inode: &Inode<Image>, file: Arc<OpenFile>) {
     let mut opens = inode.data().opens.lock();
-    opens.users -= 1;
+    opens.users = opens.users.saturating_sub(1);
     let last = if opens.users == 0 {
         opens.file.take()
     } else {

@@ -115,7 +115,10 @@ impl Image {
         let rootfs = Bound::<RootfsView>::new(bytes, |bytes| Rootfs::parse(bytes))
             .map_err(|error| refuse(&digest, error))?;
         // The root directory is the one inode that every mount needs.
-        rootfs.get().root().map_err(|error| refuse(&digest, error))?;
+        rootfs
+            .get()
+            .root()
+            .map_err(|error| refuse(&digest, error))?;
         Ok(rootfs)
     }
 

@@ -45,7 +45,8 @@ impl InodeData {
             _ => {
                 let sorted = dir.is_sorted().map_err(errno)?;
                 // Whoever else checks at the same time finds the same.
-                self.order.store(if sorted { SORTED } else { UNSORTED }, Relaxed);
+                self.order
+                    .store(if sorted { SORTED } else { UNSORTED }, Relaxed);
                 Ok(sorted)
             }
         }

@@ -10,6 +10,8 @@
 //! All `unsafe` code and all of the C API are behind the `vfs` crate, all parsing
 //! of untrusted bytes is in the `puzzlefs_format` crate.
 
+#![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+
 use kernel::{prelude::*, seq_file::SeqFile, sync::aref::ARef, sync::Arc};
 use vfs::{
     dentry::Unhashed, Dentry, DirEmitter, FileSystem, Inode, Log, New, ParameterSpec, ReadWindow,

@@ -5,8 +5,7 @@
 use crate::NAME;
 use kernel::{
     cred::Credential,
-    fmt,
-    new_mutex,
+    fmt, new_mutex,
     prelude::*,
     rbtree::{Entry, RBTree, RBTreeNodeReservation},
     sync::{
@@ -143,11 +142,14 @@ impl Store {
     /// `EIO` when there is none, and what opening says.
     pub(crate) fn acquire(&self, digest: &Digest) -> Result<Arc<Blob>> {
         if let Some(shared) = self.open.lock().get_mut(digest) {
-            shared.users += 1;
+            shared.users = shared.users.saturating_add(1);
             return Ok(shared.blob.clone());
         }
         let file = self.open_file(digest).map_err(|error| {
-            vfs::warn(NAME, format_args!("chunk sha256:{digest} cannot be opened: {error:?}"));
+            vfs::warn(
+                NAME,
+                format_args!("chunk sha256:{digest} cannot be opened: {error:?}"),
+            );
             match error {
                 ENOENT | EINVAL => EIO,
                 _ => error,
@@ -166,7 +168,7 @@ impl Store {
         match open.entry(*digest) {
             Entry::Occupied(mut entry) => {
                 let shared = entry.get_mut();
-                shared.users += 1;
+                shared.users = shared.users.saturating_add(1);
                 let theirs = shared.blob.clone();
                 drop(open);
                 Ok(theirs)
@@ -188,7 +190,7 @@ impl Store {
         let Some(shared) = open.get_mut(&blob.digest) else {
             return;
         };
-        shared.users -= 1;
+        shared.users = shared.users.saturating_sub(1);
         if shared.users == 0 {
             let node = open.remove_node(&blob.digest);
             // The file is closed without the lock.

@@ -23,7 +23,7 @@ impl<'a> ReadWindow<'a> {
     fn folio(folio: LockedFolio<'a>) -> Self {
         let position = folio.position();
         Self {
-            end: position.saturating_add(folio.size() as u64),
+            end: folio.end(),
             current: Some(folio),
             rest: None,
             position,
@@ -73,7 +73,7 @@ impl<'a> ReadWindow<'a> {
             return;
         };
         let start = start.min(self.position);
-        let len = end.max(self.end) - start;
+        let len = end.max(self.end).saturating_sub(start);
         let (Ok(start), Ok(len)) = (start.try_into(), len.try_into()) else {
             return;
         };
@@ -106,7 +106,7 @@ impl<'a> ReadWindow<'a> {
         while len > 0 {
             let (offset, part) = self.next(len)?;
             self.fill(part, |folio| folio.zero(offset, part))?;
-            len -= part as u64;
+            len = len.saturating_sub(part as u64);
         }
         Ok(())
     }
@@ -121,9 +121,9 @@ impl<'a> ReadWindow<'a> {
                 // SAFETY: The control is valid. The folios in it are locked for us and stay
                 // in the page cache until they are unlocked.
                 let folio = unsafe { bindings::vfs_rs_readahead_folio(*control) };
+                let folio = NonNull::new(folio).ok_or(EINVAL)?;
                 // SAFETY: As above.
-                let folio = NonNull::new(folio).map(|folio| unsafe { LockedFolio::from_raw(folio) });
-                self.current.insert(folio.ok_or(EINVAL)?)
+                self.current.insert(unsafe { LockedFolio::from_raw(folio) })
             }
         };
         let offset = self.position.checked_sub(folio.position()).ok_or(EINVAL)?;
@@ -137,8 +137,8 @@ impl<'a> ReadWindow<'a> {
     fn fill(&mut self, len: usize, fill: impl FnOnce(&mut LockedFolio<'a>) -> Result) -> Result {
         let folio = self.current.as_mut().ok_or(EINVAL)?;
         fill(folio)?;
-        self.position += len as u64;
-        if self.position == folio.position() + folio.size() as u64 {
+        self.position = self.position.saturating_add(len as u64);
+        if self.position == folio.end() {
             if let Some(folio) = self.current.take() {
                 folio.complete();
             }
@@ -164,6 +164,9 @@ impl<T: FileSystem> Operations<T> {
             ..pin_init::zeroed()
         };
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `address_space_operations.read_folio`.
     unsafe extern "C" fn read_folio(
         file: *mut bindings::file,
         folio: *mut bindings::folio,
@@ -186,6 +189,9 @@ impl<T: FileSystem> Operations<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `address_space_operations.readahead`.
     unsafe extern "C" fn readahead(control: *mut bindings::readahead_control) {
         // SAFETY: The VFS passes a valid control of a regular file of `T` for this call.
         let (mut window, inode, open) = unsafe {

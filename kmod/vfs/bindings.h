@@ -16,12 +16,14 @@
 #include <linux/statfs.h>
 #include <linux/zstd.h>
 
+#ifdef __BINDGEN__
 static const unsigned int VFS_RS_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
 static const unsigned int VFS_RS_LOOKUP_DIRECTORY = LOOKUP_DIRECTORY;
 static const loff_t VFS_RS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
 static const unsigned long VFS_RS_SB_RDONLY = SB_RDONLY;
 static const unsigned long VFS_RS_SB_NOATIME = SB_NOATIME;
 static const unsigned long VFS_RS_SB_POSIXACL = SB_POSIXACL;
+#endif
 
 /* helpers.c */
 struct inode *vfs_rs_alloc_inode(struct super_block *sb, struct kmem_cache *cache);

@@ -41,7 +41,8 @@ impl<V: View> Bound<V> {
         // SAFETY: By the invariants of `Self`, the bytes stay where they are, unchanged,
         // for as long as the view is in use: it is never handed out but shortened to a
         // borrow of `Self`. `parse` works for any lifetime, so it cannot keep the slice.
-        let slice: &'static [u8] = unsafe { core::slice::from_raw_parts(slice.as_ptr(), slice.len()) };
+        let slice: &'static [u8] =
+            unsafe { core::slice::from_raw_parts(slice.as_ptr(), slice.len()) };
         // INVARIANT: `view` borrows from `bytes`, which nothing here changes after.
         Ok(Self {
             view: parse(slice)?,

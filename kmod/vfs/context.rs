@@ -94,6 +94,10 @@ impl<T: FileSystem> Operations<T> {
 
     /// `init_fs_context` of the filesystem type. The pointer is one to
     /// `struct fs_context`, which is opaque in `kernel::bindings`.
+    ///
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `file_system_type.init_fs_context`.
     pub(crate) unsafe extern "C" fn init(context: *mut kernel::bindings::fs_context) -> c_int {
         from_result(|| {
             let context: *mut bindings::fs_context = context.cast();
@@ -109,11 +113,17 @@ impl<T: FileSystem> Operations<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `fs_context_operations.free`.
     unsafe extern "C" fn free(context: *mut bindings::fs_context) {
         // SAFETY: `fs_private` was set by `init` and is not used after `free`.
         drop(unsafe { KBox::<T::Options>::from_raw((*context).fs_private.cast()) });
     }
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `fs_context_operations.parse_param`.
     unsafe extern "C" fn parse_param(
         context: *mut bindings::fs_context,
         parameter: *mut bindings::fs_parameter,
@@ -149,11 +159,17 @@ impl<T: FileSystem> Operations<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `fs_context_operations.get_tree`.
     unsafe extern "C" fn get_tree(context: *mut bindings::fs_context) -> c_int {
         // SAFETY: The VFS passes a valid context; `fill` fits `get_tree_nodev`.
         unsafe { bindings::get_tree_nodev(context, Some(super_block::Operations::<T>::fill)) }
     }
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `fs_context_operations.reconfigure`.
     unsafe extern "C" fn reconfigure(context: *mut bindings::fs_context) -> c_int {
         // SAFETY: The VFS passes a valid context. A remount stays read-only.
         unsafe { (*context).sb_flags |= bindings::VFS_RS_SB_RDONLY as c_uint };

@@ -75,6 +75,9 @@ impl<T: FileSystem> Operations<T> {
         ..pin_init::zeroed()
     };
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `inode_operations.lookup`.
     unsafe extern "C" fn lookup(
         dir: *mut bindings::inode,
         dentry: *mut bindings::dentry,

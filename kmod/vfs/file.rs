@@ -73,6 +73,9 @@ impl<T: FileSystem> Operations<T> {
         ..pin_init::zeroed()
     };
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `file_operations.iterate_shared`.
     unsafe extern "C" fn iterate(
         file: *mut bindings::file,
         context: *mut bindings::dir_context,
@@ -90,6 +93,9 @@ impl<T: FileSystem> Operations<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `file_operations.open`.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         from_result(|| {
             // SAFETY: The VFS passes a regular file's inode of `T`, held for the call.
@@ -100,6 +106,9 @@ impl<T: FileSystem> Operations<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `file_operations.release`.
     unsafe extern "C" fn release(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: The VFS releases a file once, with no user left; `open` set `private_data`.
         unsafe {
@@ -124,7 +133,9 @@ impl<T: FileSystem> Operations<T> {
             if file.is_null() || !core::ptr::eq(bindings::vfs_rs_file_inode(file), inode) {
                 return None;
             }
-            Some(<Arc<T::OpenFile> as ForeignOwnable>::borrow((*file).private_data))
+            Some(<Arc<T::OpenFile> as ForeignOwnable>::borrow(
+                (*file).private_data,
+            ))
         }
     }
 }

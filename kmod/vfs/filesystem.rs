@@ -13,8 +13,7 @@ use crate::{
     xattr::{XattrLister, XattrValue},
 };
 use kernel::{
-    error::to_result, prelude::*, seq_file::SeqFile, sync::aref::ARef,
-    sync::Arc, types::Opaque,
+    error::to_result, prelude::*, seq_file::SeqFile, sync::aref::ARef, sync::Arc, types::Opaque,
 };
 
 /// A read-only filesystem. A value of the type is one mounted instance: what
@@ -40,8 +39,12 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
 
     /// `fs_context_operations.parse_param`: the option with the index given in
     /// [`FileSystem::PARAMETERS`].
-    fn parse_param(options: &mut Self::Options, index: u8, value: Value<'_>, log: &Log<'_>)
-        -> Result;
+    fn parse_param(
+        options: &mut Self::Options,
+        index: u8,
+        value: Value<'_>,
+        log: &Log<'_>,
+    ) -> Result;
 
     /// Makes an instance for a new superblock; the core of `fill_super`.
     fn fill_super(

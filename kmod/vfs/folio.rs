@@ -30,6 +30,11 @@ impl LockedFolio<'_> {
             .unwrap_or(0)
     }
 
+    /// The position in the file behind its last byte.
+    pub(crate) fn end(&self) -> u64 {
+        self.position().saturating_add(self.size() as u64)
+    }
+
     /// The size in bytes.
     pub(crate) fn size(&self) -> usize {
         // SAFETY: By the invariants.

@@ -273,7 +273,10 @@ pub(crate) struct Cache<T>(NonNull<bindings::kmem_cache>, PhantomData<T>);
 impl<T: FileSystem> Cache<T> {
     pub(crate) fn new() -> Result<Self> {
         // Both fit by far: an inode takes some hundred bytes.
-        let (size, align) = (size_of::<Slot<T>>() as c_uint, align_of::<Slot<T>>() as c_uint);
+        let (size, align) = (
+            size_of::<Slot<T>>() as c_uint,
+            align_of::<Slot<T>>() as c_uint,
+        );
         // SAFETY: The name lives as long as the module, the constructor fits the size.
         let cache = unsafe {
             bindings::vfs_rs_inode_cache(T::NAME.as_char_ptr(), size, align, Some(Self::construct))
@@ -281,11 +284,17 @@ impl<T: FileSystem> Cache<T> {
         Ok(Self(NonNull::new(cache).ok_or(ENOMEM)?, PhantomData))
     }
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as the slab cache's constructor.
     unsafe extern "C" fn construct(object: *mut c_void) {
         // SAFETY: The slab allocator passes memory for one `Slot<T>`.
         unsafe { bindings::inode_init_once(&raw mut (*object.cast::<Slot<T>>()).inode) };
     }
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `super_operations.alloc_inode`.
     pub(crate) unsafe extern "C" fn alloc_inode(
         sb: *mut bindings::super_block,
     ) -> *mut bindings::inode {
@@ -300,6 +309,9 @@ impl<T: FileSystem> Cache<T> {
         inode
     }
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `super_operations.free_inode`.
     pub(crate) unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
         let slot = Slot::<T>::of(inode);
         // SAFETY: The VFS frees each inode once, after an RCU grace period, when nobody can

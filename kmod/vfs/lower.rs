@@ -24,7 +24,11 @@ pub fn current_credentials() -> ARef<Credential> {
 }
 
 /// Overrides the current task's credentials until dropped.
-struct Override<'a>(*const bindings::cred, PhantomData<&'a Credential>, NotThreadSafe);
+struct Override<'a>(
+    *const bindings::cred,
+    PhantomData<&'a Credential>,
+    NotThreadSafe,
+);
 
 impl<'a> Override<'a> {
     fn new(credentials: &'a Credential) -> Self {

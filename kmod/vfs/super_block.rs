@@ -132,6 +132,9 @@ impl<T: FileSystem> Operations<T> {
         ..pin_init::zeroed()
     };
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as the `fill_super` of `get_tree_nodev`.
     pub(crate) unsafe extern "C" fn fill(
         sb: *mut bindings::super_block,
         context: *mut bindings::fs_context,
@@ -178,6 +181,9 @@ impl<T: FileSystem> Operations<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `file_system_type.kill_sb`.
     pub(crate) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
         // SAFETY: The VFS kills a superblock once, with no user left. `s_fs_info` is what
         // `fill` stored, if it got that far; no inode is left that could look at it.
@@ -190,6 +196,9 @@ impl<T: FileSystem> Operations<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `super_operations.statfs`.
     unsafe extern "C" fn statfs(
         dentry: *mut bindings::dentry,
         buffer: *mut kernel::bindings::kstatfs,
@@ -210,6 +219,9 @@ impl<T: FileSystem> Operations<T> {
         0
     }
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `super_operations.show_options`.
     unsafe extern "C" fn show_options(
         seq: *mut bindings::seq_file,
         root: *mut bindings::dentry,

@@ -5,10 +5,7 @@
 
 use crate::{bindings, filesystem::FileSystem, inode::Inode};
 use core::marker::PhantomData;
-use kernel::{
-    error::from_result,
-    prelude::*,
-};
+use kernel::{error::from_result, prelude::*};
 
 /// The value of an extended attribute.
 pub struct XattrValue<'a>(pub &'a [u8]);
@@ -34,7 +31,10 @@ impl XattrLister<'_> {
         if name.starts_with(b"trusted.") && !self.trusted {
             return Ok(());
         }
-        let end = self.used.checked_add(name.len()).and_then(|n| n.checked_add(1));
+        let end = self
+            .used
+            .checked_add(name.len())
+            .and_then(|n| n.checked_add(1));
         let end = end.ok_or(ERANGE)?;
         if !self.buffer.is_null() {
             if end > self.size {
@@ -68,6 +68,9 @@ impl<T: FileSystem> Operations<T> {
         ..pin_init::zeroed()
     };
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `inode_operations.listxattr`.
     pub(crate) unsafe extern "C" fn listxattr(
         dentry: *mut bindings::dentry,
         buffer: *mut c_char,
@@ -89,6 +92,9 @@ impl<T: FileSystem> Operations<T> {
         list().unwrap_or_else(|error: Error| error.to_errno() as isize)
     }
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `inode_operations.get_inode_acl`.
     pub(crate) unsafe extern "C" fn get_inode_acl(
         inode: *mut bindings::inode,
         kind: c_int,
@@ -135,9 +141,11 @@ impl<T: FileSystem> Handlers<T> {
         ..pin_init::zeroed()
     };
 
-    pub(crate) const TABLE: &'static HandlerTable =
-        &HandlerTable([&Self::ANY, core::ptr::null()]);
+    pub(crate) const TABLE: &'static HandlerTable = &HandlerTable([&Self::ANY, core::ptr::null()]);
 
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `xattr_handler.get`.
     unsafe extern "C" fn get(
         _handler: *const bindings::xattr_handler,
         _dentry: *mut bindings::dentry,

@@ -30,7 +30,8 @@ impl Context {
         // SAFETY: A pure function.
         let size = unsafe { bindings::zstd_dctx_workspace_bound() };
         // `u64` for the alignment that zstd asks of a workspace.
-        let mut workspace = KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL)?;
+        let mut workspace =
+            KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL)?;
         // SAFETY: The workspace has `size` writable bytes.
         let context = unsafe { bindings::zstd_init_dctx(workspace.as_mut_ptr().cast(), size) };
         // INVARIANT: The context was just made in `workspace`.
