@@ -155,14 +155,18 @@ fn layers(rootfs: Digest, size: u64, chunks: &[Stored]) -> Vec<Descriptor> {
     layers
 }
 
-/// A layout inside the tree would become part of its own image.
-fn ensure_outside(root: &Path, layout: &Path) -> Result<()> {
+/// Refuses a layout inside the tree, as it would become part of its own image.
+/// `layout` need not exist.
+pub fn ensure_outside(root: &Path, layout: &Path) -> Result<()> {
     let root = root
         .canonicalize()
         .with_context(|| format!("cannot find {}", root.display()))?;
-    let layout = layout.canonicalize()?;
+    let absolute = std::path::absolute(layout)?;
+    let existing = absolute
+        .ancestors()
+        .find_map(|path| path.canonicalize().ok());
     ensure!(
-        !layout.starts_with(&root),
+        !existing.is_some_and(|path| path.starts_with(&root)),
         "the layout {} lies inside the tree {}: name a directory outside of it",
         layout.display(),
         root.display()

@@ -11,20 +11,29 @@
 
 mod beneath;
 pub mod build;
+pub mod chunk;
 pub mod chunker;
 pub mod compress;
 pub mod content;
 pub mod digest;
+pub mod extract;
 mod file;
+pub mod image;
+pub mod inspect;
 pub mod layout;
+pub mod list;
 pub mod manifest;
 pub mod metadata;
+pub mod mount;
 pub mod progress;
 pub mod reference;
 pub mod scan;
 pub mod store;
+pub mod time;
 pub mod tree;
+pub mod verify;
 pub mod verity;
+pub mod walk;
 mod xattr;
 
 // What capnpc generates does not keep to our lints.

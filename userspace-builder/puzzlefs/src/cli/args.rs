@@ -1,18 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line. Help texts end with an example each.
 
+use std::ffi::OsString;
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use puzzlefs::chunker::Policy;
 use puzzlefs::compress::{Compression, DEFAULT_LEVEL};
 use puzzlefs::reference::Reference;
 
 /// Builds, checks, extracts and mounts PuzzleFS images
 ///
-/// An image lives in an OCI layout, under a tag: OCI_DIR:TAG.
+/// An image lives in an OCI layout, under a tag: OCI_DIR:TAG. The kernel's puzzlefs
+/// module mounts it straight from there.
 #[derive(Parser, Debug)]
 #[command(name = "puzzlefs", version, propagate_version = true)]
+#[command(after_help = "Example:
+  puzzlefs build ./rootfs /var/lib/images:debian
+  puzzlefs mount /var/lib/images:debian /mnt")]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -22,8 +29,15 @@ pub struct Args {
 /// The subcommands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Build an image from a directory tree
     Build(Build),
+    Inspect(Inspect),
+    Ls(Ls),
+    Verify(Verify),
+    Extract(Extract),
+    Mount(Mount),
+    Umount(Umount),
+    Completions(Completions),
+    Man(Man),
 }
 
 /// How a report is printed.
@@ -31,33 +45,42 @@ pub enum Command {
 pub enum Format {
     /// For people
     Text,
-    /// One JSON object, for scripts
+    /// JSON, for scripts
     Json,
 }
 
 /// Build an image from a directory tree
 ///
-/// Names OCI_DIR:TAG the new image, once all of it is on disk; other tags stay. An
+/// Lets OCI_DIR:TAG name the new image once all of it is on disk; other tags stay. An
 /// interrupted build leaves the layout as it was. The same tree gives the same
 /// bytes; SOURCE_DATE_EPOCH in the environment is the latest time that is recorded.
 /// The build does not descend into other filesystems: a mount point in ROOTFS
 /// becomes an empty directory.
 #[derive(Parser, Debug)]
-#[command(after_help = "Example:\n  puzzlefs build ./rootfs /var/lib/images:debian")]
+#[command(after_help = "Example:
+  puzzlefs build ./rootfs /var/lib/images:debian
+  SOURCE_DATE_EPOCH=1700000000 puzzlefs build --format json ./rootfs images:v2")]
 pub struct Build {
     /// Compression of chunks: none, zstd, or zstd:LEVEL with a level from 1 to 22
     #[arg(long, value_name = "METHOD", default_value = "zstd", value_parser = parse_compression)]
     pub compression: Compression,
-    /// Average size of a chunk in bytes: a power of two. Larger ones let an image of
-    /// many gigabytes keep to the size of manifest that registries take
+    /// Average size of a chunk in bytes, a power of two
+    ///
+    /// A larger one keeps the manifest of an image of many gigabytes within the size
+    /// that registries take.
     #[arg(long, value_name = "BYTES", default_value_t = Policy::DEFAULT_AVG)]
     pub chunk_size: usize,
-    /// Store holes as zeros, which puzzlefs 0.2.0 (upstream) can read too
+    /// Bytes in a zstd frame [default: each chunk is one frame]
+    ///
+    /// Smaller ones make random reads cheaper and compression worse.
+    #[arg(long, value_name = "BYTES")]
+    pub frame_size: Option<NonZero<usize>>,
+    /// Store holes as zeros, so that upstream's puzzlefs 0.2.0 can read the image
     #[arg(long)]
     pub compat: bool,
     /// Number of compressing threads [default: one for each processor]
     #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    pub threads: Option<NonZero<usize>>,
     /// How the report is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -68,15 +91,165 @@ pub struct Build {
     pub image: Reference,
 }
 
+/// Show what an image holds and what it takes to store it
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs inspect /var/lib/images:debian
+  puzzlefs inspect --format json /var/lib/images:debian | jq .dedup_ratio")]
+pub struct Inspect {
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+}
+
+/// List a directory of an image
+///
+/// Names that are not plain text are escaped as \xNN. With --format json each name is one
+/// JSON object on its own line.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs ls -l /var/lib/images:debian /etc")]
+pub struct Ls {
+    /// Show type, mode, links, owner, size and modification time
+    #[arg(short, long)]
+    pub long: bool,
+    /// List all that is below, too
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// How the names are printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+    /// Path in the image
+    #[arg(default_value = "/")]
+    pub path: OsString,
+}
+
+/// Check every digest, all structure and every chunk of an image
+///
+/// Exits with 1 if anything is wrong.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs verify /var/lib/images:debian")]
+pub struct Verify {
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+}
+
+/// Extract an image into a new directory
+///
+/// Root restores owners, devices and all extended attributes; others leave out what they
+/// may not set. Nothing outside DIR is touched, whatever the image says.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs extract /var/lib/images:debian ./rootfs")]
+pub struct Extract {
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+    /// The directory: new, or empty
+    pub dir: PathBuf,
+}
+
+/// Mount an image by the kernel's puzzlefs module
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs mount -o nosuid,nodev /var/lib/images:debian /mnt")]
+pub struct Mount {
+    /// Mount options, as mount(8) has them
+    #[arg(short, long, value_name = "OPTIONS")]
+    pub options: Vec<String>,
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+    /// Where to mount it
+    pub mountpoint: PathBuf,
+}
+
+/// Unmount an image
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs umount /mnt")]
+pub struct Umount {
+    /// Detach it now, and clean up once it is no longer in use
+    #[arg(short, long)]
+    pub lazy: bool,
+    /// Where it is mounted
+    pub mountpoint: PathBuf,
+}
+
+/// Print a shell's completion script
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs completions bash >/usr/share/bash-completion/completions/puzzlefs")]
+pub struct Completions {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// Write the manual pages into a directory
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs man /usr/local/share/man/man1")]
+pub struct Man {
+    /// The directory
+    pub dir: PathBuf,
+}
+
+/// Mount helper of mount(8) for `-t puzzlefs`
+///
+/// SPEC is OCI_DIR:TAG, or anything else if the options oci_root_dir and image_manifest
+/// say what to mount.
+#[derive(Parser, Debug)]
+#[command(name = "mount.puzzlefs", version)]
+#[command(after_help = "Example:
+  mount -t puzzlefs /var/lib/images:debian /mnt
+  mount -t puzzlefs -o oci_root_dir=/var/lib/images,image_manifest=SHA256 none /mnt")]
+pub struct MountHelper {
+    /// What to mount
+    pub spec: String,
+    /// Where to mount it
+    pub dir: PathBuf,
+    /// Tolerate unknown options (accepted, the kernel decides)
+    #[arg(short)]
+    pub sloppy: bool,
+    /// Check only, do not mount
+    #[arg(short)]
+    pub fake: bool,
+    /// No /etc/mtab (there is none)
+    #[arg(short)]
+    pub no_mtab: bool,
+    /// Say what is mounted
+    #[arg(short)]
+    pub verbose: bool,
+    /// Mount in the namespace NS
+    #[arg(short = 'N', value_name = "NS")]
+    pub namespace: Option<PathBuf>,
+    /// Mount options
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub options: Vec<String>,
+    /// Type, maybe with a subtype
+    #[arg(short = 't', value_name = "TYPE")]
+    pub fs_type: Option<String>,
+}
+
 fn parse_compression(text: &str) -> Result<Compression, String> {
     let level = match text.split_once(':') {
         None if text == "none" => return Ok(Compression::None),
         None if text == "zstd" => DEFAULT_LEVEL,
-        Some(("zstd", level)) => level
-            .parse()
-            .ok()
-            .filter(|l| (1..=22).contains(l))
-            .ok_or("zstd has the levels 1 to 22")?,
+        Some(("zstd", level)) => {
+            let level = level.parse().ok().filter(|level| (1..=22).contains(level));
+            level.ok_or("zstd has the levels 1 to 22")?
+        }
         _ => return Err("expected none, zstd or zstd:LEVEL".into()),
     };
     Ok(Compression::Zstd { level, frame: None })

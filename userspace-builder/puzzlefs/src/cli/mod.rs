@@ -1,93 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Arguments of the command, and what is printed.
+//! The command line: dispatch to the library.
 
 mod args;
 mod bar;
+mod build;
+mod mount;
+mod read;
+mod show;
 
+use std::ffi::OsStr;
 use std::io::Write;
-use std::num::NonZero;
+use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
-use puzzlefs::build::{build, Options};
-use puzzlefs::chunker::Policy;
-use puzzlefs::layout::Layout;
-use serde::Serialize;
+use clap::{CommandFactory, Parser};
 
-use args::{Args, Build, Command, Format};
-use bar::Bar;
+use args::{Args, Command, Completions, Man, MountHelper};
 
-/// Runs the command that the arguments name.
-pub fn run() -> Result<()> {
+/// Runs what the program's name and arguments ask for.
+pub fn run() -> Result<ExitCode> {
+    let name = std::env::args_os().next().unwrap_or_default();
+    if Path::new(&name).file_name() == Some(OsStr::new("mount.puzzlefs")) {
+        return mount::helper(&MountHelper::parse());
+    }
     match Args::parse().command {
-        Command::Build(args) => run_build(&args),
-    }
+        Command::Build(args) => build::run(&args),
+        Command::Inspect(args) => read::inspect(&args),
+        Command::Ls(args) => read::ls(&args),
+        Command::Verify(args) => return read::verify(&args),
+        Command::Extract(args) => read::extract(&args),
+        Command::Mount(args) => mount::mount(&args),
+        Command::Umount(args) => mount::umount(&args),
+        Command::Completions(args) => completions(&args),
+        Command::Man(args) => man(&args),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn run_build(args: &Build) -> Result<()> {
-    let options = Options {
-        policy: Policy::new(args.chunk_size)?,
-        compression: args.compression,
-        compat: args.compat,
-        source_date_epoch: source_date_epoch()?,
-        threads: args.threads.and_then(NonZero::new),
-    };
-    let layout = Layout::open_or_create(&args.image.layout)?;
-    let report = build(
-        &args.rootfs,
-        &layout,
-        &args.image.tag,
-        &options,
-        &Bar::new(),
-    )?;
-    print(args.format, &report, |out| {
-        writeln!(out, "manifest  sha256:{}", report.manifest)?;
-        writeln!(
-            out,
-            "rootfs    sha256:{}  {} bytes",
-            report.rootfs, report.rootfs_bytes
-        )?;
-        writeln!(out, "inodes    {}", report.inodes)?;
-        writeln!(out, "files     {} bytes", report.data_bytes)?;
-        writeln!(
-            out,
-            "chunks    {}  {} bytes stored",
-            report.chunks, report.chunk_bytes
-        )?;
-        writeln!(
-            out,
-            "new blobs {}  {} bytes",
-            report.new_blobs, report.new_bytes
-        )
-    })
+fn completions(args: &Completions) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Args::command(), "puzzlefs", &mut script);
+    Ok(std::io::stdout().write_all(&script)?)
 }
 
-/// SOURCE_DATE_EPOCH, as reproducible-builds.org specifies it.
-fn source_date_epoch() -> Result<Option<i64>> {
-    match std::env::var("SOURCE_DATE_EPOCH") {
-        Err(std::env::VarError::NotPresent) => Ok(None),
-        value => {
-            Ok(Some(value?.parse().context(
-                "SOURCE_DATE_EPOCH must be a number of seconds",
-            )?))
-        }
-    }
-}
-
-/// Prints a report as one JSON object, or as text.
-fn print<T: Serialize>(
-    format: Format,
-    report: &T,
-    text: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
-) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match format {
-        Format::Json => {
-            serde_json::to_writer_pretty(&mut out, report)?;
-            writeln!(out)?;
-        }
-        Format::Text => text(&mut out)?,
-    }
-    out.flush()?;
-    Ok(())
+fn man(args: &Man) -> Result<()> {
+    let context = || format!("writing manual pages to {}", args.dir.display());
+    std::fs::create_dir_all(&args.dir).with_context(context)?;
+    clap_mangen::generate_to(Args::command(), &args.dir).with_context(context)?;
+    clap_mangen::generate_to(MountHelper::command(), &args.dir).with_context(context)
 }

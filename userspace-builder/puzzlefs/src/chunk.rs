@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reading chunks: verified first, then decompressed.
+
+use anyhow::{ensure, Context, Result};
+use puzzlefs_format::{limits, ChunkRef, Digest, SeekTable};
+use zstd::bulk::Decompressor;
+
+use crate::layout::Layout;
+
+/// A chunk's name and how it is stored.
+pub type Key = (Digest, bool);
+
+/// Reads chunks of a layout; keeps the last one, as small files share theirs.
+pub struct ChunkReader<'a> {
+    layout: &'a Layout,
+    zstd: Decompressor<'static>,
+    last: Option<(Key, Vec<u8>)>,
+}
+
+impl<'a> ChunkReader<'a> {
+    /// A reader of `layout`'s chunks.
+    pub fn new(layout: &'a Layout) -> Result<Self> {
+        let zstd = Decompressor::new().context("zstd")?;
+        Ok(ChunkReader {
+            layout,
+            zstd,
+            last: None,
+        })
+    }
+
+    /// The stored bytes of a chunk, checked against its digest.
+    pub fn stored(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.layout.read_blob(digest, limits::MAX_CHUNK_BYTES)
+    }
+
+    /// The bytes of a file that `at` and `len` refer to.
+    pub fn read(&mut self, at: &ChunkRef, len: u64) -> Result<&[u8]> {
+        let key = (at.digest, at.compressed);
+        let chunk = match self.last.take() {
+            Some((last, chunk)) if last == key => chunk,
+            _ => {
+                let stored = self.stored(&at.digest)?;
+                self.decode(&at.digest, at.compressed, stored)?
+            }
+        };
+        let (_, chunk) = self.last.insert((key, chunk));
+        let start = usize::try_from(at.offset)?;
+        let end = start.saturating_add(usize::try_from(len)?);
+        chunk.get(start..end).with_context(|| {
+            format!(
+                "the chunk sha256:{} ends before byte {end} of it, which a file uses",
+                at.digest
+            )
+        })
+    }
+
+    /// The content of a chunk that is stored as `stored`.
+    pub fn decode(
+        &mut self,
+        digest: &Digest,
+        compressed: bool,
+        stored: Vec<u8>,
+    ) -> Result<Vec<u8>> {
+        if !compressed {
+            return Ok(stored);
+        }
+        let context = || format!("the chunk sha256:{digest} is no zstd seekable data");
+        let table = SeekTable::parse(&stored).with_context(context)?;
+        let mut content = Vec::with_capacity(usize::try_from(table.decompressed_size())?);
+        for frame in table.frames() {
+            let start = usize::try_from(frame.stored_offset)?;
+            let end = start.saturating_add(usize::try_from(frame.stored_size)?);
+            let packed = stored.get(start..end).with_context(context)?;
+            let plain = self.zstd.decompress(packed, usize::try_from(frame.size)?);
+            let plain = plain.with_context(context)?;
+            ensure!(
+                plain.len() as u64 == frame.size,
+                "{}: a frame has another size than its seek table says",
+                context()
+            );
+            content.extend_from_slice(&plain);
+        }
+        Ok(content)
+    }
+}

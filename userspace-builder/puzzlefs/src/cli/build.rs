@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//! puzzlefs build.
+
+use anyhow::{ensure, Context, Result};
+use puzzlefs::build::{build, ensure_outside, Options};
+use puzzlefs::chunker::Policy;
+use puzzlefs::compress::Compression;
+use puzzlefs::layout::Layout;
+
+use super::args::Build;
+use super::bar::Bar;
+use super::show;
+
+/// Builds, and reports what was stored.
+pub fn run(args: &Build) -> Result<()> {
+    let mut compression = args.compression;
+    if let Some(size) = args.frame_size {
+        ensure!(
+            size.get() >= 4096,
+            "a frame of less than 4096 bytes is smaller than a page"
+        );
+        if let Compression::Zstd { frame, .. } = &mut compression {
+            *frame = Some(size.get());
+        }
+    }
+    let options = Options {
+        policy: Policy::new(args.chunk_size)?,
+        compression,
+        compat: args.compat,
+        source_date_epoch: source_date_epoch()?,
+        threads: args.threads,
+    };
+    // Before the layout is made.
+    ensure_outside(&args.rootfs, &args.image.layout)?;
+    let layout = Layout::open_or_create(&args.image.layout)?;
+    let report = build(
+        &args.rootfs,
+        &layout,
+        &args.image.tag,
+        &options,
+        &Bar::new(),
+    )?;
+    show::report(args.format, &report, |out| {
+        writeln!(out, "manifest  sha256:{}", report.manifest)?;
+        writeln!(out, "rootfs    sha256:{}", report.rootfs)?;
+        writeln!(out, "inodes    {}", report.inodes)?;
+        writeln!(out, "before    {}", show::bytes(report.data_bytes))?;
+        writeln!(
+            out,
+            "chunks    {}, stored as {}",
+            report.chunks,
+            show::bytes(report.chunk_bytes)
+        )?;
+        writeln!(out, "metadata  {}", show::bytes(report.rootfs_bytes))?;
+        writeln!(
+            out,
+            "new       {} blobs, {}",
+            report.new_blobs,
+            show::bytes(report.new_bytes)
+        )
+    })
+}
+
+/// SOURCE_DATE_EPOCH, as reproducible-builds.org specifies it.
+fn source_date_epoch() -> Result<Option<i64>> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        value => {
+            let seconds = value?.parse();
+            Ok(Some(seconds.context(
+                "SOURCE_DATE_EPOCH must be a number of seconds",
+            )?))
+        }
+    }
+}

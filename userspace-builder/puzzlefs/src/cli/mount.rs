@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//! puzzlefs mount, puzzlefs umount, and the helper of mount(8).
+
+use std::process::ExitCode;
+
+use anyhow::{bail, Result};
+use puzzlefs::mount::Request;
+use puzzlefs::reference::Reference;
+
+use super::args::{Mount, MountHelper, Umount};
+
+/// puzzlefs mount.
+pub fn mount(args: &Mount) -> Result<()> {
+    let mut request = Request::of_image(&args.image)?;
+    args.options
+        .iter()
+        .for_each(|options| request.add_options(options));
+    puzzlefs::mount::mount(&request, &args.mountpoint)
+}
+
+/// puzzlefs umount.
+pub fn umount(args: &Umount) -> Result<()> {
+    puzzlefs::mount::umount(&args.mountpoint, args.lazy)
+}
+
+/// mount.puzzlefs, as mount(8) calls it. Its exit status is one of mount(8)'s.
+pub fn helper(args: &MountHelper) -> Result<ExitCode> {
+    /// "mount failure" in mount(8).
+    const MOUNT_FAILURE: u8 = 32;
+    match try_helper(args) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            eprintln!("mount.puzzlefs: {}: {error:#}", args.dir.display());
+            Ok(ExitCode::from(MOUNT_FAILURE))
+        }
+    }
+}
+
+fn try_helper(args: &MountHelper) -> Result<()> {
+    if let Some(namespace) = &args.namespace {
+        bail!(
+            "cannot enter the namespace {}: use nsenter(1)",
+            namespace.display()
+        );
+    }
+    let options: Vec<&str> = args.options.iter().flat_map(|o| o.split(',')).collect();
+    let named = options.iter().any(|o| o.starts_with("image_manifest="));
+    let mut request = match args.spec.parse::<Reference>() {
+        Ok(reference) if !named => Request::of_image(&reference)?,
+        Err(error) if !named => bail!("{}: {error}, or the option image_manifest", args.spec),
+        _ => Request::of_options(&args.spec),
+    };
+    args.options
+        .iter()
+        .for_each(|options| request.add_options(options));
+    if args.verbose {
+        println!(
+            "mount.puzzlefs: {} on {}: {:?}",
+            request.source,
+            args.dir.display(),
+            request.options
+        );
+    }
+    if args.fake {
+        return Ok(());
+    }
+    puzzlefs::mount::mount(&request, &args.dir)
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The commands that read an image: inspect, ls, verify, extract.
+
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use puzzlefs::image::Image;
+use puzzlefs::list::{list, Item};
+
+use super::args::{Extract, Format, Inspect, Ls, Verify};
+use super::bar::Bar;
+use super::show;
+
+/// puzzlefs inspect.
+pub fn inspect(args: &Inspect) -> Result<()> {
+    let report = puzzlefs::inspect::inspect(&Image::open(&args.image)?)?;
+    show::report(args.format, &report, |out| {
+        writeln!(out, "manifest     sha256:{}", report.manifest)?;
+        writeln!(out, "rootfs       sha256:{}", report.rootfs)?;
+        writeln!(
+            out,
+            "version      {}, metadata layers {}",
+            report.version, report.metadata_layers
+        )?;
+        writeln!(
+            out,
+            "names        {}: {} files, {} directories, {} symlinks, {} special, {} further hard links",
+            report.names,
+            report.files,
+            report.directories,
+            report.symlinks,
+            report.specials,
+            report.names - report.inodes
+        )?;
+        writeln!(out, "before       {}", show::bytes(report.data_bytes))?;
+        writeln!(out, "in holes     {}", show::bytes(report.hole_bytes))?;
+        writeln!(
+            out,
+            "chunks       {} ({} compressed), used {} times",
+            report.chunks, report.compressed_chunks, report.extents
+        )?;
+        writeln!(out, "  content    {}", show::bytes(report.chunk_bytes))?;
+        writeln!(out, "  stored     {}", show::bytes(report.stored_bytes))?;
+        writeln!(out, "metadata     {}", show::bytes(report.metadata_bytes))?;
+        writeln!(out, "after        {}", show::bytes(report.image_bytes))?;
+        writeln!(
+            out,
+            "ratios       deduplication {:.2}, compression {:.2}, overall {:.2}",
+            report.dedup_ratio, report.compression_ratio, report.overall_ratio
+        )
+    })
+}
+
+/// puzzlefs ls.
+pub fn ls(args: &Ls) -> Result<()> {
+    let image = Image::open(&args.image)?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    list(&image, args.path.as_bytes(), args.recursive, |item| {
+        match args.format {
+            Format::Json => serde_json::to_writer(&mut out, &item)?,
+            Format::Text if args.long => long(&mut out, &item)?,
+            Format::Text => write!(out, "{}", show::name(&item.bytes))?,
+        }
+        Ok(writeln!(out)?)
+    })?;
+    Ok(out.flush()?)
+}
+
+/// A line in the style of ls -l.
+fn long(out: &mut dyn Write, item: &Item) -> Result<()> {
+    let size = match item.device {
+        Some((major, minor)) => format!("{major},{minor}"),
+        None => item.size.to_string(),
+    };
+    let time = puzzlefs::time::rfc3339(item.mtime);
+    write!(
+        out,
+        "{}{} {:>3} {:>5} {:>5} {size:>10} {time} {}",
+        if item.kind == 'f' { '-' } else { item.kind },
+        mode(item.mode),
+        item.nlink,
+        item.uid,
+        item.gid,
+        show::name(&item.bytes)
+    )?;
+    if let Some(target) = &item.target {
+        write!(out, " -> {}", show::name(target.as_bytes()))?;
+    }
+    Ok(())
+}
+
+/// Permissions as `rwsr-xr-t`.
+fn mode(bits: u16) -> String {
+    let mut text = String::new();
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let class = bits >> shift;
+        text.push(if class & 4 != 0 { 'r' } else { '-' });
+        text.push(if class & 2 != 0 { 'w' } else { '-' });
+        text.push(match (bits & special != 0, class & 1 != 0) {
+            (true, true) => letter,
+            (true, false) => letter.to_ascii_uppercase(),
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}
+
+/// puzzlefs verify.
+pub fn verify(args: &Verify) -> Result<ExitCode> {
+    let image = Image::open(&args.image)?;
+    let report = puzzlefs::verify::verify(&image, &Bar::new())?;
+    show::report(args.format, &report, |out| {
+        for text in &report.warnings {
+            writeln!(out, "warning: {text}")?;
+        }
+        for text in &report.errors {
+            writeln!(out, "error: {text}")?;
+        }
+        let verdict = if report.errors.is_empty() {
+            "ok"
+        } else {
+            "DAMAGED"
+        };
+        writeln!(
+            out,
+            "{verdict}: sha256:{}, {} inodes, {} chunks, {}",
+            report.manifest,
+            report.inodes,
+            report.chunks,
+            show::bytes(report.data_bytes)
+        )
+    })?;
+    Ok(if report.errors.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// puzzlefs extract.
+pub fn extract(args: &Extract) -> Result<()> {
+    let image = Image::open(&args.image)?;
+    let report = puzzlefs::extract::extract(&image, &args.dir, &Bar::new())?;
+    if report.skipped > 0 {
+        eprintln!(
+            "puzzlefs: {} owners, devices and attributes were left out: only root can set them",
+            report.skipped
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Extracting an image into a directory.
+//!
+//! Images are hostile. The format core allows no name with a slash, `.` or `..`; the
+//! target directory must be new or empty; everything is created relative to a parent
+//! directory opened by openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, and
+//! by calls that fail if the name exists. So nothing outside the target is touched.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, ensure, Context, Result};
+use puzzlefs_format::{Extents, FileType, Inode, Kind};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+use serde::Serialize;
+
+use crate::chunk::ChunkReader;
+use crate::image::Image;
+use crate::progress::{Progress, Unit};
+use crate::walk::{walk, Step};
+use crate::{beneath, xattr};
+
+/// What was extracted.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Report {
+    /// Names made, the target itself aside.
+    pub names: u64,
+    /// Bytes of files.
+    pub data_bytes: u64,
+    /// Owners, devices and extended attributes that only root could have set.
+    pub skipped: u64,
+}
+
+/// Extracts `image` into the directory `target`, which must not exist or be empty.
+/// Run by root it restores everything; by others it leaves out what they may not set.
+pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> Result<Report> {
+    match fs::create_dir(target) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            let mut entries =
+                fs::read_dir(target).with_context(|| format!("{}", target.display()))?;
+            ensure!(
+                entries.next().is_none(),
+                "{} is not empty: name a new directory",
+                target.display()
+            );
+        }
+        Err(e) => return Err(e).with_context(|| format!("creating {}", target.display())),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(target, flags, Mode::empty())?;
+    let rootfs = image.rootfs()?;
+    progress.phase("extracting", rootfs.data_size(), Unit::Bytes);
+    let mut extractor = Extractor {
+        root,
+        chunks: ChunkReader::new(image.layout())?,
+        privileged: rustix::process::geteuid().is_root(),
+        parent: None,
+        links: HashMap::new(),
+        report: Report::default(),
+        progress,
+    };
+    // Names come as paths relative to the target; it itself as an empty one.
+    walk(
+        &rootfs,
+        Path::new(""),
+        rootfs.root()?,
+        |_| true,
+        |path, step| {
+            let result = match step {
+                Step::Enter(_) if path.as_os_str().is_empty() => Ok(()),
+                Step::Enter(inode) => extractor.create(path, &inode),
+                Step::Leave(inode) => extractor.finish_directory(path, &inode),
+            };
+            result.with_context(|| format!("extracting {}", target.join(path).display()))
+        },
+    )?;
+    Ok(extractor.report)
+}
+
+struct Extractor<'a> {
+    root: OwnedFd,
+    chunks: ChunkReader<'a>,
+    privileged: bool,
+    /// The directory that things were last created in.
+    parent: Option<(PathBuf, OwnedFd)>,
+    /// First path of inodes that may have several.
+    links: HashMap<u64, PathBuf>,
+    report: Report,
+    progress: &'a dyn Progress,
+}
+
+impl Extractor<'_> {
+    fn open_dir(&self, path: &Path) -> Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        Ok(beneath::open(
+            &self.root,
+            path,
+            OFlags::RDONLY | OFlags::DIRECTORY,
+        )?)
+    }
+
+    fn create(&mut self, path: &Path, inode: &Inode<'_>) -> Result<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            bail!("no file name");
+        };
+        let dir = match self.parent.take() {
+            Some((at, fd)) if at == parent => fd,
+            _ => self.open_dir(parent)?,
+        };
+        let result = self.create_in(&dir, name.as_bytes(), path, inode);
+        self.parent = Some((parent.to_owned(), dir));
+        self.report.names += 1;
+        result
+    }
+
+    fn create_in(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &Path,
+        inode: &Inode<'_>,
+    ) -> Result<()> {
+        if inode.file_type() != FileType::Dir && inode.nlink() != Some(1) {
+            if let Some(first) = self.links.get(&inode.ino()) {
+                let from = self.open_dir(first.parent().unwrap_or(Path::new("")))?;
+                let old = first.file_name().unwrap_or_default();
+                rustix::fs::linkat(from, old, dir, name, AtFlags::empty())?;
+                return Ok(());
+            }
+            self.links.insert(inode.ino(), path.to_owned());
+        }
+        let device = |kind, number: puzzlefs_format::Device| {
+            let device = rustix::fs::makedev(number.major, number.minor);
+            rustix::fs::mknodat(dir, name, kind, Mode::RUSR, device)
+        };
+        use rustix::fs::FileType as Type;
+        let made = match inode.kind()? {
+            // Its metadata follows once its entries are there.
+            Kind::Dir(_) => return Ok(rustix::fs::mkdirat(dir, name, Mode::RWXU)?),
+            Kind::File(extents) => {
+                self.write(dir, name, &extents)?;
+                Ok(())
+            }
+            Kind::Symlink(link) => rustix::fs::symlinkat(link, dir, name),
+            Kind::Chr(number) => device(Type::CharacterDevice, number),
+            Kind::Blk(number) => device(Type::BlockDevice, number),
+            Kind::Fifo => rustix::fs::mknodat(dir, name, Type::Fifo, Mode::RUSR, 0),
+            Kind::Sock => rustix::fs::mknodat(dir, name, Type::Socket, Mode::RUSR, 0),
+        };
+        if self.allowed(made)? {
+            self.attributes(dir, name, inode)?;
+        } else {
+            self.links.remove(&inode.ino());
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, dir: &OwnedFd, name: &[u8], extents: &Extents<'_>) -> Result<()> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(
+            dir,
+            name,
+            flags,
+            Mode::RUSR | Mode::WUSR,
+        )?);
+        let size = extents.total()?;
+        for extent in extents.iter() {
+            let extent = extent?;
+            match extent.chunk {
+                Some(at) => file.write_all(self.chunks.read(&at, extent.len)?)?,
+                None => drop(file.seek(SeekFrom::Current(i64::try_from(extent.len)?))?),
+            }
+            self.progress.advance(extent.len);
+        }
+        // A hole may be last.
+        file.set_len(size)?;
+        self.report.data_bytes = self.report.data_bytes.saturating_add(size);
+        Ok(())
+    }
+
+    fn finish_directory(&mut self, path: &Path, inode: &Inode<'_>) -> Result<()> {
+        let dir = self.open_dir(path)?;
+        self.attributes(&dir, b".", inode)
+    }
+
+    /// Owner, extended attributes, mode, times. In this order: chown(2) clears set-uid
+    /// bits and capabilities, and all but utimensat(2) may change times.
+    fn attributes(&mut self, dir: &OwnedFd, name: &[u8], inode: &Inode<'_>) -> Result<()> {
+        let (uid, gid) = (Uid::from_raw(inode.uid()), Gid::from_raw(inode.gid()));
+        if self.privileged {
+            rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                .context("its owner")?;
+        } else if uid != rustix::process::geteuid() || gid != rustix::process::getegid() {
+            self.report.skipped += 1;
+        }
+        let xattrs = inode.xattrs()?;
+        for index in 0..xattrs.len() {
+            let item = xattrs.get(index)?;
+            let path = xattr::path_at(dir.as_fd(), name);
+            let set = rustix::fs::lsetxattr(path, item.name, item.value, XattrFlags::empty());
+            let set = self.allowed(set);
+            set.with_context(|| {
+                format!(
+                    "its extended attribute {}",
+                    String::from_utf8_lossy(item.name)
+                )
+            })?;
+        }
+        if inode.file_type() != FileType::Symlink {
+            let mode = Mode::from_raw_mode(inode.permissions().into());
+            rustix::fs::chmodat(dir, name, mode, AtFlags::empty()).context("its mode")?;
+        }
+        let mtime = inode.mtime();
+        let time = Timespec {
+            tv_sec: mtime.sec,
+            tv_nsec: mtime.nsec.into(),
+        };
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW).context("its times")?;
+        Ok(())
+    }
+
+    /// Whether a call worked; one that only root may make is skipped for others.
+    fn allowed(&mut self, result: rustix::io::Result<()>) -> Result<bool> {
+        match result {
+            Ok(()) => Ok(true),
+            Err(Errno::PERM | Errno::ACCESS) if !self.privileged => {
+                self.report.skipped += 1;
+                Ok(false)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+}

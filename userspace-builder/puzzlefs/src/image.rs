@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An image that is open for reading: its manifest and Rootfs, checked against their
+//! digests and parsed by the format core.
+
+use anyhow::{ensure, Context, Result};
+use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs};
+
+use crate::layout::Layout;
+use crate::reference::Reference;
+
+/// An open image.
+pub struct Image {
+    layout: Layout,
+    manifest_digest: Digest,
+    manifest: Vec<u8>,
+    rootfs_digest: Digest,
+    rootfs: Vec<u8>,
+}
+
+impl Image {
+    /// Opens the image that `reference` names.
+    ///
+    /// # Errors
+    ///
+    /// Names the tag or blob that is missing, damaged or malformed.
+    pub fn open(reference: &Reference) -> Result<Self> {
+        let layout = Layout::open(&reference.layout)?;
+        let entry = layout.resolve(&reference.tag)?;
+        let manifest_limit = u64::try_from(limits::MAX_MANIFEST_BYTES)?;
+        let manifest = layout.read_blob(&entry.digest, manifest_limit)?;
+        let parsed = Manifest::parse(&manifest).with_context(|| {
+            format!("the manifest sha256:{} is no PuzzleFS image", entry.digest)
+        })?;
+        let rootfs_digest = parsed.rootfs().digest;
+        let rootfs_limit = u64::try_from(limits::MAX_ROOTFS_BYTES)?;
+        let rootfs = layout.read_blob(&rootfs_digest, rootfs_limit)?;
+        Rootfs::parse(&rootfs).with_context(|| malformed(&rootfs_digest))?;
+        ensure!(
+            u64::try_from(manifest.len())? == entry.size,
+            "index.json gives a wrong size for the manifest sha256:{}",
+            entry.digest
+        );
+        Ok(Image {
+            layout,
+            manifest_digest: entry.digest,
+            manifest,
+            rootfs_digest,
+            rootfs,
+        })
+    }
+
+    /// The layout that holds it.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Digest of the manifest: what signatures and `image_manifest=` name.
+    pub fn manifest_digest(&self) -> &Digest {
+        &self.manifest_digest
+    }
+
+    /// Digest of the Rootfs.
+    pub fn rootfs_digest(&self) -> &Digest {
+        &self.rootfs_digest
+    }
+
+    /// The manifest as stored.
+    pub fn manifest_bytes(&self) -> &[u8] {
+        &self.manifest
+    }
+
+    /// The Rootfs as stored.
+    pub fn rootfs_bytes(&self) -> &[u8] {
+        &self.rootfs
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> Result<Manifest<'_>> {
+        Ok(Manifest::parse(&self.manifest)?)
+    }
+
+    /// The metadata.
+    pub fn rootfs(&self) -> Result<Rootfs<'_>> {
+        Rootfs::parse(&self.rootfs).with_context(|| malformed(&self.rootfs_digest))
+    }
+
+    /// The inode at `path`, byte strings between slashes; symlinks are not followed.
+    pub fn lookup(&self, path: &[u8]) -> Result<Inode<'_>> {
+        let rootfs = self.rootfs()?;
+        let show = || String::from_utf8_lossy(path).into_owned();
+        let mut inode = rootfs.root()?;
+        for name in path.split(|&b| b == b'/').filter(|n| !n.is_empty()) {
+            let Kind::Dir(dir) = inode.kind().with_context(show)? else {
+                anyhow::bail!("{}: a part of the path is no directory", show());
+            };
+            let found = rootfs
+                .lookup(&dir, name, dir.is_sorted()?)
+                .with_context(show)?;
+            inode = found.with_context(|| format!("{}: not in the image", show()))?;
+        }
+        Ok(inode)
+    }
+}
+
+fn malformed(rootfs: &Digest) -> String {
+    format!("the Rootfs sha256:{rootfs} is malformed")
+}

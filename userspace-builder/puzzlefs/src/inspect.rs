@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an image holds and what it takes to store it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use puzzlefs_format::{limits, FileType, Kind, SeekTable};
+use serde::Serialize;
+
+use crate::chunk::Key;
+use crate::image::Image;
+use crate::walk::{walk, Step};
+
+/// The facts of an image.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Digest of the manifest, in hexadecimal.
+    pub manifest: String,
+    /// Digest of the Rootfs, in hexadecimal.
+    pub rootfs: String,
+    /// manifestVersion of the Rootfs.
+    pub version: u64,
+    /// Metadata vectors: one, and one more for each delta build.
+    pub metadata_layers: u32,
+    /// Names, that of the root included.
+    pub names: u64,
+    /// Inodes: names without the further ones of hard links.
+    pub inodes: u64,
+    /// Regular files.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Symbolic links.
+    pub symlinks: u64,
+    /// Character devices, block devices, FIFOs and sockets.
+    pub specials: u64,
+    /// Bytes of all files: what `before` building was there.
+    pub data_bytes: u64,
+    /// Bytes of those that are in holes.
+    pub hole_bytes: u64,
+    /// Parts of chunks that files refer to.
+    pub extents: u64,
+    /// Distinct chunks.
+    pub chunks: u64,
+    /// Of those, compressed ones.
+    pub compressed_chunks: u64,
+    /// Bytes of the distinct chunks, uncompressed.
+    pub chunk_bytes: u64,
+    /// Bytes of the distinct chunks, as stored.
+    pub stored_bytes: u64,
+    /// Bytes of the Rootfs and of the manifest.
+    pub metadata_bytes: u64,
+    /// All bytes of the image: what `after` building is there.
+    pub image_bytes: u64,
+    /// Bytes in files (holes aside) for each byte of distinct chunks.
+    pub dedup_ratio: f64,
+    /// Uncompressed for each stored byte of chunks.
+    pub compression_ratio: f64,
+    /// Bytes of all files for each byte of the image.
+    pub overall_ratio: f64,
+}
+
+/// Collects the facts; reads of each chunk its seek table only.
+pub fn inspect(image: &Image) -> Result<Report> {
+    let rootfs = image.rootfs()?;
+    let mut report = Report {
+        manifest: image.manifest_digest().to_string(),
+        rootfs: image.rootfs_digest().to_string(),
+        version: rootfs.version(),
+        metadata_layers: rootfs.layers(),
+        ..Report::default()
+    };
+    let mut seen = HashSet::new();
+    let mut chunks: BTreeMap<Key, ()> = BTreeMap::new();
+    walk(
+        &rootfs,
+        Path::new("/"),
+        rootfs.root()?,
+        |_| true,
+        |path, step| {
+            let Step::Enter(inode) = step else {
+                return Ok(());
+            };
+            report.names += 1;
+            if !seen.insert(inode.ino()) {
+                return Ok(());
+            }
+            report.inodes += 1;
+            match inode.file_type() {
+                FileType::File => report.files += 1,
+                FileType::Dir => report.directories += 1,
+                FileType::Symlink => report.symlinks += 1,
+                _ => report.specials += 1,
+            }
+            if let Kind::File(extents) = inode.kind()? {
+                for extent in extents.iter() {
+                    let extent = extent.with_context(|| path.display().to_string())?;
+                    report.extents += 1;
+                    report.data_bytes = report.data_bytes.saturating_add(extent.len);
+                    match extent.chunk {
+                        Some(chunk) => drop(chunks.insert((chunk.digest, chunk.compressed), ())),
+                        None => report.hole_bytes = report.hole_bytes.saturating_add(extent.len),
+                    }
+                }
+            }
+            Ok(())
+        },
+    )?;
+    let mut blobs = HashSet::new();
+    for (digest, compressed) in chunks.keys() {
+        let path = image.layout().blob_path(digest);
+        let (stored, plain) =
+            sizes(&path, *compressed).with_context(|| format!("the chunk {}", path.display()))?;
+        report.chunks += 1;
+        report.compressed_chunks += u64::from(*compressed);
+        report.chunk_bytes += plain;
+        // A blob may be one file's raw chunk and another's compressed one.
+        if blobs.insert(*digest) {
+            report.stored_bytes += stored;
+        }
+    }
+    let manifest = u64::try_from(image.manifest_bytes().len())?;
+    report.metadata_bytes = manifest + u64::try_from(image.rootfs_bytes().len())?;
+    report.image_bytes = report.metadata_bytes + report.stored_bytes;
+    report.dedup_ratio = ratio(report.data_bytes - report.hole_bytes, report.chunk_bytes);
+    report.compression_ratio = ratio(report.chunk_bytes, report.stored_bytes);
+    report.overall_ratio = ratio(report.data_bytes, report.image_bytes);
+    Ok(report)
+}
+
+/// Stored and uncompressed size of a chunk.
+fn sizes(path: &Path, compressed: bool) -> Result<(u64, u64)> {
+    const FOOTER: u64 = 9;
+    let file = File::open(path)?;
+    let stored = file.metadata()?.len();
+    if !compressed {
+        return Ok((stored, stored));
+    }
+    let tail = |len: u64| -> Result<Vec<u8>> {
+        let len = len.min(stored).min(limits::MAX_CHUNK_BYTES);
+        let mut bytes = vec![0; usize::try_from(len)?];
+        file.read_exact_at(&mut bytes, stored - len)?;
+        Ok(bytes)
+    };
+    let table = tail(u64::try_from(SeekTable::tail_size(&tail(FOOTER)?)?)?)?;
+    Ok((
+        stored,
+        SeekTable::parse_tail(&table, stored)?.decompressed_size(),
+    ))
+}
+
+/// To two decimals; 1 when there is nothing to compare.
+fn ratio(before: u64, after: u64) -> f64 {
+    if after == 0 {
+        return 1.0;
+    }
+    (before as f64 / after as f64 * 100.0).round() / 100.0
+}

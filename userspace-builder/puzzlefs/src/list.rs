@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Listing names of an image.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use puzzlefs_format::{FileType, Inode, Kind};
+use serde::Serialize;
+
+use crate::image::Image;
+use crate::walk::{walk, Step};
+
+/// A name and its inode.
+#[derive(Clone, Debug, Serialize)]
+pub struct Item {
+    /// Path from the root of the image; where it is not UTF-8, with replacement characters.
+    pub path: String,
+    /// The path's bytes.
+    #[serde(skip)]
+    pub bytes: Vec<u8>,
+    /// The path's bytes in hexadecimal, where it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_hex: Option<String>,
+    /// Inode number.
+    pub ino: u64,
+    /// Type, as find(1)'s -type has it: f, d, l, c, b, p or s.
+    #[serde(rename = "type")]
+    pub kind: char,
+    /// Permissions, 12 bits.
+    pub mode: u16,
+    /// Links; 0 where the image does not record them.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Bytes of a file or of a symlink's target.
+    pub size: u64,
+    /// Modification time: seconds since the epoch.
+    pub mtime: i64,
+    /// Its nanoseconds.
+    pub mtime_nsec: u32,
+    /// Device number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<(u32, u32)>,
+    /// Where a symlink leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// Hands all entries of the directory `path` to `each`, those below too if
+/// `recursive`; of something else only itself.
+pub fn list(
+    image: &Image,
+    path: &[u8],
+    recursive: bool,
+    mut each: impl FnMut(Item) -> Result<()>,
+) -> Result<()> {
+    let start = image.lookup(path)?;
+    let base = Path::new("/").join(Path::new(std::ffi::OsStr::from_bytes(path)));
+    let is_dir = start.file_type() == FileType::Dir;
+    let descend = |at: &Path| recursive || at == base;
+    walk(
+        &image.rootfs()?,
+        &base,
+        start,
+        descend,
+        |at, step| match step {
+            Step::Enter(inode) if !is_dir || at != base => {
+                each(item(at, &inode).with_context(|| at.display().to_string())?)
+            }
+            _ => Ok(()),
+        },
+    )
+}
+
+fn item(path: &Path, inode: &Inode<'_>) -> Result<Item> {
+    let bytes = path.as_os_str().as_bytes();
+    let mtime = inode.mtime();
+    let mut item = Item {
+        path: String::from_utf8_lossy(bytes).into_owned(),
+        bytes: bytes.to_vec(),
+        path_hex: std::str::from_utf8(bytes).is_err().then(|| hex(bytes)),
+        ino: inode.ino(),
+        kind: match inode.file_type() {
+            FileType::File => 'f',
+            FileType::Dir => 'd',
+            FileType::Symlink => 'l',
+            FileType::Chr => 'c',
+            FileType::Blk => 'b',
+            FileType::Fifo => 'p',
+            FileType::Sock => 's',
+        },
+        mode: inode.permissions(),
+        nlink: inode.nlink().unwrap_or(0),
+        uid: inode.uid(),
+        gid: inode.gid(),
+        size: 0,
+        mtime: mtime.sec,
+        mtime_nsec: mtime.nsec,
+        device: None,
+        target: None,
+    };
+    match inode.kind()? {
+        Kind::File(extents) => item.size = extents.total()?,
+        Kind::Symlink(target) => {
+            item.size = u64::try_from(target.len())?;
+            item.target = Some(String::from_utf8_lossy(target).into_owned());
+        }
+        Kind::Chr(device) | Kind::Blk(device) => item.device = Some((device.major, device.minor)),
+        Kind::Dir(_) | Kind::Fifo | Kind::Sock => {}
+    }
+    Ok(item)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
+}

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Checking an image: every digest, all structure, every byte that a file refers to.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{ensure, Context, Result};
+use puzzlefs_format::{limits, Digest, Inode, Kind, Rootfs};
+use serde::Serialize;
+
+use crate::chunk::{ChunkReader, Key};
+use crate::image::Image;
+use crate::progress::{Progress, Unit};
+use crate::verity;
+use crate::walk::{walk, Step};
+
+/// What a check found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Digest of the manifest, in hexadecimal.
+    pub manifest: String,
+    /// Inodes that names lead to.
+    pub inodes: u64,
+    /// Distinct chunks that files use.
+    pub chunks: u64,
+    /// Bytes of files.
+    pub data_bytes: u64,
+    /// What is wrong with the image. None: it can be trusted.
+    pub errors: Vec<String>,
+    /// What is odd but harmless to readers, such as the deviations of upstream's builder.
+    pub warnings: Vec<String>,
+}
+
+/// Checks an image that could be opened, which has checked manifest and Rootfs
+/// against their digests.
+pub fn verify(image: &Image, progress: &dyn Progress) -> Result<Report> {
+    let mut report = Report {
+        manifest: image.manifest_digest().to_string(),
+        ..Report::default()
+    };
+    progress.phase("checking metadata", 0, Unit::Items);
+    let rootfs = image.rootfs()?;
+    let mut uses = BTreeMap::new();
+    for result in [vectors(&rootfs), tree(&rootfs, &mut report, &mut uses)] {
+        report.errors.extend(result.err().map(|e| format!("{e:#}")));
+    }
+    blobs(image, &uses, &mut report)?;
+    let verity = verity_data(&rootfs)?;
+    progress.phase("checking chunks", u64::try_from(uses.len())?, Unit::Items);
+    report.chunks = u64::try_from(uses.len())?;
+    let mut unmeasured = 0u64;
+    for fault in chunks(image, &uses, &verity, progress)? {
+        match fault {
+            Fault::Damaged(text) => report.errors.push(text),
+            Fault::Verity => unmeasured += 1,
+        }
+    }
+    if unmeasured > 0 {
+        report.warnings.push(format!(
+            "{unmeasured} chunks have another fs-verity digest than the Rootfs says (upstream's \
+             builder takes that of the compressed form even where it stores the raw one)"
+        ));
+    }
+    Ok(report)
+}
+
+/// Every inode of every vector, reachable or not, in ascending order.
+fn vectors(rootfs: &Rootfs<'_>) -> Result<()> {
+    for layer in 0..rootfs.layers() {
+        let vector = rootfs.vector(layer)?;
+        let mut last = 0;
+        for index in 0..vector.len() {
+            let ino = vector.ino(index)?;
+            // Upstream's deltas repeat a number: FORMAT.md, whiteouts.
+            ensure!(
+                ino >= last,
+                "layer {layer}: inode {ino} comes after inode {last}"
+            );
+            last = ino;
+            let Some(inode) = vector.get(index).with_context(|| format!("inode {ino}"))? else {
+                continue;
+            };
+            content(&inode).with_context(|| format!("layer {layer}, inode {ino}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// All that an inode says.
+fn content(inode: &Inode<'_>) -> Result<()> {
+    let xattrs = inode.xattrs()?;
+    let mut names = HashSet::new();
+    for index in 0..xattrs.len() {
+        let name = xattrs.get(index)?.name;
+        ensure!(
+            names.insert(name),
+            "the extended attribute {} comes twice",
+            String::from_utf8_lossy(name)
+        );
+    }
+    match inode.kind()? {
+        Kind::File(extents) => drop(extents.total()?),
+        Kind::Dir(dir) => (0..dir.len()).try_for_each(|index| dir.entry(index).map(drop))?,
+        Kind::Symlink(_) | Kind::Chr(_) | Kind::Blk(_) | Kind::Fifo | Kind::Sock => {}
+    }
+    Ok(())
+}
+
+/// For each chunk the last byte that a file uses of it, and how many bytes files use.
+type Uses = BTreeMap<Key, u64>;
+
+/// The tree that the names make, and what files use.
+fn tree(rootfs: &Rootfs<'_>, report: &mut Report, uses: &mut Uses) -> Result<()> {
+    // Names of each inode that is no directory, and what it says of them.
+    let mut links: HashMap<u64, (u32, Option<u32>)> = HashMap::new();
+    let mut stack = Vec::new();
+    let mut odd = 0u64;
+    let mut directories = 0u64;
+    walk(
+        rootfs,
+        Path::new("/"),
+        rootfs.root()?,
+        |_| true,
+        |path, step| {
+            let inode = match step {
+                Step::Leave(inode) => {
+                    let subdirs: u32 = stack.pop().unwrap_or(0);
+                    odd += u64::from(
+                        inode
+                            .nlink()
+                            .is_some_and(|n| n != subdirs.saturating_add(2)),
+                    );
+                    return Ok(());
+                }
+                Step::Enter(inode) => inode,
+            };
+            if let Kind::Dir(dir) = inode.kind()? {
+                directories += 1;
+                if let Some(parent) = stack.last_mut() {
+                    *parent += 1;
+                }
+                stack.push(0);
+                names(rootfs, &dir).with_context(|| path.display().to_string())?;
+                return Ok(());
+            }
+            let link = links.entry(inode.ino()).or_insert((0, inode.nlink()));
+            link.0 += 1;
+            if let (1, Kind::File(extents)) = (link.0, inode.kind()?) {
+                report.data_bytes = report.data_bytes.saturating_add(extents.total()?);
+                for extent in extents.iter() {
+                    let extent = extent?;
+                    if let Some(chunk) = extent.chunk {
+                        let end = uses.entry((chunk.digest, chunk.compressed)).or_default();
+                        *end = (*end).max(chunk.offset + extent.len);
+                    }
+                }
+            }
+            Ok(())
+        },
+    )?;
+    odd += links
+        .values()
+        .filter(|(names, nlink)| nlink.is_some_and(|n| n != *names))
+        .count() as u64;
+    if odd > 0 {
+        report.warnings.push(format!(
+            "{odd} inodes have another number of links than they say"
+        ));
+    }
+    report.inodes = directories + u64::try_from(links.len())?;
+    let recorded = (rootfs.inode_count()?, rootfs.data_size());
+    // Upstream records neither; inode_count() then counts the vectors.
+    if recorded.1 != 0 && recorded != (report.inodes, report.data_bytes) {
+        report.warnings.push(format!(
+            "the Rootfs says {} inodes with {} bytes, but has {} with {}",
+            recorded.0, recorded.1, report.inodes, report.data_bytes
+        ));
+    }
+    Ok(())
+}
+
+/// No two live entries of a directory have the same name.
+fn names(rootfs: &Rootfs<'_>, dir: &puzzlefs_format::Dir<'_>) -> Result<()> {
+    if dir.is_sorted()? {
+        return Ok(());
+    }
+    let mut seen = HashSet::new();
+    for index in 0..dir.len() {
+        if let Some((entry, _)) = rootfs.live_entry(dir, index)? {
+            ensure!(
+                seen.insert(entry.name),
+                "the name {} comes twice",
+                String::from_utf8_lossy(entry.name)
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The manifest's descriptors against the blobs, and against what files use.
+fn blobs(image: &Image, uses: &Uses, report: &mut Report) -> Result<()> {
+    let manifest = image.manifest()?;
+    if let Some(config) = manifest.config() {
+        let limit = u64::try_from(limits::MAX_MANIFEST_BYTES)?;
+        report.errors.extend(
+            image
+                .layout()
+                .read_blob(&config.digest, limit)
+                .err()
+                .map(|e| format!("config: {e:#}")),
+        );
+    }
+    let used: HashSet<Digest> = uses.keys().map(|(digest, _)| *digest).collect();
+    let mut listed = HashSet::new();
+    let mut wrong_sizes = 0u64;
+    for layer in manifest.layers() {
+        let layer = layer?;
+        if !listed.insert(layer.digest) {
+            continue;
+        }
+        let stored = std::fs::metadata(image.layout().blob_path(&layer.digest)).map(|m| m.len());
+        wrong_sizes += u64::from(stored.as_ref().is_ok_and(|&size| size != layer.size));
+        // Those in use are read below; the rest must be there too, or a copy fails.
+        if !used.contains(&layer.digest) && layer.digest != *image.rootfs_digest() {
+            let content = image.layout().read_blob(&layer.digest, u64::MAX);
+            report
+                .errors
+                .extend(content.err().map(|e| format!("unused layer: {e:#}")));
+        }
+    }
+    if wrong_sizes > 0 {
+        report.warnings.push(format!(
+            "{wrong_sizes} layers have another size than the manifest says (as upstream's builder writes); registries will refuse them"
+        ));
+    }
+    let missing = used.difference(&listed).count();
+    if missing > 0 {
+        report.warnings.push(format!(
+            "{missing} chunks are not listed in the manifest (as in upstream's deltas); tools that copy images will leave them behind"
+        ));
+    }
+    Ok(())
+}
+
+type Verity = HashMap<Digest, [u8; 32]>;
+
+fn verity_data(rootfs: &Rootfs<'_>) -> Result<Verity> {
+    let data = rootfs.verity_data()?;
+    (0..data.len())
+        .map(|index| {
+            data.get(index)
+                .map(|d| (d.chunk, d.verity))
+                .context("fsVerityData")
+        })
+        .collect()
+}
+
+/// What is wrong with a chunk.
+enum Fault {
+    Damaged(String),
+    /// Only the recorded fs-verity digest: the content has been proved by its sha256.
+    Verity,
+}
+
+/// Reads, hashes and decodes all chunks, on all processors. Returns what is wrong, in
+/// order of the digests.
+fn chunks(
+    image: &Image,
+    uses: &Uses,
+    verity: &Verity,
+    progress: &dyn Progress,
+) -> Result<Vec<Fault>> {
+    let list: Vec<(&Key, &u64)> = uses.iter().collect();
+    let next = AtomicUsize::new(0);
+    let faults = Mutex::new(BTreeMap::new());
+    let workers = thread::available_parallelism()
+        .map_or(1, NonZero::get)
+        .min(8);
+    let check = || -> Result<()> {
+        let mut reader = ChunkReader::new(image.layout())?;
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some((key, end)) = list.get(index) else {
+                return Ok(());
+            };
+            let fault = match chunk(&mut reader, key, **end, verity) {
+                Ok(true) => None,
+                Ok(false) => Some(Fault::Verity),
+                Err(error) => Some(Fault::Damaged(format!("{error:#}"))),
+            };
+            if let Some(fault) = fault {
+                faults
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(index, fault);
+            }
+            progress.advance(1);
+        }
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(check)).collect();
+        threads.into_iter().try_for_each(|t| {
+            t.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })?;
+    let faults = faults.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(faults.into_values().collect())
+}
+
+/// Checks a chunk; whether its fs-verity digest is as recorded, if one is.
+fn chunk(
+    reader: &mut ChunkReader<'_>,
+    (digest, compressed): &Key,
+    end: u64,
+    verity: &Verity,
+) -> Result<bool> {
+    let stored = reader.stored(digest)?;
+    let measured = verity
+        .get(digest)
+        .is_none_or(|expected| verity::measure(&stored) == *expected);
+    let content = reader.decode(digest, *compressed, stored)?;
+    ensure!(
+        u64::try_from(content.len())? >= end,
+        "the chunk sha256:{digest} has {} bytes, but files use {end}",
+        content.len()
+    );
+    Ok(measured)
+}
