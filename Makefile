@@ -20,17 +20,13 @@ cli:
 demo: all
 	scripts/demo
 
-## make test: everything below; ends with "N passed, N failed"
+## make test [CASES="NAME..."]: all checks and cases, or some; ends with "N passed, N failed"
 test: all
-	qemu-tests/all
+	qemu-tests/run $(CASES)
 
 ## make check: what needs no virtual machine (formatting, lints, unit tests)
-check:
-	qemu-tests/all --host
-
-## make vm-test [CASES="NAME..."]: the cases of qemu-tests/
-vm-test: all
-	qemu-tests/run $(CASES)
+check: all
+	qemu-tests/run --host
 
 ## make rust-analyzer: rust-project.json, for editors
 rust-analyzer:
@@ -53,4 +49,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all kmod cli demo test check vm-test rust-analyzer install clean help
+.PHONY: all kmod cli demo test check rust-analyzer install clean help

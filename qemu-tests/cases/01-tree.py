@@ -1,0 +1,12 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# needs: images debian debian-raw; memory 2G
+# shows: issue 2, 1: a Debian tree equals its source in every path, type, mode, uid, gid,
+# size, mtime in nanoseconds, nlink, hard link, symlink target, device number, xattr and
+# SHA-256, stored as zstd and stored raw.
+
+from case import Image, compare, mounted
+
+for name in "debian", "debian-raw":
+    with mounted(Image(name), "/mnt") as root:
+        compare(root, Image(name), least=10000)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Runs cases: those of qemu-tests/host/ here, those of qemu-tests/cases/ in virtual
+machines. A case says in its head what it needs:
+
+    # needs: images NAME...; memory SIZE; cpus N; scratch SIZE; kernel NAME; seconds N
+
+Booting costs more than most cases, so cases that need the same machine share one boot,
+the module loaded anew for each (qemu-tests/lib/guest). What a case leaves broken is its
+own failure; when the machine dies, the cases that had not begun get another one."""
+
+import hashlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+TOP = pathlib.Path(os.environ["PUZZLEFS_TOP"])
+CACHE = pathlib.Path(os.environ["PUZZLEFS_CACHE"])
+RESULTS = CACHE / "log/qemu-tests"
+# The images of one checkout replace each other; two checkouts do not disturb each other.
+IMAGES = CACHE / f"images-{hashlib.sha256(bytes(TOP)).hexdigest()[:12]}"
+MACHINE = ("kernel", "memory", "cpus", "scratch")
+
+
+class Case:
+    def __init__(self, path):
+        self.path, self.name = path, path.stem
+        self.log = RESULTS / f"{self.name}.log"
+        self.status = RESULTS / f"{self.name}.status"
+        line = re.search(r"^# needs: (.*)$", path.read_text(), re.M)
+        words = [need.split() for need in line.group(1).split(";")] if line else []
+        self.needs = {key: values for key, *values in words}
+        for old in self.log, self.status:
+            old.unlink(missing_ok=True)
+
+    def machine(self):
+        return [w for key in MACHINE if key in self.needs for w in (f"--{key}", *self.needs[key])]
+
+    def report(self):
+        """Prints the outcome, and the log of a failure; true when it passed."""
+        status, seconds = (self.status.read_text().split() if self.status.exists() else ("not run", "0"))
+        passed = status == "0"
+        print(f"{'PASS' if passed else 'FAIL'}  {self.name}  {seconds} s", flush=True)
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        # Of a case that passed, its last word: how much it compared, say.
+        for line in lines[-1:] if passed else lines[-40:] + [f"status {status}; log: {self.log}"]:
+            print(f"        {line}", flush=True)
+        return passed
+
+
+def run_here(case):
+    start = time.monotonic()
+    with case.log.open("wb") as log:
+        status = subprocess.run([case.path], stdin=subprocess.DEVNULL, stdout=log,
+                                stderr=subprocess.STDOUT, cwd=TOP).returncode
+    case.status.write_text(f"{status} {time.monotonic() - start:.0f}\n")
+    return case.report()
+
+
+def make_images(names):
+    """An image that cannot be made fails the cases that need it, not the run."""
+    for name in sorted(names):
+        subprocess.run([TOP / "qemu-tests/image", name, IMAGES])
+
+
+def run_in_machines(cases, machine):
+    """Runs cases that need the same machine; returns how many passed."""
+    passed = 0
+    while cases:
+        console = RESULTS / f"{cases[0].name}.console"
+        os.environ["PUZZLEFS_CONSOLE"] = str(console)
+        vm = subprocess.Popen([TOP / "scripts/vm", *machine, "--", "env", f"PUZZLEFS_IMAGES={IMAGES}",
+                               TOP / "qemu-tests/lib/guest", RESULTS, *(c.path for c in cases)], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        waiting = list(cases)
+        for line in vm.stdout:  # one for each case that ended
+            if waiting and line.split()[:2] == [b"ended", waiting[0].name.encode()]:
+                passed += waiting.pop(0).report()
+            else:
+                sys.stdout.buffer.write(b"        " + line)
+        if vm.wait() and waiting:  # the first of them took the machine down
+            with waiting[0].log.open("a") as log:
+                log.write(f"the machine ended with status {vm.returncode}; console: {console}\n")
+            waiting.pop(0).report()
+        cases = waiting
+    return passed
+
+
+def main(arguments):
+    host_only = "--host" in arguments
+    prefixes = tuple(a for a in arguments if a != "--host") or ("",)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+
+    def chosen(folder):
+        return [Case(p) for p in sorted((TOP / "qemu-tests" / folder).iterdir())
+                if p.name.startswith(prefixes)]
+
+    here, there = chosen("host"), [] if host_only else chosen("cases")
+    make_images({name for case in here + there for name in case.needs.get("images", [])})
+    passed = sum(run_here(case) for case in here)
+    machines = {}
+    for case in there:
+        machines.setdefault(tuple(case.machine()), []).append(case)
+    passed += sum(run_in_machines(cases, machine) for machine, cases in machines.items())
+    total = len(here) + len(there)
+    print(f"{passed} passed, {total - passed} failed")
+    sys.exit(passed != total or total == 0)
+
+
+main(sys.argv[1:])
