@@ -9,6 +9,16 @@ const KIND_FAR: u64 = 2;
 const ELEMENTS_BYTE: u64 = 2;
 const ELEMENTS_COMPOSITE: u64 = 7;
 
+/// A word of two halves.
+fn word(low: u64, high: u64) -> u64 {
+    low | (high << 32)
+}
+
+/// A struct's size as the high half of its pointer.
+fn size(data_words: usize, pointers: usize) -> u64 {
+    (data_words | (pointers << 16)) as u64
+}
+
 /// An object of a message and all that it leads to.
 enum Value {
     Null,
@@ -54,19 +64,19 @@ fn read(words: &[u64], at: usize) -> Value {
     if pointer & 3 != KIND_LIST {
         return Value::Struct(read_fields(words, target, pointer));
     }
-    if pointer >> 32 & 7 == ELEMENTS_BYTE {
+    if (pointer >> 32) & 7 == ELEMENTS_BYTE {
         let bytes = words[target..].iter().flat_map(|word| word.to_le_bytes());
         return Value::Bytes(bytes.take(count).collect());
     }
     let tag = words[target];
-    let elements = (tag as u32 >> 2) as usize;
+    let elements = ((tag as u32) >> 2) as usize;
     let step = count.checked_div(elements).unwrap_or(0);
     let element = |i| read_fields(words, target + 1 + i * step, tag);
     Value::List((0..elements).map(element).collect())
 }
 
 fn read_fields(words: &[u64], at: usize, pointer: u64) -> Fields {
-    let data_words = (pointer >> 32 & 0xffff) as usize;
+    let data_words = ((pointer >> 32) & 0xffff) as usize;
     let pointers = at + data_words..at + data_words + (pointer >> 48) as usize;
     Fields {
         data: words[at..at + data_words].to_vec(),
@@ -139,13 +149,7 @@ impl Writer {
                 let own = (fields.data.len(), fields.pointers.len());
                 let (data, pointers) = self.size(fields.smallest(), own);
                 let start = self.allocate(target, data + pointers);
-                self.point(
-                    segment,
-                    at,
-                    target,
-                    start,
-                    (data | pointers << 16) as u64 * (1 << 32),
-                );
+                self.point(segment, at, target, start, word(0, size(data, pointers)));
                 self.fill(fields, target, start, data);
             }
             Value::Bytes(bytes) => {
@@ -155,7 +159,8 @@ impl Writer {
                     padded[..word.len()].copy_from_slice(word);
                     self.segments[target][start + i] = u64::from_le_bytes(padded);
                 }
-                let list = KIND_LIST | ELEMENTS_BYTE << 32 | (bytes.len() as u64) << 35;
+                let count = (bytes.len() as u64) << 3;
+                let list = word(KIND_LIST, ELEMENTS_BYTE | count);
                 self.point(segment, at, target, start, list);
             }
             Value::List(elements) => {
@@ -167,9 +172,9 @@ impl Writer {
                 let (data, pointers) = self.size(smallest, own);
                 let words = elements.len() * (data + pointers);
                 let start = self.allocate(target, 1 + words);
-                let size = (data | pointers << 16) as u64;
-                self.segments[target][start] = (elements.len() as u64) << 2 | size << 32;
-                let list = KIND_LIST | ELEMENTS_COMPOSITE << 32 | (words as u64) << 35;
+                let count = (elements.len() as u64) << 2;
+                self.segments[target][start] = word(count, size(data, pointers));
+                let list = word(KIND_LIST, ELEMENTS_COMPOSITE | ((words as u64) << 3));
                 self.point(segment, at, target, start, list);
                 for (i, element) in elements.iter().enumerate() {
                     self.fill(element, target, start + 1 + i * (data + pointers), data);
@@ -196,7 +201,7 @@ impl Writer {
             let offset = start as i64 - at as i64 - 1;
             what | u64::from((offset as i32 as u32) << 2)
         };
-        let far = |at: usize, segment: usize| KIND_FAR | (at as u64) << 3 | (segment as u64) << 32;
+        let far = |at: usize, segment: usize| word(KIND_FAR | ((at as u64) << 3), segment as u64);
         let is_near = segment == target && self.choose(2) == 0;
         self.segments[segment][at] = if is_near {
             near(at)

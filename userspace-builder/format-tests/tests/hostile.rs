@@ -27,9 +27,9 @@ fn damage() -> impl Strategy<Value = Damage> {
         Just(1),
         Just(u64::MAX),
         // A composite list of no words and many elements; a far pointer to itself.
-        Just(7 << 32 | 1),
+        Just((7 << 32) | 1),
         Just(2),
-        Just((1 << 30) - 1 << 2),
+        Just(((1 << 30) - 1) << 2),
         any::<u64>(),
     ];
     prop_oneof![
