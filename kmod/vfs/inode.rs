@@ -194,6 +194,9 @@ impl<T: FileSystem> NewInode<T> {
 
         // SAFETY: By the invariants the inode is valid and ours alone until it is unlocked.
         unsafe {
+            let slot = Slot::<T>::of(inode);
+            data.__init((&raw mut (*slot).data).cast())?;
+            (*slot).initialised = true;
             (*inode).i_mode = mode;
             (*inode).i_blocks = attributes.size.div_ceil(512);
             bindings::set_nlink(inode, attributes.nlink);
@@ -231,9 +234,6 @@ impl<T: FileSystem> NewInode<T> {
                     bindings::init_special_inode(inode, mode, device);
                 }
             }
-            let slot = Slot::<T>::of(inode);
-            data.__init((&raw mut (*slot).data).cast())?;
-            (*slot).initialised = true;
             bindings::unlock_new_inode(inode);
         }
         // INVARIANT: The slot is initialised, and we hand over our reference.
