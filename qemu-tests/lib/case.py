@@ -20,6 +20,8 @@ class Image:
         self.list = os.path.join(self.path, "list")
         with open(os.path.join(self.path, "digest")) as f:
             self.digest = f.read().strip()
+        with open(os.path.join(self.path, "source")) as f:
+            self.source = f.read().strip()
 
     def options(self):
         return f"oci_root_dir={self.layout},image_manifest={self.digest}"

@@ -21,6 +21,8 @@ CACHE = pathlib.Path(os.environ["PUZZLEFS_CACHE"])
 RESULTS = CACHE / "log/qemu-tests"
 # The images of one checkout replace each other; two checkouts do not disturb each other.
 IMAGES = CACHE / f"images-{hashlib.sha256(bytes(TOP)).hexdigest()[:12]}"
+HOST_ENV = os.environ | {"PUZZLEFS_IMAGES": str(IMAGES), "PYTHONDONTWRITEBYTECODE": "1",
+                         "PYTHONPATH": str(TOP / "qemu-tests/lib")}
 MACHINE = ("kernel", "memory", "cpus", "scratch")
 
 
@@ -54,7 +56,7 @@ def run_here(case):
     start = time.monotonic()
     with case.log.open("wb") as log:
         status = subprocess.run([case.path], stdin=subprocess.DEVNULL, stdout=log,
-                                stderr=subprocess.STDOUT, cwd=TOP).returncode
+                                stderr=subprocess.STDOUT, cwd=TOP, env=HOST_ENV).returncode
     case.status.write_text(f"{status} {time.monotonic() - start:.0f}\n")
     return case.report()
 

@@ -40,7 +40,7 @@ def sha256(path):
 
 def entry(path, links):
     """What there is to know of one inode, under the names that a report uses. `links`
-    maps the inode numbers of hard links to the path met first."""
+    maps the inode numbers seen so far to the path met first."""
     st = os.lstat(path)
     kind = stat.S_IFMT(st.st_mode)
     e = {
@@ -51,8 +51,9 @@ def entry(path, links):
     if xattrs:
         e["xattrs"] = {name: text(os.getxattr(path, name, follow_symlinks=False))
                        for name in sorted(xattrs)}
-    if kind != stat.S_IFDIR and st.st_nlink > 1:
-        e["same inode as"] = text(links.setdefault(st.st_ino, path))
+    first = links.setdefault(st.st_ino, path)
+    if first != path:
+        e["same inode as"] = text(first)
     # The size of a directory is the file system's own affair.
     if kind == stat.S_IFREG:
         e["size"] = st.st_size
