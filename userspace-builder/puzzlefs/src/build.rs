@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Building an image from a directory tree.
 
+use std::collections::HashSet;
 use std::num::NonZero;
 use std::path::Path;
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{
-    limits, Digest, MEDIA_TYPE_CHUNK, MEDIA_TYPE_CHUNK_ZSTD, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_ROOTFS,
-};
+use puzzlefs_format::{limits, MEDIA_TYPE_CHUNK, MEDIA_TYPE_CHUNK_ZSTD, MEDIA_TYPE_ROOTFS};
 use serde::Serialize;
-use serde_json::Map;
 
 use crate::chunker::Policy;
 use crate::compress::Compression;
 use crate::content::{self, Stored};
+use crate::delta::Delta;
+use crate::digest::{hex, Blob};
+use crate::image::Image;
 use crate::layout::Layout;
 use crate::manifest::{self, Descriptor};
-use crate::metadata;
+use crate::metadata::{Metadata, VERSION};
 use crate::progress::{Progress, Unit};
+use crate::reference::Reference;
 use crate::scan::{scan, Scanned};
 use crate::store::Staging;
-use crate::verity::VerityMap;
 
 /// What to build.
 #[derive(Clone, Debug)]
@@ -33,6 +34,10 @@ pub struct Options {
     pub compat: bool,
     /// SOURCE_DATE_EPOCH: no recorded time is later than this (seconds since the epoch).
     pub source_date_epoch: Option<i64>,
+    /// Build on top of the image that this tag names, in the same layout.
+    pub base: Option<String>,
+    /// Record fs-verity digests, as upstream's builder does.
+    pub fs_verity: bool,
     /// Worker threads; `None`: as many as there are processors.
     pub threads: Option<NonZero<usize>>,
 }
@@ -42,6 +47,9 @@ pub struct Options {
 pub struct Report {
     /// Digest of the manifest, in hexadecimal.
     pub manifest: String,
+    /// fs-verity digest of the manifest, in hexadecimal: what upstream's `mount -d` takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest_verity: Option<String>,
     /// Digest of the Rootfs, in hexadecimal.
     pub rootfs: String,
     /// Inodes.
@@ -73,6 +81,11 @@ pub fn build(
     progress: &dyn Progress,
 ) -> Result<Report> {
     ensure_outside(root, layout.path())?;
+    let base = options
+        .base
+        .as_ref()
+        .map(|tag| open_base(layout, tag, options.compat))
+        .transpose()?;
     let staging = Staging::new(layout)?;
     progress.phase("scanning", 0, Unit::Items);
     let mut scanned = scan(root, options.source_date_epoch, progress)?;
@@ -85,6 +98,7 @@ pub fn build(
         holes: !options.compat,
         clamp: options.source_date_epoch,
         threads: options.threads,
+        verity: options.fs_verity,
         max_chunks: manifest::MAX_CHUNKS,
     };
     let chunks = content::store(&mut scanned, &settings, &staging, progress)
@@ -92,10 +106,17 @@ pub fn build(
 
     progress.phase("writing metadata", 0, Unit::Items);
     let Scanned { tree, .. } = scanned;
-    let verity = VerityMap::new();
-    let (rootfs, rootfs_bytes) =
-        staging.put_with(|out| metadata::write(&tree, &chunks, &verity, out))?;
-    let layers = layers(rootfs, rootfs_bytes, &chunks);
+    let delta = base
+        .as_ref()
+        .map(|base| Delta::new(&tree, &chunks, base))
+        .transpose()?;
+    let metadata = Metadata {
+        tree: &tree,
+        chunks: &chunks,
+        delta: delta.as_ref(),
+    };
+    let rootfs = staging.put_with(|out| metadata.write(out))?;
+    let layers = layers(&rootfs, &chunks, options.fs_verity);
     let text = manifest::render(&layers, options.source_date_epoch)?;
     ensure!(
         text.len() <= limits::MAX_MANIFEST_BYTES,
@@ -103,44 +124,40 @@ pub fn build(
         text.len(),
         limits::MAX_MANIFEST_BYTES
     );
-    let (digest, size) = staging.put_with(|out| Ok(out.write_all(&text)?))?;
+    let manifest = staging.put_with(|out| Ok(out.write_all(&text)?))?;
     staging.put_with(|out| Ok(out.write_all(manifest::EMPTY_CONFIG)?))?;
 
     progress.phase("syncing to disk", 0, Unit::Items);
     let added = staging.commit()?;
-    let annotations = Map::new();
-    layout.set_tag(
-        tag,
-        &Descriptor {
-            media_type: MEDIA_TYPE_MANIFEST.into(),
-            digest,
-            size,
-            annotations,
-        },
-    )?;
+    layout.set_tag(tag, &manifest.digest, manifest.size)?;
     Ok(Report {
-        manifest: digest.to_string(),
-        rootfs: rootfs.to_string(),
+        manifest: manifest.digest.to_string(),
+        manifest_verity: options.fs_verity.then(|| hex(&manifest.verity)),
+        rootfs: rootfs.digest.to_string(),
         inodes: u64::try_from(tree.nodes.len())?,
         data_bytes,
         chunks: u64::try_from(chunks.len())?,
         chunk_bytes: chunks.iter().map(|c| c.size).sum(),
-        rootfs_bytes,
+        rootfs_bytes: rootfs.size,
         new_blobs: added.blobs,
         new_bytes: added.bytes,
     })
 }
 
 /// The layers of an image: the Rootfs, then each blob of chunk bytes once.
-fn layers(rootfs: Digest, size: u64, chunks: &[Stored]) -> Vec<Descriptor> {
-    let mut seen = std::collections::HashSet::new();
-    let descriptor = |media_type: &str, digest, size| Descriptor {
-        media_type: media_type.into(),
-        digest,
-        size,
-        annotations: Map::new(),
-    };
-    let mut layers = vec![descriptor(MEDIA_TYPE_ROOTFS, rootfs, size)];
+fn layers(rootfs: &Blob, chunks: &[Stored], fs_verity: bool) -> Vec<Descriptor> {
+    let mut seen = HashSet::new();
+    let mut layers = vec![Descriptor::new(
+        MEDIA_TYPE_ROOTFS,
+        rootfs.digest,
+        rootfs.size,
+    )];
+    if fs_verity {
+        // The Rootfs cannot hold its own.
+        layers[0]
+            .annotations
+            .insert(manifest::ROOTFS_VERITY.into(), hex(&rootfs.verity).into());
+    }
     for chunk in chunks {
         // A raw chunk may have the bytes of another one's compressed form.
         if seen.insert(chunk.digest) {
@@ -149,10 +166,24 @@ fn layers(rootfs: Digest, size: u64, chunks: &[Stored]) -> Vec<Descriptor> {
             } else {
                 MEDIA_TYPE_CHUNK
             };
-            layers.push(descriptor(media_type, chunk.digest, chunk.size));
+            layers.push(Descriptor::new(media_type, chunk.digest, chunk.size));
         }
     }
     layers
+}
+
+fn open_base(layout: &Layout, tag: &str, compat: bool) -> Result<Image> {
+    let layout = layout.path().to_owned();
+    let base = Image::open(&Reference {
+        layout,
+        tag: tag.to_owned(),
+    })
+    .context("the base")?;
+    ensure!(
+        !compat || base.rootfs()?.version() == VERSION,
+        "the base {tag} has holes, which --compat rules out: build the base with --compat too"
+    );
+    Ok(base)
 }
 
 /// Refuses a layout inside the tree, as it would become part of its own image.

@@ -22,6 +22,7 @@ use crate::progress::Progress;
 use crate::scan::Scanned;
 use crate::store::Staging;
 use crate::tree::{Body, Extent, Span, Tree};
+use crate::verity::measure;
 
 /// How files become chunks.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,8 @@ pub struct Options {
     pub clamp: Option<i64>,
     /// Worker threads; `None`: as many as there are processors.
     pub threads: Option<NonZero<usize>>,
+    /// Whether to compute fs-verity digests.
+    pub verity: bool,
     /// More distinct chunks than this are an error.
     pub max_chunks: usize,
 }
@@ -63,6 +66,8 @@ pub struct Stored {
     pub size: u64,
     /// Whether they are zstd frames with a seek table.
     pub compressed: bool,
+    /// Their fs-verity digest, if it was asked for.
+    pub verity: Option<[u8; 32]>,
 }
 
 /// Stores the content of all files and fills in their extents. Returns the distinct
@@ -228,6 +233,7 @@ impl Shared<'_> {
             digest,
             size: u64::try_from(bytes.len())?,
             compressed: packed.is_some(),
+            verity: self.options.verity.then(|| measure(bytes)),
         })
     }
 }

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 pub use puzzlefs_format::Digest;
 use sha2::{Digest as _, Sha256};
 
+use crate::verity::Measure;
+
 /// SHA-256 of `parts`, one after another.
 pub fn sha256(parts: &[&[u8]]) -> Digest {
     let mut hash = Sha256::new();
@@ -15,10 +17,31 @@ pub fn sha256(parts: &[&[u8]]) -> Digest {
     Digest::from_bytes(hash.finalize().into())
 }
 
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
+}
+
+/// What a blob turned out to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Blob {
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Its fs-verity digest.
+    pub verity: [u8; 32],
+}
+
 /// A writer that hashes and counts what passes through.
 pub struct Hashing<W> {
     inner: W,
     hash: Sha256,
+    measure: Measure,
     size: u64,
 }
 
@@ -28,17 +51,19 @@ impl<W: Write> Hashing<W> {
         Hashing {
             inner,
             hash: Sha256::new(),
+            measure: Measure::default(),
             size: 0,
         }
     }
 
-    /// The inner writer, the digest and the number of bytes written.
-    pub fn finish(self) -> (W, Digest, u64) {
-        (
-            self.inner,
-            Digest::from_bytes(self.hash.finalize().into()),
-            self.size,
-        )
+    /// The inner writer, and what was written.
+    pub fn finish(self) -> (W, Blob) {
+        let blob = Blob {
+            digest: Digest::from_bytes(self.hash.finalize().into()),
+            size: self.size,
+            verity: self.measure.finish(),
+        };
+        (self.inner, blob)
     }
 }
 
@@ -46,6 +71,7 @@ impl<W: Write> Write for Hashing<W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let n = self.inner.write(buf)?;
         self.hash.update(&buf[..n]);
+        self.measure.update(&buf[..n]);
         self.size += n as u64;
         Ok(n)
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, ensure, Context, Result};
 use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
 use rustix::fs::FlockOperation;
-use serde_json::{json, Map, Value};
+use serde_json::{json, Value};
 
 use crate::digest::sha256;
 use crate::manifest::{Descriptor, ARTIFACT_TYPE};
@@ -135,20 +135,17 @@ impl Layout {
             "tag {tag} is no OCI image manifest but {}",
             entry["mediaType"]
         );
-        Ok(Descriptor {
-            media_type: MEDIA_TYPE_MANIFEST.into(),
-            digest: Digest::parse(digest.as_bytes())
-                .map_err(|e| anyhow::anyhow!("index.json: tag {tag}: digest {digest:?}: {e}"))?,
-            size: entry["size"]
-                .as_u64()
-                .context("index.json: a descriptor without size")?,
-            annotations: Map::new(),
-        })
+        let digest = Digest::parse(digest.as_bytes())
+            .map_err(|e| anyhow::anyhow!("index.json: tag {tag}: digest {digest:?}: {e}"))?;
+        let size = entry["size"]
+            .as_u64()
+            .context("index.json: a descriptor without size")?;
+        Ok(Descriptor::new(MEDIA_TYPE_MANIFEST, digest, size))
     }
 
     /// Lets `tag` name `manifest` from now on, and leaves all other entries as they
     /// are. The change is atomic and durable; concurrent builds wait for each other.
-    pub fn set_tag(&self, tag: &str, manifest: &Descriptor) -> Result<()> {
+    pub fn set_tag(&self, tag: &str, manifest: &Digest, size: u64) -> Result<()> {
         let dir = File::open(&self.path)?;
         // A lock on the directory itself leaves no file behind that others must know.
         rustix::fs::flock(&dir, FlockOperation::LockExclusive)?;
@@ -159,8 +156,8 @@ impl Layout {
         list.retain(|e| tag_of(e) != Some(tag));
         list.push(json!({
             "mediaType": MEDIA_TYPE_MANIFEST,
-            "digest": format!("sha256:{}", manifest.digest),
-            "size": manifest.size,
+            "digest": format!("sha256:{manifest}"),
+            "size": size,
             "annotations": { REF_NAME: tag },
             "artifactType": ARTIFACT_TYPE,
         }));

@@ -15,6 +15,7 @@ pub mod chunk;
 pub mod chunker;
 pub mod compress;
 pub mod content;
+pub mod delta;
 pub mod digest;
 pub mod extract;
 mod file;

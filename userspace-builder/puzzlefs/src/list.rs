@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use puzzlefs_format::{FileType, Inode, Kind};
 use serde::Serialize;
 
+use crate::digest::hex;
 use crate::image::Image;
 use crate::walk::{walk, Step};
 
@@ -112,12 +113,4 @@ fn item(path: &Path, inode: &Inode<'_>) -> Result<Item> {
         Kind::Dir(_) | Kind::Fifo | Kind::Sock => {}
     }
     Ok(item)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
 }

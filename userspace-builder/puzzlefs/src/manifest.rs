@@ -10,6 +10,9 @@ use crate::time;
 /// What kind of artifact a PuzzleFS image is.
 pub const ARTIFACT_TYPE: &str = "application/vnd.puzzlefs.image.v1";
 
+/// Annotation of the Rootfs' descriptor with its fs-verity digest, as upstream names it.
+pub const ROOTFS_VERITY: &str = "io.puzzlefsoci.puzzlefs.puzzlefs_verity_root_hash";
+
 /// Chunks that a manifest can list for certain: a descriptor of one takes at most 168
 /// bytes, and all else in the manifest less than 4 KiB.
 pub const MAX_CHUNKS: usize = (limits::MAX_MANIFEST_BYTES - 4096) / 168;
@@ -34,6 +37,19 @@ pub struct Descriptor {
     /// Annotations.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub annotations: Map<String, Value>,
+}
+
+impl Descriptor {
+    /// A descriptor without annotations.
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        let annotations = Map::new();
+        Descriptor {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            annotations,
+        }
+    }
 }
 
 fn prefixed<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
@@ -63,12 +79,7 @@ pub fn render(layers: &[Descriptor], created: Option<i64>) -> serde_json::Result
         schema_version: 2,
         media_type: MEDIA_TYPE_MANIFEST,
         artifact_type: ARTIFACT_TYPE,
-        config: Descriptor {
-            media_type: MEDIA_TYPE_EMPTY.into(),
-            digest: crate::digest::sha256(&[EMPTY_CONFIG]),
-            size: 2,
-            annotations: Map::new(),
-        },
+        config: Descriptor::new(MEDIA_TYPE_EMPTY, crate::digest::sha256(&[EMPTY_CONFIG]), 2),
         layers,
         annotations,
     })

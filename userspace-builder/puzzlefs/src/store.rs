@@ -22,7 +22,7 @@ use anyhow::{bail, Context, Result};
 use puzzlefs_format::Digest;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use crate::digest::Hashing;
+use crate::digest::{Blob, Hashing};
 use crate::layout::Layout;
 
 const PREFIX: &str = ".puzzlefs-build-";
@@ -101,24 +101,21 @@ impl<'a> Staging<'a> {
         }
     }
 
-    /// Stages a blob that `fill` writes, and returns its digest and size.
-    pub fn put_with(
-        &self,
-        fill: impl FnOnce(&mut dyn Write) -> Result<()>,
-    ) -> Result<(Digest, u64)> {
+    /// Stages a blob that `fill` writes.
+    pub fn put_with(&self, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<Blob> {
         let path = self.path.join("unnamed");
         let context = || format!("writing {}", path.display());
         let mut out = Hashing::new(BufWriter::new(File::create(&path).with_context(context)?));
         fill(&mut out)?;
-        let (mut file, digest, size) = out.finish();
+        let (mut file, blob) = out.finish();
         file.flush().with_context(context)?;
-        if self.layout.has_blob(&digest, size)? {
+        if self.layout.has_blob(&blob.digest, blob.size)? {
             fs::remove_file(&path)?;
         } else {
-            fs::rename(&path, self.path.join(digest.to_string()))?;
-            self.note(digest, size);
+            fs::rename(&path, self.path.join(blob.digest.to_string()))?;
+            self.note(blob.digest, blob.size);
         }
-        Ok((digest, size))
+        Ok(blob)
     }
 
     fn note(&self, digest: Digest, size: u64) {

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use puzzlefs::chunker::Policy;
 use puzzlefs::compress::{Compression, DEFAULT_LEVEL};
-use puzzlefs::reference::Reference;
+use puzzlefs::reference::{is_tag, Reference};
 
 /// Builds, checks, extracts and mounts PuzzleFS images
 ///
@@ -59,6 +59,7 @@ pub enum Format {
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs build ./rootfs /var/lib/images:debian
+  puzzlefs build --base debian ./rootfs.new /var/lib/images:debian-new
   SOURCE_DATE_EPOCH=1700000000 puzzlefs build --format json ./rootfs images:v2")]
 pub struct Build {
     /// Compression of chunks: none, zstd, or zstd:LEVEL with a level from 1 to 22
@@ -78,6 +79,15 @@ pub struct Build {
     /// Store holes as zeros, so that upstream's puzzlefs 0.2.0 can read the image
     #[arg(long)]
     pub compat: bool,
+    /// Build on top of the image with this tag in the same layout
+    ///
+    /// The metadata then holds only what differs. The image reads the same as one built
+    /// without.
+    #[arg(long, value_name = "TAG", value_parser = parse_tag)]
+    pub base: Option<String>,
+    /// Record fs-verity digests of all blobs, as upstream's builder does
+    #[arg(long)]
+    pub fs_verity: bool,
     /// Number of compressing threads [default: one for each processor]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZero<usize>>,
@@ -253,4 +263,11 @@ fn parse_compression(text: &str) -> Result<Compression, String> {
         _ => return Err("expected none, zstd or zstd:LEVEL".into()),
     };
     Ok(Compression::Zstd { level, frame: None })
+}
+
+fn parse_tag(text: &str) -> Result<String, String> {
+    match is_tag(text) {
+        true => Ok(text.to_owned()),
+        false => Err("a tag has letters, digits and -._@+".into()),
+    }
 }

@@ -28,6 +28,8 @@ pub fn run(args: &Build) -> Result<()> {
         compression,
         compat: args.compat,
         source_date_epoch: source_date_epoch()?,
+        base: args.base.clone(),
+        fs_verity: args.fs_verity,
         threads: args.threads,
     };
     // Before the layout is made.
@@ -42,6 +44,9 @@ pub fn run(args: &Build) -> Result<()> {
     )?;
     show::report(args.format, &report, |out| {
         writeln!(out, "manifest  sha256:{}", report.manifest)?;
+        if let Some(verity) = &report.manifest_verity {
+            writeln!(out, "  verity  {verity}")?;
+        }
         writeln!(out, "rootfs    sha256:{}", report.rootfs)?;
         writeln!(out, "inodes    {}", report.inodes)?;
         writeln!(out, "before    {}", show::bytes(report.data_bytes))?;
