@@ -13,12 +13,15 @@ pub mod metadata_capnp {
     include!(concat!(env!("OUT_DIR"), "/metadata_capnp.rs"));
 }
 
-/// How proptest runs here: `cases` times, and leaving no files in the checkout. A
-/// failure prints the shrunk input in full.
+/// How proptest runs here: `cases` times, or as often as the environment's
+/// `PROPTEST_CASES` says, and leaving no files in the checkout. A failure prints the
+/// shrunk input in full.
 pub fn config(cases: u32) -> proptest::test_runner::Config {
+    let default = proptest::test_runner::Config::default();
+    let is_set = std::env::var_os("PROPTEST_CASES").is_some();
     proptest::test_runner::Config {
-        cases,
+        cases: if is_set { default.cases } else { cases },
         failure_persistence: None,
-        ..Default::default()
+        ..default
     }
 }
