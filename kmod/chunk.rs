@@ -12,13 +12,19 @@
 //! loop device over a file of another PuzzleFS cannot deadlock with that one.
 
 use crate::{error::errno, store::Blob};
-use kernel::{cpu::nr_cpu_ids, new_spinlock, prelude::*, sync::SpinLock};
+use core::ops::Deref;
+use kernel::{
+    cpu::nr_cpu_ids,
+    new_spinlock,
+    prelude::*,
+    sync::{Arc, SpinLock},
+};
 use puzzlefs_format::{limits, Digest, SeekTable};
 use vfs::zstd;
 
-/// Chunks of more bytes than this are not kept: the memory of a pool stays bounded by
-/// what ordinary images need (upstream's chunks have at most 256 KiB).
-const KEEP_BYTES: usize = 512 << 10;
+/// How much memory a slot of the pool may take on average, in bytes: a chunk of upstream's
+/// largest size, 256 KiB, as stored and decompressed.
+const SLOT_BYTES: usize = 512 << 10;
 
 /// What a slot holds: the chunk's digest, and whether it was decompressed, since a
 /// hostile image may refer to the same bytes in both ways.
@@ -41,7 +47,7 @@ impl Buffer {
         if self.bytes.len() < len {
             // Free first: the old content is of no use.
             self.bytes = KVVec::new();
-            self.bytes = KVVec::from_elem(0, len, GFP_KERNEL)?;
+            self.bytes = KVVec::zeroed(len, GFP_KERNEL)?;
         }
         self.len = len;
         self.bytes.get_mut(..len).ok_or(EINVAL)
@@ -75,7 +81,9 @@ impl Slot {
         blob.read(stored)?;
         if key.compressed {
             self.decompress().inspect_err(|error| {
-                blob.report(format_args!("cannot be decompressed: {error:?}"));
+                if *error != ENOMEM {
+                    blob.report(format_args!("cannot be decompressed: {error:?}"));
+                }
             })?;
         } else {
             core::mem::swap(&mut self.stored, &mut self.data);
@@ -106,9 +114,12 @@ impl Slot {
         Ok(())
     }
 
-    /// Whether the slot is worth keeping.
-    fn is_small(&self) -> bool {
-        self.stored.bytes.len() <= KEEP_BYTES && self.data.bytes.len() <= KEEP_BYTES
+    /// How much memory the slot takes, in bytes, zstd's own aside.
+    fn bytes(&self) -> usize {
+        self.stored
+            .bytes
+            .len()
+            .saturating_add(self.data.bytes.len())
     }
 }
 
@@ -117,24 +128,49 @@ impl Slot {
 #[pin_data]
 pub(crate) struct Pool {
     #[pin]
-    idle: SpinLock<KVec<KBox<Slot>>>,
-    limit: usize,
+    idle: SpinLock<Idle>,
+    /// Most slots to keep.
+    max_slots: usize,
+}
+
+struct Idle {
+    slots: KVec<KBox<Slot>>,
+    /// What they take.
+    bytes: usize,
+    /// Mounts that use the pool; without any it is empty.
+    mounts: usize,
 }
 
 impl Pool {
     /// A pool that keeps two slots for each possible processor, within bounds: the chunk
     /// that a reader there is in the middle of, and the one before.
-    pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
-        let limit = usize::try_from(nr_cpu_ids()).unwrap_or(1);
-        let limit = limit.saturating_mul(2).clamp(4, 32);
-        let idle = KVec::with_capacity(limit, GFP_KERNEL)?;
-        KBox::pin_init(
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let processors = usize::try_from(nr_cpu_ids()).unwrap_or(1);
+        let max_slots = processors.saturating_mul(2).clamp(4, 32);
+        let idle = Idle {
+            slots: KVec::with_capacity(max_slots, GFP_KERNEL)?,
+            bytes: 0,
+            mounts: 0,
+        };
+        Arc::pin_init(
             pin_init!(Self {
                 idle <- new_spinlock!(idle),
-                limit,
+                max_slots,
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// Keeps the pool in use for as long as the result lives.
+    pub(crate) fn mount(self: &Arc<Self>) -> Mounted {
+        let mut idle = self.idle.lock();
+        idle.mounts = idle.mounts.saturating_add(1);
+        drop(idle);
+        Mounted(self.clone())
     }
 
     /// Calls `read` with the content of the chunk that `blob` holds.
@@ -168,27 +204,88 @@ impl Pool {
     /// used for the longest time; else a new one.
     fn take(&self, key: &Key) -> Result<KBox<Slot>> {
         let mut idle = self.idle.lock();
-        let index = match idle.iter().rposition(|slot| slot.holds == Some(*key)) {
+        let held = |slot: &KBox<Slot>| slot.holds == Some(*key);
+        let index = match idle.slots.iter().rposition(held) {
             Some(index) => Some(index),
-            None if idle.len() == self.limit => Some(0),
+            None if idle.slots.len() == self.max_slots => Some(0),
             None => None,
         };
-        if let Some(index) = index {
-            return idle.remove(index).map_err(|_| EINVAL);
+        match index.and_then(|index| idle.remove(index)) {
+            Some(slot) => Ok(slot),
+            None => {
+                drop(idle);
+                Ok(KBox::new(Slot::default(), GFP_KERNEL)?)
+            }
         }
-        drop(idle);
-        Ok(KBox::new(Slot::default(), GFP_KERNEL)?)
     }
 
-    /// Puts a slot back, or frees it when it is big or the pool is full.
+    /// Puts a slot back. Older ones make room for it, so that chunks of any size are kept
+    /// as long as they are in use.
     fn put(&self, slot: KBox<Slot>) {
-        if !slot.is_small() {
-            return;
-        }
+        let max_bytes = self.max_slots.saturating_mul(SLOT_BYTES);
         let mut idle = self.idle.lock();
-        // A slot that does not fit is freed when the lock is dropped.
-        let rest = idle.push_within_capacity(slot);
+        idle.bytes = idle.bytes.saturating_add(slot.bytes());
+        let rest = if idle.mounts == 0 {
+            Some(slot)
+        } else {
+            idle.slots
+                .push_within_capacity(slot)
+                .err()
+                .map(|full| full.0)
+        };
+        if let Some(slot) = &rest {
+            idle.bytes = idle.bytes.saturating_sub(slot.bytes());
+        }
         drop(idle);
         drop(rest);
+        loop {
+            let mut idle = self.idle.lock();
+            if idle.bytes <= max_bytes || idle.slots.len() <= 1 {
+                return;
+            }
+            let oldest = idle.remove(0);
+            // Memory is freed without the lock.
+            drop(idle);
+            drop(oldest);
+        }
+    }
+}
+
+impl Idle {
+    fn remove(&mut self, index: usize) -> Option<KBox<Slot>> {
+        let slot = self.slots.remove(index).ok()?;
+        self.bytes = self.bytes.saturating_sub(slot.bytes());
+        Some(slot)
+    }
+}
+
+/// A mount's use of the pool; the last one empties it.
+pub(crate) struct Mounted(Arc<Pool>);
+
+impl Deref for Mounted {
+    type Target = Pool;
+
+    fn deref(&self) -> &Pool {
+        &self.0
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let mut idle = self.0.idle.lock();
+        idle.mounts = idle.mounts.saturating_sub(1);
+        drop(idle);
+        loop {
+            let mut idle = self.0.idle.lock();
+            if idle.mounts > 0 {
+                return;
+            }
+            let Some(slot) = idle.slots.pop() else {
+                idle.bytes = 0;
+                return;
+            };
+            drop(idle);
+            drop(slot);
+        }
     }
 }

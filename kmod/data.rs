@@ -20,7 +20,7 @@ const EXPAND_BYTES: u64 = 512 << 10;
 pub(crate) fn read(pool: &Pool, file: &OpenFile, window: &mut ReadWindow<'_>) -> Result {
     expand(file, window);
     while window.remaining() > 0 {
-        if window.killed() {
+        if vfs::killed() {
             return Err(EINTR);
         }
         let Some(at) = locate(file.ends(), window.position()) else {

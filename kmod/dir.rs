@@ -7,9 +7,9 @@ use crate::{
     image::Image,
     inode::{self, dir_entry_type},
 };
-use kernel::{prelude::*, sync::aref::ARef};
+use kernel::prelude::*;
 use puzzlefs_format::{Dir, Kind};
-use vfs::{dentry::Unhashed, Dentry, DirEmitter, Inode};
+use vfs::{DirEmitter, Inode, InodeRef};
 
 fn entries<'a>(image: &'a Image, dir: &Inode<Image>) -> Result<Dir<'a>> {
     match image.inode(dir.ino())?.kind().map_err(errno)? {
@@ -22,24 +22,20 @@ fn entries<'a>(image: &'a Image, dir: &Inode<Image>) -> Result<Dir<'a>> {
 ///
 /// # Errors
 ///
-/// `EUCLEAN` when the metadata is not sound, `ENOMEM`, `ELOOP`.
-pub(crate) fn lookup(
-    dir: &Inode<Image>,
-    dentry: Unhashed<'_, Image>,
-) -> Result<Option<ARef<Dentry<Image>>>> {
+/// `EUCLEAN` when the metadata is not sound, `ENOMEM`.
+pub(crate) fn lookup<'a>(
+    dir: &'a Inode<Image>,
+    name: &[u8],
+) -> Result<Option<InodeRef<'a, Image>>> {
     let sb = dir.super_block();
     let image = sb.data();
     let entries = entries(image, dir)?;
     let sorted = dir.data().is_sorted(&entries)?;
-    let found = image
-        .rootfs()
-        .lookup(&entries, dentry.name(), sorted)
-        .map_err(errno)?;
-    let inode = match found {
-        Some(found) => Some(inode::get(sb, found)?),
-        None => None,
-    };
-    dentry.splice_alias(inode)
+    let found = image.rootfs().lookup(&entries, name, sorted);
+    found
+        .map_err(errno)?
+        .map(|found| inode::get(sb, found))
+        .transpose()
 }
 
 /// Emits the entries of `dir`. The position of an entry is its place in the metadata
@@ -47,7 +43,7 @@ pub(crate) fn lookup(
 ///
 /// # Errors
 ///
-/// `EUCLEAN` when the metadata is not sound.
+/// `EUCLEAN` when the metadata is not sound, `EINTR` when the reader was killed.
 pub(crate) fn iterate(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Result {
     let image = dir.super_block().data();
     let entries = entries(image, dir)?;
@@ -64,7 +60,8 @@ pub(crate) fn iterate(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Resul
                     return Ok(());
                 }
             }
-            // Removed by a later layer.
+            // Removed by a later layer. A hostile directory may be long and hold nothing else.
+            None if vfs::killed() => return Err(EINTR),
             None => emitter.skip_to(position.saturating_add(1)),
         }
     }

@@ -5,7 +5,7 @@
 use crate::{
     error::errno,
     image::Image,
-    store::{Blob, Store},
+    store::{OpenBlob, Store},
 };
 use kernel::{prelude::*, sync::Arc};
 use puzzlefs_format::{Extents, Kind};
@@ -14,7 +14,7 @@ use vfs::Inode;
 /// An extent of a file: a part of a chunk.
 pub(crate) struct Part {
     /// The open blob that holds the chunk.
-    pub(crate) blob: Arc<Blob>,
+    pub(crate) blob: OpenBlob,
     /// Where in the decompressed chunk the extent begins, in bytes.
     pub(crate) offset: u64,
     /// Whether the chunk is stored as zstd frames.
@@ -24,7 +24,6 @@ pub(crate) struct Part {
 /// An open regular file, shared by all who have it open at the same time. Every blob it
 /// needs is open, so that a page fault never has to look one up.
 pub(crate) struct OpenFile {
-    store: Arc<Store>,
     /// Where each extent ends.
     ends: KVVec<u64>,
     /// The extents; none for a hole.
@@ -34,19 +33,16 @@ pub(crate) struct OpenFile {
 impl OpenFile {
     fn new(store: &Arc<Store>, extents: &Extents<'_>, size: u64) -> Result<Arc<Self>> {
         let count = usize::try_from(extents.len()).map_err(|_| EFBIG)?;
-        let mut ends = KVVec::from_elem(0, count, GFP_KERNEL_ACCOUNT)?;
+        let mut ends = KVVec::<u64>::zeroed(count, GFP_KERNEL_ACCOUNT)?;
         if extents.ends(&mut ends).map_err(errno)? != size {
             return Err(EUCLEAN);
         }
-        // From here on dropping `this` releases what is in it.
-        let mut this = Self {
-            store: store.clone(),
-            ends,
-            parts: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
-        };
+        let mut parts = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
         for extent in extents.iter() {
-            let chunk = extent.map_err(errno)?.chunk;
-            let part = match chunk {
+            if vfs::killed() {
+                return Err(EINTR);
+            }
+            let part = match extent.map_err(errno)?.chunk {
                 Some(chunk) => Some(Part {
                     blob: store.acquire(&chunk.digest)?,
                     offset: chunk.offset,
@@ -54,9 +50,9 @@ impl OpenFile {
                 }),
                 None => None,
             };
-            this.parts.push(part, GFP_KERNEL_ACCOUNT)?;
+            parts.push(part, GFP_KERNEL_ACCOUNT)?;
         }
-        Ok(Arc::new(this, GFP_KERNEL)?)
+        Ok(Arc::new(Self { ends, parts }, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Where each extent ends, for [`puzzlefs_format::locate`].
@@ -70,14 +66,6 @@ impl OpenFile {
     }
 }
 
-impl Drop for OpenFile {
-    fn drop(&mut self) {
-        for part in self.parts.iter().flatten() {
-            self.store.release(&part.blob);
-        }
-    }
-}
-
 /// What an inode knows of its open files.
 #[derive(Default)]
 pub(crate) struct Opens {
@@ -85,27 +73,35 @@ pub(crate) struct Opens {
     file: Option<Arc<OpenFile>>,
 }
 
+impl Opens {
+    fn share(&mut self, file: &Arc<OpenFile>) -> Arc<OpenFile> {
+        self.users = self.users.saturating_add(1);
+        file.clone()
+    }
+}
+
 /// Opens a file, or shares it with those who have it open.
 ///
 /// # Errors
 ///
-/// `EIO` when a chunk is missing, `EUCLEAN` when the extents are not sound.
+/// `EIO` when a chunk is missing, `EUCLEAN` when the extents are not sound, `EINTR` when
+/// the opener was killed.
 pub(crate) fn open(inode: &Inode<Image>) -> Result<Arc<OpenFile>> {
     let mut opens = inode.data().opens.lock();
-    let file = match &opens.file {
-        Some(file) => file.clone(),
-        None => {
-            let image = inode.super_block().data();
-            let Kind::File(extents) = image.inode(inode.ino())?.kind().map_err(errno)? else {
-                return Err(EUCLEAN);
-            };
-            let file = OpenFile::new(image.store(), &extents, inode.size())?;
-            opens.file = Some(file.clone());
-            file
-        }
+    if let Some(file) = opens.file.clone() {
+        return Ok(opens.share(&file));
+    }
+    drop(opens);
+    // Without the lock: opening a blob may wait for a fanotify listener that itself opens
+    // this file.
+    let image = inode.super_block().data();
+    let Kind::File(extents) = image.inode(inode.ino())?.kind().map_err(errno)? else {
+        return Err(EUCLEAN);
     };
-    opens.users = opens.users.saturating_add(1);
-    Ok(file)
+    let ours = OpenFile::new(image.store(), &extents, inode.size())?;
+    let mut opens = inode.data().opens.lock();
+    let file = opens.file.get_or_insert(ours).clone();
+    Ok(opens.share(&file))
 }
 
 /// Undoes one [`open`].

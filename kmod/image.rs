@@ -2,7 +2,12 @@
 
 //! A mounted image: what stands behind a superblock.
 
-use crate::{error::errno, options::Options, store::Store};
+use crate::{
+    chunk::{Mounted, Pool},
+    error::errno,
+    options::Options,
+    store::Store,
+};
 use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
 use puzzlefs_format::{self as format, blob_kind, limits, BlobKind, Digest, Manifest, Rootfs};
 use vfs::{lower, Bound, Log, New, Statfs, SuperBlock, View};
@@ -13,7 +18,7 @@ struct RootfsView;
 impl View for RootfsView {
     type Of<'a> = Rootfs<'a>;
 
-    fn shorten<'a>(view: Rootfs<'static>) -> Rootfs<'a> {
+    fn shorten<'long: 'short, 'short>(view: Rootfs<'long>) -> Rootfs<'short> {
         view
     }
 }
@@ -28,6 +33,8 @@ pub(crate) struct Image {
     store: Arc<Store>,
     /// The metadata, verified.
     rootfs: Bound<RootfsView>,
+    /// The means to read chunks, shared with other mounts.
+    pool: Mounted,
 }
 
 impl Image {
@@ -81,6 +88,7 @@ impl Image {
                 image_manifest,
                 store,
                 rootfs,
+                pool: Pool::mount(sb.shared()),
             },
             GFP_KERNEL,
         )?)
@@ -130,6 +138,11 @@ impl Image {
     /// The layout's blobs.
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// The means to read chunks.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// Inode `ino` of the metadata.

@@ -7,13 +7,12 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
-        aref::ARef,
         atomic::{Atomic, Relaxed},
         Mutex,
     },
 };
 use puzzlefs_format::{self as format, Device, Dir, FileType, Kind};
-use vfs::{Attributes, DirEntryType, Iget, Inode, InodeKind, SuperBlock};
+use vfs::{Attributes, DirEntryType, Iget, InodeKind, InodeRef, SuperBlock};
 
 const UNKNOWN: u32 = 0;
 const SORTED: u32 = 1;
@@ -58,7 +57,10 @@ impl InodeData {
 /// # Errors
 ///
 /// `EUCLEAN` when its metadata is not sound, `ENOMEM`.
-pub(crate) fn get(sb: &SuperBlock<Image>, inode: format::Inode<'_>) -> Result<ARef<Inode<Image>>> {
+pub(crate) fn get<'a>(
+    sb: &'a SuperBlock<Image>,
+    inode: format::Inode<'_>,
+) -> Result<InodeRef<'a, Image>> {
     let new = match sb.iget(inode.ino())? {
         Iget::Found(inode) => return Ok(inode),
         Iget::New(new) => new,

@@ -12,10 +12,10 @@
 
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
-use kernel::{prelude::*, seq_file::SeqFile, sync::aref::ARef, sync::Arc};
+use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
 use vfs::{
-    dentry::Unhashed, Dentry, DirEmitter, FileSystem, Inode, Log, New, ParameterSpec, ReadWindow,
-    Registration, Statfs, SuperBlock, Value, XattrLister, XattrValue,
+    DirEmitter, FileSystem, Inode, InodeRef, Log, New, ParameterSpec, ReadWindow, Statfs,
+    SuperBlock, Value, XattrLister, XattrValue,
 };
 
 #[forbid(unsafe_code)]
@@ -49,11 +49,16 @@ impl FileSystem for Image {
     /// "PUZZ".
     const MAGIC: u32 = 0x5a5a_5550;
     const PARAMETERS: &'static [ParameterSpec] = options::PARAMETERS;
+    const INODE_CACHE: &'static CStr = c"puzzlefs_inode_cache";
 
-    type Shared = Pin<KBox<chunk::Pool>>;
+    type Shared = Arc<chunk::Pool>;
     type Options = options::Options;
     type InodeData = inode::InodeData;
     type OpenFile = file::OpenFile;
+
+    fn shared() -> Result<Self::Shared> {
+        chunk::Pool::new()
+    }
 
     fn parse_param(
         options: &mut Self::Options,
@@ -72,7 +77,7 @@ impl FileSystem for Image {
         Image::open(options, sb, log)
     }
 
-    fn root(sb: &SuperBlock<Self>) -> Result<ARef<Inode<Self>>> {
+    fn root(sb: &SuperBlock<Self>) -> Result<InodeRef<'_, Self>> {
         inode::get(sb, sb.data().root()?)
     }
 
@@ -84,8 +89,8 @@ impl FileSystem for Image {
         sb.data().show_options(seq);
     }
 
-    fn lookup(dir: &Inode<Self>, dentry: Unhashed<'_, Self>) -> Result<Option<ARef<Dentry<Self>>>> {
-        dir::lookup(dir, dentry)
+    fn lookup<'a>(dir: &'a Inode<Self>, name: &[u8]) -> Result<Option<InodeRef<'a, Self>>> {
+        dir::lookup(dir, name)
     }
 
     fn get_xattr<'a>(inode: &'a Inode<Self>, name: &CStr) -> Result<XattrValue<'a>> {
@@ -109,29 +114,15 @@ impl FileSystem for Image {
     }
 
     fn read(inode: &Inode<Self>, file: &Self::OpenFile, window: &mut ReadWindow<'_>) -> Result {
-        data::read(inode.super_block().shared(), file, window)
+        data::read(inode.super_block().data().pool(), file, window)
     }
 }
 
-module! {
-    type: PuzzleFs,
+vfs::module_filesystem! {
+    type: Image,
     name: "puzzlefs",
     authors: ["The PuzzleFS for Linux authors"],
     description: "Read-only filesystem for container images of content-defined chunks",
     license: "GPL",
     alias: ["fs-puzzlefs"],
-}
-
-#[pin_data]
-struct PuzzleFs {
-    #[pin]
-    registration: Registration<Image>,
-}
-
-impl kernel::InPlaceModule for PuzzleFs {
-    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            registration <- Registration::new(module, chunk::Pool::new()?),
-        })
-    }
 }

@@ -3,6 +3,7 @@
 //! The blobs of an OCI layout: `blobs/sha256/<digest>`.
 
 use crate::NAME;
+use core::ops::Deref;
 use kernel::{
     cred::Credential,
     fmt, new_mutex,
@@ -44,7 +45,11 @@ impl Blob {
     pub(crate) fn read(&self, buffer: &mut [u8]) -> Result {
         self.file
             .read_exact(buffer, 0)
-            .inspect_err(|error| self.report(format_args!("cannot be read: {error:?}")))?;
+            .inspect_err(|error| match *error {
+                // Not the blob's fault: a later one must still be heard of.
+                EINTR | ERESTARTSYS | ENOMEM => {}
+                _ => self.report(format_args!("cannot be read: {error:?}")),
+            })?;
         if sha256::digest(buffer) != *self.digest.as_bytes() {
             self.report(format_args!("its bytes are not those of that digest"));
             return Err(EIO);
@@ -125,7 +130,7 @@ impl Store {
             .ok()
             .filter(|size| *size <= limit && i32::try_from(*size).is_ok())
             .ok_or_else(|| explain(EFBIG, "too big for metadata"))?;
-        let mut bytes = KVVec::from_elem(0u8, size, GFP_KERNEL_ACCOUNT)?;
+        let mut bytes = KVVec::<u8>::zeroed(size, GFP_KERNEL_ACCOUNT)?;
         file.read_exact(&mut bytes, 0)
             .map_err(|error| explain(error, "cannot be read"))?;
         if sha256::digest(&bytes) != *digest.as_bytes() {
@@ -134,16 +139,21 @@ impl Store {
         Ok(bytes)
     }
 
-    /// The open blob with this digest, opened if it is not. To be given back by
-    /// [`Store::release`].
+    /// The blob with this digest, opened if it is not.
     ///
     /// # Errors
     ///
     /// `EIO` when there is none, and what opening says.
-    pub(crate) fn acquire(&self, digest: &Digest) -> Result<Arc<Blob>> {
-        if let Some(shared) = self.open.lock().get_mut(digest) {
+    pub(crate) fn acquire(self: &Arc<Self>, digest: &Digest) -> Result<OpenBlob> {
+        let lend = |shared: &mut Shared| {
             shared.users = shared.users.saturating_add(1);
-            return Ok(shared.blob.clone());
+            OpenBlob {
+                store: self.clone(),
+                blob: shared.blob.clone(),
+            }
+        };
+        if let Some(shared) = self.open.lock().get_mut(digest) {
+            return Ok(lend(shared));
         }
         let file = self.open_file(digest).map_err(|error| {
             vfs::warn(
@@ -160,39 +170,49 @@ impl Store {
             file,
             reported: Atomic::new(0),
         };
-        let blob = Arc::new(blob, GFP_KERNEL)?;
-        let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
-        // Someone else may have opened it meanwhile; then ours is closed again, after the
-        // lock is dropped.
+        let mut ours = Shared {
+            blob: Arc::new(blob, GFP_KERNEL_ACCOUNT)?,
+            users: 0,
+        };
+        let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let mut open = self.open.lock();
-        match open.entry(*digest) {
-            Entry::Occupied(mut entry) => {
-                let shared = entry.get_mut();
-                shared.users = shared.users.saturating_add(1);
-                let theirs = shared.blob.clone();
-                drop(open);
-                Ok(theirs)
-            }
+        let blob = match open.entry(*digest) {
+            // Someone else has opened it meanwhile. Ours is closed again, without the lock.
+            Entry::Occupied(mut entry) => lend(entry.get_mut()),
             Entry::Vacant(entry) => {
-                let shared = Shared {
-                    blob: blob.clone(),
-                    users: 1,
-                };
-                entry.insert(shared, node);
-                Ok(blob)
+                let blob = lend(&mut ours);
+                entry.insert(ours, node);
+                return Ok(blob);
             }
-        }
+        };
+        drop(open);
+        Ok(blob)
     }
+}
 
-    /// Gives back a blob; the last user's closes it.
-    pub(crate) fn release(&self, blob: &Blob) {
-        let mut open = self.open.lock();
-        let Some(shared) = open.get_mut(&blob.digest) else {
+/// A blob that is open at least until this is dropped.
+pub(crate) struct OpenBlob {
+    store: Arc<Store>,
+    blob: Arc<Blob>,
+}
+
+impl Deref for OpenBlob {
+    type Target = Blob;
+
+    fn deref(&self) -> &Blob {
+        &self.blob
+    }
+}
+
+impl Drop for OpenBlob {
+    fn drop(&mut self) {
+        let mut open = self.store.open.lock();
+        let Some(shared) = open.get_mut(&self.blob.digest) else {
             return;
         };
         shared.users = shared.users.saturating_sub(1);
         if shared.users == 0 {
-            let node = open.remove_node(&blob.digest);
+            let node = open.remove_node(&self.blob.digest);
             // The file is closed without the lock.
             drop(open);
             drop(node);

@@ -145,12 +145,6 @@ impl<'a> ReadWindow<'a> {
         }
         Ok(())
     }
-
-    /// Whether a fatal signal waits for this task: a long read had better end.
-    pub fn killed(&self) -> bool {
-        // SAFETY: Only looks at the current task.
-        unsafe { bindings::vfs_rs_fatal_signal_pending() }
-    }
 }
 
 /// `address_space_operations` of the regular files of `T`.

@@ -6,6 +6,7 @@
 #ifndef _VFS_RS_BINDINGS_H
 #define _VFS_RS_BINDINGS_H
 
+#include <crypto/sha2.h>
 #include <linux/compiler_types.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
@@ -18,6 +19,7 @@
 
 #ifdef __BINDGEN__
 static const unsigned int VFS_RS_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
+static const unsigned int VFS_RS_LOOKUP_NO_XDEV = LOOKUP_NO_XDEV;
 static const unsigned int VFS_RS_LOOKUP_DIRECTORY = LOOKUP_DIRECTORY;
 static const loff_t VFS_RS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
 static const unsigned long VFS_RS_SB_RDONLY = SB_RDONLY;
@@ -53,10 +55,15 @@ void vfs_rs_dget(struct dentry *dentry);
 const struct cred *vfs_rs_current_cred(void);
 const struct cred *vfs_rs_override_creds(const struct cred *cred);
 void vfs_rs_revert_creds(const struct cred *old);
+bool vfs_rs_path_readable(const struct path *path);
+bool vfs_rs_path_owned(const struct path *path);
+struct posix_acl *vfs_rs_posix_acl_from_xattr(struct user_namespace *ns, const void *value,
+					      size_t size);
+void vfs_rs_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len);
 u32 vfs_rs_dev_major_minor(u32 major, u32 minor);
 void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb);
 void vfs_rs_warn_ratelimited(const char *name, const void *arguments);
-bool vfs_rs_fatal_signal_pending(void);
+bool vfs_rs_killed(void);
 bool vfs_rs_capable_sys_admin(void);
 
 #endif /* _VFS_RS_BINDINGS_H */

@@ -10,20 +10,20 @@ pub trait View {
     /// The view of bytes that live for `'a`.
     type Of<'a>: Copy;
 
-    /// Shortens a view's lifetime. An implementation returns its argument, which
-    /// compiles only where `Of` is covariant: what [`Bound`] rests on.
-    fn shorten<'a>(view: Self::Of<'static>) -> Self::Of<'a>;
+    /// Shortens a view's lifetime. An implementation can only return its argument,
+    /// and that compiles only where `Of` is covariant: what [`Bound`] rests on.
+    fn shorten<'long: 'short, 'short>(view: Self::Of<'long>) -> Self::Of<'short>;
 }
 
 /// Bytes on the heap and a [`View`] of them, parsed once.
 ///
 /// # Invariants
 ///
-/// `view` borrows from `bytes` or from nothing, and `bytes` is not changed, moved
+/// `view` borrows from `_bytes` or from nothing, and those are not changed, moved
 /// on the heap or freed before `view` is gone.
 pub struct Bound<V: View> {
     view: V::Of<'static>,
-    bytes: KVVec<u8>,
+    _bytes: KVVec<u8>,
     _family: PhantomData<V>,
 }
 
@@ -43,10 +43,10 @@ impl<V: View> Bound<V> {
         // borrow of `Self`. `parse` works for any lifetime, so it cannot keep the slice.
         let slice: &'static [u8] =
             unsafe { core::slice::from_raw_parts(slice.as_ptr(), slice.len()) };
-        // INVARIANT: `view` borrows from `bytes`, which nothing here changes after.
+        // INVARIANT: `view` borrows from the bytes, which nothing here changes after.
         Ok(Self {
             view: parse(slice)?,
-            bytes,
+            _bytes: bytes,
             _family: PhantomData,
         })
     }
@@ -54,10 +54,5 @@ impl<V: View> Bound<V> {
     /// The view.
     pub fn get(&self) -> V::Of<'_> {
         V::shorten(self.view)
-    }
-
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
     }
 }

@@ -142,6 +142,18 @@ impl<T: FileSystem> Operations<T> {
                 )
             };
             to_result(index)?;
+            // SAFETY: The context is valid and locked.
+            let (purpose, old_api) = unsafe { ((*context).purpose(), (*context).oldapi()) };
+            if purpose == bindings::fs_context_purpose_FS_CONTEXT_FOR_RECONFIGURE {
+                // mount(2) repeats all options on a remount; fspick(2) gives changes.
+                if old_api {
+                    return Ok(0);
+                }
+                // SAFETY: The context outlives this call.
+                unsafe { Log::from_raw(context) }
+                    .error(format_args!("no option can be changed by a remount"));
+                return Err(EINVAL);
+            }
             // SAFETY: `__fs_parse` accepted the parameter by `fs_param_is_string`, so it
             // holds a string that lives for this call.
             let value = unsafe { CStr::from_char_ptr((*parameter).__bindgen_anon_1.string) };

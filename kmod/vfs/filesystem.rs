@@ -6,15 +6,12 @@ use crate::{
     address_space::ReadWindow,
     bindings,
     context::{self, Log, ParameterSpec, Value},
-    dentry::{self, Dentry},
     file::DirEmitter,
-    inode::{Cache, Inode},
+    inode::{Cache, Inode, InodeRef},
     super_block::{self, New, Statfs, SuperBlock},
     xattr::{XattrLister, XattrValue},
 };
-use kernel::{
-    error::to_result, prelude::*, seq_file::SeqFile, sync::aref::ARef, sync::Arc, types::Opaque,
-};
+use kernel::{error::to_result, prelude::*, seq_file::SeqFile, sync::Arc, types::Opaque};
 
 /// A read-only filesystem. A value of the type is one mounted instance: what
 /// `sb->s_fs_info` is in C.
@@ -28,6 +25,9 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// The mount options; the last one is [`ParameterSpec::END`].
     const PARAMETERS: &'static [ParameterSpec];
 
+    /// The name of the slab cache of inodes, in `/proc/slabinfo`.
+    const INODE_CACHE: &'static CStr;
+
     /// State that all instances share, from registration to the end of the module.
     type Shared: Send + Sync;
     /// Mount options while they are being collected (`fc->fs_private`).
@@ -36,6 +36,9 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     type InodeData: Send + Sync;
     /// Data of an open regular file (`file->private_data`).
     type OpenFile: Send + Sync;
+
+    /// Makes the state that all instances share, before registration.
+    fn shared() -> Result<Self::Shared>;
 
     /// `fs_context_operations.parse_param`: the option with the index given in
     /// [`FileSystem::PARAMETERS`].
@@ -54,7 +57,7 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     ) -> Result<Pin<KBox<Self>>>;
 
     /// The inode of the root directory.
-    fn root(sb: &SuperBlock<Self>) -> Result<ARef<Inode<Self>>>;
+    fn root(sb: &SuperBlock<Self>) -> Result<InodeRef<'_, Self>>;
 
     /// `super_operations.statfs`.
     fn statfs(sb: &SuperBlock<Self>) -> Statfs;
@@ -62,11 +65,8 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// `super_operations.show_options`: each option with a comma before it.
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile);
 
-    /// `inode_operations.lookup`.
-    fn lookup(
-        dir: &Inode<Self>,
-        dentry: dentry::Unhashed<'_, Self>,
-    ) -> Result<Option<ARef<Dentry<Self>>>>;
+    /// `inode_operations.lookup`: the inode that `name` in `dir` stands for.
+    fn lookup<'a>(dir: &'a Inode<Self>, name: &[u8]) -> Result<Option<InodeRef<'a, Self>>>;
 
     /// `xattr_handler.get`, by the full name; also asked for POSIX ACLs.
     ///
@@ -97,8 +97,8 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     fn read(inode: &Inode<Self>, file: &Self::OpenFile, window: &mut ReadWindow<'_>) -> Result;
 }
 
-/// The registration of a filesystem type, undone on drop. Place it, pinned, in the
-/// module's own type: lock classes live in it, and lockdep wants them in static memory.
+/// The registration of a filesystem type, undone on drop. [`crate::module_filesystem!`]
+/// places it in the module's static memory, where lockdep wants its lock classes.
 #[pin_data(PinnedDrop)]
 pub struct Registration<T: FileSystem> {
     shared: T::Shared,
@@ -118,14 +118,20 @@ impl<T: FileSystem> Registration<T> {
     /// # Errors
     ///
     /// `EBUSY` when the name is taken, `ENOMEM`.
-    pub fn new(module: &'static ThisModule, shared: T::Shared) -> impl PinInit<Self, Error> {
+    ///
+    /// # Safety
+    ///
+    /// The registration is only dropped when `module` ends: superblocks, which hold the
+    /// module, refer to it.
+    pub unsafe fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            shared,
+            shared: T::shared()?,
             inode_cache: Cache::new()?,
             fs <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();
                 fs.owner = module.as_ptr();
                 fs.name = T::NAME.as_char_ptr();
+                fs.parameters = T::PARAMETERS.as_ptr().cast();
                 fs.init_fs_context = Some(context::Operations::<T>::init);
                 fs.kill_sb = Some(super_block::Operations::<T>::kill);
                 // Ids in the inodes are those of the superblock's user namespace, and
@@ -168,12 +174,41 @@ impl<T: FileSystem> Registration<T> {
 #[pinned_drop]
 impl<T: FileSystem> PinnedDrop for Registration<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: `fs` was registered by `new`. No superblock is left, since each holds a
-        // reference to the module. The barrier waits for inodes that are being freed,
+        // SAFETY: `fs` was registered by `new`, whose caller promised that the module ends
+        // now: no superblock is left, since each holds a reference to it. The barrier waits for inodes that are being freed,
         // before the fields, the cache among them, are dropped.
         unsafe {
             bindings::unregister_filesystem(self.fs.get());
             bindings::rcu_barrier();
         }
     }
+}
+
+/// Declares a module that is one filesystem: `type` implements [`FileSystem`], the rest is
+/// as in [`kernel::prelude::module!`].
+#[macro_export]
+macro_rules! module_filesystem {
+    (type: $type:ty, $($rest:tt)*) => {
+        #[::kernel::prelude::pin_data]
+        struct FileSystemModule {
+            #[pin]
+            registration: $crate::Registration<$type>,
+        }
+
+        impl ::kernel::InPlaceModule for FileSystemModule {
+            fn init(
+                module: &'static ::kernel::ThisModule,
+            ) -> impl ::kernel::prelude::PinInit<Self, ::kernel::error::Error> {
+                ::kernel::try_pin_init!(Self {
+                    // SAFETY: The module's own type is dropped when the module ends.
+                    registration <- unsafe { $crate::Registration::new(module) },
+                })
+            }
+        }
+
+        ::kernel::prelude::module! {
+            type: FileSystemModule,
+            $($rest)*
+        }
+    };
 }

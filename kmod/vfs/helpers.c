@@ -140,6 +140,27 @@ void vfs_rs_revert_creds(const struct cred *old)
 	revert_creds(old);
 }
 
+bool vfs_rs_path_readable(const struct path *path)
+{
+	return !inode_permission(mnt_idmap(path->mnt), d_backing_inode(path->dentry), MAY_READ);
+}
+
+bool vfs_rs_path_owned(const struct path *path)
+{
+	return inode_owner_or_capable(mnt_idmap(path->mnt), d_backing_inode(path->dentry));
+}
+
+struct posix_acl *vfs_rs_posix_acl_from_xattr(struct user_namespace *ns, const void *value,
+					      size_t size)
+{
+	return posix_acl_from_xattr(ns, value, size);
+}
+
+void vfs_rs_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len)
+{
+	sha256_update(ctx, data, len);
+}
+
 u32 vfs_rs_dev_major_minor(u32 major, u32 minor)
 {
 	return MKDEV(major, minor);
@@ -155,8 +176,9 @@ void vfs_rs_warn_ratelimited(const char *name, const void *arguments)
 	printk_ratelimited(KERN_WARNING "%s: %pA\n", name, arguments);
 }
 
-bool vfs_rs_fatal_signal_pending(void)
+bool vfs_rs_killed(void)
 {
+	cond_resched();
 	return fatal_signal_pending(current);
 }
 

@@ -9,11 +9,7 @@ use crate::{
     xattr,
 };
 use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
-use kernel::{
-    prelude::*,
-    sync::aref::{ARef, AlwaysRefCounted},
-    types::Opaque,
-};
+use kernel::{prelude::*, types::Opaque};
 
 /// The longest name of a directory entry, in bytes.
 pub(crate) const NAME_MAX: u32 = bindings::NAME_MAX;
@@ -22,8 +18,8 @@ pub(crate) const NAME_MAX: u32 = bindings::NAME_MAX;
 ///
 /// # Invariants
 ///
-/// It is the `inode` of an initialised [`Slot<T>`], of a `Ready` superblock of `T`, and
-/// reference-counted by `i_count`.
+/// It is the `inode` of an initialised [`Slot<T>`], of a `Ready` superblock of `T` that
+/// is held at least as long as any reference to the inode lives.
 #[repr(transparent)]
 pub struct Inode<T: FileSystem>(Opaque<bindings::inode>, PhantomData<T>);
 
@@ -31,19 +27,6 @@ pub struct Inode<T: FileSystem>(Opaque<bindings::inode>, PhantomData<T>);
 unsafe impl<T: FileSystem> Send for Inode<T> {}
 // SAFETY: As above.
 unsafe impl<T: FileSystem> Sync for Inode<T> {}
-
-// SAFETY: `ihold` and `iput` count references, and the last one frees the inode.
-unsafe impl<T: FileSystem> AlwaysRefCounted for Inode<T> {
-    fn inc_ref(&self) {
-        // SAFETY: A shared reference means that the count is not zero.
-        unsafe { bindings::ihold(self.0.get()) };
-    }
-
-    unsafe fn dec_ref(inode: NonNull<Self>) {
-        // SAFETY: The caller gives up a reference.
-        unsafe { bindings::iput(inode.cast().as_ptr()) };
-    }
-}
 
 impl<T: FileSystem> Inode<T> {
     /// # Safety
@@ -70,7 +53,7 @@ impl<T: FileSystem> Inode<T> {
 
     /// The superblock.
     pub fn super_block(&self) -> &SuperBlock<T> {
-        // SAFETY: An inode keeps its superblock; by the invariants that is `Ready`.
+        // SAFETY: By the invariants.
         unsafe { SuperBlock::from_raw((*self.0.get()).i_sb) }
     }
 
@@ -81,12 +64,41 @@ impl<T: FileSystem> Inode<T> {
     }
 }
 
+/// A counted reference to an inode (`i_count`). Inodes do not keep their superblock, so
+/// neither does this: it lives no longer than a borrow of that.
+///
+/// # Invariants
+///
+/// We own one reference to an [`Inode<T>`].
+pub struct InodeRef<'sb, T: FileSystem>(NonNull<bindings::inode>, PhantomData<&'sb Inode<T>>);
+
+impl<T: FileSystem> InodeRef<'_, T> {
+    /// # Safety
+    ///
+    /// As the invariants say; the caller gives up its reference.
+    pub(crate) unsafe fn from_raw(inode: NonNull<bindings::inode>) -> Self {
+        Self(inode, PhantomData)
+    }
+
+    /// Gives up the reference to the caller.
+    pub(crate) fn into_raw(self) -> *mut bindings::inode {
+        core::mem::ManuallyDrop::new(self).0.as_ptr()
+    }
+}
+
+impl<T: FileSystem> Drop for InodeRef<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: By the invariants.
+        unsafe { bindings::iput(self.0.as_ptr()) };
+    }
+}
+
 /// What [`SuperBlock::iget`] finds.
-pub enum Iget<T: FileSystem> {
+pub enum Iget<'sb, T: FileSystem> {
     /// The inode in memory.
-    Found(ARef<Inode<T>>),
+    Found(InodeRef<'sb, T>),
     /// A new inode, to be filled by [`NewInode::init`].
-    New(NewInode<T>),
+    New(NewInode<'sb, T>),
 }
 
 /// An inode that is locked (`I_NEW`) and not filled yet. Dropped as it is, it fails for
@@ -96,7 +108,7 @@ pub enum Iget<T: FileSystem> {
 ///
 /// It is a valid inode in a [`Slot<T>`], in the state `I_NEW`, of which this is the only
 /// user; we own a reference.
-pub struct NewInode<T: FileSystem>(NonNull<bindings::inode>, PhantomData<T>);
+pub struct NewInode<'sb, T: FileSystem>(NonNull<bindings::inode>, PhantomData<&'sb Inode<T>>);
 
 /// The type of a directory entry (`DT_*`), as `readdir(3)` shows it.
 #[derive(Clone, Copy)]
@@ -156,7 +168,7 @@ pub struct Attributes<'a> {
     pub time_nsec: u32,
 }
 
-impl<T: FileSystem> NewInode<T> {
+impl<'sb, T: FileSystem> NewInode<'sb, T> {
     /// # Safety
     ///
     /// As the invariants say.
@@ -174,7 +186,7 @@ impl<T: FileSystem> NewInode<T> {
         self,
         attributes: &Attributes<'_>,
         data: impl PinInit<T::InodeData, E>,
-    ) -> Result<ARef<Inode<T>>>
+    ) -> Result<InodeRef<'sb, T>>
     where
         Error: From<E>,
     {
@@ -236,15 +248,13 @@ impl<T: FileSystem> NewInode<T> {
             }
             bindings::unlock_new_inode(inode);
         }
-        // INVARIANT: The slot is initialised, and we hand over our reference.
-        let inode = self.0.cast();
-        core::mem::forget(self);
-        // SAFETY: As above.
-        Ok(unsafe { ARef::from_raw(inode) })
+        let inode = core::mem::ManuallyDrop::new(self).0;
+        // SAFETY: The slot is initialised, and we hand over our reference.
+        Ok(unsafe { InodeRef::from_raw(inode) })
     }
 }
 
-impl<T: FileSystem> Drop for NewInode<T> {
+impl<T: FileSystem> Drop for NewInode<'_, T> {
     fn drop(&mut self) {
         // SAFETY: By the invariants; this consumes our reference.
         unsafe { bindings::iget_failed(self.0.as_ptr()) };
@@ -279,7 +289,12 @@ impl<T: FileSystem> Cache<T> {
         );
         // SAFETY: The name lives as long as the module, the constructor fits the size.
         let cache = unsafe {
-            bindings::vfs_rs_inode_cache(T::NAME.as_char_ptr(), size, align, Some(Self::construct))
+            bindings::vfs_rs_inode_cache(
+                T::INODE_CACHE.as_char_ptr(),
+                size,
+                align,
+                Some(Self::construct),
+            )
         };
         Ok(Self(NonNull::new(cache).ok_or(ENOMEM)?, PhantomData))
     }

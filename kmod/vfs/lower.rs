@@ -77,13 +77,17 @@ impl Path {
     ///
     /// # Errors
     ///
-    /// Those of a path walk and of opening; `EINVAL` when it is not a regular file.
+    /// Those of a path walk and of opening; `EINVAL` when it is not a regular file, `EXDEV`
+    /// when something is mounted there.
     pub fn open(&self, name: &CStr, credentials: &Credential) -> Result<LowerFile> {
         let _override = Override::new(credentials);
         let mut path = pin_init::zeroed();
+        // Something mounted there could be this filesystem itself.
+        let flags = bindings::VFS_RS_LOOKUP_NO_XDEV;
         // SAFETY: By the invariants; `name` is a C string, `path` is writable.
         to_result(unsafe {
-            bindings::vfs_path_lookup(self.0.dentry, self.0.mnt, name.as_char_ptr(), 0, &mut path)
+            let (dentry, mnt) = (self.0.dentry, self.0.mnt);
+            bindings::vfs_path_lookup(dentry, mnt, name.as_char_ptr(), flags, &mut path)
         })?;
         // INVARIANT: As in `directory`.
         let path = Self(path);
@@ -93,7 +97,21 @@ impl Path {
         if u32::from(mode) & bindings::S_IFMT != bindings::S_IFREG {
             return Err(EINVAL);
         }
-        let flags = bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NOATIME;
+        // `kernel_file_open` leaves the permission checks of open(2) to its caller.
+        // SAFETY: By the invariants.
+        let (readable, owned) = unsafe {
+            (
+                bindings::vfs_rs_path_readable(&path.0),
+                bindings::vfs_rs_path_owned(&path.0),
+            )
+        };
+        if !readable {
+            return Err(EACCES);
+        }
+        let mut flags = bindings::O_RDONLY | bindings::O_LARGEFILE;
+        if owned {
+            flags |= bindings::O_NOATIME;
+        }
         // SAFETY: Path and credentials are valid; the file takes references of its own.
         let file = from_err_ptr(unsafe {
             bindings::kernel_file_open(&path.0, flags as c_int, credentials.as_ptr())

@@ -6,7 +6,7 @@ use crate::{
     bindings,
     context::Log,
     filesystem::{FileSystem, Registration},
-    inode::{self, Cache, Iget, NewInode},
+    inode::{self, Cache, Iget, InodeRef, NewInode},
     lower, xattr,
 };
 use core::marker::PhantomData;
@@ -14,7 +14,6 @@ use kernel::{
     error::{from_result, to_result},
     prelude::*,
     seq_file::SeqFile,
-    sync::aref::ARef,
     types::{ForeignOwnable, Opaque},
 };
 
@@ -77,8 +76,6 @@ impl<T: FileSystem> SuperBlock<T, New> {
         // SAFETY: Both superblocks are valid; no one else uses the new one, and type and
         // depth of the other do not change.
         unsafe {
-            // A file-backed EROFS reads files below without counting itself, and an
-            // overlay may stand on one: leave a level free for it.
             let depth = (*below).s_stack_depth + 1;
             if (*below).s_type == (*own).s_type
                 || depth > bindings::FILESYSTEM_MAX_STACK_DEPTH as c_int
@@ -104,7 +101,7 @@ impl<T: FileSystem> SuperBlock<T> {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn iget(&self, ino: u64) -> Result<Iget<T>> {
+    pub fn iget(&self, ino: u64) -> Result<Iget<'_, T>> {
         // SAFETY: The superblock is valid and its inodes are allocated by `Operations::<T>`.
         let inode = unsafe { bindings::iget_locked(self.as_ptr(), ino) };
         let inode = core::ptr::NonNull::new(inode).ok_or(ENOMEM)?;
@@ -114,7 +111,7 @@ impl<T: FileSystem> SuperBlock<T> {
             if bindings::vfs_rs_inode_is_new(inode.as_ptr()) {
                 Iget::New(NewInode::from_raw(inode))
             } else {
-                Iget::Found(ARef::from_raw(inode.cast()))
+                Iget::Found(InodeRef::from_raw(inode))
             }
         })
     }
@@ -169,9 +166,9 @@ impl<T: FileSystem> Operations<T> {
                 (*sb).s_fs_info = data.into_foreign();
                 SuperBlock::<T>::from_raw(sb)
             };
-            let root = ARef::into_raw(T::root(ready)?);
+            let root = T::root(ready)?.into_raw();
             // SAFETY: `d_make_root` takes over our reference, on failure too.
-            let root = unsafe { bindings::d_make_root(root.as_ptr().cast()) };
+            let root = unsafe { bindings::d_make_root(root) };
             if root.is_null() {
                 return Err(ENOMEM);
             }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Safe objects of the VFS, for filesystems that only read.
+//! Safe objects of the VFS, for filesystems that only read, and of what else such a
+//! filesystem calls: SHA-256, zstd, the log.
 //!
 //! Each object of the C kernel has a type of its own here, with the states that
 //! the C code has by convention as types: [`SuperBlock`] being filled or ready,
-//! [`NewInode`] locked and [`Inode`] published, [`dentry::Unhashed`] in a lookup
-//! and [`Dentry`] after it, the folios of a [`ReadWindow`] locked until filled.
+//! [`NewInode`] locked and [`Inode`] published, the folios of a [`ReadWindow`] locked
+//! until filled.
 //! A filesystem implements [`FileSystem`] and needs no `unsafe`.
 //!
 //! This crate knows nothing of any one filesystem.
@@ -19,7 +20,7 @@ mod address_space;
 mod bindings;
 mod bound;
 pub mod context;
-pub mod dentry;
+mod dentry;
 mod file;
 mod filesystem;
 mod folio;
@@ -28,16 +29,17 @@ mod log;
 pub mod lower;
 pub mod sha256;
 mod super_block;
+mod task;
 mod xattr;
 pub mod zstd;
 
 pub use address_space::ReadWindow;
 pub use bound::{Bound, View};
 pub use context::{Log, ParameterSpec, Value};
-pub use dentry::Dentry;
 pub use file::DirEmitter;
 pub use filesystem::{FileSystem, Registration};
-pub use inode::{Attributes, DirEntryType, Iget, Inode, InodeKind, NewInode};
+pub use inode::{Attributes, DirEntryType, Iget, Inode, InodeKind, InodeRef, NewInode};
 pub use log::warn;
 pub use super_block::{New, Ready, Statfs, SuperBlock};
+pub use task::killed;
 pub use xattr::{XattrLister, XattrValue};

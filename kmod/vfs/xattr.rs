@@ -112,11 +112,11 @@ impl<T: FileSystem> Operations<T> {
         // SAFETY: The VFS passes an inode of `T`, held for the call.
         match T::get_xattr(unsafe { Inode::from_raw(inode) }, name) {
             Ok(XattrValue(value)) => {
-                // SAFETY: Ids of a superblock mounted by the initial user namespace; the
-                // value is readable for its length. Returns an error pointer on failure.
+                // SAFETY: An inode has a superblock, that a user namespace; the value is
+                // readable for its length. Returns an error pointer on failure.
                 unsafe {
-                    bindings::posix_acl_from_xattr(
-                        &raw mut bindings::init_user_ns,
+                    bindings::vfs_rs_posix_acl_from_xattr(
+                        (*(*inode).i_sb).s_user_ns,
                         value.as_ptr().cast(),
                         value.len(),
                     )
