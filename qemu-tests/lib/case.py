@@ -34,6 +34,11 @@ class Image:
         return [(path.encode("latin-1"), e["size"]) for path, e in tree.read(self.list).items()
                 if e["type"] == "file" and e["size"] >= at_least]
 
+    def digests(self):
+        """(path, SHA-256) of the regular files of the source."""
+        return [(path.encode("latin-1"), e["sha256"]) for path, e in tree.read(self.list).items()
+                if e["type"] == "file"]
+
 
 def check(condition, message):
     """Ends the case when `condition` does not hold."""

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The system calls of fsopen(2) and its kin, which Python's library lacks, with the
+messages that the kernel leaves for the caller."""
+
+import ctypes
+import os
+
+libc = ctypes.CDLL(None, use_errno=True)
+# Numbers that all architectures share (include/uapi/asm-generic/unistd.h).
+MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT = 429, 430, 431, 432
+FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE = 0, 1, 6, 7
+MOVE_MOUNT_F_EMPTY_PATH = 4
+AT_FDCWD = -100
+
+
+class MountError(OSError):
+    """What a step of mounting failed with, and the kernel's messages."""
+
+    def __init__(self, error, messages):
+        super().__init__(error, os.strerror(error))
+        self.messages = messages
+
+
+def syscall(number, *arguments):
+    result = libc.syscall(number, *arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def messages(fs):
+    """Takes the messages of a filesystem context: one by read(), "e why" and the like."""
+    found = []
+    while True:
+        try:
+            found.append(os.read(fs, 4096).decode().rstrip())
+        except OSError:  # ENODATA: no more
+            return found
+
+
+def mount(options, target, flags=()):
+    """Mounts a PuzzleFS; returns nothing, or raises MountError."""
+    fs = syscall(FSOPEN, b"puzzlefs", 0)
+    try:
+        for key, value in options:
+            syscall(FSCONFIG, fs, FSCONFIG_SET_STRING, key.encode(), value.encode(), 0)
+        for flag in flags:
+            syscall(FSCONFIG, fs, FSCONFIG_SET_FLAG, flag.encode(), None, 0)
+        syscall(FSCONFIG, fs, FSCONFIG_CMD_CREATE, None, None, 0)
+        mnt = syscall(FSMOUNT, fs, 0, 0)
+        try:
+            syscall(MOVE_MOUNT, mnt, b"", AT_FDCWD, target.encode(), MOVE_MOUNT_F_EMPTY_PATH)
+        finally:
+            os.close(mnt)
+    except OSError as error:
+        raise MountError(error.errno, messages(fs)) from None
+    finally:
+        os.close(fs)
