@@ -28,6 +28,15 @@ pub struct DirEntry<'a> {
     pub name: &'a [u8],
 }
 
+/// The order of two names by their bytes, as `Ord` of slices has it. That one subtracts
+/// lengths, which can panic, as far as the compiler knows.
+#[inline]
+fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    let common = a.len().min(b.len());
+    let heads = (a.get(..common), b.get(..common));
+    heads.0.cmp(&heads.1).then(a.len().cmp(&b.len()))
+}
+
 impl<'a> Dir<'a> {
     pub(crate) fn new(dir: Option<Struct<'a>>) -> Result<Self, Error> {
         let entries = dir.map(|dir| dir.list(ENTRIES)).transpose()?;
@@ -82,7 +91,7 @@ impl<'a> Dir<'a> {
         let mut last: &[u8] = b"";
         for index in 0..self.len() {
             let name = self.name(index)?;
-            if name <= last {
+            if compare(name, last).is_le() {
                 return Ok(false);
             }
             last = name;
@@ -119,7 +128,7 @@ impl<'a> Dir<'a> {
         let (mut low, mut high) = (from, self.len());
         while low < high {
             let middle = u32::midpoint(low, high);
-            match self.name(middle)?.cmp(name) {
+            match compare(self.name(middle)?, name) {
                 Ordering::Equal => return Ok(Some(middle)),
                 Ordering::Less => low = middle.saturating_add(1),
                 Ordering::Greater => high = middle,

@@ -23,15 +23,13 @@ impl<'a> Str<'a> {
         })
     }
 
-    /// Its bytes in UTF-8, written to `buffer`; `None` if there are more than fit.
-    pub(crate) fn encode(self, buffer: &mut [u8]) -> Option<&[u8]> {
+    /// Its characters as ASCII, written to `buffer`; `None` if one is not ASCII or there
+    /// are more than fit.
+    pub(crate) fn ascii(self, buffer: &mut [u8]) -> Option<&[u8]> {
         let mut len: usize = 0;
         for c in self.chars() {
-            let free = buffer.get_mut(len..)?;
-            if free.len() < c.len_utf8() {
-                return None;
-            }
-            len = len.checked_add(c.encode_utf8(free).len())?;
+            *buffer.get_mut(len)? = u8::try_from(c).ok().filter(u8::is_ascii)?;
+            len = len.checked_add(1)?;
         }
         buffer.get(..len)
     }
@@ -245,7 +243,13 @@ impl<'a> Reader<'a> {
         let start = self.at;
         self.number()?;
         let digits = self.text.get(start..self.at).ok_or(Error::BadJson)?;
-        digits.parse().map_err(|_| Error::BadManifest)
+        // Not `str::parse`: it can panic, as far as the compiler knows.
+        digits.bytes().try_fold(0u64, |number, digit| {
+            let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10);
+            let digit = digit.ok_or(Error::BadManifest)?;
+            let number = number.checked_mul(10).ok_or(Error::BadManifest)?;
+            number.checked_add(digit.into()).ok_or(Error::BadManifest)
+        })
     }
 
     /// Reads a value of any kind for its form only.

@@ -82,7 +82,7 @@ impl<'a> Descriptor<'a> {
 fn read_digest(reader: &mut Reader<'_>) -> Result<Digest, Error> {
     let mut buffer = [0; b"sha256:".len().saturating_add(Digest::HEX_BYTES)];
     let len = buffer.len();
-    match reader.string()?.encode(&mut buffer) {
+    match reader.string()?.ascii(&mut buffer) {
         Some(text) if text.len() == len => Digest::parse(text),
         _ => Err(Error::BadDigest),
     }

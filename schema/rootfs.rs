@@ -127,7 +127,11 @@ impl<'a> Rootfs<'a> {
         sorted: bool,
     ) -> Result<Option<Inode<'a>>, Error> {
         let mut from = 0;
-        while let Some(index) = dir.position(name, sorted, from)? {
+        // A delta build adds at most one entry of a name to those below it.
+        for _ in 0..=limits::MAX_LAYERS {
+            let Some(index) = dir.position(name, sorted, from)? else {
+                return Ok(None);
+            };
             if let Some((_, inode)) = self.live_entry(dir, index)? {
                 return Ok(Some(inode));
             }
@@ -137,7 +141,7 @@ impl<'a> Rootfs<'a> {
             // Delta builds list removed names too, before those that are there.
             from = index.saturating_add(1);
         }
-        Ok(None)
+        Err(Error::LimitExceeded)
     }
 
     /// Entry `index` of `dir` with its inode; `None` if that is removed, and so the

@@ -161,7 +161,8 @@ impl<'a> SeekTable<'a> {
     #[inline]
     pub fn frames(&self) -> Frames<'a> {
         Frames {
-            entries: self.entries.chunks_exact(self.entry_bytes),
+            entries: self.entries,
+            entry_bytes: self.entry_bytes,
             stored_offset: 0,
             offset: 0,
         }
@@ -179,7 +180,8 @@ impl<'a> SeekTable<'a> {
 /// Iterates over the frames of a chunk.
 #[derive(Clone, Debug)]
 pub struct Frames<'a> {
-    entries: core::slice::ChunksExact<'a, u8>,
+    entries: &'a [u8],
+    entry_bytes: usize,
     stored_offset: u64,
     offset: u64,
 }
@@ -189,7 +191,11 @@ impl Iterator for Frames<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Frame> {
-        let entry = self.entries.next()?;
+        let (entry, rest) = self.entries.split_at_checked(self.entry_bytes)?;
+        if entry.is_empty() {
+            return None;
+        }
+        self.entries = rest;
         let frame = Frame {
             stored_offset: self.stored_offset,
             stored_size: u32::from_le_bytes(capnp::array(entry, 0)?).into(),
