@@ -105,7 +105,7 @@ fn lists() {
     assert_eq!(with(&[list(0), tag((1 << 30) - 1, 0, 0)]), bad);
     assert_eq!(with(&[list(0), tag((1 << 30) - 1, 0xffff, 0xffff)]), bad);
     // No composite list, no tag, no list.
-    assert_eq!(with(&[(2 << 35) | (6 << 32) | 1, 0, 0]), bad);
+    assert_eq!(with(&[(1 << 35) | (6 << 32) | 1, 0, 0]), bad);
     assert_eq!(with(&[list(1), tag(1, 0, 1) | 1, 0]), bad);
     assert_eq!(with(&[STRUCT, 0]), bad);
     // Every layer is looked at.
@@ -120,8 +120,10 @@ fn segment_table() {
         segments.push(&[]);
     }
     assert_eq!(error(&segments), Some(Error::LimitExceeded));
-    for len in 0..24 {
-        let message = message(&[&[STRUCT, VERSION]]);
+    let message = message(&[&[STRUCT, VERSION]]);
+    let longer = [&message[..], &[0]].concat();
+    assert_eq!(Rootfs::parse(&longer).err(), Some(Error::TrailingBytes));
+    for len in 0..message.len() {
         assert_eq!(Rootfs::parse(&message[..len]).err(), Some(Error::Truncated));
     }
     let huge = [&[0, 0, 0, 0], &[0xff; 4][..], &[0; 16]].concat();

@@ -5,10 +5,10 @@
 use crate::metadata_capnp as wire;
 use capnp::message::ReaderOptions;
 use puzzlefs_format as format;
+use std::collections::HashMap;
 use wire::inode::mode::Which;
 
-/// Elements of a list that are looked at: mutated messages can announce many.
-const MAX_ELEMENTS: u32 = 200;
+type Vectors<'a> = capnp::struct_list::Reader<'a, wire::inode_vector::Owned>;
 
 /// What to make of it when `puzzlefs_format` refuses something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,15 @@ pub enum Expect {
 }
 
 impl Expect {
+    /// How many of `len` elements are looked at: damaged messages can announce many.
+    fn elements(self, len: u32) -> std::ops::Range<u32> {
+        0..if self == Expect::Valid {
+            len
+        } else {
+            len.min(200)
+        }
+    }
+
     fn accepted<T>(self, result: Result<T, format::Error>, what: &str) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -44,26 +53,23 @@ pub fn agree(message: &[u8], expect: Expect) -> usize {
     assert_eq!(ours.data_size(), theirs.get_data_size());
     let vectors = theirs.get_metadatas().expect("metadatas");
     assert_eq!(ours.layers(), vectors.len());
-    let mut sum: u64 = 0;
     let mut accepted = 0;
+    let mut sum: u64 = 0;
     for layer in 0..ours.layers() {
-        let ours_vector = ours.vector(layer).expect("checked by parse");
-        let inodes = vectors.get(layer).get_inodes().expect("inodes");
-        assert_eq!(ours_vector.len(), inodes.len());
-        sum += u64::from(inodes.len());
-        for index in 0..ours_vector.len().min(MAX_ELEMENTS) {
-            let theirs = inodes.get(index);
-            assert_eq!(ours_vector.ino(index), Ok(theirs.get_ino()));
-            let inode = ours_vector.get(index);
-            if let Some(ours) = expect.accepted(inode, "inode") {
-                inode_agrees(ours, theirs, expect);
+        let ours = ours.vector(layer).expect("checked by parse");
+        let theirs = vectors.get(layer).get_inodes().expect("inodes");
+        assert_eq!(ours.len(), theirs.len());
+        sum += u64::from(theirs.len());
+        for index in expect.elements(ours.len()) {
+            assert_eq!(ours.ino(index), Ok(theirs.get(index).get_ino()));
+            if let Some(inode) = expect.accepted(ours.get(index), "inode") {
+                inode_agrees(inode, theirs.get(index), expect);
                 accepted += 1;
             }
-            if expect == Expect::Valid {
-                assert_eq!(ours_vector.find(theirs.get_ino()), Ok(Some(index)));
-                lookup_agrees(&ours, theirs.get_ino(), &vectors);
-            }
         }
+    }
+    if expect == Expect::Valid {
+        lookups_agree(&ours, &vectors);
     }
     let recorded = Some(theirs.get_inode_count()).filter(|count| *count != 0);
     assert_eq!(ours.inode_count(), Ok(recorded.unwrap_or(sum)));
@@ -71,24 +77,22 @@ pub fn agree(message: &[u8], expect: Expect) -> usize {
     accepted
 }
 
-/// Upstream's rule in its simplest form: the first vector that has `ino` counts.
-fn lookup_agrees(
-    ours: &format::Rootfs<'_>,
-    ino: u64,
-    vectors: &capnp::struct_list::Reader<'_, wire::inode_vector::Owned>,
-) {
-    let found = vectors.iter().find_map(|vector| {
-        vector
-            .get_inodes()
-            .unwrap()
-            .iter()
-            .find(|i| i.get_ino() == ino)
-    });
-    let live = found
-        .filter(|inode| !matches!(inode.get_mode().which(), Ok(Which::Wht(()))))
-        .map(|inode| (inode.get_uid(), inode.get_mtime()));
-    let inode = ours.inode(ino).expect("inode");
-    assert_eq!(inode.map(|inode| (inode.uid(), inode.mtime().sec)), live);
+/// Of all inodes of a number the last one in the newest layer counts: the one that is
+/// met last on the way from the oldest layer's first.
+fn lookups_agree(ours: &format::Rootfs<'_>, vectors: &Vectors<'_>) {
+    let mut inodes = HashMap::new();
+    for layer in (0..vectors.len()).rev() {
+        for inode in vectors.get(layer).get_inodes().expect("inodes") {
+            let is_whiteout = matches!(inode.get_mode().which(), Ok(Which::Wht(())));
+            let facts = (inode.get_uid(), inode.get_mtime());
+            inodes.insert(inode.get_ino(), (!is_whiteout).then_some(facts));
+        }
+    }
+    for (ino, facts) in inodes {
+        let inode = ours.inode(ino).expect("inode");
+        let found = inode.map(|inode| (inode.uid(), inode.mtime().sec));
+        assert_eq!(found, facts, "inode {ino}");
+    }
 }
 
 fn verity_agrees(ours: &format::Rootfs<'_>, theirs: wire::rootfs::Reader<'_>, expect: Expect) {
@@ -97,7 +101,7 @@ fn verity_agrees(ours: &format::Rootfs<'_>, theirs: wire::rootfs::Reader<'_>, ex
     };
     let list = theirs.get_fs_verity_data().expect("fsVerityData");
     assert_eq!(ours.len(), list.len());
-    for index in 0..ours.len().min(MAX_ELEMENTS) {
+    for index in expect.elements(ours.len()) {
         if let Some(datum) = expect.accepted(ours.get(index), "VerityData") {
             let theirs = list.get(index);
             assert_eq!(&datum.chunk.as_bytes()[..], theirs.get_digest().unwrap());
@@ -161,7 +165,7 @@ fn xattrs_agree(ours: &format::Inode<'_>, theirs: wire::inode::Reader<'_>, expec
         .get_xattrs()
         .expect("xattrs");
     assert_eq!(ours.len(), list.len());
-    for index in 0..ours.len().min(MAX_ELEMENTS) {
+    for index in expect.elements(ours.len()) {
         let Some(xattr) = expect.accepted(ours.get(index), "xattr") else {
             return;
         };
@@ -180,14 +184,14 @@ fn xattrs_agree(ours: &format::Inode<'_>, theirs: wire::inode::Reader<'_>, expec
 
 type Entries<'a> = capnp::struct_list::Reader<'a, wire::dir_entry::Owned>;
 
-/// Looks for `name` in the plainest way.
-fn scan(entries: &Entries<'_>, name: &[u8]) -> capnp::Result<Option<u64>> {
+/// The first inode number of each name, up to the first name that is damaged.
+fn firsts<'a>(entries: &Entries<'a>) -> HashMap<&'a [u8], u64> {
+    let mut firsts = HashMap::new();
     for entry in entries.iter() {
-        if entry.get_name()? == name {
-            return Ok(Some(entry.get_ino()));
-        }
+        let Ok(name) = entry.get_name() else { break };
+        firsts.entry(name).or_insert(entry.get_ino());
     }
-    Ok(None)
+    firsts
 }
 
 fn is_ascending(entries: &Entries<'_>) -> capnp::Result<bool> {
@@ -208,20 +212,27 @@ fn dir_agrees(ours: format::Dir<'_>, entries: Entries<'_>, expect: Expect) {
         return;
     };
     assert_eq!(sorted, is_ascending(&entries).expect("names"));
-    for index in 0..ours.len().min(MAX_ELEMENTS) {
+    let firsts = firsts(&entries);
+    for index in expect.elements(ours.len()) {
         let Some(entry) = expect.accepted(ours.entry(index), "entry") else {
             continue;
         };
         assert_eq!(entry.ino, entries.get(index).get_ino());
         assert_eq!(entry.name, entries.get(index).get_name().expect("name"));
-        for sorted in [false, sorted] {
-            if let Some(found) = expect.accepted(ours.find(entry.name, sorted), "find") {
-                assert_eq!(found, scan(&entries, entry.name).expect("names"));
+        // Looking at every entry for every entry takes its time.
+        let ways = if index < 200 {
+            &[false, sorted][..]
+        } else {
+            &[sorted]
+        };
+        for way in ways {
+            if let Some(found) = expect.accepted(ours.find(entry.name, *way), "find") {
+                assert_eq!(found, firsts.get(entry.name).copied());
             }
         }
     }
-    for sorted in [false, sorted] {
-        if let Some(found) = expect.accepted(ours.find(b"no/such\0name", sorted), "find") {
+    for way in [false, sorted] {
+        if let Some(found) = expect.accepted(ours.find(b"no/such\0name", way), "find") {
             assert_eq!(found, None);
         }
     }
@@ -234,7 +245,7 @@ fn file_agrees(
     expect: Expect,
 ) {
     assert_eq!(ours.len(), chunks.len());
-    for index in 0..ours.len().min(MAX_ELEMENTS) {
+    for index in expect.elements(ours.len()) {
         let Some(extent) = expect.accepted(ours.get(index), "extent") else {
             continue;
         };
