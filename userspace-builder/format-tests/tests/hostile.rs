@@ -58,7 +58,7 @@ fn apply(message: &mut [u8], damage: &[Damage]) {
 }
 
 proptest! {
-    #![proptest_config(config(2000))]
+    #![proptest_config(config(1000))]
 
     #[test]
     fn damaged(

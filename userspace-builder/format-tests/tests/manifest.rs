@@ -218,7 +218,7 @@ fn agree(text: &[u8]) -> Result<(), Error> {
 }
 
 proptest! {
-    #![proptest_config(config(500))]
+    #![proptest_config(config(300))]
 
     #[test]
     fn valid(manifest in manifest(), style: u64) {

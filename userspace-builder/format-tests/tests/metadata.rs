@@ -11,7 +11,7 @@ use proptest::prelude::*;
 const ONE_SEGMENT: u32 = 1 << 16;
 
 proptest! {
-    #![proptest_config(format_tests::config(500))]
+    #![proptest_config(format_tests::config(300))]
 
     #[test]
     fn one_segment(rootfs in model::rootfs()) {
