@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command itself: help, output forms, exit status.
+
+mod common;
+
+use std::fs;
+use std::process::{Command, Output};
+
+use common::{everything, scratch};
+use serde_json::Value;
+
+fn puzzlefs(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_puzzlefs"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// The names that `puzzlefs --help` lists.
+fn commands() -> Vec<String> {
+    let help = stdout(&puzzlefs(&["-h"]));
+    let list = help.lines().skip_while(|l| *l != "Commands:").skip(1);
+    let names = list
+        .take_while(|l| !l.is_empty())
+        .filter_map(|l| l.split_whitespace().next());
+    names.filter(|n| *n != "help").map(str::to_owned).collect()
+}
+
+#[test]
+fn each_command_shows_an_example() {
+    let commands = commands();
+    assert!(commands.len() >= 9, "{commands:?}");
+    for command in commands {
+        let help = stdout(&puzzlefs(&[&command, "--help"]));
+        assert!(
+            help.contains(&format!("Example:\n  puzzlefs {command} ")),
+            "{help}"
+        );
+    }
+}
+
+#[test]
+fn each_command_has_a_manual_page() {
+    let dir = scratch();
+    stdout(&puzzlefs(&["man", dir.path().to_str().unwrap()]));
+    for page in commands()
+        .iter()
+        .map(|c| format!("puzzlefs-{c}.1"))
+        .chain(["puzzlefs.1".into(), "mount.puzzlefs.1".into()])
+    {
+        assert!(
+            fs::read_to_string(dir.path().join(&page))
+                .unwrap()
+                .starts_with(".ie"),
+            "{page}"
+        );
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(stdout(&puzzlefs(&["completions", shell])).contains("inspect"));
+    }
+}
+
+#[test]
+fn reports_are_json_on_request() {
+    let dir = scratch();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    everything(&root);
+    let image = format!("{}:tag", dir.path().join("layout").display());
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&stdout(&puzzlefs(args))).unwrap() };
+    let built = json(&["build", "--format", "json", root.to_str().unwrap(), &image]);
+    let inspected = json(&["inspect", "--format", "json", &image]);
+    let verified = json(&["verify", "--format", "json", &image]);
+    assert_eq!(built["manifest"], inspected["manifest"]);
+    assert_eq!(built["inodes"], inspected["inodes"]);
+    assert_eq!(built["chunk_bytes"], inspected["stored_bytes"]);
+    assert_eq!(verified["errors"], serde_json::json!([]));
+
+    let listing = stdout(&puzzlefs(&["ls", "-R", "--format", "json", &image]));
+    let items: Vec<Value> = listing
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(
+        items.len() + 1,
+        inspected["names"].as_u64().unwrap() as usize
+    );
+    let bytes = items.iter().find_map(|i| i["path_hex"].as_str()).unwrap();
+    assert!(bytes.starts_with("2ffffe20"), "{bytes}");
+    let text = stdout(&puzzlefs(&["ls", "-l", &image, "/deep"]));
+    assert!(text.contains("/deep/link -> ../bin/tool\n"), "{text}");
+    assert!(stdout(&puzzlefs(&["ls", &image])).contains("/\\xff\\xfe not UTF-8 \\n\n"));
+}
+
+#[test]
+fn failures_say_what_and_have_a_status() {
+    let dir = scratch();
+    let layout = dir.path().join("layout");
+    let image = format!("{}:tag", layout.display());
+    let fails = |args: &[&str], message: &str| {
+        let output = puzzlefs(args);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && text.contains(message),
+            "{args:?}: {text}"
+        );
+    };
+    fails(&["inspect", &image], "is no OCI layout");
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("file"), "content").unwrap();
+    stdout(&puzzlefs(&["build", root.to_str().unwrap(), &image]));
+    fails(
+        &["inspect", &format!("{}:other", layout.display())],
+        "has no tag other; it has: tag",
+    );
+    fails(&["inspect", "no-tag"], "OCI_DIR:TAG");
+    fails(
+        &[
+            "build",
+            "--compression",
+            "zstd:23",
+            root.to_str().unwrap(),
+            &image,
+        ],
+        "levels 1 to 22",
+    );
+    fails(
+        &["build", "--base", "none", root.to_str().unwrap(), &image],
+        "has no tag none",
+    );
+    fails(&["ls", &image, "/file/below"], "no directory");
+    fails(&["extract", &image, layout.to_str().unwrap()], "not empty");
+    fails(
+        &[
+            "build",
+            root.to_str().unwrap(),
+            &format!("{}:x", root.join("in").display()),
+        ],
+        "inside the tree",
+    );
+    assert!(!root.join("in").exists());
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Images made to harm who reads them.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use common::{build_into, open, options, scratch, snapshot};
+use puzzlefs::layout::Layout;
+use puzzlefs::manifest::{render, Descriptor};
+use puzzlefs::progress::Silent;
+use puzzlefs::store::Staging;
+use puzzlefs_format::MEDIA_TYPE_ROOTFS;
+
+/// A tree with an image whose Rootfs can be changed.
+struct Forge {
+    dir: tempfile::TempDir,
+    layout: PathBuf,
+}
+
+impl Forge {
+    fn new(fill: impl Fn(&Path)) -> Self {
+        let dir = scratch();
+        let (root, layout) = (dir.path().join("root"), dir.path().join("layout"));
+        fs::create_dir(&root).unwrap();
+        fill(&root);
+        build_into(&root, &layout, "good", &options());
+        fs::create_dir(dir.path().join("outside")).unwrap();
+        fs::write(dir.path().join("outside/precious"), "precious").unwrap();
+        Forge { dir, layout }
+    }
+
+    /// Tags an image `bad` whose Rootfs has `from` replaced by `to`, wherever it stands.
+    fn replace(&self, from: &[u8], to: &[u8]) {
+        assert_eq!(from.len(), to.len());
+        self.patch(|rootfs| {
+            let places =
+                (0..=rootfs.len() - from.len()).filter(|&at| rootfs[at..].starts_with(from));
+            let places: Vec<usize> = places.collect();
+            assert!(!places.is_empty());
+            places
+                .iter()
+                .for_each(|&at| rootfs[at..at + to.len()].copy_from_slice(to));
+        });
+    }
+
+    /// Tags an image `bad` whose Rootfs `change` has changed.
+    fn patch(&self, change: impl FnOnce(&mut [u8])) {
+        let mut rootfs = open(&self.layout, "good").rootfs_bytes().to_vec();
+        change(&mut rootfs);
+        let layout = Layout::open(&self.layout).unwrap();
+        let staging = Staging::new(&layout).unwrap();
+        let put = |bytes: &[u8]| staging.put_with(|out| Ok(out.write_all(bytes)?)).unwrap();
+        let blob = put(&rootfs);
+        let layers = [Descriptor::new(MEDIA_TYPE_ROOTFS, blob.digest, blob.size)];
+        let manifest = put(&render(&layers, None).unwrap());
+        staging.commit().unwrap();
+        layout
+            .set_tag("bad", &manifest.digest, manifest.size)
+            .unwrap();
+    }
+
+    /// Extraction fails with `message`, and nothing outside the target changes.
+    fn assert_contained(&self, message: &str) {
+        let outside = self.dir.path().join("outside");
+        let before = snapshot(&outside);
+        let target = self.dir.path().join("target");
+        let image = open(&self.layout, "bad");
+        let error = puzzlefs::extract::extract(&image, &target, &Silent).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains(message), "{text}");
+        assert_eq!(snapshot(&outside), before);
+        let mut names: Vec<_> = fs::read_dir(self.dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["layout", "outside", "root", "target"]);
+        assert!(!puzzlefs::verify::verify(&image, &Silent)
+            .unwrap()
+            .errors
+            .is_empty());
+    }
+}
+
+#[test]
+fn names_that_lead_out_are_refused() {
+    let forge = Forge::new(|root| {
+        fs::create_dir(root.join("QQ")).unwrap();
+        fs::write(root.join("QQ/precious"), "overwritten").unwrap();
+    });
+    for name in [b"..", b"Q/", b"\0Q"] {
+        forge.replace(b"QQ", name);
+        forge.assert_contained("directory entry");
+        fs::remove_dir_all(forge.dir.path().join("target")).unwrap();
+    }
+}
+
+/// A symlink out of the target, and a directory of the same name with files to write.
+#[test]
+fn a_symlink_is_not_followed() {
+    let forge = Forge::new(|root| {
+        symlink("../outside", root.join("LINK1")).unwrap();
+        fs::create_dir(root.join("LINK2")).unwrap();
+        fs::write(root.join("LINK2/precious"), "overwritten").unwrap();
+    });
+    forge.replace(b"LINK2", b"LINK1");
+    forge.assert_contained("exists");
+}
+
+/// The same, where the directory comes first and the link would replace it.
+#[test]
+fn a_directory_is_not_replaced() {
+    let forge = Forge::new(|root| {
+        fs::create_dir(root.join("LINK1")).unwrap();
+        fs::write(root.join("LINK1/precious"), "overwritten").unwrap();
+        symlink("../outside", root.join("LINK2")).unwrap();
+    });
+    forge.replace(b"LINK2", b"LINK1");
+    forge.assert_contained("exists");
+}
+
+/// A directory that holds the root would never end.
+#[test]
+fn a_cycle_ends() {
+    let forge = Forge::new(|root| fs::create_dir_all(root.join("a/NAME")).unwrap());
+    // Its entry: inode 3, and a pointer to a list of the name's 4 bytes.
+    let length = (4u32 << 3 | 2).to_le_bytes();
+    forge.patch(|rootfs| {
+        let mut words = rootfs.chunks_exact_mut(8);
+        let mut last = words.next().unwrap();
+        let mut found = 0;
+        for word in words {
+            if *last == 3u64.to_le_bytes() && word[4..] == length {
+                last[0] = 1;
+                found += 1;
+            }
+            last = word;
+        }
+        assert_eq!(found, 1);
+    });
+    let image = open(&forge.layout, "bad");
+    let target = forge.dir.path().join("target");
+    let error = puzzlefs::extract::extract(&image, &target, &Silent).unwrap_err();
+    assert!(format!("{error:#}").contains("another name"), "{error:#}");
+    puzzlefs::inspect::inspect(&image).unwrap_err();
+    puzzlefs::list::list(&image, b"/", true, |_| Ok(())).unwrap_err();
+}
