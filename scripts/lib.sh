@@ -4,7 +4,7 @@
 
 set -eu
 
-TOP=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
+TOP=${PUZZLEFS_TOP:-$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)}
 CACHE=${PUZZLEFS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/puzzlefs}
 mkdir -p "$CACHE"
 
@@ -50,3 +50,21 @@ step() {
 
 # show_warnings: those of the compiler in the log of the last step.
 show_warnings() { grep -A 15 -E '^warning|: warning: ' "$_log" >&2 || :; }
+
+# kbuild_objects TREE SOURCE: where kbuild leaves what it makes; in the cache, so
+# that no output lies in the kernel's tree or in the checkout.
+kbuild_objects() { echo "$CACHE/kmod-$(printf '%s\n' "$1" "$2" | key -)"; }
+
+# kbuild TREE SOURCE [TARGET...]: builds the modules of directory SOURCE against the
+# prepared kernel TREE, with the compiler that the tree was prepared with.
+kbuild() {
+	_tree=$1 _source=$2; shift 2
+	_cc=$(sed -n 's/^CONFIG_CC_VERSION_TEXT="\([^ ]*\).*/\1/p' "$_tree/.config")
+	case $_cc in
+	*clang*) set -- LLVM=1 "$@" ;;
+	*-gcc*) set -- "CC=$_cc" "CROSS_COMPILE=${_cc%%gcc*}" "$@" ;;
+	*) set -- "CC=$_cc" "$@" ;;
+	esac
+	mkdir -p "$(kbuild_objects "$_tree" "$_source")"
+	make -C "$_tree" -j"$(nproc)" M="$_source" MO="$(kbuild_objects "$_tree" "$_source")" "$@"
+}

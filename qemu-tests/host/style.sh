@@ -1,0 +1,14 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# shows: shell scripts pass shellcheck, the module's Rust is formatted, every file that can
+# have one carries an SPDX head.
+set -eu
+cd "$PUZZLEFS_TOP"
+
+find . -name .git -prune -o -path ./build -prune -o -name target -prune -o -type f -print >/tmp/files
+xargs grep -lE '^#!/bin/sh|^# shellcheck shell=' </tmp/files | xargs shellcheck
+grep '^./kmod/.*\.rs$' /tmp/files | xargs rustfmt --edition 2021 --check
+grep -vE '/(LICENSE|COPYING)|\.(md|lock|json)$|/\.(gitignore|shellcheckrc)$|/rust-project.json$' /tmp/files |
+	xargs grep -L 'SPDX-License-Identifier:' >/tmp/bare || :
+[ ! -s /tmp/bare ] || { cat /tmp/bare; echo "have no SPDX head"; exit 1; }
+echo "$(wc -l </tmp/files) files"
