@@ -135,9 +135,6 @@ impl<'a> Rootfs<'a> {
             if let Some((_, inode)) = self.live_entry(dir, index)? {
                 return Ok(Some(inode));
             }
-            if sorted {
-                return Ok(None);
-            }
             // Delta builds list removed names too, before those that are there.
             from = index.saturating_add(1);
         }

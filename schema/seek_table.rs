@@ -4,7 +4,6 @@
 //! (zstd/contrib/seekable_format/zstd_seekable_compression_format.md, 0.1.0).
 
 use crate::{capnp, limits, Error};
-use core::ops::Range;
 
 /// Magic number of the skippable frame that holds the table.
 const SKIPPABLE_MAGIC: u32 = 0x184d_2a5e;
@@ -166,14 +165,6 @@ impl<'a> SeekTable<'a> {
             stored_offset: 0,
             offset: 0,
         }
-    }
-
-    /// The frames that hold any of the bytes `range` of the decompressed chunk.
-    pub fn covering(&self, range: Range<u64>) -> impl Iterator<Item = Frame> + 'a {
-        self.frames()
-            .take_while(move |frame| frame.offset < range.end)
-            .filter(|frame| frame.size > 0)
-            .filter(move |frame| frame.offset.saturating_add(frame.size) > range.start)
     }
 }
 

@@ -171,6 +171,8 @@ fn json() {
         r#""\ude00""#,
         r#""\ud83d\u0041""#,
         r#""\ud83dx""#,
+        r#""\ud83dxxde00""#,
+        r#""\ud83d\nde00""#,
         "'a'",
         "1,",
         "null null",

@@ -4,7 +4,7 @@
 
 use format_tests::model::{Inode, Mode, Rootfs};
 use puzzlefs_format as format;
-use puzzlefs_format::{Error, FileType, Kind};
+use puzzlefs_format::{limits, Error, FileType, Kind};
 
 /// An inode that can be told from others of its number by `uid`.
 fn inode(ino: u64, uid: u32, mode: Mode) -> Inode {
@@ -144,6 +144,27 @@ fn later_entry_of_a_removed_name_counts() {
     with(vec![inodes], |rootfs| {
         assert_eq!(lookup(&rootfs, "a"), Some(30));
     });
+}
+
+/// One name may be there as often as there may be layers, and once more.
+#[test]
+fn removed_entries_of_a_name_are_bounded() {
+    let max = limits::MAX_LAYERS as usize;
+    for (removed, found) in [(max, Ok(true)), (max + 1, Err(Error::LimitExceeded))] {
+        let entries = [vec![(2, "a"); removed], vec![(3, "a")]].concat();
+        let inodes = vec![
+            inode(1, 10, dir(&entries)),
+            inode(2, 0, Mode::Wht),
+            inode(3, 30, Mode::Fifo),
+        ];
+        with(vec![inodes], |rootfs| {
+            let Ok(Kind::Dir(root)) = rootfs.root().unwrap().kind() else {
+                panic!("a directory");
+            };
+            let inode = rootfs.lookup(&root, b"a", false);
+            assert_eq!(inode.map(|inode| inode.is_some()), found);
+        });
+    }
 }
 
 /// Upstream's delta of a hard link of which some names are gone and one is not.

@@ -5,7 +5,6 @@
 use format_tests::config;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::Index;
 use puzzlefs_format::{limits, Error, Frame, SeekTable};
 use zstd_safe::seekable::{Seekable, SeekableCStream};
 use zstd_safe::{DCtx, InBuffer, OutBuffer};
@@ -68,7 +67,6 @@ proptest! {
         data in data(),
         frame_size in prop_oneof![Just(4096u32), 64..10_000u32, Just(1 << 20)],
         checksums: bool,
-        range: (Index, Index),
     ) {
         let stored = compress(&data, frame_size, checksums);
         let table = SeekTable::parse(&stored).unwrap();
@@ -86,32 +84,22 @@ proptest! {
             SeekTable::parse_tail(&tail[1..], stored.len() as u64).err(),
             Some(Error::Truncated)
         );
-
-        // The frames that cover a range hold it, and none of them is one too many.
-        let (a, b) = (range.0.index(data.len() + 1), range.1.index(data.len() + 1));
-        let (start, end) = (a.min(b), a.max(b));
-        let covering: Vec<_> = table.covering(start as u64..end as u64).collect();
-        let bytes: Vec<u8> = covering.iter().flat_map(|f| decompress(&stored, *f)).collect();
-        let first = covering.first().map_or(start, |frame| frame.offset as usize);
-        prop_assert_eq!(&bytes[start - first..end - first], &data[start..end]);
-        for frame in covering {
-            let span = frame.offset as usize..(frame.offset + frame.size) as usize;
-            prop_assert!(span.start < end && span.end > start);
-        }
     }
 
-    /// Damage is refused, or leaves a table that still covers the chunk.
+    /// Damage is refused, or leaves a table that zstd reads alike and that still covers
+    /// the chunk.
     #[test]
     fn damaged(data in data(), checksums: bool, at in 1..60usize, bits in 1..=255u8) {
         let mut stored = compress(&data, 4096, checksums);
         let at = stored.len().saturating_sub(at);
         stored[at] ^= bits;
         if let Ok(table) = SeekTable::parse(&stored) {
-            let stored_end = table.frames().last().map_or(0, |f| f.stored_offset + f.stored_size);
-            let count = table.frames().count();
-            let entry = if stored[stored.len() - 5] & 0x80 != 0 { 12 } else { 8 };
-            prop_assert_eq!(stored_end as usize + count * entry + 17, stored.len());
-            prop_assert_eq!(table.decompressed_size(), table.frames().map(|f| f.size).sum::<u64>());
+            let all: Vec<_> = table.frames().collect();
+            prop_assert_eq!(&all, &frames(&stored));
+            let end = all.last().map_or(0, |frame| frame.stored_offset + frame.stored_size);
+            let table_size = SeekTable::tail_size(&stored).unwrap();
+            prop_assert_eq!(end as usize + table_size, stored.len());
+            prop_assert_eq!(table.decompressed_size(), all.iter().map(|f| f.size).sum::<u64>());
         }
     }
 
@@ -135,7 +123,64 @@ fn empty_last_frame() {
         table.frames().map(|f| f.size).collect::<Vec<_>>(),
         [4096, 4096, 0]
     );
-    assert_eq!(table.covering(0..8192).count(), 2);
+}
+
+/// A chunk of zeros in the place of frames, and a table of these sizes.
+fn with_table(entries: &[(u32, u32)]) -> Vec<u8> {
+    let stored: u32 = entries.iter().map(|(stored, _)| stored).sum();
+    let count = entries.len() as u32;
+    let mut chunk = vec![0; stored as usize];
+    chunk.extend(0x184d_2a5e_u32.to_le_bytes());
+    chunk.extend((count * 8 + 9).to_le_bytes());
+    for (stored, size) in entries {
+        chunk.extend(stored.to_le_bytes());
+        chunk.extend(size.to_le_bytes());
+    }
+    chunk.extend(count.to_le_bytes());
+    chunk.push(0);
+    chunk.extend(0x8f92_eab1_u32.to_le_bytes());
+    chunk
+}
+
+#[test]
+fn frame_sizes() {
+    let error = |entries: &[_]| SeekTable::parse(&with_table(entries)).err();
+    assert_eq!(error(&[]), None);
+    assert_eq!(error(&[(9, 4096), (9, 0)]), None);
+    assert_eq!(error(&[(9, 4096), (0, 0)]), Some(Error::BadSeekTable));
+    assert_eq!(error(&[(9, 16 << 20)]), None);
+    assert_eq!(error(&[(9, 16 << 20), (9, 1)]), Some(Error::LimitExceeded));
+    assert_eq!(error(&[(9, u32::MAX); 20]), Some(Error::LimitExceeded));
+    let table = 17 + 8;
+    assert_eq!(error(&[((16 << 20) - table, 1)]), None);
+    assert_eq!(
+        error(&[((16 << 20) - table + 1, 1)]),
+        Some(Error::LimitExceeded)
+    );
+}
+
+/// The skippable frame around the table is one, and of its size.
+#[test]
+fn header() {
+    let stored = compress(&[1; 5000], 4096, false);
+    let table = stored.len() - SeekTable::tail_size(&stored).unwrap();
+    for at in table..table + 8 {
+        let mut stored = stored.clone();
+        stored[at] ^= 1;
+        assert_eq!(SeekTable::parse(&stored).err(), Some(Error::BadSeekTable));
+    }
+}
+
+/// Of the descriptor's bits one says that there are checksums, two mean nothing.
+#[test]
+fn descriptor() {
+    let mut stored = compress(&[1; 5000], 4096, false);
+    let at = stored.len() - 5;
+    for bit in 0..8 {
+        stored[at] = 1 << bit;
+        let is_good = SeekTable::parse(&stored).is_ok();
+        assert_eq!(is_good, bit < 2, "bit {bit}");
+    }
 }
 
 /// The biggest chunk fits in upstream's frames, and one byte more does not.
