@@ -51,7 +51,7 @@ def equal(got, want, what):
 
 
 def mount(options, target):
-    subprocess.run(["mount", "-i", "-t", "puzzlefs", "-o", options, "none", target], check=True)
+    subprocess.run(["mount", "-t", "puzzlefs", "-o", options, "none", target], check=True)
 
 
 @contextlib.contextmanager
