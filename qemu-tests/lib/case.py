@@ -61,8 +61,10 @@ def mounted(image, target=None, extra=""):
     mount(image.options() + extra, target)
     try:
         yield target
-    finally:
-        subprocess.run(["umount", target], check=True)
+    except BaseException:  # open files would hide the reason behind "target is busy"
+        subprocess.run(["umount", "-l", target])
+        raise
+    subprocess.run(["umount", target], check=True)
 
 
 def drop_caches():

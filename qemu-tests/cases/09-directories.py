@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# needs: images debian; memory 2G
+# shows: readdir: whole directories of every size, offsets that stay valid over a dropped
+# cache and another open, rewinding, names that are not there, d_type as stat says.
+
+import ctypes
+import errno
+import os
+import stat
+
+from case import Image, check, drop_caches, equal, mounted
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.opendir.restype = libc.readdir.restype = ctypes.c_void_p
+libc.opendir.argtypes = [ctypes.c_char_p]
+libc.readdir.argtypes = libc.closedir.argtypes = libc.telldir.argtypes = [ctypes.c_void_p]
+libc.telldir.restype = ctypes.c_long
+libc.seekdir.argtypes = [ctypes.c_void_p, ctypes.c_long]
+
+
+class Dirent(ctypes.Structure):
+    _fields_ = [("ino", ctypes.c_uint64), ("off", ctypes.c_int64), ("reclen", ctypes.c_uint16),
+                ("type", ctypes.c_uint8), ("name", ctypes.c_char * 256)]
+
+
+def entries(directory):
+    """(name, offset after it) of the rest of an open directory."""
+    while entry := libc.readdir(directory):
+        yield Dirent.from_address(entry).name, libc.telldir(directory)
+
+
+def offsets(path):
+    """Every offset leads to the same rest, in another open of the directory too."""
+    first = libc.opendir(path)
+    whole = list(entries(first))
+    drop_caches()
+    second = libc.opendir(path)
+    for i in range(0, len(whole), max(1, len(whole) // 40)):
+        for directory in first, second:
+            libc.seekdir(directory, whole[i][1])
+            equal([name for name, _ in entries(directory)], [name for name, _ in whole[i + 1:]],
+                  f"{path} from entry {i + 1}")
+    libc.seekdir(first, 0)
+    equal(len(list(entries(first))), len(whole), f"{path} from its beginning")
+    libc.closedir(first)
+    libc.closedir(second)
+    return [name for name, _ in whole]
+
+
+with mounted(Image("debian")) as root:
+    many = offsets(os.path.join(root, "srv/corners/many").encode())
+    equal(sorted(many), sorted([b".", b".."] + [f"{i:04}".encode() for i in range(1009)]), "many")
+    equal(sorted(offsets(os.path.join(root, "srv/corners/empty-directory").encode())),
+          [b".", b".."], "an empty directory")
+    count = 0
+    for path, _, _ in os.walk(os.path.join(root, "usr/share")):
+        names = set()
+        with os.scandir(path) as scan:
+            for e in scan:
+                check(e.name not in names, f"{e.path} twice")
+                names.add(e.name)
+                st = os.lstat(e.path)
+                equal(e.inode(), st.st_ino, f"inode number of {e.path}")
+                equal((e.is_dir(follow_symlinks=False), e.is_symlink()),
+                      (stat.S_ISDIR(st.st_mode), stat.S_ISLNK(st.st_mode)), f"d_type of {e.path}")
+                count += 1
+    for name, want in (("nothing", errno.ENOENT), ("n" * 255, errno.ENOENT),
+                       ("n" * 256, errno.ENAMETOOLONG), ("etc/passwd/x", errno.ENOTDIR)):
+        for _ in range(2):  # the second time from the dentry cache
+            try:
+                os.lstat(os.path.join(root, name))
+                check(False, f"{name[:20]} is there")
+            except OSError as error:
+                equal(error.errno, want, f"the errno of {name[:20]}")
+print(f"{len(many)} entries by offset, {count} by type")

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# needs: images debian; memory 2G
+# shows: fifos, sockets and devices of an image work as such; holes read as zeros and are
+# found by lseek; copies by sendfile, readahead and advice, private and
+# shared maps.
+
+import errno
+import hashlib
+import mmap
+import os
+import socket
+import subprocess
+
+from case import Image, check, drop_caches, equal, mounted
+
+HOLE = 64 << 10  # what the builder keeps as a hole; shorter ones are stored as zeros
+
+
+def holes(fd, size):
+    """The runs that lseek(2) says are holes, of HOLE bytes or more."""
+    found, at = [], 0
+    while at < size:
+        start = os.lseek(fd, at, os.SEEK_HOLE)
+        try:
+            end = os.lseek(fd, start, os.SEEK_DATA) if start < size else size
+        except OSError as error:
+            equal(error.errno, errno.ENXIO, "lseek(SEEK_DATA) in the last hole")
+            end = size
+        if end - start >= HOLE:
+            found.append((start, end))
+        at = max(end, start + 1)
+    return found
+
+
+def fails(want, function, *arguments):
+    try:
+        function(*arguments)
+    except OSError as error:
+        equal(errno.errorcode[error.errno], errno.errorcode[want], f"the errno of {function.__name__}")
+    else:
+        check(False, f"{function.__name__}{arguments} succeeded")
+
+
+image = Image("debian")
+with mounted(image) as root:
+    corners = os.path.join(root, "srv/corners")
+    os.chdir(corners)
+
+    # A fifo joins a writer and a reader; the mount is read-only, the pipe is not on it.
+    pid = os.fork()
+    if pid == 0:
+        with open("fifo", "wb") as f:
+            f.write(b"through a fifo")
+        os._exit(0)
+    with open("fifo", "rb") as f:
+        equal(f.read(), b"through a fifo", "the fifo")
+    os.waitpid(pid, 0)
+
+    with open("null", "r+b", buffering=0) as f:
+        equal((f.write(b"x"), f.read(1)), (1, b""), "the null device")
+    with socket.socket(socket.AF_UNIX) as s:
+        fails(errno.ECONNREFUSED, s.connect, "socket")
+    with mounted(image, extra=",nodev") as nodev:
+        fails(errno.EACCES, open, os.path.join(nodev, "srv/corners/null"), "rb")
+    with mounted(image, extra=",noexec") as noexec:
+        fails(errno.EACCES, os.execv, os.path.join(noexec, "usr/bin/true"), ["true"])
+
+    for name in "sparse", "all-hole", "zeros", "size-4097":
+        with open(name, "rb") as f, open(os.path.join(image.source, "srv/corners", name), "rb") as s:
+            size = os.fstat(f.fileno()).st_size
+            equal(f.read(), s.read(), name)
+            # lseek may call a hole data, never data a hole.
+            for start, end in holes(f.fileno(), size):
+                check(not any(os.pread(s.fileno(), end - start, start)), f"{name}: {start}-{end} is data")
+    with open("sparse", "rb") as f:
+        print("holes of sparse:", holes(f.fileno(), os.fstat(f.fileno()).st_size))
+        fails(errno.ENXIO, os.lseek, f.fileno(), 1 << 40, os.SEEK_DATA)
+
+    big = os.path.join(root, "usr/bin/perl")
+    with open(big, "rb") as f:
+        want = hashlib.sha256(f.read()).digest()
+        size = os.fstat(f.fileno()).st_size
+    drop_caches()
+    with open(big, "rb") as f, open("/scratch/copy", "w+b") as out:
+        done = 0
+        while done < size:
+            done += os.sendfile(out.fileno(), f.fileno(), done, size - done)
+        equal(hashlib.sha256(os.pread(out.fileno(), size, 0)).digest(), want, "a copy by sendfile")
+
+    drop_caches()
+    with open(big, "rb") as f:
+        for advice in os.POSIX_FADV_SEQUENTIAL, os.POSIX_FADV_WILLNEED, os.POSIX_FADV_RANDOM, \
+                os.POSIX_FADV_DONTNEED:
+            os.posix_fadvise(f.fileno(), 0, 0, advice)
+            equal(hashlib.sha256(os.pread(f.fileno(), size, 0)).digest(), want, f"advice {advice}")
+        with mmap.mmap(f.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE) as m:
+            m[0:4] = b"mine"
+            equal(os.pread(f.fileno(), 4, 0), b"\x7fELF", "the file under a private map")
+        with mmap.mmap(f.fileno(), 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ) as m:
+            m.madvise(mmap.MADV_WILLNEED)
+            equal(hashlib.sha256(m).digest(), want, "a shared map")
+        fails(errno.EACCES, mmap.mmap, f.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_WRITE)
+    os.chdir("/")
+print("fifos, devices, sockets, holes, copies and maps are as they should be")
