@@ -8,8 +8,8 @@ use crate::{
     store::{OpenBlob, Store},
 };
 use kernel::{prelude::*, sync::Arc};
-use puzzlefs_format::{Extents, Kind};
-use vfs::Inode;
+use puzzlefs_format::{locate, Extents, Kind};
+use vfs::{Inode, SeekTo};
 
 /// An extent of a file: a part of a chunk.
 pub(crate) struct Part {
@@ -58,6 +58,32 @@ impl OpenFile {
     /// Where each extent ends, for [`puzzlefs_format::locate`].
     pub(crate) fn ends(&self) -> &[u64] {
         &self.ends
+    }
+
+    /// The first position from `position` on, inside the file, that is `what`. The end of
+    /// the file is a hole.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` when only holes follow.
+    pub(crate) fn seek(&self, position: u64, what: SeekTo) -> Result<u64> {
+        let at = locate(&self.ends, position).ok_or(ENXIO)?;
+        let mut start = position;
+        let extents = self.ends.iter().zip(self.parts.iter());
+        for (end, part) in extents.skip(at.index) {
+            let found = match part {
+                Some(_) => SeekTo::Data,
+                None => SeekTo::Hole,
+            };
+            if found == what {
+                return Ok(start);
+            }
+            start = *end;
+        }
+        match what {
+            SeekTo::Hole => Ok(start),
+            SeekTo::Data => Err(ENXIO),
+        }
     }
 
     /// Extent `index`; none if it is a hole.

@@ -14,7 +14,7 @@
 
 use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
 use vfs::{
-    DirEmitter, FileSystem, Inode, InodeRef, Log, New, ParameterSpec, ReadWindow, Statfs,
+    DirEmitter, FileSystem, Inode, InodeRef, Log, New, ParameterSpec, ReadWindow, SeekTo, Statfs,
     SuperBlock, Value, XattrLister, XattrValue,
 };
 
@@ -111,6 +111,10 @@ impl FileSystem for Image {
 
     fn release(inode: &Inode<Self>, file: Arc<Self::OpenFile>) {
         file::release(inode, file);
+    }
+
+    fn seek(file: &Self::OpenFile, position: u64, what: SeekTo) -> Result<u64> {
+        file.seek(position, what)
     }
 
     fn read(inode: &Inode<Self>, file: &Self::OpenFile, window: &mut ReadWindow<'_>) -> Result {

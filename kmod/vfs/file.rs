@@ -51,6 +51,15 @@ impl DirEmitter<'_> {
     }
 }
 
+/// What a seek looks for (`lseek(2)`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum SeekTo {
+    /// `SEEK_DATA`.
+    Data,
+    /// `SEEK_HOLE`.
+    Hole,
+}
+
 /// `file_operations` of `T`. `private_data` of an open regular file is an
 /// `Arc<T::OpenFile>`.
 pub(crate) struct Operations<T>(PhantomData<T>);
@@ -66,7 +75,7 @@ impl<T: FileSystem> Operations<T> {
     pub(crate) const REGULAR: bindings::file_operations = bindings::file_operations {
         open: Some(Self::open),
         release: Some(Self::release),
-        llseek: Some(bindings::generic_file_llseek),
+        llseek: Some(Self::llseek),
         read_iter: Some(bindings::generic_file_read_iter),
         splice_read: Some(bindings::filemap_splice_read),
         mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
@@ -116,6 +125,41 @@ impl<T: FileSystem> Operations<T> {
             T::release(Inode::from_raw(inode), open);
         }
         0
+    }
+
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `file_operations.llseek`.
+    unsafe extern "C" fn llseek(file: *mut bindings::file, offset: i64, whence: c_int) -> i64 {
+        const SEEK_DATA: c_int = bindings::SEEK_DATA as c_int;
+        const SEEK_HOLE: c_int = bindings::SEEK_HOLE as c_int;
+
+        let what = match whence {
+            SEEK_DATA => SeekTo::Data,
+            SEEK_HOLE => SeekTo::Hole,
+            // SAFETY: As of this function.
+            _ => return unsafe { bindings::generic_file_llseek(file, offset, whence) },
+        };
+        let seek = || {
+            // SAFETY: The VFS passes an open regular file of `T`: it has passed `open`.
+            let (inode, open) = unsafe {
+                (
+                    Inode::<T>::from_raw(bindings::vfs_rs_file_inode(file)),
+                    <Arc<T::OpenFile> as ForeignOwnable>::borrow((*file).private_data),
+                )
+            };
+            let position = u64::try_from(offset).map_err(|_| ENXIO)?;
+            if position >= inode.size() {
+                return Err(ENXIO);
+            }
+            let position = T::seek(&open, position, what)?;
+            i64::try_from(position).map_err(|_| EOVERFLOW)
+        };
+        match seek() {
+            // SAFETY: The file is valid; its position is locked by the caller.
+            Ok(position) => unsafe { bindings::vfs_setpos(file, position, i64::MAX) },
+            Err(error) => error.to_errno().into(),
+        }
     }
 
     /// The data of `file`, which must be an open file of `inode`: what reaches the page

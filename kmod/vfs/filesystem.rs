@@ -6,7 +6,7 @@ use crate::{
     address_space::ReadWindow,
     bindings,
     context::{self, Log, ParameterSpec, Value},
-    file::DirEmitter,
+    file::{DirEmitter, SeekTo},
     inode::{Cache, Inode, InodeRef},
     super_block::{self, New, Statfs, SuperBlock},
     xattr::{XattrLister, XattrValue},
@@ -87,6 +87,15 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
 
     /// `file_operations.release` of a regular file: undoes one [`FileSystem::open`].
     fn release(inode: &Inode<Self>, file: Arc<Self::OpenFile>);
+
+    /// `file_operations.llseek` for `SEEK_DATA` and `SEEK_HOLE`: the first position from
+    /// `position` on, which is inside the file, that holds data or that is in a hole. The
+    /// end of the file is a hole.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` when there is none.
+    fn seek(file: &Self::OpenFile, position: u64, what: SeekTo) -> Result<u64>;
 
     /// `address_space_operations.read_folio` and `readahead`: fills the window.
     ///

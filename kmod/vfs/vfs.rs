@@ -36,7 +36,7 @@ pub mod zstd;
 pub use address_space::ReadWindow;
 pub use bound::{Bound, View};
 pub use context::{Log, ParameterSpec, Value};
-pub use file::DirEmitter;
+pub use file::{DirEmitter, SeekTo};
 pub use filesystem::{FileSystem, Registration};
 pub use inode::{Attributes, DirEntryType, Iget, Inode, InodeKind, InodeRef, NewInode};
 pub use log::warn;
