@@ -110,11 +110,7 @@ pub fn build(
         .as_ref()
         .map(|base| Delta::new(&tree, &chunks, base))
         .transpose()?;
-    let metadata = Metadata {
-        tree: &tree,
-        chunks: &chunks,
-        delta: delta.as_ref(),
-    };
+    let metadata = Metadata::new(&tree, &chunks, delta.as_ref())?;
     let rootfs = staging.put_with(|out| metadata.write(out))?;
     let layers = layers(&rootfs, &chunks, options.fs_verity);
     let text = manifest::render(&layers, options.source_date_epoch)?;

@@ -5,10 +5,10 @@
 //! inodes, and whiteouts for those that are gone. An inode keeps the number that its
 //! path has in the base, so that unchanged inodes need no record. FORMAT.md, "Layers".
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use anyhow::{Context, Result};
-use puzzlefs_format::{Inode, Kind, Rootfs, ROOT_INO as FORMAT_ROOT_INO};
+use puzzlefs_format::{Digest, Inode, Kind, Rootfs, ROOT_INO as FORMAT_ROOT_INO};
 
 use crate::content::Stored;
 use crate::image::Image;
@@ -64,6 +64,26 @@ impl<'a> Delta<'a> {
     /// The base image.
     pub fn base(&self) -> &'a Image {
         self.base
+    }
+
+    /// The distinct chunks that the base's records refer to, in order of their digests.
+    pub fn base_digests(&self) -> Result<BTreeSet<Digest>> {
+        let rootfs = self.base.rootfs()?;
+        let mut digests = BTreeSet::new();
+        for layer in 0..rootfs.layers() {
+            let vector = rootfs.vector(layer)?;
+            for index in 0..vector.len() {
+                let Some(inode) = vector.get(index)? else {
+                    continue;
+                };
+                if let Kind::File(extents) = inode.kind()? {
+                    for extent in extents.iter() {
+                        digests.extend(extent?.chunk.map(|chunk| chunk.digest));
+                    }
+                }
+            }
+        }
+        Ok(digests)
     }
 
     /// Number in the image of the tree's inode `ino`.

@@ -27,8 +27,10 @@ pub mod manifest;
 pub mod metadata;
 pub mod mount;
 pub mod progress;
+mod record;
 pub mod reference;
 pub mod scan;
+mod segment;
 pub mod store;
 pub mod time;
 pub mod tree;
@@ -36,9 +38,3 @@ pub mod verify;
 pub mod verity;
 pub mod walk;
 mod xattr;
-
-// What capnpc generates does not keep to our lints.
-#[allow(missing_docs, unused_qualifications, clippy::all)]
-mod metadata_capnp {
-    include!(concat!(env!("OUT_DIR"), "/metadata_capnp.rs"));
-}

@@ -1,79 +1,136 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Writing the Rootfs blob: a tree as the Cap'n Proto message of schema/metadata.capnp.
+//! Writing the Rootfs blob: the Cap'n Proto message of schema/metadata.capnp.
+//!
+//! One segment, so that readers follow no far pointers: the digests of all chunks, each
+//! once; then for each metadata vector its inodes side by side, and after them what
+//! belongs to each, in the same order. Sizes are computed first, the bytes written then.
 
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 use anyhow::{ensure, Context, Result};
-use capnp::message::{Builder, HeapAllocator, ReaderOptions};
-use capnp::serialize;
-use capnp::traits::HasStructSize;
 use puzzlefs_format::{limits, Digest};
 
 use crate::content::Stored;
 use crate::delta::Delta;
-use crate::metadata_capnp::{
-    blk, blob_ref, chr, dir, dir_entry, file_chunk, inode, inode_additional, inode_vector, rootfs,
-    verity_data, xattr,
-};
-use crate::tree::{Body, Extent, Tree};
-use crate::verity::VerityMap;
+use crate::record::{Entries, Extents, Member, Record, Sources};
+use crate::segment::{bytes, Layout, Segment};
+use crate::tree::{Extent, Tree};
 
 /// Manifest version that upstream PuzzleFS 0.2.0 reads.
 pub const VERSION: u64 = 3;
 /// The version that has holes.
 const VERSION_HOLES: u64 = 4;
 
+// Structs of the schema, as capnp lays them out (`capnp compile -ocapnp`).
+const ROOTFS: Layout = Layout {
+    data: 3,
+    pointers: 2,
+};
+const VERITY_DATA: Layout = Layout {
+    data: 0,
+    pointers: 2,
+};
+const INODE_VECTOR: Layout = Layout {
+    data: 0,
+    pointers: 1,
+};
+const INODE: Layout = Layout {
+    data: 6,
+    pointers: 2,
+};
+const ADDITIONAL: Layout = Layout {
+    data: 0,
+    pointers: 2,
+};
+const XATTR: Layout = Layout {
+    data: 0,
+    pointers: 2,
+};
+const DEVICE: Layout = Layout {
+    data: 2,
+    pointers: 0,
+};
+const DIR: Layout = Layout {
+    data: 1,
+    pointers: 1,
+};
+const DIR_ENTRY: Layout = Layout {
+    data: 1,
+    pointers: 1,
+};
+const FILE_CHUNK: Layout = Layout {
+    data: 1,
+    pointers: 1,
+};
+const BLOB_REF: Layout = Layout {
+    data: 2,
+    pointers: 1,
+};
+
+/// Words of a digest.
+const DIGEST: u64 = bytes(Digest::BYTES);
+
+type Out<'a> = Segment<&'a mut dyn Write>;
+
 /// What the message is made of.
 pub struct Metadata<'a> {
-    /// The tree.
-    pub tree: &'a Tree,
-    /// What [`Extent::chunk`] counts.
-    pub chunks: &'a [Stored],
-    /// How the tree is recorded on top of a base; without, all of it is.
-    pub delta: Option<&'a Delta<'a>>,
+    tree: &'a Tree,
+    chunks: &'a [Stored],
+    delta: Option<&'a Delta<'a>>,
+    sources: Sources<'a>,
 }
 
-impl Metadata<'_> {
+impl<'a> Metadata<'a> {
+    /// The metadata of `tree`, stored as `chunks`; with a delta on top of its base.
+    pub fn new(tree: &'a Tree, chunks: &'a [Stored], delta: Option<&'a Delta<'a>>) -> Result<Self> {
+        let sources = Sources::new(tree, chunks, delta)?;
+        Ok(Metadata {
+            tree,
+            chunks,
+            delta,
+            sources,
+        })
+    }
+
     /// Writes the message to `out`.
     pub fn write(&self, out: &mut dyn Write) -> Result<()> {
-        let verity: VerityMap = self
-            .chunks
-            .iter()
-            .filter_map(|chunk| Some((chunk.digest, chunk.verity?)))
-            .collect();
-        let base = self.delta.map(|delta| delta.base().rootfs_bytes());
-        let words = self.estimate(&verity) + bytes(base.map_or(0, <[u8]>::len));
+        let verity = self.verity();
+        let vectors = (0..self.vectors()?).map(|v| Ok((self.len(v)?, self.size(v)?)));
+        let vectors: Vec<(usize, u64)> = vectors.collect::<Result<_>>()?;
+        let digests = self.sources.digests();
+        let list = digest_at(digests.len() as u64);
+        let content = list + INODE_VECTOR.list(vectors.len());
+        let verity_list = content + vectors.iter().map(|(_, size)| size).sum::<u64>();
+        let words = verity_list + VERITY_DATA.list(verity.len()) + DIGEST * verity.len() as u64;
         ensure!(
-            words <= bytes(limits::MAX_ROOTFS_BYTES),
+            words <= bytes(limits::MAX_ROOTFS_BYTES - 8),
             "the metadata is larger than the format's limit of {} bytes",
             limits::MAX_ROOTFS_BYTES
         );
-        // One segment: readers follow no far pointers.
-        let allocator = HeapAllocator::new().first_segment_words(u32::try_from(words)?);
-        let mut message = Builder::new(allocator);
-        let mut root = message.init_root::<rootfs::Builder<'_>>();
-        root.set_manifest_version(self.version()?);
-        root.set_inode_count(u64::try_from(self.tree.nodes.len())?);
-        root.set_data_size(self.tree.data_size()?);
-        match self.delta {
-            None => {
-                let vector = root.reborrow().init_metadatas(1).get(0);
-                let mut inodes = vector.init_inodes(u32::try_from(self.tree.nodes.len())?);
-                for ino in self.tree.inos() {
-                    self.fill(inodes.reborrow().get(ino - 1), ino)?;
-                }
-            }
-            Some(delta) => self.write_delta(root.reborrow(), delta)?,
+
+        let mut out = Segment::begin(out, words)?;
+        out.pointer(1, ROOTFS)?;
+        out.word(self.version()?)?;
+        out.word(u64::try_from(self.tree.nodes.len())?)?;
+        out.word(self.tree.data_size()?)?;
+        out.list_pointer(list, INODE_VECTOR, vectors.len())?;
+        out.list_pointer(verity_list, VERITY_DATA, verity.len())?;
+        for digest in digests {
+            out.bytes(digest.as_bytes())?;
         }
-        if !verity.is_empty() {
-            let mut list = root.init_fs_verity_data(u32::try_from(verity.len())?);
-            for (index, (digest, measurement)) in (0..).zip(&verity) {
-                let mut item = list.reborrow().get(index);
-                item.set_digest(digest.as_bytes());
-                item.set_verity(measurement);
-            }
+        out.tag(INODE_VECTOR, vectors.len())?;
+        let mut at = content;
+        for (len, size) in &vectors {
+            out.list_pointer(at, INODE, *len)?;
+            at += size;
         }
-        serialize::write_message(out, &message).context("writing the Rootfs")
+        for (vector, (len, _)) in (0..).zip(&vectors) {
+            self.write_vector(&mut out, vector, *len)?;
+        }
+        write_verity(&mut out, &verity)?;
+        ensure!(out.at() == words, "the Rootfs is not as large as computed");
+        Ok(())
     }
 
     /// The lowest version whose readers understand the image.
@@ -84,182 +141,257 @@ impl Metadata<'_> {
         Ok(base.map_or(own, |base| own.max(base.version())))
     }
 
-    /// The new vector, then the base's.
-    fn write_delta(&self, root: rootfs::Builder<'_>, delta: &Delta<'_>) -> Result<()> {
-        let bytes = delta.base().rootfs_bytes();
-        let mut options = ReaderOptions::new();
-        // Each word once: copying must not multiply what a hostile base aliases.
-        options.traversal_limit_in_words(Some(bytes.len() / 8 + 1));
-        let base = serialize::read_message_from_flat_slice(&mut &bytes[..], options)
-            .context("reading the base's Rootfs")?;
-        let base = base.get_root::<rootfs::Reader<'_>>()?.get_metadatas()?;
-
-        let records = delta.records();
-        // A tree that is the same needs no vector.
-        let own = u32::from(!records.is_empty());
-        let count = base.len() + own;
+    /// Number of metadata vectors: the new one first, if it has any inodes, then the base's.
+    fn vectors(&self) -> Result<u32> {
+        let Some(delta) = self.delta else {
+            return Ok(1);
+        };
+        let count = self.own_vectors() + delta.base().rootfs()?.layers();
         ensure!(
             count <= limits::MAX_LAYERS,
             "the base has {} metadata layers already: build without --base",
-            base.len()
+            limits::MAX_LAYERS
         );
-        let mut vectors = root.init_metadatas(count);
-        if own > 0 {
-            let vector = vectors.reborrow().get(0);
-            let mut inodes = vector.init_inodes(u32::try_from(records.len())?);
-            for (index, &(number, ino)) in (0..).zip(records) {
-                let mut inode = inodes.reborrow().get(index);
-                match ino {
-                    Some(ino) => self.fill(inode, ino)?,
-                    None => {
-                        inode.set_ino(number);
-                        inode.init_mode().set_wht(());
-                    }
-                }
-            }
-        }
-        for (index, vector) in (own..).zip(base) {
-            vectors.set_with_caveats(index, vector)?;
-        }
-        Ok(())
+        Ok(count)
     }
 
-    fn number(&self, ino: u32) -> u64 {
-        self.delta.map_or(ino.into(), |delta| delta.number(ino))
+    fn own_vectors(&self) -> u32 {
+        u32::from(self.delta.is_none_or(|delta| !delta.records().is_empty()))
     }
 
-    fn fill(&self, mut inode: inode::Builder<'_>, ino: u32) -> Result<()> {
-        let tree = self.tree;
-        let node = tree.node(ino);
-        inode.set_ino(self.number(ino));
-        inode.set_uid(node.uid);
-        inode.set_gid(node.gid);
-        inode.set_permissions(node.permissions);
-        inode.set_mtime(node.mtime);
-        inode.set_mtime_nsec(node.mtime_nsec);
-        inode.set_nlink(node.nlink);
+    /// Number of inodes of a vector.
+    fn len(&self, vector: u32) -> Result<usize> {
+        Ok(match (self.delta, vector.checked_sub(self.own_vectors())) {
+            (Some(delta), Some(layer)) => delta.base().rootfs()?.vector(layer)?.len() as usize,
+            (Some(delta), None) => delta.records().len(),
+            (None, _) => self.tree.nodes.len(),
+        })
+    }
 
-        let mut mode = inode.reborrow().init_mode();
-        let mut target = None;
-        match node.body {
-            Body::Dir(span) => {
-                let entries = tree.entries(span);
-                let mut list = mode.init_dir().init_entries(u32::try_from(entries.len())?);
-                for (index, entry) in (0..).zip(entries) {
-                    let mut item = list.reborrow().get(index);
-                    item.set_ino(self.number(entry.ino));
-                    item.set_name(tree.text(entry.name));
-                }
-            }
-            Body::File { size, extents } => {
-                let extents = tree.extents(extents);
-                let mut list = mode.init_file(u32::try_from(extents.len())?);
-                for (index, extent) in (0..).zip(extents) {
-                    let mut item = list.reborrow().get(index);
-                    item.set_len(extent.len);
-                    if extent.chunk != Extent::HOLE {
-                        let chunk = &self.chunks[extent.chunk as usize];
-                        let mut blob = item.init_blob();
-                        blob.set_digest(chunk.digest.as_bytes());
-                        blob.set_offset(extent.offset.into());
-                        blob.set_compressed(chunk.compressed);
-                    }
-                }
-                inode.set_size(size);
-            }
-            Body::Symlink(text) => {
-                mode.set_lnk(());
-                target = Some(tree.text(text));
-            }
-            Body::Chr(major, minor) => {
-                let mut device = mode.init_chr();
-                device.set_major(major.into());
-                device.set_minor(minor.into());
-            }
-            Body::Blk(major, minor) => {
-                let mut device = mode.init_blk();
-                device.set_major(major.into());
-                device.set_minor(minor.into());
-            }
-            Body::Fifo => mode.set_fifo(()),
-            Body::Sock => mode.set_sock(()),
-        }
-
-        let xattrs = &tree.xattr_sets[node.xattrs as usize];
-        if target.is_some() || !xattrs.is_empty() {
-            let mut additional = inode.init_additional();
-            if let Some(target) = target {
-                additional.set_symlink_target(target);
-            }
-            if !xattrs.is_empty() {
-                let mut list = additional.init_xattrs(u32::try_from(xattrs.len())?);
-                for (index, (key, value)) in (0..).zip(xattrs) {
-                    let mut item = list.reborrow().get(index);
-                    item.set_key(key);
-                    item.set_val(value);
-                }
+    /// Calls `each` with the records of a vector, in order of their numbers.
+    fn each(&self, vector: u32, mut each: impl FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
+        let Some(delta) = self.delta else {
+            return self
+                .tree
+                .inos()
+                .try_for_each(|ino| each(&self.sources.of_tree(ino)));
+        };
+        let Some(layer) = vector.checked_sub(self.own_vectors()) else {
+            return delta
+                .records()
+                .iter()
+                .try_for_each(|&(number, ino)| match ino {
+                    Some(ino) => each(&self.sources.of_tree(ino)),
+                    None => each(&Sources::whiteout(number)),
+                });
+        };
+        let base = delta.base().rootfs()?.vector(layer)?;
+        for index in 0..base.len() {
+            match base.get(index)? {
+                Some(inode) => each(&self.sources.of_base(&inode)?)?,
+                None => each(&Sources::whiteout(base.ino(index)?))?,
             }
         }
         Ok(())
     }
 
-    /// Words of the message, as the encoding specification lays it out.
-    fn estimate(&self, verity: &VerityMap) -> u64 {
-        let tree = self.tree;
-        fn size<T: HasStructSize>() -> u64 {
-            T::STRUCT_SIZE.total().into()
-        }
-        // A list of structs has a tag word.
-        let list = |count: usize, each: u64| 1 + count as u64 * each;
+    /// Words of a vector.
+    fn size(&self, vector: u32) -> Result<u64> {
+        let mut words = INODE.list(self.len(vector)?);
+        self.each(vector, |record| {
+            words += member_words(&record.member)? + additional_words(record)?;
+            Ok(())
+        })?;
+        Ok(words)
+    }
 
-        let digest = bytes(Digest::BYTES);
-        let mut words = 1
-            + size::<rootfs::Builder<'_>>()
-            + list(1, size::<inode_vector::Builder<'_>>())
-            + list(tree.nodes.len(), size::<inode::Builder<'_>>())
-            + list(
-                verity.len(),
-                size::<verity_data::Builder<'_>>() + 2 * digest,
-            );
-        for node in &tree.nodes {
-            words += match node.body {
-                Body::Dir(span) => {
-                    let entries = tree.entries(span);
-                    size::<dir::Builder<'_>>()
-                        + list(entries.len(), size::<dir_entry::Builder<'_>>())
-                        + entries
-                            .iter()
-                            .map(|e| bytes(tree.text(e.name).len()))
-                            .sum::<u64>()
-                }
-                Body::File { extents, .. } => {
-                    let each = size::<file_chunk::Builder<'_>>()
-                        + size::<blob_ref::Builder<'_>>()
-                        + digest;
-                    list(tree.extents(extents).len(), each)
-                }
-                Body::Symlink(text) => {
-                    size::<inode_additional::Builder<'_>>() + bytes(tree.text(text).len())
-                }
-                Body::Chr(..) => size::<chr::Builder<'_>>(),
-                Body::Blk(..) => size::<blk::Builder<'_>>(),
-                Body::Fifo | Body::Sock => 0,
-            };
-            let xattrs = &tree.xattr_sets[node.xattrs as usize];
-            if !xattrs.is_empty() {
-                words += size::<inode_additional::Builder<'_>>()
-                    + list(xattrs.len(), size::<xattr::Builder<'_>>());
-                words += xattrs
-                    .iter()
-                    .map(|(k, v)| bytes(k.len()) + bytes(v.len()))
-                    .sum::<u64>();
-            }
-        }
-        words
+    fn write_vector(&self, out: &mut Out<'_>, vector: u32, len: usize) -> Result<()> {
+        let mut at = out.at() + INODE.list(len);
+        out.tag(INODE, len)?;
+        self.each(vector, |record| {
+            write_inode(out, record, at)?;
+            at += member_words(&record.member)? + additional_words(record)?;
+            Ok(())
+        })?;
+        self.each(vector, |record| {
+            write_member(out, &record.member).context("writing the Rootfs")?;
+            write_additional(out, record).context("writing the Rootfs")
+        })
+    }
+
+    /// Digests, with their place in the table and their fs-verity digest.
+    fn verity(&self) -> BTreeMap<Digest, (u64, [u8; 32])> {
+        let chunks = (0..).zip(self.chunks);
+        chunks
+            .filter_map(|(at, chunk)| Some((chunk.digest, (at, chunk.verity?))))
+            .collect()
     }
 }
 
-/// Words that a byte string takes.
-fn bytes(len: usize) -> u64 {
-    (len as u64).div_ceil(8)
+/// Where the table of digests has the one at `index`.
+const fn digest_at(index: u64) -> u64 {
+    1 + ROOTFS.words() + DIGEST * index
+}
+
+/// Words of what an inode's first pointer leads to.
+fn member_words(member: &Member<'_>) -> Result<u64> {
+    Ok(match member {
+        Member::Dir(entries) if entries.len() == 0 => 0,
+        Member::Dir(entries) => {
+            let names = entries.iter().map(|entry| Ok(bytes(entry?.1.len())));
+            DIR.words() + DIR_ENTRY.list(entries.len()) + names.sum::<Result<u64>>()?
+        }
+        Member::File(extents, _) => {
+            let blobs = extents
+                .iter()
+                .map(|extent| Ok(u64::from(extent?.1.is_some())));
+            FILE_CHUNK.list(extents.len()) + BLOB_REF.words() * blobs.sum::<Result<u64>>()?
+        }
+        Member::Chr(..) | Member::Blk(..) => DEVICE.words(),
+        Member::Fifo | Member::Sock | Member::Symlink(_) | Member::Whiteout => 0,
+    })
+}
+
+/// Words of an InodeAdditional with all that belongs to it.
+fn additional_words(record: &Record<'_>) -> Result<u64> {
+    let target = target(record);
+    if target.is_empty() && record.xattrs.len() == 0 {
+        return Ok(0);
+    }
+    let strings = record.xattrs.iter().map(|xattr| {
+        let (name, value) = xattr?;
+        Ok(bytes(name.len()) + bytes(value.len()))
+    });
+    let strings: u64 = strings.sum::<Result<u64>>()?;
+    Ok(ADDITIONAL.words() + XATTR.list(record.xattrs.len()) + strings + bytes(target.len()))
+}
+
+fn target<'a>(record: &Record<'a>) -> &'a [u8] {
+    match record.member {
+        Member::Symlink(target) => target,
+        _ => &[],
+    }
+}
+
+/// Writes an Inode; what belongs to it begins at the word `at`.
+fn write_inode(out: &mut Out<'_>, record: &Record<'_>, at: u64) -> Result<()> {
+    // The union's discriminant, in order of the schema.
+    let (mode, size) = match &record.member {
+        Member::Fifo => (1, 0),
+        Member::Chr(..) => (2, 0),
+        Member::Dir(_) => (3, 0),
+        Member::Blk(..) => (4, 0),
+        Member::File(_, size) => (5, *size),
+        Member::Symlink(_) => (6, 0),
+        Member::Sock => (7, 0),
+        Member::Whiteout => (8, 0),
+    };
+    out.word(record.ino)?;
+    out.word(mode | (u64::from(record.permissions) << 16) | (u64::from(record.uid) << 32))?;
+    out.word(u64::from(record.gid) | (u64::from(record.mtime_nsec) << 32))?;
+    out.word(u64::from_le_bytes(record.mtime.to_le_bytes()))?;
+    out.word(u64::from(record.nlink))?;
+    out.word(size)?;
+    match &record.member {
+        Member::Dir(entries) if entries.len() > 0 => out.pointer(at, DIR)?,
+        Member::File(extents, _) => out.list_pointer(at, FILE_CHUNK, extents.len())?,
+        Member::Chr(..) | Member::Blk(..) => out.pointer(at, DEVICE)?,
+        _ => out.null()?,
+    }
+    let additional = at + member_words(&record.member)?;
+    match additional_words(record)? {
+        0 => out.null()?,
+        _ => out.pointer(additional, ADDITIONAL)?,
+    }
+    Ok(())
+}
+
+fn write_member(out: &mut Out<'_>, member: &Member<'_>) -> Result<()> {
+    match member {
+        Member::Dir(entries) if entries.len() > 0 => write_dir(out, entries),
+        Member::File(extents, _) => write_extents(out, extents),
+        Member::Chr(major, minor) | Member::Blk(major, minor) => {
+            out.word((*major).into())?;
+            Ok(out.word((*minor).into())?)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_dir(out: &mut Out<'_>, entries: &Entries<'_>) -> Result<()> {
+    out.word(0)?; // lookBelow: no reader uses it.
+    out.list_pointer(out.at() + 1, DIR_ENTRY, entries.len())?;
+    let mut names = out.at() + DIR_ENTRY.list(entries.len());
+    out.tag(DIR_ENTRY, entries.len())?;
+    for entry in entries.iter() {
+        let (ino, name) = entry?;
+        out.word(ino)?;
+        out.bytes_pointer(names, name.len())?;
+        names += bytes(name.len());
+    }
+    entries
+        .iter()
+        .try_for_each(|entry| Ok(out.bytes(entry?.1)?))
+}
+
+fn write_extents(out: &mut Out<'_>, extents: &Extents<'_>) -> Result<()> {
+    let mut blobs = out.at() + FILE_CHUNK.list(extents.len());
+    out.tag(FILE_CHUNK, extents.len())?;
+    for extent in extents.iter() {
+        let (len, chunk) = extent?;
+        out.word(len)?;
+        match chunk {
+            Some(_) => out.pointer(blobs, BLOB_REF)?,
+            None => out.null()?,
+        }
+        blobs += chunk.map_or(0, |_| BLOB_REF.words());
+    }
+    for extent in extents.iter() {
+        if let Some(chunk) = extent?.1 {
+            out.word(chunk.offset)?;
+            out.word(chunk.compressed.into())?;
+            out.bytes_pointer(digest_at(chunk.digest.into()), Digest::BYTES)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_additional(out: &mut Out<'_>, record: &Record<'_>) -> Result<()> {
+    let target = target(record);
+    let xattrs = &record.xattrs;
+    if additional_words(record)? == 0 {
+        return Ok(());
+    }
+    let list = out.at() + ADDITIONAL.words();
+    let mut strings = list + XATTR.list(xattrs.len());
+    let end = out.at() + additional_words(record)?;
+    out.list_pointer(list, XATTR, xattrs.len())?;
+    out.bytes_pointer(end - bytes(target.len()), target.len())?;
+    out.tag(XATTR, xattrs.len())?;
+    for xattr in xattrs.iter() {
+        let (name, value) = xattr?;
+        for string in [name, value] {
+            out.bytes_pointer(strings, string.len())?;
+            strings += bytes(string.len());
+        }
+    }
+    for xattr in xattrs.iter() {
+        let (name, value) = xattr?;
+        out.bytes(name)?;
+        out.bytes(value)?;
+    }
+    Ok(out.bytes(target)?)
+}
+
+fn write_verity(out: &mut Out<'_>, verity: &BTreeMap<Digest, (u64, [u8; 32])>) -> io::Result<()> {
+    let mut at = out.at() + VERITY_DATA.list(verity.len());
+    out.tag(VERITY_DATA, verity.len())?;
+    for (index, _) in verity.values() {
+        out.bytes_pointer(digest_at(*index), Digest::BYTES)?;
+        out.bytes_pointer(at, Digest::BYTES)?;
+        at += DIGEST;
+    }
+    verity
+        .values()
+        .try_for_each(|(_, measurement)| out.bytes(measurement))
 }

@@ -2,16 +2,10 @@
 //! fs-verity digests (Documentation/filesystems/fsverity.rst of the kernel): SHA-256,
 //! blocks of 4096 bytes, no salt, as upstream PuzzleFS records them.
 
-use std::collections::BTreeMap;
-
-use puzzlefs_format::Digest;
 use sha2::{Digest as _, Sha256};
 
 const BLOCK: usize = 4096;
 const HASH: usize = 32;
-
-/// Digest of a blob to the fs-verity digest of its file.
-pub type VerityMap = BTreeMap<Digest, [u8; HASH]>;
 
 /// The fs-verity file digest of `content`.
 pub fn measure(content: &[u8]) -> [u8; HASH] {

@@ -5,7 +5,9 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{build_into, everything, faults, noise, open, options, scratch};
 use puzzlefs::build::build;
@@ -87,6 +89,52 @@ impl<F: Fn() + Sync> Progress for Meddler<F> {
     }
     fn advance(&self, _: u64) {}
     fn note(&self, _: &str) {}
+}
+
+/// Changes the tree once the first chunk has been stored.
+struct Latecomer<F> {
+    change: F,
+    storing: AtomicBool,
+}
+
+impl<F: Fn() + Sync> Progress for Latecomer<F> {
+    fn phase(&self, name: &str, _: u64, _: Unit) {
+        self.storing.store(name == "storing", Ordering::Relaxed);
+    }
+    fn advance(&self, _: u64) {
+        if self.storing.swap(false, Ordering::Relaxed) {
+            (self.change)();
+        }
+    }
+    fn note(&self, _: &str) {}
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_named() {
+    let dir = scratch();
+    let (root, layout) = (dir.path().join("root"), dir.path().join("layout"));
+    fs::create_dir(&root).unwrap();
+    let file = root.join("file");
+    fs::write(&file, noise(16 << 20, 1)).unwrap();
+    let change = || {
+        // In place, and in what has been read already.
+        let file = fs::File::options().write(true).open(&file).unwrap();
+        file.write_at(b"changed", 0).unwrap();
+    };
+    let storing = AtomicBool::new(false);
+    let layout = Layout::open_or_create(&layout).unwrap();
+    let error = build(
+        &root,
+        &layout,
+        "tag",
+        &options(),
+        &Latecomer { change, storing },
+    )
+    .unwrap_err();
+    assert!(
+        format!("{error:#}").contains("changed during the build"),
+        "{error:#}"
+    );
 }
 
 #[test]

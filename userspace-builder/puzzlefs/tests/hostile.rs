@@ -127,7 +127,7 @@ fn a_directory_is_not_replaced() {
 fn a_cycle_ends() {
     let forge = Forge::new(|root| fs::create_dir_all(root.join("a/NAME")).unwrap());
     // Its entry: inode 3, and a pointer to a list of the name's 4 bytes.
-    let length = (4u32 << 3 | 2).to_le_bytes();
+    let length = ((4u32 << 3) | 2).to_le_bytes();
     forge.patch(|rootfs| {
         let mut words = rootfs.chunks_exact_mut(8);
         let mut last = words.next().unwrap();
