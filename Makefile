@@ -42,7 +42,7 @@ install:
 	install -D -m 644 -t $(DESTDIR)/lib/modules/$(module_release)/updates build/puzzlefs.ko
 	$(if $(DESTDIR),,depmod $(module_release))
 
-## make clean: removes build/ (what is costly to make lies in the cache; scripts/clean-cache)
+## make clean: removes build/; scripts/clean-cache removes what is stale in the cache
 clean:
 	rm -rf build rust-project.json
 

@@ -66,5 +66,6 @@ kbuild() {
 	*) set -- "CC=$_cc" "$@" ;;
 	esac
 	mkdir -p "$(kbuild_objects "$_tree" "$_source")"
-	make -C "$_tree" -j"$(nproc)" M="$_source" MO="$(kbuild_objects "$_tree" "$_source")" "$@"
+	flock "$(kbuild_objects "$_tree" "$_source")" \
+		make -C "$_tree" -j"$(nproc)" M="$_source" MO="$(kbuild_objects "$_tree" "$_source")" "$@"
 }
