@@ -1,0 +1,15 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# needs: images debian upstream-raw upstream-zstd upstream-delta
+# shows: issue 2, 6: the core's parser and the capnp crate read real metadata alike, that
+# of our builder and that of upstream's.
+set -eu
+cd "$PUZZLEFS_TOP/userspace-builder"
+export CARGO_TARGET_DIR="$PUZZLEFS_CACHE/cargo-test"
+
+layouts=
+for image in debian upstream-raw upstream-zstd upstream-delta; do
+	layouts=${layouts:+$layouts:}$PUZZLEFS_IMAGES/$image/oci
+done
+PUZZLEFS_LAYOUTS=$layouts cargo test --locked --package format-tests --test real -- \
+	--ignored --nocapture
