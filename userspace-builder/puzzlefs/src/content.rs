@@ -116,11 +116,7 @@ pub fn store(
     // A failed worker also ends the reader: its own error is the one to show.
     let outcomes = outcomes.into_iter().collect::<Result<Vec<_>>>()?;
     let count = read?;
-    Ok(number(
-        &mut scanned.tree,
-        count,
-        outcomes.into_iter().flatten(),
-    ))
+    Ok(number(&mut scanned.tree, count, outcomes))
 }
 
 /// A chunk to store: its number and bytes.
@@ -129,37 +125,35 @@ struct Job {
     data: Vec<u8>,
 }
 
-/// What became of a chunk.
-enum Outcome {
-    Stored(Stored),
-    /// It has the same content as another one.
-    Same(u32),
+/// What became of the chunks that a worker got. A file of 100 GB may have millions of
+/// chunks with few distinct ones: each must not take much.
+#[derive(Default)]
+struct Outcome {
+    stored: Vec<(u32, Stored)>,
+    /// Chunks with the same content as another one.
+    same: Vec<(u32, u32)>,
 }
 
-/// Turns the reader's numbers into indices of a list of distinct chunks.
-fn number(
-    tree: &mut Tree,
-    count: usize,
-    outcomes: impl Iterator<Item = (u32, Outcome)>,
-) -> Vec<Stored> {
-    let mut by_chunk: Vec<Option<Outcome>> = Vec::new();
-    by_chunk.resize_with(count, || None);
-    for (chunk, outcome) in outcomes {
-        by_chunk[chunk as usize] = Some(outcome);
+/// Turns the reader's numbers into indices of a list of distinct chunks, which is in
+/// order of first use whichever of several equal chunks a worker saw first.
+fn number(tree: &mut Tree, count: u32, outcomes: Vec<Outcome>) -> Vec<Stored> {
+    let mut original: Vec<u32> = (0..count).collect();
+    let mut stored = HashMap::new();
+    for outcome in outcomes {
+        outcome
+            .same
+            .into_iter()
+            .for_each(|(chunk, other)| original[chunk as usize] = other);
+        stored.extend(outcome.stored);
     }
-    let mut index: Vec<Option<u32>> = vec![None; count];
     let mut list = Vec::new();
-    for chunk in 0..count {
-        let original = match by_chunk[chunk] {
-            Some(Outcome::Same(original)) => original as usize,
-            _ => chunk,
-        };
+    let mut index: Vec<Option<u32>> = vec![None; original.len()];
+    for chunk in 0..original.len() {
+        let original = original[chunk] as usize;
         if index[original].is_none() {
-            if let Some(Outcome::Stored(stored)) = &by_chunk[original] {
-                // Fewer than the reader's numbers, which are u32.
-                index[original] = Some(list.len() as u32);
-                list.push(*stored);
-            }
+            // Fewer than the reader's numbers, which are u32.
+            index[original] = Some(list.len() as u32);
+            list.push(stored[&(original as u32)]);
         }
         index[chunk] = index[original];
     }
@@ -183,7 +177,7 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    fn work(&self, queue: Receiver<Job>) -> Result<Vec<(u32, Outcome)>> {
+    fn work(&self, queue: Receiver<Job>) -> Result<Outcome> {
         let result = self.run(queue);
         if result.is_err() {
             self.failed.store(true, Ordering::Relaxed);
@@ -191,9 +185,9 @@ impl Shared<'_> {
         result
     }
 
-    fn run(&self, queue: Receiver<Job>) -> Result<Vec<(u32, Outcome)>> {
+    fn run(&self, queue: Receiver<Job>) -> Result<Outcome> {
         let mut encoder = Encoder::new(self.options.compression)?;
-        let mut outcomes = Vec::new();
+        let mut outcome = Outcome::default();
         for Job { chunk, data } in queue {
             let content = sha256(&[&data]);
             let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
@@ -205,14 +199,15 @@ impl Shared<'_> {
                 }
             };
             drop(first);
-            let outcome = match claimed {
-                Some(other) => Outcome::Same(other),
-                None => Outcome::Stored(self.store(&mut encoder, content, &data)?),
-            };
-            outcomes.push((chunk, outcome));
+            match claimed {
+                Some(other) => outcome.same.push((chunk, other)),
+                None => outcome
+                    .stored
+                    .push((chunk, self.store(&mut encoder, content, &data)?)),
+            }
             self.progress.advance(u64::try_from(data.len())?);
         }
-        Ok(outcomes)
+        Ok(outcome)
     }
 
     fn store(&self, encoder: &mut Encoder, content: Digest, data: &[u8]) -> Result<Stored> {
@@ -248,7 +243,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Reads all files; returns the number of chunks.
-    fn read(mut self, scanned: &mut Scanned) -> Result<usize> {
+    fn read(mut self, scanned: &mut Scanned) -> Result<u32> {
         let tree = &mut scanned.tree;
         let mut source = Source::new(&scanned.root, self.options.clamp);
         let mut pool = Pool::new(self.options.policy);
@@ -274,7 +269,7 @@ impl Reader<'_> {
             }
         }
         self.drain(tree, &mut pool, true)?;
-        Ok(self.next as usize)
+        Ok(self.next)
     }
 
     /// Sends the chunks of small files that are complete.

@@ -67,7 +67,7 @@ pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> Result<
     };
     // Names come as paths relative to the target; it itself as an empty one.
     walk(
-        &rootfs,
+        image,
         Path::new(""),
         rootfs.root()?,
         |_| true,

@@ -76,7 +76,7 @@ pub fn inspect(image: &Image) -> Result<Report> {
     let mut seen = HashSet::new();
     let mut chunks: BTreeMap<Key, ()> = BTreeMap::new();
     walk(
-        &rootfs,
+        image,
         Path::new("/"),
         rootfs.root()?,
         |_| true,

@@ -62,18 +62,12 @@ pub fn list(
     let base = Path::new("/").join(Path::new(std::ffi::OsStr::from_bytes(path)));
     let is_dir = start.file_type() == FileType::Dir;
     let descend = |at: &Path| recursive || at == base;
-    walk(
-        &image.rootfs()?,
-        &base,
-        start,
-        descend,
-        |at, step| match step {
-            Step::Enter(inode) if !is_dir || at != base => {
-                each(item(at, &inode).with_context(|| at.display().to_string())?)
-            }
-            _ => Ok(()),
-        },
-    )
+    walk(image, &base, start, descend, |at, step| match step {
+        Step::Enter(inode) if !is_dir || at != base => {
+            each(item(at, &inode).with_context(|| at.display().to_string())?)
+        }
+        _ => Ok(()),
+    })
 }
 
 fn item(path: &Path, inode: &Inode<'_>) -> Result<Item> {

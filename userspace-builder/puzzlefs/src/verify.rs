@@ -45,7 +45,7 @@ pub fn verify(image: &Image, progress: &dyn Progress) -> Result<Report> {
     progress.phase("checking metadata", 0, Unit::Items);
     let rootfs = image.rootfs()?;
     let mut uses = BTreeMap::new();
-    for result in [vectors(&rootfs), tree(&rootfs, &mut report, &mut uses)] {
+    for result in [vectors(&rootfs), tree(image, &mut report, &mut uses)] {
         report.errors.extend(result.err().map(|e| format!("{e:#}")));
     }
     blobs(image, &uses, &mut report)?;
@@ -114,14 +114,15 @@ fn content(inode: &Inode<'_>) -> Result<()> {
 type Uses = BTreeMap<Key, u64>;
 
 /// The tree that the names make, and what files use.
-fn tree(rootfs: &Rootfs<'_>, report: &mut Report, uses: &mut Uses) -> Result<()> {
+fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
+    let rootfs = &image.rootfs()?;
     // Names of each inode that is no directory, and what it says of them.
     let mut links: HashMap<u64, (u32, Option<u32>)> = HashMap::new();
     let mut stack = Vec::new();
     let mut odd = 0u64;
     let mut directories = 0u64;
     walk(
-        rootfs,
+        image,
         Path::new("/"),
         rootfs.root()?,
         |_| true,

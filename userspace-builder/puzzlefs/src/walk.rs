@@ -8,7 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{Dir, Inode, Kind, Rootfs};
+use puzzlefs_format::{Dir, Inode, Kind};
+
+use crate::image::Image;
 
 /// What a walk comes to.
 pub enum Step<'a> {
@@ -29,7 +31,7 @@ struct Frame<'a> {
 /// Visits `start` (whose path is `path`) and, as long as `descend` agrees for a
 /// directory, all below it in pre-order, names in byte order.
 pub fn walk<'a>(
-    rootfs: &Rootfs<'a>,
+    image: &'a Image,
     path: &Path,
     start: Inode<'a>,
     descend: impl Fn(&Path) -> bool,
@@ -37,6 +39,10 @@ pub fn walk<'a>(
 ) -> Result<()> {
     let mut path = path.to_owned();
     let mut seen = HashSet::new();
+    let rootfs = image.rootfs()?;
+    // An entry takes two words. More can only come of lists that share their bytes, by
+    // which a small Rootfs could keep a reader busy for years.
+    let mut left = image.rootfs_bytes().len() / 16;
     let mut stack: Vec<Frame<'a>> = Vec::new();
     enter(start, &path, &descend, &mut visit, &mut seen, &mut stack)?;
     while let Some(frame) = stack.last_mut() {
@@ -55,6 +61,9 @@ pub fn walk<'a>(
             None => frame.next,
         };
         frame.next += 1;
+        left = left
+            .checked_sub(1)
+            .context("directories share their lists of entries")?;
         let found = rootfs
             .live_entry(&frame.dir, index)
             .with_context(|| path.display().to_string())?;

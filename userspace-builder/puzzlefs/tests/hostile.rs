@@ -148,3 +148,43 @@ fn a_cycle_ends() {
     puzzlefs::inspect::inspect(&image).unwrap_err();
     puzzlefs::list::list(&image, b"/", true, |_| Ok(())).unwrap_err();
 }
+
+/// Directories whose entries are one list of hard links: much to visit, little to store.
+#[test]
+fn shared_lists_are_refused() {
+    let forge = Forge::new(|root| {
+        fs::write(root.join("file"), "content").unwrap();
+        for dir in 0..300 {
+            let dir = root.join(format!("dir{dir:03}"));
+            fs::create_dir(&dir).unwrap();
+            if dir.ends_with("dir000") {
+                (0..300).for_each(|i| {
+                    fs::hard_link(root.join("file"), dir.join(format!("{i}"))).unwrap()
+                });
+            }
+        }
+    });
+    forge.patch(|rootfs| {
+        let word =
+            |at: usize| -> u64 { u64::from_le_bytes(rootfs[at..at + 8].try_into().unwrap()) };
+        let inode = |ino: u64| {
+            let words = (0..rootfs.len() - 8).step_by(8);
+            let mut places = words.filter(|&at| word(at) == ino && word(at + 8) & 0xffff == 3);
+            places.next().unwrap()
+        };
+        // Their sixth word points to the struct Dir: all to that of the first.
+        let first = inode(2) + 48;
+        let (target, pointer) = (
+            first as i64 + (word(first) as i32 >> 2) as i64 * 8,
+            word(first),
+        );
+        let places: Vec<usize> = (3..=301).map(|ino| inode(ino) + 48).collect();
+        for at in places {
+            let offset = (target - at as i64) / 8;
+            let low = u64::from((offset as i32 as u32) << 2);
+            let bytes = (pointer & !0xffff_ffff | low).to_le_bytes();
+            rootfs[at..at + 8].copy_from_slice(&bytes);
+        }
+    });
+    forge.assert_contained("share their lists");
+}
