@@ -3,7 +3,7 @@
 
 PREFIX ?= /usr/local
 bash_completions = $(PREFIX)/share/bash-completion/completions
-module_release = $(firstword $(shell modinfo -F vermagic build/puzzlefs.ko))
+module_release = $(shell tr '\0' '\n' <build/puzzlefs.ko | sed -n 's/^vermagic=\([^ ]*\) .*/\1/p')
 
 ## make: the module and the CLI, build/puzzlefs.ko and build/puzzlefs
 all: kmod cli

@@ -55,11 +55,14 @@ show_warnings() { grep -A 15 -E '^warning|: warning: ' "$_log" >&2 || :; }
 # that no output lies in the kernel's tree or in the checkout.
 kbuild_objects() { echo "$CACHE/kmod-$(printf '%s\n' "$1" "$2" | key -)"; }
 
+# kernel_cc TREE: the C compiler that the kernel TREE was prepared with.
+kernel_cc() { sed -n 's/^CONFIG_CC_VERSION_TEXT="\([^ ]*\).*/\1/p' "$1/.config"; }
+
 # kbuild TREE SOURCE [TARGET...]: builds the modules of directory SOURCE against the
 # prepared kernel TREE, with the compiler that the tree was prepared with.
 kbuild() {
 	_tree=$1 _source=$2; shift 2
-	_cc=$(sed -n 's/^CONFIG_CC_VERSION_TEXT="\([^ ]*\).*/\1/p' "$_tree/.config")
+	_cc=$(kernel_cc "$_tree")
 	case $_cc in
 	*clang*) set -- LLVM=1 "$@" ;;
 	*-gcc*) set -- "CC=$_cc" "CROSS_COMPILE=${_cc%%gcc*}" "$@" ;;
