@@ -94,6 +94,26 @@ impl Image {
         )?)
     }
 
+    /// Refuses options that would make this another image.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for those, and what a path walk says of the layout.
+    pub(crate) fn check_remount(&self, options: &Options, log: &Log<'_>) -> Result {
+        let is_same_dir = match &options.oci_root_dir {
+            Some(dir) => lower::Path::directory(dir)? == self.oci_root_dir,
+            None => true,
+        };
+        let manifest = options.image_manifest.unwrap_or(self.image_manifest);
+        if !is_same_dir || manifest != self.image_manifest {
+            log.error(format_args!(
+                "a remount cannot change oci_root_dir or image_manifest: mount the other image"
+            ));
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
     /// `DIR/blobs/sha256`, by one path walk: a symbolic link on the way, an absolute one
     /// too, leads where it leads for the one who mounts.
     fn blobs_directory(dir: &CStr) -> Result<lower::Path> {

@@ -77,6 +77,10 @@ impl FileSystem for Image {
         Image::open(options, sb, log)
     }
 
+    fn reconfigure(sb: &SuperBlock<Self>, options: &Self::Options, log: &Log<'_>) -> Result {
+        sb.data().check_remount(options, log)
+    }
+
     fn root(sb: &SuperBlock<Self>) -> Result<InodeRef<'_, Self>> {
         inode::get(sb, sb.data().root()?)
     }

@@ -4,7 +4,11 @@
 //!
 //! C headers: `include/linux/fs_context.h`, `include/linux/fs_parser.h`.
 
-use crate::{bindings, filesystem::FileSystem, super_block};
+use crate::{
+    bindings,
+    filesystem::FileSystem,
+    super_block::{self, SuperBlock},
+};
 use core::marker::PhantomData;
 use kernel::{
     error::{from_result, to_result},
@@ -142,18 +146,6 @@ impl<T: FileSystem> Operations<T> {
                 )
             };
             to_result(index)?;
-            // SAFETY: The context is valid and locked.
-            let (purpose, old_api) = unsafe { ((*context).purpose(), (*context).oldapi()) };
-            if purpose == bindings::fs_context_purpose_FS_CONTEXT_FOR_RECONFIGURE {
-                // mount(2) repeats all options on a remount; fspick(2) gives changes.
-                if old_api {
-                    return Ok(0);
-                }
-                // SAFETY: The context outlives this call.
-                unsafe { Log::from_raw(context) }
-                    .error(format_args!("no option can be changed by a remount"));
-                return Err(EINVAL);
-            }
             // SAFETY: `__fs_parse` accepted the parameter by `fs_param_is_string`, so it
             // holds a string that lives for this call.
             let value = unsafe { CStr::from_char_ptr((*parameter).__bindgen_anon_1.string) };
@@ -183,8 +175,17 @@ impl<T: FileSystem> Operations<T> {
     ///
     /// Only to be called by the VFS, as `fs_context_operations.reconfigure`.
     unsafe extern "C" fn reconfigure(context: *mut bindings::fs_context) -> c_int {
-        // SAFETY: The VFS passes a valid context. A remount stays read-only.
-        unsafe { (*context).sb_flags |= bindings::VFS_RS_SB_RDONLY as c_uint };
-        0
+        from_result(|| {
+            // SAFETY: The VFS passes a valid, locked context, with the root of the mounted
+            // filesystem and the options that were given for it.
+            unsafe {
+                let sb = SuperBlock::<T>::from_raw((*(*context).root).d_sb);
+                let options = &*(*context).fs_private.cast::<T::Options>();
+                T::reconfigure(sb, options, &Log::from_raw(context))?;
+                // Whatever was asked for.
+                (*context).sb_flags |= bindings::VFS_RS_SB_RDONLY as c_uint;
+            }
+            Ok(0)
+        })
     }
 }

@@ -56,6 +56,10 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
         log: &Log<'_>,
     ) -> Result<Pin<KBox<Self>>>;
 
+    /// `fs_context_operations.reconfigure`: checks the options of a remount, which cannot
+    /// change anything. mount(8) repeats all that `show_options` shows.
+    fn reconfigure(sb: &SuperBlock<Self>, options: &Self::Options, log: &Log<'_>) -> Result;
+
     /// The inode of the root directory.
     fn root(sb: &SuperBlock<Self>) -> Result<InodeRef<'_, Self>>;
 

@@ -57,6 +57,12 @@ unsafe impl Send for Path {}
 // SAFETY: As above; nothing changes through a shared reference.
 unsafe impl Sync for Path {}
 
+impl PartialEq for Path {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0.mnt, self.0.dentry) == (other.0.mnt, other.0.dentry)
+    }
+}
+
 impl Path {
     /// The directory with this name, as the current task sees it (`kern_path`).
     ///
