@@ -71,6 +71,16 @@ for command in (("mount", "-t", "puzzlefs", "-o", "nodev", tag, "/mnt/a"),
     equal(run("puzzlefs" if command[0] == "puzzlefs" else "umount", *(
         ("umount", "/mnt/a") if command[0] == "puzzlefs" else ("/mnt/a",))).returncode, 0, "umount")
 
+# A remount changes the mount and never the image; it stays read-only.
+with mounted(small, "/mnt/a"):
+    for options in "remount,nosuid", "remount,rw":
+        done = run("mount", "-o", options, "/mnt/a")
+        equal(done.returncode, 0, f"mount -o {options} ({done.stdout})")
+    options = shown("/mnt/a")[2]
+    check("nosuid" in options and "ro" in options, f"after the remounts it has {options}")
+    done = run("mount", "-o", f"remount,image_manifest={'0' * 64}", "/mnt/a")
+    check(done.returncode != 0 and "remount" in done.stdout, f"another image: {done.stdout}")
+
 # A person sees the reason.
 done = run("mount", "-t", "puzzlefs", f"{small.layout}:no-such-tag", "/mnt/a")
 check(done.returncode != 0 and "no-such-tag" in done.stdout, f"a wrong tag: {done.stdout}")

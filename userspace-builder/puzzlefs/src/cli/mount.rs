@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs mount, puzzlefs umount, and the helper of mount(8).
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
-use anyhow::{bail, Result};
+use anyhow::{bail, Context, Result};
 use puzzlefs::mount::Request;
 use puzzlefs::reference::Reference;
 
@@ -44,6 +45,12 @@ fn try_helper(args: &MountHelper) -> Result<()> {
         );
     }
     let options: Vec<&str> = args.options.iter().flat_map(|o| o.split(',')).collect();
+    if options.contains(&"remount") {
+        // It concerns the mount, not the image: mount(8) can do it without a helper.
+        let mut mount = Command::new("mount");
+        mount.args(["-i", "-o", &args.options.join(",")]);
+        return Err(mount.arg(&args.dir).exec()).context("running mount(8) for a remount");
+    }
     let named = options.iter().any(|o| o.starts_with("image_manifest="));
     let mut request = match args.spec.parse::<Reference>() {
         Ok(reference) if !named => Request::of_image(&reference)?,
