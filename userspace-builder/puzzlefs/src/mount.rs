@@ -81,6 +81,9 @@ impl Request {
 const NONE: MountAttrFlags = MountAttrFlags::empty();
 const ATIME: MountAttrFlags = MountAttrFlags::MOUNT_ATTR__ATIME;
 
+/// fsconfig(2) copies a string of this many bytes and the NUL (fs/fsopen.c).
+const VALUE_MAX: usize = 255;
+
 /// Options of a mount: name, attributes that it sets and that it clears (MOUNT_ATTR_*
 /// of include/uapi/linux/mount.h). `rw` is not here: the kernel is to refuse it.
 const MOUNT_OPTIONS: &[(&str, MountAttrFlags, MountAttrFlags)] = &[
@@ -129,6 +132,9 @@ pub fn mount(request: &Request, target: &Path) -> Result<()> {
     )?;
     for (name, value) in &request.options {
         match value {
+            Some(value) if value.len() > VALUE_MAX => {
+                bail!("{name}={value}: fsconfig(2) takes no value of more than {VALUE_MAX} bytes; use a shorter path")
+            }
             Some(value) => kernel(fsconfig_set_string(&fs, name, value), name)?,
             None => kernel(fsconfig_set_flag(&fs, name), name)?,
         }

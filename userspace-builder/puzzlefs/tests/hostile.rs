@@ -110,6 +110,17 @@ fn a_symlink_is_not_followed() {
     forge.assert_contained("exists");
 }
 
+/// A symlink to a file outside, and a file of the same name with other content.
+#[test]
+fn a_file_is_not_written_through_a_symlink() {
+    let forge = Forge::new(|root| {
+        symlink("../outside/precious", root.join("LINK1")).unwrap();
+        fs::write(root.join("LINK2"), "overwritten").unwrap();
+    });
+    forge.replace(b"LINK2", b"LINK1");
+    forge.assert_contained("exists");
+}
+
 /// The same, where the directory comes first and the link would replace it.
 #[test]
 fn a_directory_is_not_replaced() {

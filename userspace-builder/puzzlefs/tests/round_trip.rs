@@ -10,6 +10,7 @@ use common::{assert_same_tree, build_into, everything, faults, noise, open, opti
 use puzzlefs::build::Options;
 use puzzlefs::compress::Compression;
 use puzzlefs::progress::Silent;
+use puzzlefs_format::Kind;
 
 /// Builds `root` and extracts the image beside it.
 fn round_trip(root: &Path, dir: &Path, tag: &str, options: &Options) {
@@ -59,6 +60,28 @@ fn everything_comes_out_again() {
             ..options()
         },
     );
+}
+
+/// What lets readers find names by bisection and inodes by their index.
+#[test]
+fn names_are_sorted_and_numbers_dense() {
+    let dir = scratch();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    everything(&root);
+    build_into(&root, &dir.path().join("layout"), "tag", &options());
+    let image = open(&dir.path().join("layout"), "tag");
+    let vector = image.rootfs().unwrap().vector(0).unwrap();
+    let mut directories = 0;
+    for index in 0..vector.len() {
+        let inode = vector.get(index).unwrap().unwrap();
+        assert_eq!(inode.ino(), u64::from(index) + 1);
+        if let Kind::Dir(dir) = inode.kind().unwrap() {
+            assert!(dir.is_sorted().unwrap());
+            directories += 1;
+        }
+    }
+    assert_eq!(directories, 7);
 }
 
 #[test]
