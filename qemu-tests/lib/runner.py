@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Runs cases: those of qemu-tests/host/ here, those of qemu-tests/cases/ in virtual
-machines. A case says in its head what it needs:
+machines (unless they need the host: they boot their own). A case says in its head what
+it needs:
 
-    # needs: images NAME...; memory SIZE; cpus N; scratch SIZE; kernel NAME; seconds N
+    # needs: images NAME...; memory SIZE; cpus N; scratch SIZE; kernel NAME; host
 
 Booting costs more than most cases, so cases that need the same machine share one boot,
 the module loaded anew for each (qemu-tests/lib/guest). What a case leaves broken is its
@@ -68,26 +69,30 @@ def make_images(names):
 
 
 def run_in_machines(cases, machine):
-    """Runs cases that need the same machine; returns how many passed."""
-    passed = 0
+    """Runs cases that need the same machine; yields for each whether it passed."""
     while cases:
         console = RESULTS / f"{cases[0].name}.console"
-        os.environ["PUZZLEFS_CONSOLE"] = str(console)
-        vm = subprocess.Popen([TOP / "scripts/vm", *machine, "--", "env", f"PUZZLEFS_IMAGES={IMAGES}",
-                               TOP / "qemu-tests/lib/guest", RESULTS, *(c.path for c in cases)], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        waiting = list(cases)
+        vm = subprocess.Popen(
+            [TOP / "scripts/vm", *machine, "--", "env", f"PUZZLEFS_IMAGES={IMAGES}",
+             TOP / "qemu-tests/lib/guest", RESULTS, *(case.path for case in cases)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=os.environ | {"PUZZLEFS_CONSOLE": str(console)})
+        waiting, passed = list(cases), []
         for line in vm.stdout:  # one for each case that ended
             if waiting and line.split()[:2] == [b"ended", waiting[0].name.encode()]:
-                passed += waiting.pop(0).report()
+                passed.append(waiting.pop(0).report())
             else:
                 sys.stdout.buffer.write(b"        " + line)
-        if vm.wait() and waiting:  # the first of them took the machine down
+        status = vm.wait()
+        if waiting:  # the first of them took the machine down
             with waiting[0].log.open("a") as log:
-                log.write(f"the machine ended with status {vm.returncode}; console: {console}\n")
-            waiting.pop(0).report()
+                log.write(f"the machine ended with status {status}; console: {console}\n")
+            passed.append(waiting.pop(0).report())
+        elif status and all(passed):
+            print(f"FAIL  machine: status {status} after its last case; console: {console}", flush=True)
+            passed.append(False)
+        yield from passed
         cases = waiting
-    return passed
 
 
 def main(arguments):
@@ -99,16 +104,20 @@ def main(arguments):
         return [Case(p) for p in sorted((TOP / "qemu-tests" / folder).iterdir())
                 if p.name.startswith(prefixes)]
 
-    here, there = chosen("host"), [] if host_only else chosen("cases")
-    make_images({name for case in here + there for name in case.needs.get("images", [])})
-    passed = sum(run_here(case) for case in here)
-    machines = {}
-    for case in there:
-        machines.setdefault(tuple(case.machine()), []).append(case)
-    passed += sum(run_in_machines(cases, machine) for machine, cases in machines.items())
-    total = len(here) + len(there)
-    print(f"{passed} passed, {total - passed} failed")
-    sys.exit(passed != total or total == 0)
+    here, machines = chosen("host"), {}
+    for case in [] if host_only else chosen("cases"):
+        if "host" in case.needs:
+            here.append(case)
+        else:
+            machines.setdefault(tuple(case.machine()), []).append(case)
+    everything = here + [case for cases in machines.values() for case in cases]
+    make_images({name for case in everything for name in case.needs.get("images", [])})
+
+    passed = [run_here(case) for case in here]
+    for machine, cases in machines.items():
+        passed += run_in_machines(cases, machine)
+    print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed")
+    sys.exit(not passed or not all(passed))
 
 
 main(sys.argv[1:])
