@@ -38,3 +38,6 @@ pub mod verify;
 pub mod verity;
 pub mod walk;
 mod xattr;
+
+// Indices that are kept as u32 become usize by `as`.
+const _: () = assert!(usize::BITS >= u32::BITS);
