@@ -50,17 +50,20 @@ impl Layout {
 
     /// Opens a layout, which is made where nothing or an empty directory is.
     pub fn open_or_create(path: &Path) -> Result<Self> {
-        let blobs = path.join("blobs/sha256");
+        fs::create_dir_all(path).with_context(|| format!("creating {}", path.display()))?;
+        let lock = Lock::new(path)?;
+        let blobs = path.join("blobs");
         if !path.join(LAYOUT_FILE).exists() {
-            let used = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+            // An interrupted build may have come as far as blobs.
             ensure!(
-                !used || blobs.is_dir(),
+                blobs.is_dir() || fs::read_dir(path)?.next().is_none(),
                 "{} is neither empty nor an OCI layout: name another directory",
                 path.display()
             );
             fs::create_dir_all(&blobs).with_context(|| format!("creating {}", blobs.display()))?;
-            replace_file(path, LAYOUT_FILE, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+            lock.replace(LAYOUT_FILE, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
+        let blobs = blobs.join("sha256");
         fs::create_dir_all(&blobs).with_context(|| format!("creating {}", blobs.display()))?;
         Self::open(path)
     }
@@ -146,9 +149,7 @@ impl Layout {
     /// Lets `tag` name `manifest` from now on, and leaves all other entries as they
     /// are. The change is atomic and durable; concurrent builds wait for each other.
     pub fn set_tag(&self, tag: &str, manifest: &Digest, size: u64) -> Result<()> {
-        let dir = File::open(&self.path)?;
-        // A lock on the directory itself leaves no file behind that others must know.
-        rustix::fs::flock(&dir, FlockOperation::LockExclusive)?;
+        let lock = Lock::new(&self.path)?;
         let mut index = self.index()?;
         let list = index["manifests"]
             .as_array_mut()
@@ -161,7 +162,7 @@ impl Layout {
             "annotations": { REF_NAME: tag },
             "artifactType": ARTIFACT_TYPE,
         }));
-        replace_file(&self.path, INDEX_FILE, &serde_json::to_vec(&index)?)
+        lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)
     }
 
     fn index(&self) -> Result<Value> {
@@ -186,16 +187,33 @@ fn tag_of(entry: &Value) -> Option<&str> {
     entry["annotations"][REF_NAME].as_str()
 }
 
-/// Replaces a file of the directory, atomically and durably.
-fn replace_file(dir: &Path, name: &str, content: &[u8]) -> Result<()> {
-    let context = || format!("writing {}", dir.join(name).display());
-    let mut file = tempfile::Builder::new()
-        .prefix(".puzzlefs-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(dir)
-        .with_context(context)?;
-    file.write_all(content).with_context(context)?;
-    file.as_file().sync_all().with_context(context)?;
-    file.persist(dir.join(name)).with_context(context)?;
-    File::open(dir)?.sync_all().with_context(context)
+/// The right to change a layout's own files, until it is dropped. It is a flock(2) of the
+/// directory itself, which leaves no file behind that other tools would have to know.
+struct Lock<'a> {
+    path: &'a Path,
+    dir: File,
+}
+
+impl<'a> Lock<'a> {
+    fn new(path: &'a Path) -> Result<Self> {
+        let dir = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        rustix::fs::flock(&dir, FlockOperation::LockExclusive)
+            .with_context(|| format!("locking {}", path.display()))?;
+        Ok(Lock { path, dir })
+    }
+
+    /// Replaces a file, atomically and durably.
+    fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
+        let to = self.path.join(name);
+        // Only who holds the lock writes it; a killed build's is written over.
+        let temporary = self.path.join(".puzzlefs-new");
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&temporary)?;
+            file.write_all(content)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &to)?;
+            self.dir.sync_all()
+        };
+        write().with_context(|| format!("writing {}", to.display()))
+    }
 }
