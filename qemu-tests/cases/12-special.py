@@ -10,7 +10,7 @@ import hashlib
 import mmap
 import os
 import socket
-import subprocess
+import stat
 
 from case import Image, check, drop_caches, equal, mounted
 
@@ -59,6 +59,7 @@ with mounted(image) as root:
 
     with open("null", "r+b", buffering=0) as f:
         equal((f.write(b"x"), f.read(1)), (1, b""), "the null device")
+    check(stat.S_ISSOCK(os.stat("socket").st_mode), "the socket is none")
     with socket.socket(socket.AF_UNIX) as s:
         fails(errno.ECONNREFUSED, s.connect, "socket")
     with mounted(image, extra=",nodev") as nodev:
