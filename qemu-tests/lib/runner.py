@@ -9,6 +9,7 @@ Booting costs more than most cases, so cases that need the same machine share on
 the module loaded anew for each (qemu-tests/lib/guest). What a case leaves broken is its
 own failure; when the machine dies, the cases that had not begun get another one."""
 
+import fcntl
 import hashlib
 import os
 import pathlib
@@ -19,9 +20,10 @@ import time
 
 TOP = pathlib.Path(os.environ["PUZZLEFS_TOP"])
 CACHE = pathlib.Path(os.environ["PUZZLEFS_CACHE"])
-RESULTS = CACHE / "log/qemu-tests"
-# The images of one checkout replace each other; two checkouts do not disturb each other.
-IMAGES = CACHE / f"images-{hashlib.sha256(bytes(TOP)).hexdigest()[:12]}"
+# The results and images of one checkout replace each other; two do not disturb each other.
+CHECKOUT = hashlib.sha256(bytes(TOP)).hexdigest()[:12]
+RESULTS = CACHE / f"log/qemu-tests-{CHECKOUT}"
+IMAGES = CACHE / f"images-{CHECKOUT}"
 HOST_ENV = os.environ | {"PUZZLEFS_IMAGES": str(IMAGES), "PYTHONDONTWRITEBYTECODE": "1",
                          "PYTHONPATH": str(TOP / "qemu-tests/lib")}
 MACHINE = ("kernel", "memory", "cpus", "scratch")
@@ -99,6 +101,8 @@ def main(arguments):
     host_only = "--host" in arguments
     prefixes = tuple(a for a in arguments if a != "--host") or ("",)
     RESULTS.mkdir(parents=True, exist_ok=True)
+    lock = (RESULTS / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)  # one run of a checkout at a time
 
     def chosen(folder):
         return [Case(p) for p in sorted((TOP / "qemu-tests" / folder).iterdir())
