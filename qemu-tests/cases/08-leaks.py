@@ -69,15 +69,20 @@ for i in range(WARM_UP + ROUNDS):
     if i == WARM_UP:
         before, objects_before = counters(), objects()
     a_round(files)
-after, objects_after = counters(), objects()
+# What is leaked stays; what a kernel thread or an exiting process holds does not.
+for attempt in range(6):
+    after, objects_after = counters(), objects()
+    more = {name: count - objects_before.get(name, 0) for name, count in objects_after.items()}
+    grown = {name: after[name] - before[name] for name in COUNTERS}
+    print("slab objects more than before:", {n: m for n, m in more.items() if m})
+    print("KiB more than before:", grown)
+    if max(more.values()) <= OBJECTS and all(grown[n] <= COUNTERS[n] for n in COUNTERS):
+        break
+    time.sleep(3)
 subprocess.run(["insmod", os.environ["PUZZLEFS_MODULE"]], check=True)
 
-more = {name: count - objects_before.get(name, 0) for name, count in objects_after.items()}
-print("slab objects more than before:", {n: m for n, m in more.items() if m})
 for name, count in more.items():
     check(count <= OBJECTS, f"slab cache {name} grew by {count} objects in {ROUNDS} rounds")
-grown = {name: after[name] - before[name] for name in COUNTERS}
-print("KiB more than before:", grown)
 for name, limit in COUNTERS.items():
     check(grown[name] <= limit, f"{name} grew by {grown[name]} KiB in {ROUNDS} rounds")
 print(f"{ROUNDS} rounds of {len(files)} files; " + ", ".join(f"{n} {m:+} KiB" for n, m in grown.items()))
