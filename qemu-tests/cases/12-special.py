@@ -75,7 +75,9 @@ with mounted(image) as root:
             for start, end in holes(f.fileno(), size):
                 check(not any(os.pread(s.fileno(), end - start, start)), f"{name}: {start}-{end} is data")
     with open("sparse", "rb") as f:
-        print("holes of sparse:", holes(f.fileno(), os.fstat(f.fileno()).st_size))
+        found = holes(f.fileno(), os.fstat(f.fileno()).st_size)
+        check(len(found) == 2 and sum(end - start for start, end in found) > 4_000_000,
+              f"the holes of sparse are found as {found}")
         fails(errno.ENXIO, os.lseek, f.fileno(), 1 << 40, os.SEEK_DATA)
 
     big = os.path.join(root, "usr/bin/perl")
