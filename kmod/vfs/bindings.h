@@ -51,7 +51,6 @@ struct inode *vfs_rs_folio_inode(const struct folio *folio);
 void vfs_rs_memcpy_to_folio(struct folio *folio, size_t offset, const char *from,
 			    size_t len);
 void vfs_rs_folio_zero_range(struct folio *folio, size_t offset, size_t len);
-void vfs_rs_dget(struct dentry *dentry);
 const struct cred *vfs_rs_current_cred(void);
 const struct cred *vfs_rs_override_creds(const struct cred *cred);
 void vfs_rs_revert_creds(const struct cred *old);

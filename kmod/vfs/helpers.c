@@ -120,11 +120,6 @@ void vfs_rs_folio_zero_range(struct folio *folio, size_t offset, size_t len)
 	folio_zero_range(folio, offset, len);
 }
 
-void vfs_rs_dget(struct dentry *dentry)
-{
-	dget(dentry);
-}
-
 const struct cred *vfs_rs_current_cred(void)
 {
 	return current_cred();
