@@ -5,10 +5,11 @@
 //! inodes, and whiteouts for those that are gone. An inode keeps the number that its
 //! path has in the base, so that unchanged inodes need no record. FORMAT.md, "Layers".
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, Result};
 use puzzlefs_format::{Digest, Inode, Kind, Rootfs, ROOT_INO as FORMAT_ROOT_INO};
+use roaring::RoaringTreemap;
 
 use crate::content::Stored;
 use crate::image::Image;
@@ -29,15 +30,14 @@ impl<'a> Delta<'a> {
     /// Compares `tree`, stored as `chunks`, with `base`.
     pub fn new(tree: &Tree, chunks: &[Stored], base: &'a Image) -> Result<Self> {
         let rootfs = base.rootfs()?;
-        let existing = live(&rootfs).context("reading the base")?;
-        let numbers = number(tree, &rootfs, existing.last).context("reading the base")?;
+        let Live { inos: mut gone, last } = live(&rootfs).context("reading the base")?;
+        let numbers = number(tree, &rootfs, last).context("reading the base")?;
         let mut records = Vec::new();
-        let mut kept = HashSet::new();
         for ino in tree.inos() {
             let number = numbers[ino as usize - 1];
             let unchanged = match rootfs.inode(number)? {
                 Some(old) => {
-                    kept.insert(number);
+                    gone.remove(number);
                     Comparison {
                         tree,
                         chunks,
@@ -51,8 +51,7 @@ impl<'a> Delta<'a> {
                 records.push((number, Some(ino)));
             }
         }
-        let gone = existing.inos.into_iter().filter(|ino| !kept.contains(ino));
-        records.extend(gone.map(|ino| (ino, None)));
+        records.extend(gone.into_iter().map(|ino| (ino, None)));
         records.sort_unstable();
         Ok(Delta {
             base,
@@ -98,7 +97,7 @@ impl<'a> Delta<'a> {
 }
 
 struct Live {
-    inos: HashSet<u64>,
+    inos: RoaringTreemap,
     /// The largest number of all, removed inodes included.
     last: u64,
 }
@@ -106,7 +105,7 @@ struct Live {
 /// The base's inodes that no whiteout hides.
 fn live(rootfs: &Rootfs<'_>) -> Result<Live> {
     let mut live = Live {
-        inos: HashSet::new(),
+        inos: RoaringTreemap::new(),
         last: FORMAT_ROOT_INO,
     };
     for layer in 0..rootfs.layers() {
@@ -127,20 +126,16 @@ fn live(rootfs: &Rootfs<'_>) -> Result<Live> {
 /// have been separated) the first one gets it.
 fn number(tree: &Tree, rootfs: &Rootfs<'_>, mut last: u64) -> Result<Vec<u64>> {
     let mut numbers = vec![0; tree.nodes.len()];
-    // Of directories: what is at the same path in the base.
-    let mut same_path: Vec<Option<Inode<'_>>> = vec![None; tree.nodes.len()];
-    let mut taken = HashSet::from([FORMAT_ROOT_INO]);
+    // Of directories to come: the directory at the same path in the base.
+    let mut same_path = HashMap::from([(ROOT_INO, rootfs.root()?)]);
+    let mut taken = RoaringTreemap::from([FORMAT_ROOT_INO]);
     numbers[ROOT_INO as usize - 1] = FORMAT_ROOT_INO;
-    same_path[ROOT_INO as usize - 1] = Some(rootfs.root()?);
     // A directory has a smaller number than what is in it.
     for dir in tree.inos() {
         let Body::Dir(span) = tree.node(dir).body else {
             continue;
         };
-        let base = match same_path[dir as usize - 1]
-            .map(|inode| inode.kind())
-            .transpose()?
-        {
+        let base = match same_path.remove(&dir).map(|old| old.kind()).transpose()? {
             Some(Kind::Dir(dir)) => Some((dir, dir.is_sorted()?)),
             _ => None,
         };
@@ -155,7 +150,9 @@ fn number(tree: &Tree, rootfs: &Rootfs<'_>, mut last: u64) -> Result<Vec<u64>> {
                     .map(|old| old.ino())
                     .filter(|&n| taken.insert(n))
                     .unwrap_or(0);
-                same_path[index] = old;
+                if let (Some(old), Body::Dir(_)) = (old, tree.node(entry.ino).body) {
+                    same_path.insert(entry.ino, old);
+                }
             }
             if numbers[index] == 0 {
                 last = last.checked_add(1).context("no inode number is left")?;
