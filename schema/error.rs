@@ -53,6 +53,8 @@ pub enum Error {
     SizeMismatch,
     /// A zstd seek table is malformed or does not cover its chunk.
     BadSeekTable,
+    /// A pack has no trailer, or its index leads out of it.
+    BadPack,
 }
 
 impl fmt::Display for Error {
@@ -85,6 +87,7 @@ impl fmt::Display for Error {
             Self::BadExtent => "a file has a bad chunk reference",
             Self::SizeMismatch => "a file's recorded size is not that of its chunks",
             Self::BadSeekTable => "a compressed chunk has a bad seek table",
+            Self::BadPack => "not a pack of chunks with an index at its end",
         };
         f.write_str(text)
     }

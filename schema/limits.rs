@@ -55,6 +55,19 @@ pub const MAX_FILE_BYTES: u64 = 0x7fff_ffff_ffff_ffff;
 /// have to hold both in memory at once.
 pub const MAX_CHUNK_BYTES: u64 = 16 << 20;
 
+/// Bytes of a pack: offsets in it have 32 bits. Writers make far smaller ones.
+pub const MAX_PACK_BYTES: u64 = 0xffff_ffff;
+
+/// Chunks of a pack: an index of 10 MiB. A reader loads it as a whole.
+pub const MAX_PACK_CHUNKS: u32 = 1 << 18;
+
+/// Packs of an image: a reader has all of them open at once.
+pub const MAX_PACKS: u32 = 4096;
+
+/// Chunks of all packs of an image: 256 GiB in chunks of 64 KiB. A reader keeps a
+/// table of them, of some 44 bytes each.
+pub const MAX_PACKED_CHUNKS: u32 = 1 << 22;
+
 /// zstd frames of a chunk: the biggest one in 4 KiB frames, as upstream writes
 /// them, and the empty frame that zstd's seekable encoder may end with.
 pub const MAX_FRAMES: u32 = (16 << 20) / 4096 + 1;

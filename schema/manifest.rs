@@ -3,7 +3,7 @@
 //! OCI image manifests (image-spec 1.1, manifest.md and descriptor.md).
 
 use crate::json::{Reader, Str};
-use crate::{capnp, limits, Digest, Error};
+use crate::{limits, Digest, Error};
 
 /// Media type of an OCI image manifest.
 pub const MEDIA_TYPE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -27,17 +27,17 @@ pub enum BlobKind {
     Rootfs,
 }
 
-/// Tells from the first bytes of a blob, four or more, which kind it is.
+/// Tells from the first four bytes of a blob, or all that it has, which kind it is.
 ///
 /// Metadata begins with its number of segments less one, 0 to 511, as a
 /// little-endian `u32`, so its third and fourth byte are 0. JSON has no such bytes.
 /// (The first byte alone would not do: 124 segments look like `{`.)
 pub fn blob_kind(first_bytes: &[u8]) -> Result<BlobKind, Error> {
-    match capnp::array(first_bytes, 0) {
-        None => Err(Error::Truncated),
-        Some([_, _, 0, 0]) => Ok(BlobKind::Rootfs),
-        Some([b'{' | b' ' | b'\t' | b'\n' | b'\r', ..]) => Ok(BlobKind::Manifest),
-        Some(_) => Err(Error::UnknownBlob),
+    match first_bytes {
+        [] => Err(Error::Truncated),
+        [_, _, 0, 0, ..] => Ok(BlobKind::Rootfs),
+        [b'{' | b' ' | b'\t' | b'\n' | b'\r', ..] => Ok(BlobKind::Manifest),
+        _ => Err(Error::UnknownBlob),
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 
-//! The PuzzleFS image format, as FORMAT.md specifies it: manifests, metadata and
-//! zstd seek tables, read in place from untrusted bytes.
+//! The PuzzleFS image format, as FORMAT.md specifies it: manifests, metadata,
+//! packs and zstd seek tables, read in place from untrusted bytes.
 //!
 //! One source for both sides: Kbuild compiles it into the module, cargo into the
 //! CLI. So it knows neither `std` nor `kernel`, allocates nothing, and borrows
@@ -30,6 +30,7 @@ mod inode;
 mod json;
 pub mod limits;
 mod manifest;
+mod pack;
 mod rootfs;
 mod seek_table;
 mod xattr;
@@ -44,6 +45,7 @@ pub use manifest::{
     blob_kind, BlobKind, Descriptor, Layers, Manifest, MEDIA_TYPE_CHUNK, MEDIA_TYPE_CHUNK_ZSTD,
     MEDIA_TYPE_MANIFEST, MEDIA_TYPE_ROOTFS,
 };
+pub use pack::{PackEntry, PackIndex, PackTrailer, MEDIA_TYPE_PACK};
 pub use rootfs::{InodeVector, Rootfs, VerityData, VerityDatum, ROOT_INO};
 pub use seek_table::{Frame, Frames, SeekTable};
 pub use xattr::{Xattr, Xattrs};
