@@ -11,7 +11,7 @@
 //! back. So readers never wait for each other, and a mount whose layout lies, say, on a
 //! loop device over a file of another PuzzleFS cannot deadlock with that one.
 
-use crate::{error::errno, store::Blob};
+use crate::{error::errno, store::Stored};
 use core::ops::Deref;
 use kernel::{
     cpu::nr_cpu_ids,
@@ -19,7 +19,7 @@ use kernel::{
     prelude::*,
     sync::{Arc, SpinLock},
 };
-use puzzlefs_format::{limits, Digest, SeekTable};
+use puzzlefs_format::{Digest, SeekTable};
 use vfs::zstd;
 
 /// How much memory a slot of the pool may take on average, in bytes: a chunk of upstream's
@@ -69,20 +69,13 @@ struct Slot {
 }
 
 impl Slot {
-    fn load(&mut self, key: Key, blob: &Blob) -> Result {
+    fn load(&mut self, key: Key, chunk: &Stored<'_>) -> Result {
         self.holds = None;
-        let size = blob.size();
-        if size > limits::MAX_CHUNK_BYTES {
-            blob.report(format_args!("{size} bytes are too many for a chunk"));
-            return Err(EIO);
-        }
-        let size = usize::try_from(size).map_err(|_| EIO)?;
-        let stored = self.stored.resize(size)?;
-        blob.read(stored)?;
+        chunk.read(self.stored.resize(chunk.size()?)?)?;
         if key.compressed {
             self.decompress().inspect_err(|error| {
                 if *error != ENOMEM {
-                    blob.report(format_args!("cannot be decompressed: {error:?}"));
+                    chunk.report(format_args!("cannot be decompressed: {error:?}"));
                 }
             })?;
         } else {
@@ -173,27 +166,27 @@ impl Pool {
         Mounted(self.clone())
     }
 
-    /// Calls `read` with the content of the chunk that `blob` holds.
+    /// Calls `read` with the content of `chunk`.
     ///
     /// # Errors
     ///
-    /// `EIO` when the blob is not what its digest says or does not decompress, `EUCLEAN`
+    /// `EIO` when it is not what its digest says or does not decompress, `EUCLEAN`
     /// when its seek table is not sound, `ENOMEM`, and those of `read`.
     pub(crate) fn with_chunk<R>(
         &self,
-        blob: &Blob,
+        chunk: &Stored<'_>,
         compressed: bool,
         read: impl FnOnce(&[u8]) -> Result<R>,
     ) -> Result<R> {
         let key = Key {
-            digest: *blob.digest(),
+            digest: *chunk.digest(),
             compressed,
         };
         let mut slot = self.take(&key)?;
         let result = if slot.holds == Some(key) {
             Ok(())
         } else {
-            slot.load(key, blob)
+            slot.load(key, chunk)
         };
         let result = result.and_then(|()| read(slot.data.get()));
         self.put(slot);

@@ -2,7 +2,7 @@
 
 //! The data of files, on its way into the page cache.
 
-use crate::{chunk::Pool, file::OpenFile};
+use crate::{file::OpenFile, image::Image};
 use kernel::prelude::*;
 use puzzlefs_format::locate;
 use vfs::ReadWindow;
@@ -17,7 +17,7 @@ const EXPAND_BYTES: u64 = 512 << 10;
 ///
 /// `EIO` for a chunk that is damaged, `EUCLEAN` for one that is shorter than the
 /// metadata says, `EINTR` when the reader was killed, `ENOMEM`.
-pub(crate) fn read(pool: &Pool, file: &OpenFile, window: &mut ReadWindow<'_>) -> Result {
+pub(crate) fn read(image: &Image, file: &OpenFile, window: &mut ReadWindow<'_>) -> Result {
     expand(file, window);
     while window.remaining() > 0 {
         if vfs::killed() {
@@ -32,7 +32,8 @@ pub(crate) fn read(pool: &Pool, file: &OpenFile, window: &mut ReadWindow<'_>) ->
             window.zero(len)?;
             continue;
         };
-        pool.with_chunk(&part.blob, part.compressed, |chunk| {
+        let chunk = image.store().stored(&part.source)?;
+        image.pool().with_chunk(&chunk, part.compressed, |chunk| {
             let start = part.offset.checked_add(at.within).ok_or(EUCLEAN)?;
             let start = usize::try_from(start).map_err(|_| EUCLEAN)?;
             let len = usize::try_from(len).map_err(|_| EUCLEAN)?;

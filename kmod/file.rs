@@ -5,7 +5,7 @@
 use crate::{
     error::errno,
     image::Image,
-    store::{OpenBlob, Store},
+    store::{Source, Store},
 };
 use kernel::{prelude::*, sync::Arc};
 use puzzlefs_format::{locate, Extents, Kind};
@@ -13,8 +13,8 @@ use vfs::{Inode, SeekTo};
 
 /// An extent of a file: a part of a chunk.
 pub(crate) struct Part {
-    /// The open blob that holds the chunk.
-    pub(crate) blob: OpenBlob,
+    /// The chunk.
+    pub(crate) source: Source,
     /// Where in the decompressed chunk the extent begins, in bytes.
     pub(crate) offset: u64,
     /// Whether the chunk is stored as zstd frames.
@@ -31,7 +31,7 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
-    fn new(store: &Arc<Store>, extents: &Extents<'_>, size: u64) -> Result<Arc<Self>> {
+    fn new(store: &Store, extents: &Extents<'_>, size: u64) -> Result<Arc<Self>> {
         let count = usize::try_from(extents.len()).map_err(|_| EFBIG)?;
         let mut ends = KVVec::<u64>::zeroed(count, GFP_KERNEL_ACCOUNT)?;
         if extents.ends(&mut ends).map_err(errno)? != size {
@@ -44,7 +44,7 @@ impl OpenFile {
             }
             let part = match extent.map_err(errno)?.chunk {
                 Some(chunk) => Some(Part {
-                    blob: store.acquire(&chunk.digest)?,
+                    source: store.acquire(&chunk.digest)?,
                     offset: chunk.offset,
                     compressed: chunk.compressed,
                 }),

@@ -3,12 +3,14 @@
 //! A mounted image: what stands behind a superblock.
 
 use crate::{
+    blobs::Blobs,
     chunk::{Mounted, Pool},
     error::errno,
     options::Options,
+    pack::Packs,
     store::Store,
 };
-use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
+use kernel::{prelude::*, seq_file::SeqFile};
 use puzzlefs_format::{self as format, blob_kind, limits, BlobKind, Digest, Manifest, Rootfs};
 use vfs::{lower, Bound, Log, New, Statfs, SuperBlock, View};
 
@@ -29,8 +31,8 @@ pub(crate) struct Image {
     oci_root_dir: lower::Path,
     /// The digest that was asked for: a manifest's or a Rootfs's.
     image_manifest: Digest,
-    /// The layout's blobs.
-    store: Arc<Store>,
+    /// Its chunks.
+    store: Store,
     /// The metadata, verified.
     rootfs: Bound<RootfsView>,
     /// The means to read chunks, shared with other mounts.
@@ -80,13 +82,13 @@ impl Image {
             ));
         })?;
 
-        let store = Store::new(blobs)?;
-        let rootfs = Self::load(&store, &image_manifest, log)?;
+        let blobs = Blobs::new(blobs);
+        let (rootfs, packs) = Self::load(&blobs, &image_manifest, log)?;
         Ok(KBox::pin(
             Self {
                 oci_root_dir,
                 image_manifest,
-                store,
+                store: Store::new(blobs, packs)?,
                 rootfs,
                 pool: Pool::mount(sb.shared()),
             },
@@ -124,20 +126,23 @@ impl Image {
         lower::Path::directory(name)
     }
 
-    /// Loads the metadata that `digest` names, directly or by its manifest.
-    fn load(store: &Store, digest: &Digest, log: &Log<'_>) -> Result<Bound<RootfsView>> {
+    /// Loads the metadata that `digest` names, directly or by its manifest, and opens the
+    /// packs that the manifest lists.
+    fn load(blobs: &Blobs, digest: &Digest, log: &Log<'_>) -> Result<(Bound<RootfsView>, Packs)> {
         let refuse = |digest: &Digest, error: format::Error| {
             log.error(format_args!("blob sha256:{digest}: {error}"));
             errno(error)
         };
-        let bytes = store.load(digest, limits::MAX_ROOTFS_BYTES, log)?;
+        let bytes = blobs.load(digest, limits::MAX_ROOTFS_BYTES, log)?;
         let kind = blob_kind(&bytes).map_err(|error| refuse(digest, error))?;
+        let mut packs = Packs::default();
         let (digest, bytes) = match kind {
             BlobKind::Rootfs => (*digest, bytes),
             BlobKind::Manifest => {
                 let manifest = Manifest::parse(&bytes).map_err(|error| refuse(digest, error))?;
                 let digest = manifest.rootfs().digest;
-                (digest, store.load(&digest, limits::MAX_ROOTFS_BYTES, log)?)
+                packs = Packs::open(blobs, &manifest, log)?;
+                (digest, blobs.load(&digest, limits::MAX_ROOTFS_BYTES, log)?)
             }
         };
         let rootfs = Bound::<RootfsView>::new(bytes, |bytes| Rootfs::parse(bytes))
@@ -147,7 +152,7 @@ impl Image {
             .get()
             .root()
             .map_err(|error| refuse(&digest, error))?;
-        Ok(rootfs)
+        Ok((rootfs, packs))
     }
 
     /// The metadata.
@@ -155,8 +160,8 @@ impl Image {
         self.rootfs.get()
     }
 
-    /// The layout's blobs.
-    pub(crate) fn store(&self) -> &Arc<Store> {
+    /// Its chunks.
+    pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 

@@ -3,7 +3,8 @@
 //! PuzzleFS: mounts container images of content-defined chunks read-only, straight
 //! from a local OCI layout.
 //!
-//! The way of a read: [`file`] has opened the blobs of a file's chunks ([`store`]);
+//! The way of a read: [`file`] has found the chunks of a file ([`store`]), in the image's
+//! packs ([`pack`]) or each in a blob of its own ([`loose`]);
 //! [`data`] finds the chunk of each position; [`chunk`] reads it, verifies it and
 //! decompresses it; the `vfs` crate puts it into the page cache.
 //!
@@ -19,6 +20,8 @@ use vfs::{
 };
 
 #[forbid(unsafe_code)]
+mod blobs;
+#[forbid(unsafe_code)]
 mod chunk;
 #[forbid(unsafe_code)]
 mod data;
@@ -33,7 +36,11 @@ mod image;
 #[forbid(unsafe_code)]
 mod inode;
 #[forbid(unsafe_code)]
+mod loose;
+#[forbid(unsafe_code)]
 mod options;
+#[forbid(unsafe_code)]
+mod pack;
 #[forbid(unsafe_code)]
 mod store;
 #[forbid(unsafe_code)]
@@ -122,7 +129,7 @@ impl FileSystem for Image {
     }
 
     fn read(inode: &Inode<Self>, file: &Self::OpenFile, window: &mut ReadWindow<'_>) -> Result {
-        data::read(inode.super_block().data().pool(), file, window)
+        data::read(inode.super_block().data(), file, window)
     }
 }
 

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Packs: blobs of many chunks. All of an image's are opened when it is mounted, and their
+//! indexes become one table. It says where a chunk might be: whoever reads it there
+//! checks the digest.
+
+use crate::{
+    blobs::{explain, Blobs},
+    error::errno,
+    store::Fault,
+};
+use kernel::prelude::*;
+use puzzlefs_format::{
+    limits, Digest, Manifest, PackEntry, PackIndex, PackTrailer, MEDIA_TYPE_PACK,
+};
+use vfs::{lower::LowerFile, Log};
+
+/// A chunk in a pack.
+pub(crate) struct PackedChunk {
+    entry: PackEntry,
+    /// Index of its pack.
+    pack: usize,
+    /// Whether the log has a fault of this chunk already.
+    pub(crate) fault: Fault,
+}
+
+impl PackedChunk {
+    /// What the index says of it.
+    pub(crate) fn entry(&self) -> &PackEntry {
+        &self.entry
+    }
+}
+
+/// The packs of an image.
+#[derive(Default)]
+pub(crate) struct Packs {
+    files: KVec<LowerFile>,
+    /// The chunks of all packs, in ascending order of their digests.
+    chunks: KVVec<PackedChunk>,
+}
+
+impl Packs {
+    /// Opens the packs that `manifest` lists. Every error is explained in `log`.
+    ///
+    /// # Errors
+    ///
+    /// `ENODATA` when one is not there, `EUCLEAN` when it is none or the image is over the
+    /// limits, `EINTR` when the task was killed, and what reading says.
+    pub(crate) fn open(blobs: &Blobs, manifest: &Manifest<'_>, log: &Log<'_>) -> Result<Self> {
+        let mut packs = Self::default();
+        for layer in manifest.layers() {
+            let layer = layer.map_err(errno)?;
+            if layer.media_type == MEDIA_TYPE_PACK {
+                if vfs::killed() {
+                    return Err(EINTR);
+                }
+                packs.add(blobs, &layer.digest, log)?;
+            }
+        }
+        packs
+            .chunks
+            .sort_unstable_by(|a, b| a.entry.digest.cmp(&b.entry.digest));
+        Ok(packs)
+    }
+
+    fn add(&mut self, blobs: &Blobs, digest: &Digest, log: &Log<'_>) -> Result {
+        let file = blobs.open_logged(digest, log)?;
+        let unreadable = |error| explain(log, digest, error, "cannot be read");
+        let not_a_pack = |error| {
+            log.error(format_args!("blob sha256:{digest}: {error}"));
+            errno(error)
+        };
+
+        let size = file.size();
+        let mut trailer = [0; PackTrailer::BYTES];
+        let at = size.saturating_sub(trailer.len() as u64);
+        file.read_exact(&mut trailer, at).map_err(unreadable)?;
+        let trailer = PackTrailer::parse(trailer, size).map_err(not_a_pack)?;
+
+        let count = usize::try_from(trailer.count()).map_err(|_| EFBIG)?;
+        let packed = self.chunks.len().saturating_add(count);
+        let max_packs = usize::try_from(limits::MAX_PACKS).map_err(|_| EFBIG)?;
+        let max_packed = usize::try_from(limits::MAX_PACKED_CHUNKS).map_err(|_| EFBIG)?;
+        if self.files.len() >= max_packs || packed > max_packed {
+            return Err(explain(log, digest, EUCLEAN, "more packs than allowed"));
+        }
+
+        let mut index = KVVec::<u8>::zeroed(trailer.index_bytes(), GFP_KERNEL)?;
+        file.read_exact(&mut index, trailer.index_offset())
+            .map_err(unreadable)?;
+        let index = PackIndex::new(&index, &trailer).map_err(not_a_pack)?;
+        self.chunks.reserve(count, GFP_KERNEL_ACCOUNT)?;
+        for entry in index.iter() {
+            let chunk = PackedChunk {
+                entry: entry.map_err(not_a_pack)?,
+                pack: self.files.len(),
+                fault: Fault::default(),
+            };
+            self.chunks.push(chunk, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(self.files.push(file, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// Where in the table the chunk with this digest is.
+    pub(crate) fn find(&self, digest: &Digest) -> Option<usize> {
+        self.chunks
+            .binary_search_by(|chunk| chunk.entry.digest.cmp(digest))
+            .ok()
+    }
+
+    /// The chunk at `index` of the table, and the pack that it lies in.
+    pub(crate) fn get(&self, index: usize) -> Option<(&PackedChunk, &LowerFile)> {
+        let chunk = self.chunks.get(index)?;
+        Some((chunk, self.files.get(chunk.pack)?))
+    }
+}
