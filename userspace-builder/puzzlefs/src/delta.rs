@@ -30,7 +30,10 @@ impl<'a> Delta<'a> {
     /// Compares `tree`, stored as `chunks`, with `base`.
     pub fn new(tree: &Tree, chunks: &[Stored], base: &'a Image) -> Result<Self> {
         let rootfs = base.rootfs()?;
-        let Live { inos: mut gone, last } = live(&rootfs).context("reading the base")?;
+        let Live {
+            inos: mut gone,
+            last,
+        } = live(&rootfs).context("reading the base")?;
         let numbers = number(tree, &rootfs, last).context("reading the base")?;
         let mut records = Vec::new();
         for ino in tree.inos() {
