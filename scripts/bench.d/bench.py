@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The driver of `make bench`, in the build root: makes the images, has guest.py measure
+them in one virtual machine a run, prints the table and saves what docs/ shows."""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import images
+import report
+import systems
+from rows import ROWS, WALKS
+
+HERE = pathlib.Path(__file__).parent
+MEMORY = "3G"
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=(
+        "Measures PuzzleFS beside its peers, in instructions (virtual time). Without --only and "
+        "--rows: everything, and what docs/ shows is written anew."))
+    parser.add_argument("--only", metavar="NAME,...", help=f"these systems: {', '.join(systems.SYSTEMS)}")
+    parser.add_argument("--rows", metavar="ROW,...", help=f"these rows: {', '.join(ROWS)}")
+    parser.add_argument("--runs", metavar="N", type=int, default=1,
+                        help="runs, each in a new machine; says by how much they differ")
+    parser.add_argument("--perf", metavar="ROW", choices=[row.name for row in WALKS],
+                        help="where the time of a row goes, by function (perf in the machine)")
+    options = parser.parse_args()
+
+    def chosen(text, known, what):
+        names = text.split(",") if text else list(known)
+        for name in names:
+            if name not in known:
+                parser.error(f"there is no {what} '{name}'; there are: {', '.join(known)}")
+        return [known[name] for name in names]
+
+    options.systems = chosen(options.only, systems.SYSTEMS, "system")
+    options.chosen = chosen(options.perf or options.rows, ROWS, "row")
+    return options
+
+
+def walked(system, chosen):
+    """The rows to measure in the machine, in the order of the table: those chosen, and
+    those that leave the state that a chosen one begins with."""
+    names = {row.name for row in chosen}
+    names |= {"read-cold"} if names & {"cache", "slab"} else set()
+    names |= {ROWS[name].after for name in names if ROWS[name].after}
+    return [row for row in WALKS if row.name in names and row.name in (system.rows or ROWS)]
+
+
+def compiled(source):
+    def make(place):
+        subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-static", "-o", place / "walk", source], check=True)
+    return images.cached("walk", [source.read_text()], make)[0] / "walk"
+
+
+def plan(options, built):
+    """What guest.py is to do."""
+    lists = images.lists()[0]
+
+    def walk_of(row):
+        return {"name": row.name, "after": row.after, "walk": [w.format(lists=lists) for w in row.walk]}
+
+    return {
+        "walk": str(compiled(HERE / "walk.c")),
+        "perf": options.perf,
+        "systems": [{"name": s.name, "mount": s.mount, "loop": s.loop,
+                     "program": systems.upstream() if s.mount == "fuse" else None,
+                     "path": built[s.name]["path"], "manifest": built[s.name]["manifest"],
+                     "rows": [walk_of(row) for row in walked(s, options.chosen)]}
+                    for s in options.systems],
+    }
+
+
+def machine(plan):
+    """One run: {system: {row: what walk.c printed}}; other output is passed on."""
+    (images.CACHE / "bench-plan.json").write_text(json.dumps(plan))
+    vm = subprocess.Popen(
+        [f"{systems.TOP}/scripts/vm", "--icount", "--memory", MEMORY, "--", "python3", "-B", HERE / "guest.py",
+         images.CACHE / "bench-plan.json"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    results = {}
+    for line in vm.stdout:
+        if not line.startswith('{"system"'):
+            print(line, end="", flush=True)
+            continue
+        took = json.loads(line)
+        results.setdefault(took.pop("system"), {})[took.pop("row")] = took
+    if vm.wait():
+        sys.exit(f"puzzlefs: error: the machine ended with status {vm.returncode}")
+    return results
+
+
+def values(results, built):
+    """{system: {row: value}}, in the units of the rows (seconds and bytes): those of the
+    machine and those of the builders."""
+    table = {}
+    for name, made in built.items():
+        walks = results.get(name, {})
+        table[name] = {row: walks[row]["ns"] / 1e9 / (walks[row]["count"] if row == "random-cold" else 1)
+                       for row in walks}
+        if "read-cold" in walks:
+            table[name] |= {row: walks["read-cold"][row] for row in ("cache", "slab")}
+        table[name] |= {row: made[row] for row in ("size", "cpu", "peak")}
+    return table
+
+
+def main():
+    options = arguments()
+    built = {s.name: images.build(s) for s in options.systems}
+    runs = [values(machine(plan(options, built)), built) for _ in range(options.runs)]
+    report.show(options.systems, options.chosen, runs)
+
+
+main()

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0
+"""guest.py PLAN: the half of `make bench` that runs in the virtual machine. PLAN (JSON, by
+bench.py) names the systems with their images and the rows. Prints a line of JSON for each
+row of each system. Copying the images takes no measured time."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+MOUNT = "/mnt/bench"
+DISK, DISK_KB = "/dev/ram0", 1 << 20
+STORE = "/mnt/store"
+IMAGE = STORE + "/image"
+
+
+def run(*command, **options):
+    return subprocess.run(command, check=True, text=True, **options)
+
+
+class Mount:
+    """An image on a new ext4, and how it is mounted.
+
+    The disk is one of memory: its requests end at once. Waiting for a disk of the host would
+    let the clock of a machine that counts instructions jump to the next tick, at random."""
+
+    def __init__(self, system):
+        run("blkdiscard", DISK)
+        run("mkfs.ext4", "-q", "-O", "verity", "-E", "nodiscard,lazy_itable_init=1", DISK)
+        run("mount", DISK, STORE)
+        self.type, self.loop = system["mount"], None
+        self.program = system["program"]
+        if os.path.isdir(system["path"]):
+            shutil.copytree(system["path"], IMAGE)
+        else:
+            shutil.copy(system["path"], IMAGE)
+        self.source, self.options = IMAGE, ""
+        if self.type == "puzzlefs":
+            self.source, self.options = "none", f"oci_root_dir={IMAGE},image_manifest={system['manifest']}"
+        elif system["loop"]:
+            self.source = self.loop = run("losetup", "--find", "--show", "--read-only", *system["loop"], IMAGE,
+                                          stdout=subprocess.PIPE).stdout.strip()
+
+    def walk(self, cold, *arguments, perf=False):
+        """Runs walk.c on the mounted tree; what it printed."""
+        if arguments[0] == "mount":
+            arguments += (self.type, self.source, self.options)
+        command = ["/tmp/walk", *(["--cold"] if cold else []), arguments[0], MOUNT, *arguments[1:]]
+        return run(*command, stdout=subprocess.PIPE).stdout
+
+    def mount(self):
+        if self.type == "fuse":
+            run(self.program, "mount", f"{IMAGE}:bench", MOUNT)
+        else:
+            self.walk(False, "mount")
+
+    def unmount(self):
+        if os.path.ismount(MOUNT):
+            run("umount", MOUNT)
+
+    def close(self):
+        self.unmount()
+        if self.loop:
+            run("losetup", "--detach", self.loop)
+        run("umount", STORE)
+
+
+def measure(system, rows):
+    """Measures the rows of one system, in order."""
+    mount = Mount(system)
+    for row in rows:
+        name, cold = row["name"], not row["after"]
+        if name == "mount":
+            mount.unmount()
+        elif cold:
+            mount.unmount()
+            mount.mount()
+        took = json.loads(mount.walk(cold, *row["walk"]))
+        print(json.dumps({"system": system["name"], "row": name, **took}), flush=True)
+    mount.close()
+
+
+def main():
+    with open(sys.argv[1]) as f:
+        plan = json.load(f)
+    os.mkdir(MOUNT)
+    os.mkdir(STORE)
+    for module in ("brd", f"rd_size={DISK_KB}"), ("loop",), ("erofs",), ("squashfs",), ("fuse",):
+        run("modprobe", *module)
+    shutil.copy(plan["walk"], "/tmp/walk")
+    for system in plan["systems"]:
+        measure(system, system["rows"])
+
+
+main()

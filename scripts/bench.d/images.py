@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Makes the images that `make bench` compares, and keeps them in the cache under a key of
+what they are made from, with what their builder took."""
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+
+import systems
+
+CACHE = pathlib.Path(os.environ["PUZZLEFS_CACHE"])
+SEED = 3
+RANDOM_READS = 1000
+
+
+def say(text):
+    print(f"puzzlefs: {text}", file=sys.stderr, flush=True)
+
+
+@functools.cache
+def tree():
+    return subprocess.check_output([f"{systems.TOP}/scripts/debian-tree"], text=True).strip()
+
+
+def measured(command, log):
+    """Runs a builder; its processor time in seconds and its peak memory in bytes."""
+    with open(log, "wb") as out:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.stderr.write(pathlib.Path(log).read_text(errors="replace"))
+        sys.exit(f"puzzlefs: error: {' '.join(command)} failed; the whole log: {log}")
+    return {"cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss << 10}
+
+
+def cached(name, made_from, make):
+    """The cache's directory `name`, filled by make(directory) unless it was made from the
+    same; and what make() returned."""
+    key = hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:12]
+    place = CACHE / f"bench-{name}-{key}"
+    if not (place / "made.json").exists():
+        for old in CACHE.glob(f"bench-{name}-" + "?" * 12):
+            shutil.rmtree(old)
+        place.mkdir()
+        (place / "made.json").write_text(json.dumps(make(place)))
+    return place, json.loads((place / "made.json").read_text())
+
+
+def bytes_of(path):
+    """The length of a file, or of all files of a layout."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(f.stat().st_size for f in files if f.is_file())
+
+
+def build(system):
+    """The image of a system: {"path", "manifest" (of a layout), "size", "cpu", "peak"}."""
+    upstream = systems.upstream() if system.mount == "fuse" else ""
+    builder = shutil.which(system.build[0].format(upstream=upstream))
+    made_from = [tree(), *system.build, hashlib.sha256(pathlib.Path(builder).read_bytes()).hexdigest()]
+
+    def make(place):
+        say(f"image of {system.title} ...")
+        image = place / "image"
+        command = [w.format(tree=tree(), image=image, upstream=upstream) for w in system.build]
+        cost = measured(command, place / "log")
+        manifest = None
+        if image.is_dir():
+            index = json.loads((image / "index.json").read_text())
+            manifest = index["manifests"][0]["digest"].removeprefix("sha256:")
+        return {"path": str(image), "manifest": manifest, "size": bytes_of(image), **cost}
+
+    return cached(system.name, made_from, make)[1]
+
+
+def files_of(root):
+    """(path, size, disk blocks) of the regular files below `root`, in the order of their paths."""
+    for folder, folders, names in os.walk(os.fsencode(root)):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            status = os.lstat(path)
+            if os.path.isfile(path) and not os.path.islink(path):
+                yield os.path.relpath(path, os.fsencode(root)), status.st_size, status.st_blocks
+
+
+def lists():
+    """The lists that walk.c reads by: in order, shuffled, random places, one large file."""
+    def write(path, records):
+        path.write_bytes(b"".join(b"%d %s\0" % record for record in records))
+
+    def make(place):
+        files = list(files_of(tree()))
+        in_order = [(0, path) for path, _, _ in files]
+        write(place / "in-order", in_order)
+        rng = random.Random(SEED)
+        write(place / "shuffled", rng.sample(in_order, len(in_order)))
+        # Any page of all pages of all files, each as likely as another.
+        chosen = rng.choices(files, [-(-size // 4096) for _, size, _ in files], k=RANDOM_READS)
+        write(place / "random", [(rng.randrange(-(-size // 4096)) * 4096, path) for path, size, _ in chosen])
+        path, size, _ = max(files, key=lambda file: file[2])
+        write(place / "large", [(0, path)])
+        return {"files": len(files), "large": path.decode(), "large_bytes": size}
+
+    source = pathlib.Path(__file__).read_text()
+    return cached("lists", [tree(), source], make)
