@@ -1,11 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The data of files, on its way into the page cache.
+//!
+//! A chunk is verified as a whole: that is the unit of trust. What becomes of it then
+//! depends on whose it is:
+//!
+//! - A chunk that one file has to itself is decompressed straight into the folios of that
+//!   file, if all of it was asked for; readahead is expanded so that it mostly is.
+//! - A chunk that several small files share goes into a page cache of the mount's own,
+//!   and the files' folios are copied from there, until all of it was copied.
 
-use crate::{file::OpenFile, image::Image};
+use crate::{
+    file::{OpenFile, Part},
+    image::Image,
+    slot::{Key, Slot},
+    store::Stored,
+};
 use kernel::prelude::*;
 use puzzlefs_format::locate;
-use vfs::ReadWindow;
+use vfs::{PrivateCache, ReadWindow};
 
 /// How far beyond what was asked for a window may grow, in bytes, so that a chunk that
 /// has to be decompressed anyway is used whole.
@@ -32,16 +45,97 @@ pub(crate) fn read(image: &Image, file: &OpenFile, window: &mut ReadWindow<'_>) 
             window.zero(len)?;
             continue;
         };
-        let chunk = image.store().stored(&part.source)?;
-        image.pool().with_chunk(&chunk, part.compressed, |chunk| {
-            let start = part.offset.checked_add(at.within).ok_or(EUCLEAN)?;
-            let start = usize::try_from(start).map_err(|_| EUCLEAN)?;
-            let len = usize::try_from(len).map_err(|_| EUCLEAN)?;
-            let bytes = chunk.get(start..).and_then(|rest| rest.get(..len));
-            window.write(bytes.ok_or(EUCLEAN)?)
-        })?;
+        let start = part.offset.checked_add(at.within).ok_or(EUCLEAN)?;
+        let piece = Piece {
+            start: usize::try_from(start).map_err(|_| EUCLEAN)?,
+            len: usize::try_from(len).map_err(|_| EUCLEAN)?,
+            extent: (part.offset, at.within.saturating_add(at.left)),
+        };
+        piece.read(image, part, window)?;
     }
     Ok(())
+}
+
+/// The next bytes to read: a part of a chunk.
+struct Piece {
+    /// Where they begin in its content.
+    start: usize,
+    len: usize,
+    /// The extent they belong to: where it begins in the content, and its length.
+    extent: (u64, u64),
+}
+
+impl Piece {
+    fn read(&self, image: &Image, part: &Part, window: &mut ReadWindow<'_>) -> Result {
+        let chunk = image.store().stored(&part.source)?;
+        let place = chunk.cache_position(part.compressed);
+        if self.copy(image.cache(), &chunk, place, window)? {
+            return Ok(());
+        }
+        let key = Key {
+            digest: *chunk.digest(),
+            compressed: part.compressed,
+        };
+        image.pool().with_slot(&key, |slot| {
+            let size = slot.load(&key, &chunk)?;
+            if self.end() > size {
+                chunk.report(format_args!("has {size} bytes, less than a file uses"));
+                return Err(EUCLEAN);
+            }
+            if self.len == size {
+                return window.fill_with(size, |memory| slot.write_to(memory, &chunk));
+            }
+            let is_shared = self.extent != (0, size as u64);
+            if is_shared && self.fill_cache(image.cache(), &chunk, place, size, slot)? {
+                chunk.state().set_cached(size);
+                if self.copy(image.cache(), &chunk, place, window)? {
+                    return Ok(());
+                }
+            }
+            let content = slot.content(size, &chunk)?.get(self.start..self.end());
+            window.write(content.ok_or(EUCLEAN)?)
+        })
+    }
+
+    fn end(&self) -> usize {
+        self.start.saturating_add(self.len)
+    }
+
+    /// Copies what is in the cache, the rest is for the next time. False if there is none.
+    fn copy(
+        &self,
+        cache: &PrivateCache,
+        chunk: &Stored<'_>,
+        place: u64,
+        window: &mut ReadWindow<'_>,
+    ) -> Result<bool> {
+        let cached = chunk.state().cached();
+        if self.end() > cached {
+            return Ok(false);
+        }
+        let position = place.saturating_add(self.start as u64);
+        let copied = cache.read(position, self.len, |bytes| window.write(bytes))?;
+        if copied > 0 && chunk.state().is_used_up(copied) {
+            cache.forget(place, cached);
+        }
+        Ok(copied > 0)
+    }
+
+    /// Puts the content of a chunk into the cache. False if there is no memory for it.
+    fn fill_cache(
+        &self,
+        cache: &PrivateCache,
+        chunk: &Stored<'_>,
+        place: u64,
+        size: usize,
+        slot: &mut Slot,
+    ) -> Result<bool> {
+        match cache.fill(place, size, |memory| slot.write_to(memory, chunk)) {
+            Ok(()) => Ok(true),
+            Err(ENOMEM | EFBIG) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Grows the window to the extents that it begins and ends in.

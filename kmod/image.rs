@@ -4,15 +4,15 @@
 
 use crate::{
     blobs::Blobs,
-    chunk::{Mounted, Pool},
     error::errno,
     options::Options,
     pack::Packs,
+    pool::{Mounted, Pool},
     store::Store,
 };
 use kernel::{prelude::*, seq_file::SeqFile};
 use puzzlefs_format::{self as format, blob_kind, limits, BlobKind, Digest, Manifest, Rootfs};
-use vfs::{lower, Bound, Log, New, Statfs, SuperBlock, View};
+use vfs::{lower, Bound, Log, New, PrivateCache, Statfs, SuperBlock, View};
 
 /// The view of a Rootfs blob.
 struct RootfsView;
@@ -35,6 +35,8 @@ pub(crate) struct Image {
     store: Store,
     /// The metadata, verified.
     rootfs: Bound<RootfsView>,
+    /// The content of chunks that small files share.
+    cache: PrivateCache,
     /// The means to read chunks, shared with other mounts.
     pool: Mounted,
 }
@@ -90,6 +92,7 @@ impl Image {
                 image_manifest,
                 store: Store::new(blobs, packs)?,
                 rootfs,
+                cache: PrivateCache::new(sb)?,
                 pool: Pool::mount(sb.shared()),
             },
             GFP_KERNEL,
@@ -163,6 +166,11 @@ impl Image {
     /// Its chunks.
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The content of chunks that small files share.
+    pub(crate) fn cache(&self) -> &PrivateCache {
+        &self.cache
     }
 
     /// The means to read chunks.

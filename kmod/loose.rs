@@ -2,23 +2,27 @@
 
 //! Loose chunks: blobs of one chunk. Those that open files need are open, each once.
 
-use crate::{blobs::Blobs, store::Fault, NAME};
+use crate::{blobs::Blobs, store::State, NAME};
 use core::ops::Deref;
 use kernel::{
     new_mutex,
     prelude::*,
     rbtree::{Entry, RBTree, RBTreeNodeReservation},
-    sync::{Arc, Mutex},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, Mutex,
+    },
 };
-use puzzlefs_format::Digest;
+use puzzlefs_format::{limits, Digest};
 use vfs::lower::LowerFile;
 
 /// An open blob of one chunk.
 pub(crate) struct LooseChunk {
     pub(crate) digest: Digest,
     pub(crate) file: LowerFile,
-    /// Whether the log has a fault of this chunk already.
-    pub(crate) fault: Fault,
+    pub(crate) state: State,
+    /// A number that no chunk in a pack has, nor any that is or was open.
+    pub(crate) number: u64,
 }
 
 /// A chunk in the table of open ones, with its number of users.
@@ -32,6 +36,7 @@ struct Shared {
 pub(crate) struct LooseChunks {
     #[pin]
     open: Mutex<RBTree<Digest, Shared>>,
+    next_number: Atomic<u64>,
 }
 
 impl LooseChunks {
@@ -44,6 +49,7 @@ impl LooseChunks {
         Arc::pin_init(
             pin_init!(Self {
                 open <- new_mutex!(RBTree::new()),
+                next_number: Atomic::new(limits::MAX_PACKED_CHUNKS.into()),
             }),
             GFP_KERNEL,
         )
@@ -78,7 +84,8 @@ impl LooseChunks {
         let chunk = LooseChunk {
             digest: *digest,
             file,
-            fault: Fault::default(),
+            state: State::default(),
+            number: self.next_number.fetch_add(1, Relaxed),
         };
         let mut ours = Shared {
             chunk: Arc::new(chunk, GFP_KERNEL_ACCOUNT)?,

@@ -7,9 +7,12 @@
 use crate::{
     blobs::{explain, Blobs},
     error::errno,
-    store::Fault,
+    store::State,
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
 use puzzlefs_format::{
     limits, Digest, Manifest, PackEntry, PackIndex, PackTrailer, MEDIA_TYPE_PACK,
 };
@@ -20,8 +23,7 @@ pub(crate) struct PackedChunk {
     entry: PackEntry,
     /// Index of its pack.
     pack: usize,
-    /// Whether the log has a fault of this chunk already.
-    pub(crate) fault: Fault,
+    pub(crate) state: State,
 }
 
 impl PackedChunk {
@@ -31,10 +33,71 @@ impl PackedChunk {
     }
 }
 
+/// What is dropped from the page cache of the filesystem below at once, in bytes.
+const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// An open pack. What was read of it is in this mount's page cache, decompressed: there is
+/// no use in keeping it in that of the filesystem below. But chunks share pages there, and
+/// readahead makes large folios of them, so nothing is dropped until as many bytes were
+/// read as a whole segment has.
+pub(crate) struct Pack {
+    file: LowerFile,
+    /// Bytes read of each segment.
+    read: KVec<Atomic<u32>>,
+}
+
+impl Pack {
+    fn new(file: LowerFile) -> Result<Self> {
+        let segments = file.size().div_ceil(SEGMENT_BYTES);
+        let segments = usize::try_from(segments).map_err(|_| EFBIG)?;
+        let mut read = KVec::with_capacity(segments, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..segments {
+            read.push(Atomic::new(0), GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(Self { file, read })
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &LowerFile {
+        &self.file
+    }
+
+    /// Notes that `len` bytes from `offset` on were read.
+    pub(crate) fn has_been_read(&self, offset: u64, len: u64) {
+        let end = offset.saturating_add(len);
+        let mut start = offset;
+        while start < end {
+            let segment = start / SEGMENT_BYTES;
+            let next = segment.saturating_add(1).saturating_mul(SEGMENT_BYTES);
+            let part = next.min(end).saturating_sub(start);
+            self.count(segment, part);
+            start = next;
+        }
+    }
+
+    fn count(&self, segment: u64, bytes: u64) {
+        let index = usize::try_from(segment).ok();
+        let (Some(read), Ok(bytes)) = (
+            index.and_then(|index| self.read.get(index)),
+            u32::try_from(bytes),
+        ) else {
+            return;
+        };
+        let read_now = read.fetch_add(bytes, Relaxed).saturating_add(bytes);
+        if u64::from(read_now) >= SEGMENT_BYTES {
+            read.store(0, Relaxed);
+            // The segment before too: of what was read last, the kernel still holds folios
+            // on their way to the LRU lists (`folio_batch`), and cannot drop them yet.
+            let start = segment.saturating_sub(1).saturating_mul(SEGMENT_BYTES);
+            self.file.forget(start, 2 * SEGMENT_BYTES);
+        }
+    }
+}
+
 /// The packs of an image.
 #[derive(Default)]
 pub(crate) struct Packs {
-    files: KVec<LowerFile>,
+    packs: KVec<Pack>,
     /// The chunks of all packs, in ascending order of their digests.
     chunks: KVVec<PackedChunk>,
 }
@@ -81,7 +144,7 @@ impl Packs {
         let packed = self.chunks.len().saturating_add(count);
         let max_packs = usize::try_from(limits::MAX_PACKS).map_err(|_| EFBIG)?;
         let max_packed = usize::try_from(limits::MAX_PACKED_CHUNKS).map_err(|_| EFBIG)?;
-        if self.files.len() >= max_packs || packed > max_packed {
+        if self.packs.len() >= max_packs || packed > max_packed {
             return Err(explain(log, digest, EUCLEAN, "more packs than allowed"));
         }
 
@@ -93,12 +156,12 @@ impl Packs {
         for entry in index.iter() {
             let chunk = PackedChunk {
                 entry: entry.map_err(not_a_pack)?,
-                pack: self.files.len(),
-                fault: Fault::default(),
+                pack: self.packs.len(),
+                state: State::default(),
             };
             self.chunks.push(chunk, GFP_KERNEL_ACCOUNT)?;
         }
-        Ok(self.files.push(file, GFP_KERNEL_ACCOUNT)?)
+        Ok(self.packs.push(Pack::new(file)?, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Where in the table the chunk with this digest is.
@@ -109,8 +172,8 @@ impl Packs {
     }
 
     /// The chunk at `index` of the table, and the pack that it lies in.
-    pub(crate) fn get(&self, index: usize) -> Option<(&PackedChunk, &LowerFile)> {
+    pub(crate) fn get(&self, index: usize) -> Option<(&PackedChunk, &Pack)> {
         let chunk = self.chunks.get(index)?;
-        Some((chunk, self.files.get(chunk.pack)?))
+        Some((chunk, self.packs.get(chunk.pack)?))
     }
 }

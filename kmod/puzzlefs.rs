@@ -5,8 +5,8 @@
 //!
 //! The way of a read: [`file`] has found the chunks of a file ([`store`]), in the image's
 //! packs ([`pack`]) or each in a blob of its own ([`loose`]);
-//! [`data`] finds the chunk of each position; [`chunk`] reads it, verifies it and
-//! decompresses it; the `vfs` crate puts it into the page cache.
+//! [`data`] finds the chunk of each position; a [`slot`] reads it, verifies it and
+//! decompresses it into the page cache.
 //!
 //! All `unsafe` code and all of the C API are behind the `vfs` crate, all parsing
 //! of untrusted bytes is in the `puzzlefs_format` crate.
@@ -21,8 +21,6 @@ use vfs::{
 
 #[forbid(unsafe_code)]
 mod blobs;
-#[forbid(unsafe_code)]
-mod chunk;
 #[forbid(unsafe_code)]
 mod data;
 #[forbid(unsafe_code)]
@@ -42,6 +40,10 @@ mod options;
 #[forbid(unsafe_code)]
 mod pack;
 #[forbid(unsafe_code)]
+mod pool;
+#[forbid(unsafe_code)]
+mod slot;
+#[forbid(unsafe_code)]
 mod store;
 #[forbid(unsafe_code)]
 mod xattr;
@@ -58,13 +60,13 @@ impl FileSystem for Image {
     const PARAMETERS: &'static [ParameterSpec] = options::PARAMETERS;
     const INODE_CACHE: &'static CStr = c"puzzlefs_inode_cache";
 
-    type Shared = Arc<chunk::Pool>;
+    type Shared = Arc<pool::Pool>;
     type Options = options::Options;
     type InodeData = inode::InodeData;
     type OpenFile = file::OpenFile;
 
     fn shared() -> Result<Self::Shared> {
-        chunk::Pool::new()
+        pool::Pool::new()
     }
 
     fn parse_param(

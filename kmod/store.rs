@@ -5,7 +5,7 @@
 use crate::{
     blobs::Blobs,
     loose::{LooseChunks, OpenChunk},
-    pack::Packs,
+    pack::{Pack, Packs},
     NAME,
 };
 use kernel::{
@@ -19,12 +19,49 @@ use kernel::{
 use puzzlefs_format::{limits, Digest};
 use vfs::{lower::LowerFile, sha256};
 
-/// Remembers that the log has heard of a fault.
-pub(crate) struct Fault(Atomic<u32>);
+/// What is remembered of a chunk.
+pub(crate) struct State {
+    /// Whether the log has a fault of it already.
+    reported: Atomic<u32>,
+    /// Bytes of its content, if that was put into the mount's cache; else 0.
+    cached: Atomic<u32>,
+    /// Bytes copied out of that.
+    copied: Atomic<u32>,
+}
 
-impl Default for Fault {
+impl Default for State {
     fn default() -> Self {
-        Self(Atomic::new(0))
+        Self {
+            reported: Atomic::new(0),
+            cached: Atomic::new(0),
+            copied: Atomic::new(0),
+        }
+    }
+}
+
+impl State {
+    /// Bytes of the content that was put into the mount's cache, and may be there still.
+    pub(crate) fn cached(&self) -> usize {
+        // Chunks have 16 MiB at most.
+        usize::try_from(self.cached.load(Relaxed)).unwrap_or(0)
+    }
+
+    /// Remembers that the content, of `bytes` bytes, is put into the mount's cache.
+    pub(crate) fn set_cached(&self, bytes: usize) {
+        self.cached
+            .store(u32::try_from(bytes).unwrap_or(0), Relaxed);
+    }
+
+    /// Counts `bytes` that were copied out of the cache. True when as many were copied as
+    /// the content has: most likely nobody needs it again.
+    pub(crate) fn is_used_up(&self, bytes: usize) -> bool {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let copied = self.copied.fetch_add(bytes, Relaxed).saturating_add(bytes);
+        let is_used_up = copied >= self.cached.load(Relaxed);
+        if is_used_up {
+            self.copied.store(0, Relaxed);
+        }
+        is_used_up
     }
 }
 
@@ -77,22 +114,26 @@ impl Store {
     pub(crate) fn stored<'a>(&'a self, source: &'a Source) -> Result<Stored<'a>> {
         Ok(match source {
             Source::Packed(index) => {
-                let (chunk, file) = self.packs.get(*index).ok_or(EINVAL)?;
+                let (chunk, pack) = self.packs.get(*index).ok_or(EINVAL)?;
                 let entry = chunk.entry();
                 Stored {
                     digest: &entry.digest,
-                    file,
+                    file: pack.file(),
+                    pack: Some(pack),
                     offset: entry.offset.into(),
                     size: entry.size.into(),
-                    fault: &chunk.fault,
+                    state: &chunk.state,
+                    number: u64::try_from(*index).map_err(|_| EINVAL)?,
                 }
             }
             Source::Loose(chunk) => Stored {
                 digest: &chunk.digest,
                 file: &chunk.file,
+                pack: None,
                 offset: 0,
                 size: chunk.file.size(),
-                fault: &chunk.fault,
+                state: &chunk.state,
+                number: chunk.number,
             },
         })
     }
@@ -102,15 +143,28 @@ impl Store {
 pub(crate) struct Stored<'a> {
     digest: &'a Digest,
     file: &'a LowerFile,
+    pack: Option<&'a Pack>,
     offset: u64,
     size: u64,
-    fault: &'a Fault,
+    state: &'a State,
+    number: u64,
 }
 
 impl Stored<'_> {
     /// The digest that the bytes ought to have.
     pub(crate) fn digest(&self) -> &Digest {
         self.digest
+    }
+
+    /// What is remembered of the chunk.
+    pub(crate) fn state(&self) -> &State {
+        self.state
+    }
+
+    /// Where its content is in the mount's cache: one place for its decompressed form, one
+    /// for what is stored, since a hostile image may refer to both.
+    pub(crate) fn cache_position(&self, compressed: bool) -> u64 {
+        (self.number << 1 | u64::from(compressed)).saturating_mul(limits::MAX_CHUNK_BYTES)
     }
 
     /// How many they are.
@@ -144,12 +198,15 @@ impl Stored<'_> {
             self.report(format_args!("its bytes are not those of that digest"));
             return Err(EIO);
         }
+        if let Some(pack) = self.pack {
+            pack.has_been_read(self.offset, self.size);
+        }
         Ok(())
     }
 
     /// Logs a fault of this chunk, once.
     pub(crate) fn report(&self, what: fmt::Arguments<'_>) {
-        if self.fault.0.xchg(1, Relaxed) == 0 {
+        if self.state.reported.xchg(1, Relaxed) == 0 {
             vfs::warn(NAME, format_args!("chunk sha256:{}: {what}", self.digest));
         }
     }

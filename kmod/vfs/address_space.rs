@@ -2,9 +2,14 @@
 
 //! The page cache of a file (`struct address_space`).
 
-use crate::{bindings, file, filesystem::FileSystem, folio::LockedFolio, inode::Inode};
+use crate::{
+    bindings, file,
+    filesystem::FileSystem,
+    folio::{self, LockedFolio},
+    inode::Inode,
+};
 use core::{marker::PhantomData, ptr::NonNull};
-use kernel::{error::from_result, prelude::*};
+use kernel::{error::from_result, page::PAGE_SIZE, prelude::*};
 
 /// A range of a file that the page cache asks for: folios one after another, all locked.
 /// They are filled from the front; each is published as soon as it is full.
@@ -111,19 +116,65 @@ impl<'a> ReadWindow<'a> {
         Ok(())
     }
 
+    /// Fills the next `len` bytes, at most [`ReadWindow::remaining`], by `fill`, which gets
+    /// the memory of their folios side by side.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when they are too many, `ENOMEM`, and those of `fill`.
+    pub fn fill_with(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> Result) -> Result {
+        let end = self.position.saturating_add(len as u64);
+        if len == 0 || end > self.end {
+            return Err(EINVAL);
+        }
+        let mut folios = KVec::with_capacity(len / PAGE_SIZE + 2, GFP_KERNEL)?;
+        let offset = loop {
+            let folio = match self.current.take() {
+                Some(folio) => folio,
+                None => self.take_folio()?,
+            };
+            let is_last = folio.end() >= end;
+            folios.push(folio, GFP_KERNEL)?;
+            if is_last {
+                let start = folios.first().ok_or(EINVAL)?.position();
+                break self.position.checked_sub(start).ok_or(EINVAL)?;
+            }
+        };
+        let offset = usize::try_from(offset).map_err(|_| EINVAL)?;
+        folio::with_contiguous(&mut folios, |bytes| {
+            let bytes = bytes.get_mut(offset..).and_then(|rest| rest.get_mut(..len));
+            fill(bytes.ok_or(EINVAL)?)
+        })?;
+        self.position = end;
+        for folio in folios {
+            if folio.end() <= end {
+                folio.complete();
+            } else {
+                self.current = Some(folio);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next folio out of the readahead control.
+    fn take_folio(&mut self) -> Result<LockedFolio<'a>> {
+        let control = self.rest.as_mut().ok_or(EINVAL)?;
+        // SAFETY: The control is valid. The folios in it are locked for us and stay in the
+        // page cache until they are unlocked.
+        let folio = unsafe { bindings::vfs_rs_readahead_folio(*control) };
+        let folio = NonNull::new(folio).ok_or(EINVAL)?;
+        // SAFETY: As above.
+        Ok(unsafe { LockedFolio::from_raw(folio) })
+    }
+
     /// The offset in the current folio of the next byte, and how many of `len` bytes fit
     /// into it. Takes the next folio when there is no current one.
     fn next(&mut self, len: u64) -> Result<(usize, usize)> {
         let folio = match &self.current {
             Some(folio) => folio,
             None => {
-                let control = self.rest.as_mut().ok_or(EINVAL)?;
-                // SAFETY: The control is valid. The folios in it are locked for us and stay
-                // in the page cache until they are unlocked.
-                let folio = unsafe { bindings::vfs_rs_readahead_folio(*control) };
-                let folio = NonNull::new(folio).ok_or(EINVAL)?;
-                // SAFETY: As above.
-                self.current.insert(unsafe { LockedFolio::from_raw(folio) })
+                let folio = self.take_folio()?;
+                self.current.insert(folio)
             }
         };
         let offset = self.position.checked_sub(folio.position()).ok_or(EINVAL)?;

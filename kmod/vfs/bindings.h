@@ -15,6 +15,7 @@
 #include <linux/pagemap.h>
 #include <linux/posix_acl_xattr.h>
 #include <linux/statfs.h>
+#include <linux/vmalloc.h>
 #include <linux/zstd.h>
 
 #ifdef __BINDGEN__
@@ -48,6 +49,14 @@ size_t vfs_rs_readahead_length(const struct readahead_control *ractl);
 loff_t vfs_rs_folio_pos(const struct folio *folio);
 size_t vfs_rs_folio_size(const struct folio *folio);
 struct inode *vfs_rs_folio_inode(const struct folio *folio);
+void *vfs_rs_folio_address(struct folio *folio);
+struct page *vfs_rs_folio_page(struct folio *folio, size_t index);
+bool vfs_rs_folio_test_uptodate(struct folio *folio);
+void vfs_rs_folio_put(struct folio *folio);
+struct folio *vfs_rs_filemap_get_folio(struct address_space *mapping, pgoff_t index);
+struct folio *vfs_rs_filemap_grab_folio(struct address_space *mapping, pgoff_t index,
+					size_t size);
+void vfs_rs_flush_vmap(void *address, size_t size);
 void vfs_rs_memcpy_to_folio(struct folio *folio, size_t offset, const char *from,
 			    size_t len);
 void vfs_rs_folio_zero_range(struct folio *folio, size_t offset, size_t len);

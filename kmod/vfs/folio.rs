@@ -4,7 +4,7 @@
 
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
-use kernel::prelude::*;
+use kernel::{page::PAGE_SIZE, prelude::*};
 
 /// A folio of the page cache that is locked for being read into. Dropped, it is unlocked
 /// with an error (`folio_end_read`).
@@ -71,6 +71,12 @@ impl LockedFolio<'_> {
         core::mem::forget(self);
     }
 
+    /// Its memory, where all of that is mapped anyway: everywhere but in highmem.
+    fn address(&self) -> Option<NonNull<u8>> {
+        // SAFETY: By the invariants.
+        NonNull::new(unsafe { bindings::vfs_rs_folio_address(self.0.as_ptr()) }.cast())
+    }
+
     fn check(&self, offset: usize, len: usize) -> Result {
         match offset.checked_add(len) {
             Some(end) if end <= self.size() => Ok(()),
@@ -83,5 +89,78 @@ impl Drop for LockedFolio<'_> {
     fn drop(&mut self) {
         // SAFETY: By the invariants; this gives up the lock.
         unsafe { bindings::folio_end_read(self.0.as_ptr(), false) };
+    }
+}
+
+/// Calls `write` with the memory of `folios`, side by side.
+///
+/// # Errors
+///
+/// `ENOMEM`, and those of `write`.
+pub(crate) fn with_contiguous(
+    folios: &mut [LockedFolio<'_>],
+    write: impl FnOnce(&mut [u8]) -> Result,
+) -> Result {
+    if let [folio] = folios {
+        if let Some(memory) = folio.address() {
+            // SAFETY: The folio is mapped there, all of it, as long as it exists. It is
+            // locked and not up to date, so nobody else looks at its content.
+            return write(unsafe {
+                core::slice::from_raw_parts_mut(memory.as_ptr(), folio.size())
+            });
+        }
+    }
+    let bytes = folios.iter().map(LockedFolio::size).sum::<usize>();
+    let mut pages = KVec::with_capacity(bytes / PAGE_SIZE, GFP_KERNEL)?;
+    for folio in folios.iter() {
+        for index in 0..folio.size() / PAGE_SIZE {
+            // SAFETY: By the invariants; the folio has a page of that index.
+            let page = unsafe { bindings::vfs_rs_folio_page(folio.0.as_ptr(), index) };
+            pages.push(page, GFP_KERNEL)?;
+        }
+    }
+    let mut mapping = Mapping::new(&mut pages)?;
+    write(mapping.bytes())
+}
+
+/// Pages mapped side by side (`vm_map_ram`), until dropped.
+///
+/// # Invariants
+///
+/// `address` is such a mapping of `count` pages.
+struct Mapping {
+    address: NonNull<c_void>,
+    count: c_uint,
+}
+
+impl Mapping {
+    fn new(pages: &mut [*mut bindings::page]) -> Result<Self> {
+        let count = c_uint::try_from(pages.len()).map_err(|_| ENOMEM)?;
+        // SAFETY: These are pages of folios that the caller keeps.
+        let address =
+            unsafe { bindings::vm_map_ram(pages.as_mut_ptr(), count, bindings::NUMA_NO_NODE) };
+        // INVARIANT: It was just made.
+        Ok(Self {
+            address: NonNull::new(address).ok_or(ENOMEM)?,
+            count,
+        })
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        let len = self.count as usize * PAGE_SIZE;
+        // SAFETY: By the invariants; the pages are those of locked folios that are not up to
+        // date, so nobody else looks at their content.
+        unsafe { core::slice::from_raw_parts_mut(self.address.as_ptr().cast(), len) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: By the invariants. Where caches are virtually indexed, what was written
+        // here must be seen through other mappings.
+        unsafe {
+            bindings::vfs_rs_flush_vmap(self.address.as_ptr(), self.count as usize * PAGE_SIZE);
+            bindings::vm_unmap_ram(self.address.as_ptr(), self.count);
+        }
     }
 }

@@ -5,6 +5,7 @@
  */
 #include <linux/capability.h>
 #include <linux/cred.h>
+#include <linux/highmem.h>
 #include <linux/kdev_t.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
@@ -107,6 +108,44 @@ size_t vfs_rs_folio_size(const struct folio *folio)
 struct inode *vfs_rs_folio_inode(const struct folio *folio)
 {
 	return folio_inode((struct folio *)folio);
+}
+
+void *vfs_rs_folio_address(struct folio *folio)
+{
+	return folio_address(folio);
+}
+
+struct page *vfs_rs_folio_page(struct folio *folio, size_t index)
+{
+	return folio_page(folio, index);
+}
+
+bool vfs_rs_folio_test_uptodate(struct folio *folio)
+{
+	return folio_test_uptodate(folio);
+}
+
+void vfs_rs_folio_put(struct folio *folio)
+{
+	folio_put(folio);
+}
+
+struct folio *vfs_rs_filemap_get_folio(struct address_space *mapping, pgoff_t index)
+{
+	return filemap_get_folio(mapping, index);
+}
+
+struct folio *vfs_rs_filemap_grab_folio(struct address_space *mapping, pgoff_t index,
+					size_t size)
+{
+	return __filemap_get_folio(mapping, index,
+				   FGP_LOCK | FGP_CREAT | FGP_ACCESSED | fgf_set_order(size),
+				   GFP_KERNEL);
+}
+
+void vfs_rs_flush_vmap(void *address, size_t size)
+{
+	flush_kernel_vmap_range(address, size);
 }
 
 void vfs_rs_memcpy_to_folio(struct folio *folio, size_t offset, const char *from,

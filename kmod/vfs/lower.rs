@@ -11,6 +11,7 @@ use kernel::{
     cred::Credential,
     error::{from_err_ptr, to_result},
     fs::File,
+    page::PAGE_SHIFT,
     prelude::*,
     seq_file::SeqFile,
     sync::aref::ARef,
@@ -164,6 +165,19 @@ impl LowerFile {
         unsafe { bindings::vfs_rs_inode_size(bindings::vfs_rs_file_inode(self.0.as_ptr())) }
             .try_into()
             .unwrap_or(0)
+    }
+
+    /// Drops `len` bytes from `position` on from the page cache of the filesystem below,
+    /// as far as they are whole folios that nobody is using.
+    pub fn forget(&self, position: u64, len: u64) {
+        let last = position.saturating_add(len).saturating_sub(1);
+        let page = |position: u64| usize::try_from(position >> PAGE_SHIFT);
+        if let (Ok(first), Ok(last)) = (page(position), page(last)) {
+            // SAFETY: An open file has a mapping.
+            unsafe {
+                bindings::invalidate_mapping_pages((*self.0.as_ptr()).f_mapping, first, last)
+            };
+        }
     }
 
     /// Reads from `position` until `buffer` is full (`kernel_read`).

@@ -124,6 +124,7 @@ impl<T: FileSystem> Operations<T> {
     const TABLE: bindings::super_operations = bindings::super_operations {
         alloc_inode: Some(Cache::<T>::alloc_inode),
         free_inode: Some(Cache::<T>::free_inode),
+        put_super: Some(Self::put_super),
         statfs: Some(Self::statfs),
         show_options: Some(Self::show_options),
         ..pin_init::zeroed()
@@ -178,18 +179,39 @@ impl<T: FileSystem> Operations<T> {
         })
     }
 
+    /// Drops the instance of the filesystem, if there is one.
+    ///
     /// # Safety
     ///
-    /// Only to be called by the VFS, as `file_system_type.kill_sb`.
-    pub(crate) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
-        // SAFETY: The VFS kills a superblock once, with no user left. `s_fs_info` is what
-        // `fill` stored, if it got that far; no inode is left that could look at it.
+    /// The superblock is being killed: no one uses it, no inode looks at the instance.
+    unsafe fn drop_data(sb: *mut bindings::super_block) {
+        // SAFETY: `s_fs_info` is what `fill` stored, if it got that far.
         unsafe {
-            bindings::kill_anon_super(sb);
             let data = core::mem::replace(&mut (*sb).s_fs_info, core::ptr::null_mut());
             if !data.is_null() {
                 drop(<Pin<KBox<T>> as ForeignOwnable>::from_foreign(data));
             }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `super_operations.put_super`.
+    unsafe extern "C" fn put_super(sb: *mut bindings::super_block) {
+        // SAFETY: All inodes are evicted by now but those that the instance itself holds, and
+        // these must be gone when this returns.
+        unsafe { Self::drop_data(sb) };
+    }
+
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `file_system_type.kill_sb`.
+    pub(crate) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
+        // SAFETY: The VFS kills a superblock once, with no user left. Without a root
+        // directory there was no `put_super`.
+        unsafe {
+            bindings::kill_anon_super(sb);
+            Self::drop_data(sb);
         }
     }
 

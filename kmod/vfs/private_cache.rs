@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A page cache for data that belongs to no file: the address space of an inode without
+//! a name. The kernel reclaims it as any other (`fs/erofs` keeps its compressed data so).
+
+use crate::{
+    bindings,
+    filesystem::FileSystem,
+    folio::{self, LockedFolio},
+    super_block::{New, SuperBlock},
+};
+use core::ptr::NonNull;
+use kernel::{error::from_err_ptr, page::PAGE_SHIFT, prelude::*};
+
+/// A page cache of a filesystem's own. What is in it can be gone at any time.
+///
+/// # Invariants
+///
+/// We own a reference to a valid inode, whose address space nobody else fills.
+pub struct PrivateCache(NonNull<bindings::inode>);
+
+// SAFETY: Inodes and address spaces are used by all threads.
+unsafe impl Send for PrivateCache {}
+// SAFETY: As above.
+unsafe impl Sync for PrivateCache {}
+
+impl PrivateCache {
+    /// An empty cache for `sb`. It must be dropped with the instance of the filesystem.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new<T: FileSystem>(sb: &SuperBlock<T, New>) -> Result<Self> {
+        // SAFETY: The superblock is valid, its operations are set.
+        let inode = NonNull::new(unsafe { bindings::new_inode(sb.as_ptr()) }).ok_or(ENOMEM)?;
+        // SAFETY: The inode is ours alone. It is never dirty, nor freed for want of links.
+        unsafe {
+            let inode = inode.as_ptr();
+            bindings::set_nlink(inode, 1);
+            bindings::vfs_rs_inode_set_size(inode, bindings::VFS_RS_MAX_LFS_FILESIZE);
+            bindings::vfs_rs_mapping_set_large_folios((*inode).i_mapping);
+        }
+        // INVARIANT: It was just made, and only we know it.
+        Ok(Self(inode))
+    }
+
+    fn mapping(&self) -> *mut bindings::address_space {
+        // SAFETY: By the invariants.
+        unsafe { (*self.0.as_ptr()).i_mapping }
+    }
+
+    /// Calls `sink` with up to `len` bytes from `position` on, piece by piece, as far as they
+    /// are there. Returns how many they were.
+    ///
+    /// # Errors
+    ///
+    /// `EFBIG` for a position that the page cache cannot have, and those of `sink`.
+    pub fn read(
+        &self,
+        position: u64,
+        len: usize,
+        mut sink: impl FnMut(&[u8]) -> Result,
+    ) -> Result<usize> {
+        let mut done = 0;
+        while done < len {
+            let at = position.saturating_add(done as u64);
+            let Some(folio) = PinnedFolio::find(self.mapping(), page_index(at)?) else {
+                break;
+            };
+            let Some(bytes) = folio.bytes(at) else {
+                break;
+            };
+            let piece = bytes.get(..len - done).unwrap_or(bytes);
+            sink(piece)?;
+            done += piece.len();
+        }
+        Ok(done)
+    }
+
+    /// Fills `len` bytes from `position` on, the begin of a page, by `fill`. Does nothing
+    /// if someone else has done it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EFBIG` for a position that the page cache cannot have, and those of
+    /// `fill`.
+    pub fn fill(
+        &self,
+        position: u64,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result,
+    ) -> Result {
+        let end = position.saturating_add(len as u64);
+        // In this order: folios are unlocked before they are put.
+        let mut pins = KVec::new();
+        let mut folios = KVec::new();
+        let mut at = position;
+        while at < end {
+            let want = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let (pin, locked) = PinnedFolio::grab(self.mapping(), page_index(at)?, want)?;
+            let Some(locked) = locked else {
+                return Ok(());
+            };
+            if locked.position() != at {
+                return Err(EIO);
+            }
+            at = locked.end();
+            pins.push(pin, GFP_KERNEL)?;
+            folios.push(locked, GFP_KERNEL)?;
+        }
+        folio::with_contiguous(&mut folios, |bytes| {
+            let (bytes, rest) = bytes.split_at_mut_checked(len).ok_or(EIO)?;
+            rest.fill(0);
+            fill(bytes)
+        })?;
+        folios.into_iter().for_each(LockedFolio::complete);
+        Ok(())
+    }
+
+    /// Drops what is there of `len` bytes from `position` on.
+    pub fn forget(&self, position: u64, len: usize) {
+        let last = position.saturating_add(len as u64).saturating_sub(1);
+        if let (Ok(first), Ok(last)) = (page_index(position), page_index(last)) {
+            // SAFETY: By the invariants.
+            unsafe { bindings::invalidate_mapping_pages(self.mapping(), first, last) };
+        }
+    }
+}
+
+impl Drop for PrivateCache {
+    fn drop(&mut self) {
+        // SAFETY: By the invariants. The superblock is still there: by contract of `new`.
+        unsafe { bindings::iput(self.0.as_ptr()) };
+    }
+}
+
+/// The index of the page at `position` (`pgoff_t`).
+fn page_index(position: u64) -> Result<usize> {
+    usize::try_from(position >> PAGE_SHIFT).map_err(|_| EFBIG)
+}
+
+/// A folio of a [`PrivateCache`] that does not go away.
+///
+/// # Invariants
+///
+/// We own a reference to a valid folio.
+struct PinnedFolio(NonNull<bindings::folio>);
+
+impl PinnedFolio {
+    /// The folio of page `index`, if it is there and up to date.
+    fn find(mapping: *mut bindings::address_space, index: usize) -> Option<Self> {
+        // SAFETY: The mapping is valid; on success we own a reference.
+        let folio = unsafe { bindings::vfs_rs_filemap_get_folio(mapping, index) };
+        let folio = NonNull::new(from_err_ptr(folio).ok()?)?;
+        // INVARIANT: As said.
+        let folio = Self(folio);
+        folio.is_up_to_date().then_some(folio)
+    }
+
+    /// The folio of page `index`, made if it is not there, with `want` bytes if possible;
+    /// locked unless it is up to date.
+    fn grab<'a>(
+        mapping: *mut bindings::address_space,
+        index: usize,
+        want: usize,
+    ) -> Result<(Self, Option<LockedFolio<'a>>)> {
+        // SAFETY: The mapping is valid; on success we own a reference and the lock.
+        let folio = unsafe { bindings::vfs_rs_filemap_grab_folio(mapping, index, want) };
+        let folio = NonNull::new(from_err_ptr(folio)?).ok_or(ENOMEM)?;
+        // INVARIANT: As said.
+        let pin = Self(folio);
+        if pin.is_up_to_date() {
+            // SAFETY: It was locked for us.
+            unsafe { bindings::folio_unlock(folio.as_ptr()) };
+            return Ok((pin, None));
+        }
+        // SAFETY: It is locked by us and not up to date. Locked, it stays in the cache.
+        let locked = unsafe { LockedFolio::from_raw(folio) };
+        Ok((pin, Some(locked)))
+    }
+
+    fn is_up_to_date(&self) -> bool {
+        // SAFETY: By the invariants.
+        unsafe { bindings::vfs_rs_folio_test_uptodate(self.0.as_ptr()) }
+    }
+
+    /// Its content from `position` in the cache on, of a folio that is up to date.
+    fn bytes(&self, position: u64) -> Option<&[u8]> {
+        // SAFETY: By the invariants; the content of a folio of this cache does not change
+        // once it is up to date, and it is mapped there, all of it.
+        let bytes = unsafe {
+            let start = u64::try_from(bindings::vfs_rs_folio_pos(self.0.as_ptr())).ok()?;
+            let memory: *const u8 = bindings::vfs_rs_folio_address(self.0.as_ptr()).cast();
+            if memory.is_null() {
+                return None;
+            }
+            let size = bindings::vfs_rs_folio_size(self.0.as_ptr());
+            let offset = usize::try_from(position.checked_sub(start)?).ok()?;
+            core::slice::from_raw_parts(memory, size).get(offset..)
+        };
+        bytes
+    }
+}
+
+impl Drop for PinnedFolio {
+    fn drop(&mut self) {
+        // SAFETY: By the invariants.
+        unsafe { bindings::vfs_rs_folio_put(self.0.as_ptr()) };
+    }
+}
