@@ -1,26 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Building an image from a directory tree.
 
-use std::collections::HashSet;
 use std::num::NonZero;
 use std::path::Path;
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, MEDIA_TYPE_CHUNK, MEDIA_TYPE_CHUNK_ZSTD, MEDIA_TYPE_ROOTFS};
+use puzzlefs_format::{limits, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS};
 use serde::Serialize;
 
 use crate::chunker::Policy;
 use crate::compress::Compression;
-use crate::content::{self, Stored};
+use crate::content;
 use crate::delta::Delta;
 use crate::digest::{hex, Blob};
 use crate::image::Image;
 use crate::layout::Layout;
 use crate::manifest::{self, Descriptor};
 use crate::metadata::{Metadata, VERSION};
+use crate::places::Places;
 use crate::progress::{Progress, Unit};
+use crate::reach::Reach;
 use crate::reference::Reference;
 use crate::scan::{scan, Scanned};
+use crate::sink::{Form, Sink};
 use crate::store::Staging;
 
 /// What to build.
@@ -30,6 +32,8 @@ pub struct Options {
     pub policy: Policy,
     /// How chunks are compressed.
     pub compression: Compression,
+    /// What the blobs with them are.
+    pub form: Form,
     /// Store holes as zeros, so that version 3 readers understand the image.
     pub compat: bool,
     /// SOURCE_DATE_EPOCH: no recorded time is later than this (seconds since the epoch).
@@ -60,6 +64,8 @@ pub struct Report {
     pub chunks: u64,
     /// Their bytes, as stored.
     pub chunk_bytes: u64,
+    /// Packs that hold chunks of the image, and maybe others.
+    pub packs: u64,
     /// Bytes of the Rootfs.
     pub rootfs_bytes: u64,
     /// Blobs that the layout did not have before.
@@ -99,10 +105,12 @@ pub fn build(
         clamp: options.source_date_epoch,
         threads: options.threads,
         verity: options.fs_verity,
-        max_chunks: manifest::MAX_CHUNKS,
     };
-    let chunks = content::store(&mut scanned, &settings, &staging, progress)
+    let held = held(layout, options.form, progress)?;
+    let mut sink = Sink::new(&staging, options.form, held, progress);
+    let chunks = content::store(&mut scanned, &settings, &mut sink, progress)
         .with_context(|| format!("building from {}", root.display()))?;
+    let homes = sink.finish()?;
 
     progress.phase("writing metadata", 0, Unit::Items);
     let Scanned { tree, .. } = scanned;
@@ -112,7 +120,22 @@ pub fn build(
         .transpose()?;
     let metadata = Metadata::new(&tree, &chunks, delta.as_ref())?;
     let rootfs = staging.put_with(|out| metadata.write(out))?;
-    let layers = layers(&rootfs, &chunks, options.fs_verity);
+    let packs = homes
+        .iter()
+        .filter(|home| home.media_type == MEDIA_TYPE_PACK);
+    let packs = packs.count();
+    let mut layers = vec![Descriptor::new(
+        MEDIA_TYPE_ROOTFS,
+        rootfs.digest,
+        rootfs.size,
+    )];
+    let verity = |blob: &Blob| blob.verity.filter(|_| options.fs_verity).map(|v| hex(&v));
+    if let Some(verity) = verity(&rootfs) {
+        // The Rootfs cannot hold its own.
+        let annotations = &mut layers[0].annotations;
+        annotations.insert(manifest::ROOTFS_VERITY.into(), verity.into());
+    }
+    layers.extend(homes);
     let text = manifest::render(&layers, options.source_date_epoch)?;
     ensure!(
         text.len() <= limits::MAX_MANIFEST_BYTES,
@@ -128,44 +151,31 @@ pub fn build(
     layout.set_tag(tag, &manifest.digest, manifest.size)?;
     Ok(Report {
         manifest: manifest.digest.to_string(),
-        manifest_verity: options.fs_verity.then(|| hex(&manifest.verity)),
+        manifest_verity: verity(&manifest),
         rootfs: rootfs.digest.to_string(),
         inodes: u64::try_from(tree.nodes.len())?,
         data_bytes,
         chunks: u64::try_from(chunks.len())?,
         chunk_bytes: chunks.iter().map(|c| c.size).sum(),
+        packs: u64::try_from(packs)?,
         rootfs_bytes: rootfs.size,
         new_blobs: added.blobs,
         new_bytes: added.bytes,
     })
 }
 
-/// The layers of an image: the Rootfs, then each blob of chunk bytes once.
-fn layers(rootfs: &Blob, chunks: &[Stored], fs_verity: bool) -> Vec<Descriptor> {
-    let mut seen = HashSet::new();
-    let mut layers = vec![Descriptor::new(
-        MEDIA_TYPE_ROOTFS,
-        rootfs.digest,
-        rootfs.size,
-    )];
-    if fs_verity {
-        // The Rootfs cannot hold its own.
-        layers[0]
-            .annotations
-            .insert(manifest::ROOTFS_VERITY.into(), hex(&rootfs.verity).into());
+/// What packs of the layout hold, if the new image may use it. They are those that
+/// index.json leads to: others are rubbish, that may be gone any time.
+fn held<'a>(layout: &'a Layout, form: Form, progress: &dyn Progress) -> Result<Places<'a>> {
+    let reach = match form {
+        Form::Loose => Reach::default(),
+        Form::Packs { .. } => Reach::of(layout)?,
+    };
+    let (places, faults) = Places::open(layout, reach.with_type(MEDIA_TYPE_PACK));
+    for fault in reach.faults.iter().chain(&faults) {
+        progress.note(&format!("not used: {fault:#}"));
     }
-    for chunk in chunks {
-        // A raw chunk may have the bytes of another one's compressed form.
-        if seen.insert(chunk.digest) {
-            let media_type = if chunk.compressed {
-                MEDIA_TYPE_CHUNK_ZSTD
-            } else {
-                MEDIA_TYPE_CHUNK
-            };
-            layers.push(Descriptor::new(media_type, chunk.digest, chunk.size));
-        }
-    }
-    layers
+    Ok(places)
 }
 
 fn open_base(layout: &Layout, tag: &str, compat: bool) -> Result<Image> {

@@ -2,27 +2,27 @@
 //! Reading chunks: verified first, then decompressed.
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, ChunkRef, Digest, SeekTable};
+use puzzlefs_format::{ChunkRef, Digest, SeekTable};
 use zstd::bulk::Decompressor;
 
-use crate::layout::Layout;
+use crate::places::Places;
 
 /// A chunk's name and how it is stored.
 pub type Key = (Digest, bool);
 
-/// Reads chunks of a layout; keeps the last one, as small files share theirs.
+/// Reads chunks of an image; keeps the last one, as small files share theirs.
 pub struct ChunkReader<'a> {
-    layout: &'a Layout,
+    places: &'a Places<'a>,
     zstd: Decompressor<'static>,
     last: Option<(Key, Vec<u8>)>,
 }
 
 impl<'a> ChunkReader<'a> {
-    /// A reader of `layout`'s chunks.
-    pub fn new(layout: &'a Layout) -> Result<Self> {
+    /// A reader of the chunks that lie at `places`.
+    pub fn new(places: &'a Places<'a>) -> Result<Self> {
         let zstd = Decompressor::new().context("zstd")?;
         Ok(ChunkReader {
-            layout,
+            places,
             zstd,
             last: None,
         })
@@ -30,7 +30,7 @@ impl<'a> ChunkReader<'a> {
 
     /// The stored bytes of a chunk, checked against its digest.
     pub fn stored(&self, digest: &Digest) -> Result<Vec<u8>> {
-        self.layout.read_blob(digest, limits::MAX_CHUNK_BYTES)
+        self.places.read(digest)
     }
 
     /// The bytes of a file that `at` and `len` refer to.

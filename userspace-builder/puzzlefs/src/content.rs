@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reads the files of a tree, cuts them into chunks, and stores the chunks on all
-//! processors. One thread reads and cuts; workers hash, compress and write. Queues
-//! are bounded, so memory is too. The result does not depend on the order in which
-//! the workers finish: chunks are numbered by the reader.
+//! Reads the files of a tree, cuts them into chunks, and stores the chunks. One thread reads and
+//! cuts; workers on all processors hash and compress; one writes, in the order of the first.
+//! Queues are bounded, so memory is too, and the result depends on the tree alone.
+//!
+//! That order is kept by a queue of promises: with each chunk that the reader hands to the
+//! workers goes the way back for what becomes of it, and the writer waits at the other ends of
+//! these, one after another.
 
 use std::collections::hash_map::{Entry, HashMap};
 use std::num::NonZero;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use crossbeam_channel::{bounded, Receiver, Sender};
-use puzzlefs_format::Digest;
+use puzzlefs_format::{Digest, MEDIA_TYPE_CHUNK, MEDIA_TYPE_CHUNK_ZSTD};
 
 use crate::chunker::{Policy, Pool};
 use crate::compress::{Compression, Encoder};
@@ -20,7 +22,7 @@ use crate::digest::sha256;
 use crate::file::{Run, Source};
 use crate::progress::Progress;
 use crate::scan::Scanned;
-use crate::store::Staging;
+use crate::sink::Sink;
 use crate::tree::{Body, Extent, Span, Tree};
 use crate::verity::measure;
 
@@ -39,13 +41,12 @@ pub struct Options {
     pub threads: Option<NonZero<usize>>,
     /// Whether to compute fs-verity digests.
     pub verity: bool,
-    /// More distinct chunks than this are an error.
-    pub max_chunks: usize,
 }
 
 impl Options {
     /// Workers that fit into the memory budget, for a chunk of the largest size in
-    /// the queue, one being read, one being compressed, its compressed form and zstd's own tables.
+    /// the queue, one being read, one being compressed, its compressed form, those of chunks that
+    /// wait for an earlier one, and zstd's own tables.
     fn workers(&self) -> usize {
         const BUDGET: usize = 128 << 20;
         let each = 8 * self.policy.window() + (4 << 20);
@@ -75,161 +76,150 @@ pub struct Stored {
 pub fn store(
     scanned: &mut Scanned,
     options: &Options,
-    staging: &Staging<'_>,
+    sink: &mut Sink<'_>,
     progress: &dyn Progress,
 ) -> Result<Vec<Stored>> {
     let workers = options.workers();
+    let encoders = (0..workers).map(|_| Encoder::new(options.compression));
+    let encoders: Vec<Encoder> = encoders.collect::<Result<_>>()?;
     let shared = Shared {
         options,
-        staging,
         progress,
         first: Mutex::default(),
-        distinct: AtomicUsize::new(0),
-        failed: AtomicBool::new(false),
     };
     let (jobs, queue) = bounded(workers);
-    let (read, outcomes) = thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers)
-            .map(|_| {
-                let queue = queue.clone();
-                scope.spawn(|| shared.work(queue))
-            })
-            .collect();
+    let (order, promises) = bounded(3 * workers);
+    let (read, written) = thread::scope(|scope| {
+        for encoder in encoders {
+            let (shared, queue) = (&shared, queue.clone());
+            scope.spawn(move || shared.work(encoder, queue));
+        }
         drop(queue);
+        let writer = scope.spawn(|| shared.write(promises, sink));
         let read = Reader {
             options,
             jobs,
+            order,
             next: 0,
-            failed: &shared.failed,
         }
         .read(scanned);
-        let outcomes: Vec<Result<_>> = threads
-            .into_iter()
-            .map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect();
-        (read, outcomes)
+        let written = writer.join();
+        (
+            read,
+            written.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        )
     });
-    // A failed worker also ends the reader: its own error is the one to show.
-    let outcomes = outcomes.into_iter().collect::<Result<Vec<_>>>()?;
-    let count = read?;
-    Ok(number(&mut scanned.tree, count, outcomes))
+    // When the writer fails, the reader does too: the writer's error is the one to show.
+    let (list, index) = written?;
+    read?;
+    for extent in &mut scanned.tree.extents {
+        if extent.chunk != Extent::HOLE {
+            extent.chunk = index[extent.chunk as usize];
+        }
+    }
+    Ok(list)
 }
 
-/// A chunk to store: its number and bytes.
+/// A chunk to store: its number, its bytes, and who waits for it.
 struct Job {
     chunk: u32,
     data: Vec<u8>,
+    done: Sender<Result<Done>>,
 }
 
-/// What became of the chunks that a worker got. A file of 100 GB may have millions of
-/// chunks with few distinct ones: each must not take much.
-#[derive(Default)]
-struct Outcome {
-    stored: Vec<(u32, Stored)>,
-    /// Chunks with the same content as another one.
-    same: Vec<(u32, u32)>,
+/// What became of a chunk.
+struct Done {
+    content: Digest,
+    /// As it is to be stored; nothing if an earlier chunk has the same content.
+    stored: Option<(Stored, Vec<u8>)>,
 }
 
-/// Turns the reader's numbers into indices of a list of distinct chunks, which is in
-/// order of first use whichever of several equal chunks a worker saw first.
-fn number(tree: &mut Tree, count: u32, outcomes: Vec<Outcome>) -> Vec<Stored> {
-    let mut original: Vec<u32> = (0..count).collect();
-    let mut stored = HashMap::new();
-    for outcome in outcomes {
-        outcome
-            .same
-            .into_iter()
-            .for_each(|(chunk, other)| original[chunk as usize] = other);
-        stored.extend(outcome.stored);
-    }
-    let mut list = Vec::new();
-    let mut index: Vec<Option<u32>> = vec![None; original.len()];
-    for chunk in 0..original.len() {
-        let original = original[chunk] as usize;
-        if index[original].is_none() {
-            // Fewer than the reader's numbers, which are u32.
-            index[original] = Some(list.len() as u32);
-            list.push(stored[&(original as u32)]);
-        }
-        index[chunk] = index[original];
-    }
-    for extent in &mut tree.extents {
-        if extent.chunk != Extent::HOLE {
-            extent.chunk = index[extent.chunk as usize].expect("each chunk has been stored");
-        }
-    }
-    list
-}
-
-/// What the workers share.
+/// What the workers and the writer share.
 struct Shared<'a> {
     options: &'a Options,
-    staging: &'a Staging<'a>,
     progress: &'a dyn Progress,
-    /// Content to the number of the chunk that a worker stored, or is storing, for it.
+    /// Content to the number of the first chunk, as far as is known, that has it.
     first: Mutex<HashMap<Digest, u32>>,
-    distinct: AtomicUsize,
-    failed: AtomicBool,
 }
 
 impl Shared<'_> {
-    fn work(&self, queue: Receiver<Job>) -> Result<Outcome> {
-        let result = self.run(queue);
-        if result.is_err() {
-            self.failed.store(true, Ordering::Relaxed);
+    fn work(&self, mut encoder: Encoder, queue: Receiver<Job>) {
+        for Job { chunk, data, done } in queue {
+            let len = data.len() as u64;
+            // The writer has failed if it does not wait for it.
+            let _ = done.send(self.encode(&mut encoder, chunk, data));
+            self.progress.advance(len);
         }
-        result
     }
 
-    fn run(&self, queue: Receiver<Job>) -> Result<Outcome> {
-        let mut encoder = Encoder::new(self.options.compression)?;
-        let mut outcome = Outcome::default();
-        for Job { chunk, data } in queue {
-            let content = sha256(&[&data]);
-            let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-            let claimed = match first.entry(content) {
-                Entry::Occupied(other) => Some(*other.get()),
-                Entry::Vacant(free) => {
-                    free.insert(chunk);
-                    None
-                }
-            };
-            drop(first);
-            match claimed {
-                Some(other) => outcome.same.push((chunk, other)),
-                None => outcome
-                    .stored
-                    .push((chunk, self.store(&mut encoder, content, &data)?)),
-            }
-            self.progress.advance(u64::try_from(data.len())?);
+    fn encode(&self, encoder: &mut Encoder, chunk: u32, data: Vec<u8>) -> Result<Done> {
+        let content = sha256(&[&data]);
+        if !self.claim(content, chunk) {
+            let stored = None;
+            return Ok(Done { content, stored });
         }
-        Ok(outcome)
-    }
-
-    fn store(&self, encoder: &mut Encoder, content: Digest, data: &[u8]) -> Result<Stored> {
-        if self.distinct.fetch_add(1, Ordering::Relaxed) >= self.options.max_chunks {
-            bail!(
-                "the image needs more than {} chunks, more than its manifest may list; \
-                 use a larger --chunk-size",
-                self.options.max_chunks
-            );
-        }
-        let packed = encoder.encode(data)?;
-        let (digest, bytes) = match &packed {
-            Some(packed) => (sha256(&[packed]), packed.as_slice()),
-            None => (content, data),
+        let (digest, bytes, compressed) = match encoder.encode(&data)? {
+            Some(packed) => (sha256(&[&packed]), packed, true),
+            None => (content, data, false),
         };
-        self.staging.put(&digest, bytes)?;
-        Ok(Stored {
+        let stored = Stored {
             digest,
             size: u64::try_from(bytes.len())?,
-            compressed: packed.is_some(),
-            verity: self.options.verity.then(|| measure(bytes)),
+            compressed,
+            verity: self.options.verity.then(|| measure(&bytes)),
+        };
+        Ok(Done {
+            content,
+            stored: Some((stored, bytes)),
         })
+    }
+
+    /// Whether `chunk` is the first one with this content, as far as is known. An earlier
+    /// one may come later, to another worker; then both are compressed, and the writer
+    /// takes the earlier.
+    fn claim(&self, content: Digest, chunk: u32) -> bool {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        match first.entry(content) {
+            Entry::Occupied(other) if *other.get() < chunk => false,
+            Entry::Occupied(mut later) => {
+                later.insert(chunk);
+                true
+            }
+            Entry::Vacant(free) => {
+                free.insert(chunk);
+                true
+            }
+        }
+    }
+
+    /// Puts the distinct chunks into `sink`. Returns them, and for each of the reader's
+    /// numbers its chunk's index among them. A file of 100 GB may have millions of
+    /// chunks with few distinct ones: each must not take much.
+    fn write(
+        &self,
+        promises: Receiver<Receiver<Result<Done>>>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(Vec<Stored>, Vec<u32>)> {
+        let (mut list, mut index) = (Vec::new(), Vec::new());
+        for (chunk, promise) in (0..).zip(promises) {
+            let done = promise.recv().context("a worker thread failed")??;
+            let first = self.first.lock().unwrap_or_else(PoisonError::into_inner)[&done.content];
+            index.push(match done.stored {
+                Some((stored, bytes)) if first == chunk => {
+                    let media_type = if stored.compressed {
+                        MEDIA_TYPE_CHUNK_ZSTD
+                    } else {
+                        MEDIA_TYPE_CHUNK
+                    };
+                    sink.put(stored.digest, media_type, &bytes)?;
+                    list.push(stored);
+                    // Fewer than the reader's numbers, which are u32.
+                    list.len() as u32 - 1
+                }
+                _ => index[first as usize],
+            });
+        }
+        Ok((list, index))
     }
 }
 
@@ -237,13 +227,13 @@ impl Shared<'_> {
 struct Reader<'a> {
     options: &'a Options,
     jobs: Sender<Job>,
+    order: Sender<Receiver<Result<Done>>>,
     next: u32,
-    failed: &'a AtomicBool,
 }
 
 impl Reader<'_> {
-    /// Reads all files; returns the number of chunks.
-    fn read(mut self, scanned: &mut Scanned) -> Result<u32> {
+    /// Reads all files.
+    fn read(mut self, scanned: &mut Scanned) -> Result<()> {
         let tree = &mut scanned.tree;
         let mut source = Source::new(&scanned.root, self.options.clamp);
         let mut pool = Pool::new(self.options.policy);
@@ -268,8 +258,7 @@ impl Reader<'_> {
                 tree.node_mut(ino).body = Body::File { size, extents };
             }
         }
-        self.drain(tree, &mut pool, true)?;
-        Ok(self.next)
+        self.drain(tree, &mut pool, true)
     }
 
     /// Sends the chunks of small files that are complete.
@@ -335,10 +324,10 @@ impl Reader<'_> {
             .checked_add(1)
             .filter(|&n| n != Extent::HOLE)
             .context("too many chunks")?;
-        // Fails when all workers have ended, which only an error does.
-        if self.jobs.send(Job { chunk, data }).is_err() || self.failed.load(Ordering::Relaxed) {
-            bail!("a worker thread failed");
-        }
+        let (done, promise) = bounded(1);
+        let failed = "the writing thread failed";
+        self.order.send(promise).context(failed)?;
+        self.jobs.send(Job { chunk, data, done }).context(failed)?;
         Ok(chunk)
     }
 }

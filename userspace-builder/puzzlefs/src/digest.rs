@@ -33,15 +33,15 @@ pub struct Blob {
     pub digest: Digest,
     /// Bytes.
     pub size: u64,
-    /// Its fs-verity digest.
-    pub verity: [u8; 32],
+    /// Its fs-verity digest, if it was measured.
+    pub verity: Option<[u8; 32]>,
 }
 
 /// A writer that hashes and counts what passes through.
 pub struct Hashing<W> {
     inner: W,
     hash: Sha256,
-    measure: Measure,
+    measure: Option<Measure>,
     size: u64,
 }
 
@@ -51,9 +51,14 @@ impl<W: Write> Hashing<W> {
         Hashing {
             inner,
             hash: Sha256::new(),
-            measure: Measure::default(),
+            measure: None,
             size: 0,
         }
+    }
+
+    /// Also measures the fs-verity digest of what comes from now on.
+    pub fn measure(&mut self) {
+        self.measure = Some(Measure::default());
     }
 
     /// The inner writer, and what was written.
@@ -61,7 +66,7 @@ impl<W: Write> Hashing<W> {
         let blob = Blob {
             digest: Digest::from_bytes(self.hash.finalize().into()),
             size: self.size,
-            verity: self.measure.finish(),
+            verity: self.measure.map(Measure::finish),
         };
         (self.inner, blob)
     }
@@ -71,7 +76,9 @@ impl<W: Write> Write for Hashing<W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let n = self.inner.write(buf)?;
         self.hash.update(&buf[..n]);
-        self.measure.update(&buf[..n]);
+        if let Some(measure) = &mut self.measure {
+            measure.update(&buf[..n]);
+        }
         self.size += n as u64;
         Ok(n)
     }

@@ -56,9 +56,10 @@ pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> Result<
     let root = rustix::fs::open(target, flags, Mode::empty())?;
     let rootfs = image.rootfs()?;
     progress.phase("extracting", rootfs.data_size(), Unit::Bytes);
+    let places = image.sound_places()?;
     let mut extractor = Extractor {
         root,
-        chunks: ChunkReader::new(image.layout())?,
+        chunks: ChunkReader::new(&places)?,
         privileged: rustix::process::geteuid().is_root(),
         parent: None,
         links: HashMap::new(),

@@ -2,10 +2,11 @@
 //! An image that is open for reading: its manifest and Rootfs, checked against their
 //! digests and parsed by the format core.
 
-use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs};
+use anyhow::{ensure, Context, Error, Result};
+use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs, MEDIA_TYPE_PACK};
 
 use crate::layout::Layout;
+use crate::places::Places;
 use crate::reference::Reference;
 
 /// An open image.
@@ -82,6 +83,29 @@ impl Image {
     /// The metadata.
     pub fn rootfs(&self) -> Result<Rootfs<'_>> {
         Rootfs::parse(&self.rootfs).with_context(|| malformed(&self.rootfs_digest))
+    }
+
+    /// Where its chunks lie, and what is wrong with packs of it.
+    pub fn places(&self) -> Result<(Places<'_>, Vec<Error>)> {
+        let mut packs = Vec::new();
+        for layer in self.manifest()?.layers() {
+            let layer = layer?;
+            if layer.media_type == MEDIA_TYPE_PACK && !packs.contains(&layer.digest) {
+                packs.push(layer.digest);
+            }
+            ensure!(
+                packs.len() <= limits::MAX_PACKS as usize,
+                "the image has more than {} packs",
+                limits::MAX_PACKS
+            );
+        }
+        Ok(Places::open(&self.layout, packs))
+    }
+
+    /// The same, if nothing is wrong.
+    pub fn sound_places(&self) -> Result<Places<'_>> {
+        let (places, faults) = self.places()?;
+        faults.into_iter().next().map_or(Ok(places), Err)
     }
 
     /// The inode at `path`, byte strings between slashes; symlinks are not followed.

@@ -2,8 +2,6 @@
 //! What an image holds and what it takes to store it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -12,6 +10,7 @@ use serde::Serialize;
 
 use crate::chunk::Key;
 use crate::image::Image;
+use crate::places::Slice;
 use crate::walk::{walk, Step};
 
 /// The facts of an image.
@@ -109,11 +108,11 @@ pub fn inspect(image: &Image) -> Result<Report> {
             Ok(())
         },
     )?;
+    let places = image.sound_places()?;
     let mut blobs = HashSet::new();
     for (digest, compressed) in chunks.keys() {
-        let path = image.layout().blob_path(digest);
-        let (stored, plain) =
-            sizes(&path, *compressed).with_context(|| format!("the chunk {}", path.display()))?;
+        let (stored, plain) = sizes(&places.slice(digest)?, *compressed)
+            .with_context(|| format!("the chunk sha256:{digest}"))?;
         report.chunks += 1;
         report.compressed_chunks += u64::from(*compressed);
         report.chunk_bytes += plain;
@@ -132,17 +131,16 @@ pub fn inspect(image: &Image) -> Result<Report> {
 }
 
 /// Stored and uncompressed size of a chunk.
-fn sizes(path: &Path, compressed: bool) -> Result<(u64, u64)> {
+fn sizes(chunk: &Slice, compressed: bool) -> Result<(u64, u64)> {
     const FOOTER: u64 = 9;
-    let file = File::open(path)?;
-    let stored = file.metadata()?.len();
+    let stored = chunk.size();
     if !compressed {
         return Ok((stored, stored));
     }
     let tail = |len: u64| -> Result<Vec<u8>> {
         let len = len.min(stored).min(limits::MAX_CHUNK_BYTES);
         let mut bytes = vec![0; usize::try_from(len)?];
-        file.read_exact_at(&mut bytes, stored - len)?;
+        chunk.read_at(stored - len, &mut bytes)?;
         Ok(bytes)
     };
     let table = tail(u64::try_from(SeekTable::tail_size(&tail(FOOTER)?)?)?)?;

@@ -11,7 +11,7 @@ use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
 use rustix::fs::FlockOperation;
 use serde_json::{json, Value};
 
-use crate::digest::sha256;
+use crate::digest::{sha256, Hashing};
 use crate::manifest::{Descriptor, ARTIFACT_TYPE};
 
 const LAYOUT_FILE: &str = "oci-layout";
@@ -83,27 +83,39 @@ impl Layout {
         self.blob_dir().join(digest.to_string())
     }
 
-    /// Whether a blob is there, with this size.
+    /// Whether a blob is there, of this size and sound.
     pub fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool> {
         let path = self.blob_path(digest);
         match fs::symlink_metadata(&path) {
-            Ok(found) => Ok(found.is_file() && found.len() == size),
+            Ok(found) if !found.is_file() || found.len() != size => Ok(false),
+            Ok(_) => {
+                let mut hashing = Hashing::new(io::sink());
+                io::copy(&mut self.open_blob(digest)?, &mut hashing)
+                    .with_context(|| format!("reading the blob {}", path.display()))?;
+                Ok(hashing.finish().1.digest == *digest)
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(e).with_context(|| format!("looking for the blob {}", path.display())),
         }
     }
 
-    /// Reads a blob of at most `limit` bytes and checks its digest.
-    pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+    /// Opens a blob.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File> {
         let path = self.blob_path(digest);
-        let file = File::open(&path).with_context(|| {
+        File::open(&path).with_context(|| {
             format!(
                 "cannot open the blob sha256:{digest} ({}); was the image copied completely?",
                 path.display()
             )
-        })?;
+        })
+    }
+
+    /// Reads a blob of at most `limit` bytes and checks its digest.
+    pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let path = self.blob_path(digest);
         let mut content = Vec::new();
-        file.take(limit.saturating_add(1))
+        self.open_blob(digest)?
+            .take(limit.saturating_add(1))
             .read_to_end(&mut content)
             .with_context(|| format!("reading the blob {}", path.display()))?;
         ensure!(
@@ -165,7 +177,8 @@ impl Layout {
         lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)
     }
 
-    fn index(&self) -> Result<Value> {
+    /// index.json; an empty one if there is none.
+    pub fn index(&self) -> Result<Value> {
         let path = self.path.join(INDEX_FILE);
         match fs::read(&path) {
             Ok(text) => {

@@ -36,6 +36,23 @@ pub struct Staging<'a> {
     _lock: OwnedFd,
     staged: Mutex<Vec<Digest>>,
     bytes: AtomicU64,
+    drafts: AtomicU64,
+}
+
+/// A blob that is being written.
+pub struct Draft {
+    path: PathBuf,
+    out: Hashing<BufWriter<File>>,
+}
+
+impl Write for Draft {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.out.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// What a commit added.
@@ -67,13 +84,14 @@ impl<'a> Staging<'a> {
             // Another build may take the new directory for an abandoned one, before the lock.
             match lock(&path) {
                 Ok(lock) if path.exists() => {
-                    let (staged, bytes) = Default::default();
+                    let (staged, bytes, drafts) = Default::default();
                     return Ok(Staging {
                         layout,
                         path,
                         _lock: lock,
                         staged,
                         bytes,
+                        drafts,
                     });
                 }
                 _ => attempt += 1,
@@ -103,19 +121,42 @@ impl<'a> Staging<'a> {
 
     /// Stages a blob that `fill` writes.
     pub fn put_with(&self, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<Blob> {
-        let path = self.path.join("unnamed");
-        let context = || format!("writing {}", path.display());
-        let mut out = Hashing::new(BufWriter::new(File::create(&path).with_context(context)?));
-        fill(&mut out)?;
+        let mut draft = self.begin()?;
+        draft.out.measure();
+        fill(&mut draft)?;
+        self.end(draft)
+    }
+
+    /// Begins a blob whose name will be known at its end.
+    pub fn begin(&self) -> Result<Draft> {
+        let number = self.drafts.fetch_add(1, Ordering::Relaxed);
+        let path = self.path.join(format!("draft-{number}"));
+        let file =
+            File::create_new(&path).with_context(|| format!("creating {}", path.display()))?;
+        let out = Hashing::new(BufWriter::new(file));
+        Ok(Draft { path, out })
+    }
+
+    /// Stages what has been written, unless the layout has it.
+    pub fn end(&self, draft: Draft) -> Result<Blob> {
+        let Draft { path, out } = draft;
         let (mut file, blob) = out.finish();
-        file.flush().with_context(context)?;
-        if self.layout.has_blob(&blob.digest, blob.size)? {
+        file.flush()
+            .with_context(|| format!("writing {}", path.display()))?;
+        let to = self.path.join(blob.digest.to_string());
+        // Staged already: one file named twice would be one too few at the commit.
+        if to.exists() || self.layout.has_blob(&blob.digest, blob.size)? {
             fs::remove_file(&path)?;
         } else {
-            fs::rename(&path, self.path.join(blob.digest.to_string()))?;
+            fs::rename(&path, to)?;
             self.note(blob.digest, blob.size);
         }
         Ok(blob)
+    }
+
+    /// The layout that all goes to.
+    pub fn layout(&self) -> &'a Layout {
+        self.layout
     }
 
     fn note(&self, digest: Digest, size: u64) {

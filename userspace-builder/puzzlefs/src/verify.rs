@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Checking an image: every digest, all structure, every byte that a file refers to.
 
+mod packs;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZero;
 use std::path::Path;
@@ -9,11 +11,12 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, Digest, Inode, Kind, Rootfs};
+use puzzlefs_format::{limits, Digest, Inode, Kind, Rootfs, MEDIA_TYPE_PACK};
 use serde::Serialize;
 
 use crate::chunk::{ChunkReader, Key};
 use crate::image::Image;
+use crate::places::Places;
 use crate::progress::{Progress, Unit};
 use crate::verity;
 use crate::walk::{walk, Step};
@@ -29,6 +32,10 @@ pub struct Report {
     pub chunks: u64,
     /// Bytes of files.
     pub data_bytes: u64,
+    /// Packs.
+    pub packs: u64,
+    /// Bytes of chunks in them that this image does not use.
+    pub unused_bytes: u64,
     /// What is wrong with the image. None: it can be trusted.
     pub errors: Vec<String>,
     /// What is odd but harmless to readers, such as the deviations of upstream's builder.
@@ -48,12 +55,19 @@ pub fn verify(image: &Image, progress: &dyn Progress) -> Result<Report> {
     for result in [vectors(&rootfs), tree(image, &mut report, &mut uses)] {
         report.errors.extend(result.err().map(|e| format!("{e:#}")));
     }
-    blobs(image, &uses, &mut report)?;
+    let (places, faults) = image.places()?;
+    let faults = faults.into_iter();
+    report
+        .errors
+        .extend(faults.map(|fault| format!("{fault:#}")));
+    let used: HashSet<Digest> = uses.keys().map(|(digest, _)| *digest).collect();
+    packs::check(image, &places, &used, &mut report, progress)?;
+    blobs(image, &places, &used, &mut report)?;
     let verity = verity_data(&rootfs)?;
     progress.phase("checking chunks", u64::try_from(uses.len())?, Unit::Items);
     report.chunks = u64::try_from(uses.len())?;
     let mut unmeasured = 0u64;
-    for fault in chunks(image, &uses, &verity, progress)? {
+    for fault in chunks(&places, &uses, &verity, progress)? {
         match fault {
             Fault::Damaged(text) => report.errors.push(text),
             Fault::Verity => unmeasured += 1,
@@ -203,7 +217,12 @@ fn names(rootfs: &Rootfs<'_>, dir: &puzzlefs_format::Dir<'_>) -> Result<()> {
 }
 
 /// The manifest's descriptors against the blobs, and against what files use.
-fn blobs(image: &Image, uses: &Uses, report: &mut Report) -> Result<()> {
+fn blobs(
+    image: &Image,
+    places: &Places<'_>,
+    used: &HashSet<Digest>,
+    report: &mut Report,
+) -> Result<()> {
     let manifest = image.manifest()?;
     if let Some(config) = manifest.config() {
         let limit = u64::try_from(limits::MAX_MANIFEST_BYTES)?;
@@ -215,7 +234,6 @@ fn blobs(image: &Image, uses: &Uses, report: &mut Report) -> Result<()> {
                 .map(|e| format!("config: {e:#}")),
         );
     }
-    let used: HashSet<Digest> = uses.keys().map(|(digest, _)| *digest).collect();
     let mut listed = HashSet::new();
     let mut wrong_sizes = 0u64;
     for layer in manifest.layers() {
@@ -225,8 +243,12 @@ fn blobs(image: &Image, uses: &Uses, report: &mut Report) -> Result<()> {
         }
         let stored = std::fs::metadata(image.layout().blob_path(&layer.digest)).map(|m| m.len());
         wrong_sizes += u64::from(stored.as_ref().is_ok_and(|&size| size != layer.size));
-        // Those in use are read below; the rest must be there too, or a copy fails.
-        if !used.contains(&layer.digest) && layer.digest != *image.rootfs_digest() {
+        // Chunks in use are read below, packs have been; the rest must be there too, or a copy
+        // fails.
+        if !used.contains(&layer.digest)
+            && layer.digest != *image.rootfs_digest()
+            && layer.media_type != MEDIA_TYPE_PACK
+        {
             let content = image.layout().read_blob(&layer.digest, u64::MAX);
             report
                 .errors
@@ -238,7 +260,10 @@ fn blobs(image: &Image, uses: &Uses, report: &mut Report) -> Result<()> {
             "{wrong_sizes} layers have another size than the manifest says (as upstream's builder writes); registries will refuse them"
         ));
     }
-    let missing = used.difference(&listed).count();
+    let missing = used
+        .difference(&listed)
+        .filter(|chunk| places.of(chunk).is_empty())
+        .count();
     if missing > 0 {
         report.warnings.push(format!(
             "{missing} chunks are not listed in the manifest (as in upstream's deltas); tools that copy images will leave them behind"
@@ -270,7 +295,7 @@ enum Fault {
 /// Reads, hashes and decodes all chunks, on all processors. Returns what is wrong, in
 /// order of the digests.
 fn chunks(
-    image: &Image,
+    places: &Places<'_>,
     uses: &Uses,
     verity: &Verity,
     progress: &dyn Progress,
@@ -282,7 +307,7 @@ fn chunks(
         .map_or(1, NonZero::get)
         .min(8);
     let check = || -> Result<()> {
-        let mut reader = ChunkReader::new(image.layout())?;
+        let mut reader = ChunkReader::new(places)?;
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some((key, end)) = list.get(index) else {

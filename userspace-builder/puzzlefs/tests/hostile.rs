@@ -12,7 +12,7 @@ use puzzlefs::layout::Layout;
 use puzzlefs::manifest::{render, Descriptor};
 use puzzlefs::progress::Silent;
 use puzzlefs::store::Staging;
-use puzzlefs_format::MEDIA_TYPE_ROOTFS;
+use puzzlefs_format::{Descriptor as Layer, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS};
 
 /// A tree with an image whose Rootfs can be changed.
 struct Forge {
@@ -54,7 +54,13 @@ impl Forge {
         let staging = Staging::new(&layout).unwrap();
         let put = |bytes: &[u8]| staging.put_with(|out| Ok(out.write_all(bytes)?)).unwrap();
         let blob = put(&rootfs);
-        let layers = [Descriptor::new(MEDIA_TYPE_ROOTFS, blob.digest, blob.size)];
+        let mut layers = vec![Descriptor::new(MEDIA_TYPE_ROOTFS, blob.digest, blob.size)];
+        let good = open(&self.layout, "good");
+        // The packs.
+        for layer in good.manifest().unwrap().layers().skip(1) {
+            let Layer { digest, size, .. } = layer.unwrap();
+            layers.push(Descriptor::new(MEDIA_TYPE_PACK, digest, size));
+        }
         let manifest = put(&render(&layers, None).unwrap());
         staging.commit().unwrap();
         layout

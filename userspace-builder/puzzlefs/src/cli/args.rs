@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use puzzlefs::chunker::Policy;
 use puzzlefs::compress::{Compression, DEFAULT_LEVEL};
+use puzzlefs::pack::DEFAULT_TARGET;
 use puzzlefs::reference::{is_tag, Reference};
 
 /// Builds, checks, extracts and mounts PuzzleFS images
@@ -49,6 +50,15 @@ pub enum Format {
     Json,
 }
 
+/// What chunks are stored in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ChunkForm {
+    /// Packs of many chunks
+    Packs,
+    /// A blob for each chunk
+    Loose,
+}
+
 /// Build an image from a directory tree
 ///
 /// Lets OCI_DIR:TAG name the new image once all of it is on disk; other tags stay. An
@@ -76,6 +86,16 @@ pub struct Build {
     /// Smaller ones make random reads cheaper and compression worse.
     #[arg(long, value_name = "BYTES")]
     pub frame_size: Option<NonZero<usize>>,
+    /// Store chunks in packs, or loose: each as a blob of its own
+    ///
+    /// A chunk that is in the layout already is not stored again. Loose chunks are
+    /// what upstream's puzzlefs reads; a manifest can list some 24,000 of them.
+    /// [default: packs, but loose with --compat and --fs-verity]
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub layout: Option<ChunkForm>,
+    /// Bytes in a pack, as a rule
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_TARGET)]
+    pub pack_size: u64,
     /// Store holes as zeros, so that upstream's puzzlefs 0.2.0 can read the image
     #[arg(long)]
     pub compat: bool,

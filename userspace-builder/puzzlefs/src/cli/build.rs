@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs build.
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use puzzlefs::build::{build, ensure_outside, Options};
 use puzzlefs::chunker::Policy;
 use puzzlefs::compress::Compression;
 use puzzlefs::layout::Layout;
+use puzzlefs::sink::Form;
 
-use super::args::Build;
+use super::args::{Build, ChunkForm};
 use super::bar::Bar;
 use super::show;
 
@@ -26,6 +27,7 @@ pub fn run(args: &Build) -> Result<()> {
     let options = Options {
         policy: Policy::new(args.chunk_size)?,
         compression,
+        form: form(args)?,
         compat: args.compat,
         source_date_epoch: source_date_epoch()?,
         base: args.base.clone(),
@@ -52,9 +54,10 @@ pub fn run(args: &Build) -> Result<()> {
         writeln!(out, "before    {}", show::bytes(report.data_bytes))?;
         writeln!(
             out,
-            "chunks    {}, stored as {}",
+            "chunks    {}, stored as {}, {} packs",
             report.chunks,
-            show::bytes(report.chunk_bytes)
+            show::bytes(report.chunk_bytes),
+            report.packs
         )?;
         writeln!(out, "metadata  {}", show::bytes(report.rootfs_bytes))?;
         writeln!(
@@ -64,6 +67,21 @@ pub fn run(args: &Build) -> Result<()> {
             show::bytes(report.new_bytes)
         )
     })
+}
+
+/// Upstream's form where upstream is to read the image, or measures blobs as it does.
+fn form(args: &Build) -> Result<Form> {
+    let upstream = args.compat || args.fs_verity;
+    match args.layout {
+        Some(ChunkForm::Packs) if upstream => {
+            bail!("--compat and --fs-verity need --layout loose: upstream knows no packs")
+        }
+        Some(ChunkForm::Loose) => Ok(Form::Loose),
+        Some(ChunkForm::Packs) => Ok(Form::Packs {
+            target: args.pack_size,
+        }),
+        None => Ok(Form::Loose),
+    }
 }
 
 /// SOURCE_DATE_EPOCH, as reproducible-builds.org specifies it.

@@ -17,8 +17,10 @@ use puzzlefs::chunker::Policy;
 use puzzlefs::compress::{Compression, DEFAULT_LEVEL};
 use puzzlefs::image::Image;
 use puzzlefs::layout::Layout;
+use puzzlefs::pack::DEFAULT_TARGET;
 use puzzlefs::progress::Silent;
 use puzzlefs::reference::Reference;
+use puzzlefs::sink::Form;
 use rustix::fs::{mknodat, AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags, CWD};
 
 /// A directory on a real filesystem, with holes and extended attributes.
@@ -33,6 +35,9 @@ pub fn options() -> Options {
         compression: Compression::Zstd {
             level: DEFAULT_LEVEL,
             frame: None,
+        },
+        form: Form::Packs {
+            target: DEFAULT_TARGET,
         },
         compat: false,
         source_date_epoch: None,

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Packs on disk (FORMAT.md, section 1.1): reading one's index, and writing one.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+
+use anyhow::{ensure, Context, Result};
+use puzzlefs_format::{limits, Digest, PackEntry, PackIndex, PackTrailer};
+
+use crate::layout::Layout;
+
+/// Bytes of a pack, as a rule. Every pack is a layer: it costs a request when it is
+/// pulled, and an open file while it is mounted; 16 MiB make eight of a small Debian, and let an
+/// image have 64 GiB. Larger ones would be shared less: a registry can share packs only as a
+/// whole, and one that is in use keeps all that is in it.
+pub const DEFAULT_TARGET: u64 = 16 << 20;
+
+/// Opens the pack `digest` and reads its index, whose entries need not be true.
+pub fn open(layout: &Layout, digest: &Digest) -> Result<(File, Vec<PackEntry>)> {
+    let file = layout.open_blob(digest)?;
+    let entries = index(&file).with_context(|| {
+        format!("the pack sha256:{digest} is damaged; delete it and copy or build its images again")
+    })?;
+    Ok((file, entries))
+}
+
+fn index(file: &File) -> Result<Vec<PackEntry>> {
+    let size = file.metadata()?.len();
+    let mut trailer = [0; PackTrailer::BYTES];
+    let start = size.checked_sub(trailer.len() as u64);
+    file.read_exact_at(&mut trailer, start.context("it has no trailer")?)?;
+    let trailer = PackTrailer::parse(trailer, size)?;
+    let mut bytes = vec![0; trailer.index_bytes()];
+    file.read_exact_at(&mut bytes, trailer.index_offset())?;
+    let index = PackIndex::new(&bytes, &trailer)?;
+    Ok(index.iter().collect::<Result<_, _>>()?)
+}
+
+/// A pack that is being written to `W`.
+pub struct PackWriter<W> {
+    out: W,
+    at: u64,
+    target: u64,
+    entries: Vec<PackEntry>,
+}
+
+impl<W: Write> PackWriter<W> {
+    /// An empty pack that is to have some `target` bytes.
+    pub fn new(out: W, target: u64) -> Self {
+        PackWriter {
+            out,
+            at: 0,
+            target,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Appends a chunk that the pack does not have yet; says where it is.
+    pub fn push(&mut self, digest: Digest, chunk: &[u8]) -> Result<PackEntry> {
+        let entry = PackEntry {
+            digest,
+            offset: u32::try_from(self.at)?,
+            size: u32::try_from(chunk.len())?,
+        };
+        self.out.write_all(chunk).context("writing a pack")?;
+        self.at += chunk.len() as u64;
+        self.entries.push(entry);
+        Ok(entry)
+    }
+
+    /// Whether the pack is to end here, or can take another chunk.
+    ///
+    /// Where a pack ends depends on its last chunk, just as a chunk's end depends on its last bytes:
+    /// so images that were built apart agree again on packs some way after a difference.
+    pub fn is_full(&self) -> bool {
+        let Some(last) = self.entries.last() else {
+            return false;
+        };
+        let min = self.target / 2;
+        // Each byte behind the minimum is as likely to be the last one.
+        let [b0, b1, b2, b3, ..] = *last.digest.as_bytes();
+        let chance = u64::from(last.size).saturating_mul(1 << 32) / min.max(1);
+        let cut = u64::from(u32::from_le_bytes([b0, b1, b2, b3])) < chance;
+        let index = (self.entries.len() as u64 + 1) * PackEntry::BYTES as u64;
+        let room = limits::MAX_PACK_BYTES - PackTrailer::BYTES as u64 - index;
+        self.at >= min && cut
+            || self.at >= self.target.saturating_mul(2)
+            || self.at > room.saturating_sub(limits::MAX_CHUNK_BYTES)
+            || self.entries.len() >= limits::MAX_PACK_CHUNKS as usize
+    }
+
+    /// Writes the index, and returns what was written to.
+    pub fn finish(mut self) -> Result<W> {
+        self.entries.sort_unstable_by_key(|entry| entry.digest);
+        ensure!(
+            self.entries.is_sorted_by(|a, b| a.digest < b.digest),
+            "a chunk is to be in a pack twice"
+        );
+        let write = |out: &mut W| -> io::Result<()> {
+            for entry in &self.entries {
+                out.write_all(&entry.to_bytes())?;
+            }
+            out.write_all(&PackTrailer::to_bytes(self.entries.len() as u32))
+        };
+        write(&mut self.out).context("writing a pack")?;
+        Ok(self.out)
+    }
+}
