@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small; memory 2G
+# needs: images small-loose; memory 2G
 # shows: issue 2, 7: every fault has its own errno and a message that a person can act on;
 # nothing stays mounted, and the runner sees that the module can be unloaded.
 
@@ -14,7 +14,7 @@ import struct
 import mountapi
 from case import Image, check, drop_caches, equal
 
-IMAGE = Image("small")
+IMAGE = Image("small-loose")
 LAYOUT = "/scratch/oci"
 TARGET = "/mnt/target"
 

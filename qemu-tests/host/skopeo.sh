@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # needs: images small skopeo-oci skopeo-dir
-# shows: issue 2, 5: skopeo and umoci read the manifest of an image of ours, and an image
-# that skopeo has copied, from layout to layout or through dir:, verifies.
+# shows: issue 2, 5: skopeo and umoci read the manifest of an image of ours, and an image of
+# packs that skopeo has copied, from layout to layout or through dir:, verifies.
 set -eu
 layout=$PUZZLEFS_IMAGES/small/oci
 
@@ -10,6 +10,7 @@ umoci ls --layout "$layout" | grep -qx test
 skopeo inspect --raw "oci:$layout:test" >/tmp/manifest
 sha256sum </tmp/manifest | grep "^$(cat "$PUZZLEFS_IMAGES/small/digest") "
 jq -e '.layers[0].mediaType == "application/vnd.puzzlefs.image.rootfs.v1"' /tmp/manifest
+jq -e '.layers[1:] | length > 0 and all(.mediaType == "application/vnd.puzzlefs.image.pack.v1")' /tmp/manifest
 for name in small skopeo-oci skopeo-dir; do
 	"$PUZZLEFS_TOP/build/puzzlefs" verify "$PUZZLEFS_IMAGES/$name/oci:test"
 done

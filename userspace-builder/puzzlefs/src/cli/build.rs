@@ -69,19 +69,18 @@ pub fn run(args: &Build) -> Result<()> {
     })
 }
 
-/// Upstream's form where upstream is to read the image, or measures blobs as it does.
+/// Loose where upstream is to read the image, or blobs are to be measured as it does.
 fn form(args: &Build) -> Result<Form> {
     let upstream = args.compat || args.fs_verity;
-    match args.layout {
+    let target = args.pack_size;
+    Ok(match args.layout {
         Some(ChunkForm::Packs) if upstream => {
             bail!("--compat and --fs-verity need --layout loose: upstream knows no packs")
         }
-        Some(ChunkForm::Loose) => Ok(Form::Loose),
-        Some(ChunkForm::Packs) => Ok(Form::Packs {
-            target: args.pack_size,
-        }),
-        None => Ok(Form::Loose),
-    }
+        Some(ChunkForm::Loose) => Form::Loose,
+        None if upstream => Form::Loose,
+        Some(ChunkForm::Packs) | None => Form::Packs { target },
+    })
 }
 
 /// SOURCE_DATE_EPOCH, as reproducible-builds.org specifies it.
