@@ -13,6 +13,7 @@ MOUNT = "/mnt/bench"
 DISK, DISK_KB = "/dev/ram0", 1 << 20
 STORE = "/mnt/store"
 IMAGE = STORE + "/image"
+CONTROL, SAMPLES = "/tmp/control", "/tmp/samples"
 
 
 def run(*command, **options):
@@ -31,8 +32,8 @@ class Mount:
         run("mount", DISK, STORE)
         self.type, self.loop = system["mount"], None
         self.program = system["program"]
-        if os.path.isdir(system["path"]):
-            shutil.copytree(system["path"], IMAGE)
+        if system["manifest"]:
+            run("tar", "-C", STORE, "-xf", system["path"])
         else:
             shutil.copy(system["path"], IMAGE)
         self.source, self.options = IMAGE, ""
@@ -43,10 +44,13 @@ class Mount:
                                           stdout=subprocess.PIPE).stdout.strip()
 
     def walk(self, cold, *arguments, perf=False):
-        """Runs walk.c on the mounted tree; what it printed."""
+        """Runs walk.c on the mounted tree, below perf if need be; what it printed."""
         if arguments[0] == "mount":
             arguments += (self.type, self.source, self.options)
         command = ["/tmp/walk", *(["--cold"] if cold else []), arguments[0], MOUNT, *arguments[1:]]
+        if perf:
+            command = ["env", f"WALK_PERF={CONTROL}", "perf", "record", "--quiet", "--all-cpus", "--event=cpu-clock", "--freq=max", "--delay=-1",
+                       f"--control=fifo:{CONTROL},{CONTROL}.ack", f"--output={SAMPLES}", *command]
         return run(*command, stdout=subprocess.PIPE).stdout
 
     def mount(self):
@@ -66,8 +70,16 @@ class Mount:
         run("umount", STORE)
 
 
-def measure(system, rows):
-    """Measures the rows of one system, in order."""
+def show_samples(system):
+    """The functions that took 0.3% of the samples or more, of all processes."""
+    table = run("perf", "report", f"--input={SAMPLES}", "--stdio", "--fields=overhead,sample,symbol",
+                "--demangle-kernel", "--percent-limit=0.3", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    print(f"{system}: part of the samples, samples, function")
+    print("".join(f"{line.rstrip()}\n" for line in table.splitlines() if line and not line.startswith("#")), flush=True)
+
+
+def measure(system, rows, perf):
+    """Measures the rows of one system, in order; prints where the time of row `perf` goes."""
     mount = Mount(system)
     for row in rows:
         name, cold = row["name"], not row["after"]
@@ -76,8 +88,10 @@ def measure(system, rows):
         elif cold:
             mount.unmount()
             mount.mount()
-        took = json.loads(mount.walk(cold, *row["walk"]))
+        took = json.loads(mount.walk(cold, *row["walk"], perf=name == perf))
         print(json.dumps({"system": system["name"], "row": name, **took}), flush=True)
+        if name == perf:
+            show_samples(system["name"])
     mount.close()
 
 
@@ -89,8 +103,11 @@ def main():
     for module in ("brd", f"rd_size={DISK_KB}"), ("loop",), ("erofs",), ("squashfs",), ("fuse",):
         run("modprobe", *module)
     shutil.copy(plan["walk"], "/tmp/walk")
+    if plan["perf"]:
+        os.mkfifo(CONTROL)
+        os.mkfifo(CONTROL + ".ack")
     for system in plan["systems"]:
-        measure(system, system["rows"])
+        measure(system, system["rows"], plan["perf"])
 
 
 main()
