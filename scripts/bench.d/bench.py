@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import images
 import report
@@ -77,19 +78,22 @@ def plan(options, built):
 
 def machine(plan):
     """One run: {system: {row: what walk.c printed}}; other output is passed on."""
-    (images.CACHE / "bench-plan.json").write_text(json.dumps(plan))
-    vm = subprocess.Popen(
-        [f"{systems.TOP}/scripts/vm", "--icount", "--memory", MEMORY, "--", "python3", "-B", HERE / "guest.py",
-         images.CACHE / "bench-plan.json"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     results = {}
-    for line in vm.stdout:
-        if not line.startswith('{"system"'):
-            print(line, end="", flush=True)
-            continue
-        took = json.loads(line)
-        results.setdefault(took.pop("system"), {})[took.pop("row")] = took
-    if vm.wait():
+    with tempfile.NamedTemporaryFile("w", dir=images.CACHE, prefix="bench-plan-") as file:
+        json.dump(plan, file)
+        file.flush()
+        vm = subprocess.Popen(
+            [f"{systems.TOP}/scripts/vm", "--icount", "--memory", MEMORY, "--",
+             "python3", "-B", HERE / "guest.py", file.name],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        for line in vm.stdout:
+            if not line.startswith('{"system"'):
+                print(line, end="", flush=True)
+                continue
+            took = json.loads(line)
+            results.setdefault(took.pop("system"), {})[took.pop("row")] = took
+        vm.wait()
+    if vm.returncode:
         sys.exit(f"puzzlefs: error: the machine ended with status {vm.returncode}")
     return results
 

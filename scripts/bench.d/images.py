@@ -2,6 +2,7 @@
 """Makes the images that `make bench` compares, and keeps them in the cache under a key of
 what they are made from, with what their builder took."""
 
+import fcntl
 import functools
 import hashlib
 import json
@@ -44,12 +45,14 @@ def cached(name, made_from, make):
     same; and what make() returned."""
     key = hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:12]
     place = CACHE / f"bench-{name}-{key}"
-    if not (place / "made.json").exists():
-        for old in CACHE.glob(f"bench-{name}-" + "?" * 12):
-            shutil.rmtree(old)
-        place.mkdir()
-        (place / "made.json").write_text(json.dumps(make(place)))
-    return place, json.loads((place / "made.json").read_text())
+    with open(CACHE / f"bench-{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "made.json").exists():
+            for old in CACHE.glob(f"bench-{name}-" + "?" * 12):
+                shutil.rmtree(old)
+            place.mkdir()
+            (place / "made.json").write_text(json.dumps(make(place)))
+        return place, json.loads((place / "made.json").read_text())
 
 
 def bytes_of(path):
