@@ -5,7 +5,7 @@ use std::num::NonZero;
 use std::path::Path;
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS};
+use puzzlefs_format::{MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS};
 use serde::Serialize;
 
 use crate::chunker::Policy;
@@ -87,6 +87,7 @@ pub fn build(
     progress: &dyn Progress,
 ) -> Result<Report> {
     ensure_outside(root, layout.path())?;
+    let _kept = layout.keep_blobs(progress)?;
     let base = options
         .base
         .as_ref()
@@ -111,6 +112,7 @@ pub fn build(
     let chunks = content::store(&mut scanned, &settings, &mut sink, progress)
         .with_context(|| format!("building from {}", root.display()))?;
     let homes = sink.finish()?;
+    let homes = homes.layers(chunks.iter().map(|chunk| chunk.digest))?;
 
     progress.phase("writing metadata", 0, Unit::Items);
     let Scanned { tree, .. } = scanned;
@@ -137,12 +139,7 @@ pub fn build(
     }
     layers.extend(homes);
     let text = manifest::render(&layers, options.source_date_epoch)?;
-    ensure!(
-        text.len() <= limits::MAX_MANIFEST_BYTES,
-        "the manifest has {} bytes, more than the {} that registries take; use a larger --chunk-size",
-        text.len(),
-        limits::MAX_MANIFEST_BYTES
-    );
+    manifest::check_size(&text)?;
     let manifest = staging.put_with(|out| Ok(out.write_all(&text)?))?;
     staging.put_with(|out| Ok(out.write_all(manifest::EMPTY_CONFIG)?))?;
 

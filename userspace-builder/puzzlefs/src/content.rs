@@ -14,12 +14,13 @@ use std::thread;
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{bounded, Receiver, Sender};
-use puzzlefs_format::{Digest, MEDIA_TYPE_CHUNK, MEDIA_TYPE_CHUNK_ZSTD};
+use puzzlefs_format::Digest;
 
 use crate::chunker::{Policy, Pool};
 use crate::compress::{Compression, Encoder};
 use crate::digest::sha256;
 use crate::file::{Run, Source};
+use crate::manifest::chunk_media_type;
 use crate::progress::Progress;
 use crate::scan::Scanned;
 use crate::sink::Sink;
@@ -206,11 +207,7 @@ impl Shared<'_> {
             let first = self.first.lock().unwrap_or_else(PoisonError::into_inner)[&done.content];
             index.push(match done.stored {
                 Some((stored, bytes)) if first == chunk => {
-                    let media_type = if stored.compressed {
-                        MEDIA_TYPE_CHUNK_ZSTD
-                    } else {
-                        MEDIA_TYPE_CHUNK
-                    };
+                    let media_type = chunk_media_type(stored.compressed);
                     sink.put(stored.digest, media_type, &bytes)?;
                     list.push(stored);
                     // Fewer than the reader's numbers, which are u32.

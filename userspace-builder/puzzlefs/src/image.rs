@@ -2,12 +2,17 @@
 //! An image that is open for reading: its manifest and Rootfs, checked against their
 //! digests and parsed by the format core.
 
+use std::collections::HashSet;
+use std::path::Path;
+
 use anyhow::{ensure, Context, Error, Result};
 use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs, MEDIA_TYPE_PACK};
 
+use crate::chunk::Key;
 use crate::layout::Layout;
 use crate::places::Places;
 use crate::reference::Reference;
+use crate::walk::{walk, Step};
 
 /// An open image.
 pub struct Image {
@@ -27,27 +32,39 @@ impl Image {
     pub fn open(reference: &Reference) -> Result<Self> {
         let layout = Layout::open(&reference.layout)?;
         let entry = layout.resolve(&reference.tag)?;
-        let manifest_limit = u64::try_from(limits::MAX_MANIFEST_BYTES)?;
-        let manifest = layout.read_blob(&entry.digest, manifest_limit)?;
-        let parsed = Manifest::parse(&manifest).with_context(|| {
+        let image = Self::with_manifest(&layout, &entry.digest)?.with_context(|| {
             format!("the manifest sha256:{} is no PuzzleFS image", entry.digest)
         })?;
-        let rootfs_digest = parsed.rootfs().digest;
-        let rootfs_limit = u64::try_from(limits::MAX_ROOTFS_BYTES)?;
-        let rootfs = layout.read_blob(&rootfs_digest, rootfs_limit)?;
-        Rootfs::parse(&rootfs).with_context(|| malformed(&rootfs_digest))?;
         ensure!(
-            u64::try_from(manifest.len())? == entry.size,
+            u64::try_from(image.manifest.len())? == entry.size,
             "index.json gives a wrong size for the manifest sha256:{}",
             entry.digest
         );
-        Ok(Image {
-            layout,
-            manifest_digest: entry.digest,
+        Ok(image)
+    }
+
+    /// Opens the image with a manifest in `layout`; `None` if this has no Rootfs, as that of
+    /// an ordinary OCI image.
+    pub fn with_manifest(layout: &Layout, digest: &Digest) -> Result<Option<Self>> {
+        let manifest_limit = u64::try_from(limits::MAX_MANIFEST_BYTES)?;
+        let manifest = layout.read_blob(digest, manifest_limit)?;
+        let rootfs_digest = match Manifest::parse(&manifest) {
+            Err(puzzlefs_format::Error::NoRootfs) => return Ok(None),
+            parsed => {
+                let context = || format!("the manifest sha256:{digest} is no PuzzleFS image");
+                parsed.with_context(context)?.rootfs().digest
+            }
+        };
+        let rootfs_limit = u64::try_from(limits::MAX_ROOTFS_BYTES)?;
+        let rootfs = layout.read_blob(&rootfs_digest, rootfs_limit)?;
+        Rootfs::parse(&rootfs).with_context(|| malformed(&rootfs_digest))?;
+        Ok(Some(Image {
+            layout: layout.clone(),
+            manifest_digest: *digest,
             manifest,
             rootfs_digest,
             rootfs,
-        })
+        }))
     }
 
     /// The layout that holds it.
@@ -83,6 +100,32 @@ impl Image {
     /// The metadata.
     pub fn rootfs(&self) -> Result<Rootfs<'_>> {
         Rootfs::parse(&self.rootfs).with_context(|| malformed(&self.rootfs_digest))
+    }
+
+    /// The chunks that its files use, each once, in order of first use.
+    pub fn chunks(&self) -> Result<Vec<Key>> {
+        let (mut seen, mut chunks) = (HashSet::new(), Vec::new());
+        let root = self.rootfs()?.root()?;
+        walk(
+            self,
+            Path::new("/"),
+            root,
+            |_| true,
+            |path, step| {
+                let Step::Enter(inode) = step else {
+                    return Ok(());
+                };
+                if let Kind::File(extents) = inode.kind()? {
+                    for extent in extents.iter() {
+                        let extent = extent.with_context(|| path.display().to_string())?;
+                        let chunk = extent.chunk.map(|chunk| (chunk.digest, chunk.compressed));
+                        chunks.extend(chunk.filter(|chunk| seen.insert(*chunk)));
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        Ok(chunks)
     }
 
     /// Where its chunks lie, and what is wrong with packs of it.

@@ -9,18 +9,23 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, ensure, Context, Result};
 use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde_json::{json, Value};
 
 use crate::digest::{sha256, Hashing};
 use crate::manifest::{Descriptor, ARTIFACT_TYPE};
+use crate::progress::Progress;
 
 const LAYOUT_FILE: &str = "oci-layout";
+/// A new version of one of the layout's own files.
+const TEMPORARY: &str = ".puzzlefs-new";
 const INDEX_FILE: &str = "index.json";
 const MEDIA_TYPE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Annotation of an index entry that holds its tag (OCI image-spec, annotations.md).
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// An OCI image layout.
+#[derive(Clone)]
 pub struct Layout {
     path: PathBuf,
 }
@@ -132,9 +137,41 @@ impl Layout {
         Ok(content)
     }
 
+    /// Keeps all blobs from being removed, by [`crate::gc`], as long as the result lives: those
+    /// too that nothing refers to yet. Any number of builds may have it at the same time.
+    pub fn keep_blobs(&self, progress: &dyn Progress) -> Result<BlobLock> {
+        self.lock_blobs(FlockOperation::LockShared, progress)
+    }
+
+    /// Keeps others from adding blobs, and from relying on those that nothing refers to.
+    pub fn own_blobs(&self, progress: &dyn Progress) -> Result<BlobLock> {
+        self.lock_blobs(FlockOperation::LockExclusive, progress)
+    }
+
+    fn lock_blobs(&self, operation: FlockOperation, progress: &dyn Progress) -> Result<BlobLock> {
+        // Not the directory that `Lock` takes, which is for moments only.
+        let path = self.path.join("blobs");
+        let context = || format!("locking {}", path.display());
+        let dir = File::open(&path).with_context(context)?;
+        let try_first = match operation {
+            FlockOperation::LockShared => FlockOperation::NonBlockingLockShared,
+            _ => FlockOperation::NonBlockingLockExclusive,
+        };
+        match rustix::fs::flock(&dir, try_first) {
+            Err(Errno::WOULDBLOCK) => {
+                progress
+                    .note("waiting for another puzzlefs, which builds or collects garbage here");
+                rustix::fs::flock(&dir, operation)
+            }
+            result => result,
+        }
+        .with_context(context)?;
+        Ok(BlobLock(dir))
+    }
+
     /// The manifest descriptor that `tag` names.
     pub fn resolve(&self, tag: &str) -> Result<Descriptor> {
-        let index = self.index()?;
+        let index = self.index()?.unwrap_or_default();
         let entries = entries(&index);
         let Some(entry) = entries.iter().find(|e| tag_of(e) == Some(tag)) else {
             let tags: Vec<&str> = entries.iter().filter_map(tag_of).collect();
@@ -162,7 +199,9 @@ impl Layout {
     /// are. The change is atomic and durable; concurrent builds wait for each other.
     pub fn set_tag(&self, tag: &str, manifest: &Digest, size: u64) -> Result<()> {
         let lock = Lock::new(&self.path)?;
-        let mut index = self.index()?;
+        let mut index = self.index()?.unwrap_or_else(
+            || json!({ "schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": [] }),
+        );
         let list = index["manifests"]
             .as_array_mut()
             .context("index.json: manifests is no array")?;
@@ -177,18 +216,67 @@ impl Layout {
         lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)
     }
 
-    /// index.json; an empty one if there is none.
-    pub fn index(&self) -> Result<Value> {
-        let path = self.path.join(INDEX_FILE);
-        match fs::read(&path) {
-            Ok(text) => {
-                serde_json::from_slice(&text).with_context(|| format!("parsing {}", path.display()))
+    /// Lets tags, of which index.json has entries, name other manifests, all at once:
+    /// `change` gets an entry's digest and tag, and gives the new digest and size.
+    pub fn replace(
+        &self,
+        change: impl Fn(&Digest, Option<&str>) -> Option<(Digest, u64)>,
+    ) -> Result<()> {
+        let lock = Lock::new(&self.path)?;
+        let mut index = self.index()?.unwrap_or_default();
+        for entry in index["manifests"].as_array_mut().into_iter().flatten() {
+            let digest = entry["digest"].as_str().unwrap_or_default();
+            let Ok(digest) = Digest::parse(digest.as_bytes()) else {
+                continue;
+            };
+            if let Some((digest, size)) = change(&digest, tag_of(entry)) {
+                entry["digest"] = format!("sha256:{digest}").into();
+                entry["size"] = size.into();
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                Ok(json!({ "schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": [] }))
-            }
-            Err(e) => Err(e).with_context(|| format!("reading {}", path.display())),
         }
+        lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)
+    }
+
+    /// Removes what a killed build left of a new index.json; says how many bytes.
+    pub fn remove_temporary(&self, dry_run: bool) -> Result<u64> {
+        let _lock = Lock::new(&self.path)?;
+        let path = self.path.join(TEMPORARY);
+        let Ok(found) = fs::symlink_metadata(&path) else {
+            return Ok(0);
+        };
+        if !dry_run {
+            fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
+        Ok(found.len())
+    }
+
+    /// The manifests that index.json lists, in its order, with their tags if they have any.
+    pub fn manifests(&self) -> Result<Vec<(Digest, Option<String>)>> {
+        let index = self.index()?.unwrap_or_default();
+        let manifests = entries(&index).iter();
+        let manifests = manifests.filter(|entry| entry["mediaType"] == MEDIA_TYPE_MANIFEST);
+        let named = manifests.filter_map(|entry| {
+            let digest = Digest::parse(entry["digest"].as_str()?.as_bytes()).ok()?;
+            Some((digest, tag_of(entry).map(str::to_owned)))
+        });
+        Ok(named.collect())
+    }
+
+    /// index.json, if there is one.
+    pub fn index(&self) -> Result<Option<Value>> {
+        let path = self.path.join(INDEX_FILE);
+        let text = match fs::read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.with_context(|| format!("reading {}", path.display()))?,
+        };
+        let index: Value =
+            serde_json::from_slice(&text).with_context(|| format!("parsing {}", path.display()))?;
+        ensure!(
+            index["manifests"].is_array(),
+            "{}: manifests is no array",
+            path.display()
+        );
+        Ok(Some(index))
     }
 }
 
@@ -199,6 +287,10 @@ fn entries(index: &Value) -> &[Value] {
 fn tag_of(entry: &Value) -> Option<&str> {
     entry["annotations"][REF_NAME].as_str()
 }
+
+/// What [`Layout::keep_blobs`] and [`Layout::own_blobs`] give: a flock(2) of the directory
+/// `blobs`, until it is dropped.
+pub struct BlobLock(#[allow(dead_code, reason = "it is held, not used")] File);
 
 /// The right to change a layout's own files, until it is dropped. It is a flock(2) of the
 /// directory itself, which leaves no file behind that other tools would have to know.
@@ -219,7 +311,7 @@ impl<'a> Lock<'a> {
     fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
         let to = self.path.join(name);
         // Only who holds the lock writes it; a killed build's is written over.
-        let temporary = self.path.join(".puzzlefs-new");
+        let temporary = self.path.join(TEMPORARY);
         let write = || -> io::Result<()> {
             let mut file = File::create(&temporary)?;
             file.write_all(content)?;

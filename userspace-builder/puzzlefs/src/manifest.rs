@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Writing the OCI image manifest of an image (OCI image-spec v1.1, manifest.md).
 
-use puzzlefs_format::{limits, Digest, MEDIA_TYPE_MANIFEST};
+use anyhow::{ensure, Context, Result};
+use puzzlefs_format::{
+    limits, Digest, MEDIA_TYPE_CHUNK, MEDIA_TYPE_CHUNK_ZSTD, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK,
+};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -52,7 +55,7 @@ impl Descriptor {
     }
 }
 
-fn prefixed<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+fn prefixed<S: Serializer>(digest: &Digest, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("sha256:{digest}"))
 }
 
@@ -66,6 +69,44 @@ struct Manifest<'a> {
     layers: &'a [Descriptor],
     #[serde(skip_serializing_if = "Map::is_empty")]
     annotations: Map<String, Value>,
+}
+
+/// The media type of a chunk, by whether it is compressed.
+pub fn chunk_media_type(compressed: bool) -> &'static str {
+    if compressed {
+        MEDIA_TYPE_CHUNK_ZSTD
+    } else {
+        MEDIA_TYPE_CHUNK
+    }
+}
+
+/// A manifest with `layers` in place of the chunks and packs that it lists. All else
+/// stays as it is.
+pub fn with_layers(text: &[u8], layers: &[Descriptor]) -> Result<Vec<u8>> {
+    let mut manifest: Value = serde_json::from_slice(text).context("the manifest")?;
+    let list = manifest["layers"].as_array_mut().context("no layers")?;
+    list.retain(|layer| {
+        let media_type = layer["mediaType"].as_str().unwrap_or_default();
+        media_type != MEDIA_TYPE_PACK && !media_type.starts_with(MEDIA_TYPE_CHUNK)
+    });
+    for layer in layers {
+        list.push(serde_json::to_value(layer)?);
+    }
+    let text = serde_json::to_vec(&manifest)?;
+    check_size(&text)?;
+    Ok(text)
+}
+
+/// Refuses a manifest that could not travel.
+pub fn check_size(text: &[u8]) -> Result<()> {
+    ensure!(
+        text.len() <= limits::MAX_MANIFEST_BYTES,
+        "the manifest has {} bytes, more than the {} that registries take; use packs or a larger \
+         --chunk-size",
+        text.len(),
+        limits::MAX_MANIFEST_BYTES
+    );
+    Ok(())
 }
 
 /// The manifest of an image with the given layers, the Rootfs first. `created` is in

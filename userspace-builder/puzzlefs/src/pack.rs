@@ -56,6 +56,11 @@ impl<W: Write> PackWriter<W> {
         }
     }
 
+    /// Chunks so far.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Appends a chunk that the pack does not have yet; says where it is.
     pub fn push(&mut self, digest: Digest, chunk: &[u8]) -> Result<PackEntry> {
         let entry = PackEntry {

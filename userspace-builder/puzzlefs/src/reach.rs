@@ -26,7 +26,7 @@ impl Reach {
     pub fn of(layout: &Layout) -> Result<Self> {
         let mut reach = Reach::default();
         let mut documents = Vec::new();
-        reach.document(&layout.index()?, &mut documents);
+        reach.document(&layout.index()?.unwrap_or_default(), &mut documents);
         while let Some(digest) = documents.pop() {
             // A layout need not have all that an index lists: the other architectures, say.
             if !layout.blob_path(&digest).exists() {
@@ -57,6 +57,10 @@ impl Reach {
             match value {
                 Value::Array(list) => values.extend(list.iter().map(|value| (value, further))),
                 Value::Object(map) => {
+                    if further && !value["digest"].is_string() {
+                        let fault = anyhow!("a descriptor without a digest: {value}");
+                        self.faults.push(fault);
+                    }
                     if let Some(digest) = value["digest"].as_str() {
                         let media_type = value["mediaType"].as_str().unwrap_or_default();
                         let further = further && media_type.ends_with("json");

@@ -6,7 +6,7 @@
 //! that is found to be wrong anywhere is used for nothing: readers may take a chunk from
 //! any pack of an image that lists it, so an image must not have such a pack at all.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{ensure, Result};
 use puzzlefs_format::{limits, Digest, MEDIA_TYPE_PACK};
@@ -29,39 +29,39 @@ pub enum Form {
     },
 }
 
-/// A blob that holds chunks of the image.
+/// A blob that holds chunks of an image.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Home {
-    Loose(Descriptor),
-    /// A pack that was in the layout: its index in [`Places::packs`].
+    /// An index of [`Homes::loose`].
+    Loose(usize),
+    /// A pack that was in the layout: an index of [`Places::packs`].
     Held(u32),
-    /// A pack of this build: its index in [`Sink::packs`].
+    /// One of this build: an index of [`Homes::packs`].
     New(usize),
 }
 
-/// Takes the chunks of an image in order of first use.
+/// Takes chunks, best in the order in which files use them.
 pub struct Sink<'a> {
     staging: &'a Staging<'a>,
     progress: &'a dyn Progress,
     form: Form,
-    held: Places<'a>,
-    /// Packs of the layout that hold chunks of the image.
-    used: HashSet<u32>,
+    take_loose: bool,
     distrusted: HashSet<u32>,
-    /// Where in packs of the layout chunks of the image were found.
-    found: Vec<Place>,
-    /// All chunks that have come.
-    chunks: HashSet<Digest>,
-    /// In order of first use.
-    homes: Vec<Home>,
-    loose: usize,
     packing: Option<PackWriter<Draft>>,
-    packs: Vec<Descriptor>,
-    /// Chunks in those.
-    packed: usize,
+    homes: Homes<'a>,
+}
+
+/// Where the chunks that a [`Sink`] took are now.
+pub struct Homes<'a> {
+    chunks: HashMap<Digest, Home>,
+    held: Places<'a>,
+    loose: Vec<Descriptor>,
+    /// With their numbers of chunks.
+    packs: Vec<(Descriptor, usize)>,
 }
 
 impl<'a> Sink<'a> {
-    /// A sink for chunks of an image in `form`; packs of the layout hold some already.
+    /// A sink that stores chunks in `form`, but for those that `held` has.
     pub fn new(
         staging: &'a Staging<'a>,
         form: Form,
@@ -72,83 +72,87 @@ impl<'a> Sink<'a> {
             staging,
             progress,
             form,
-            held,
-            used: HashSet::new(),
+            take_loose: true,
             distrusted: HashSet::new(),
-            found: Vec::new(),
-            chunks: HashSet::new(),
-            homes: Vec::new(),
-            loose: 0,
             packing: None,
-            packs: Vec::new(),
-            packed: 0,
+            homes: Homes {
+                chunks: HashMap::new(),
+                held,
+                loose: Vec::new(),
+                packs: Vec::new(),
+            },
         }
     }
 
-    /// Sees to it that the image has a chunk, of the given digest and media type.
+    /// A sink that also puts those chunks into packs that are loose in the layout.
+    pub fn repacking(self) -> Self {
+        Sink {
+            take_loose: false,
+            ..self
+        }
+    }
+
+    /// Whether a chunk has come already.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.homes.chunks.contains_key(digest)
+    }
+
+    /// Sees to it that the layout will have a chunk, of the given digest and media type.
     pub fn put(&mut self, digest: Digest, media_type: &str, chunk: &[u8]) -> Result<()> {
         // Equal bytes may come twice: a raw chunk may be another one's compressed form.
-        if !self.chunks.insert(digest) {
+        if self.has(&digest) {
             return Ok(());
         }
         let size = u64::try_from(chunk.len())?;
         if let Form::Packs { target } = self.form {
-            if self.is_held(&digest, chunk, target)? {
+            if let Some(pack) = self.held(&digest, chunk, target)? {
+                self.homes.chunks.insert(digest, Home::Held(pack));
                 return Ok(());
             }
-            if self.loose == MAX_CHUNKS || !self.staging.layout().has_blob(&digest, size)? {
+            let take_loose = self.take_loose && self.homes.loose.len() < MAX_CHUNKS;
+            if !take_loose || !self.staging.layout().has_blob(&digest, size)? {
                 return self.pack(digest, chunk, target);
             }
         }
-        ensure!(
-            self.loose < MAX_CHUNKS,
-            "the image needs more than {MAX_CHUNKS} loose chunks, more than its manifest may \
-             list: use packs (--layout packs) or a larger --chunk-size"
-        );
         self.staging.put(&digest, chunk)?;
-        self.loose += 1;
+        let home = Home::Loose(self.homes.loose.len());
+        self.homes.chunks.insert(digest, home);
         let descriptor = Descriptor::new(media_type, digest, size);
-        self.homes.push(Home::Loose(descriptor));
-        Ok(())
+        self.homes.loose.push(descriptor);
+        check_loose(self.homes.loose.len())
     }
 
-    /// Whether packs of the layout hold the chunk. All that claim to are put to the proof.
-    fn is_held(&mut self, digest: &Digest, chunk: &[u8], target: u64) -> Result<bool> {
+    /// A pack of the layout that holds the chunk. All that claim to are put to the proof.
+    fn held(&mut self, digest: &Digest, chunk: &[u8], target: u64) -> Result<Option<u32>> {
         let mut held = None;
-        for place in self.held.of(digest).to_vec() {
+        for place in self.homes.held.of(digest).to_vec() {
             if self.distrusted.contains(&place.pack) {
                 continue;
             }
-            if self.held.peek(&place)? == chunk {
-                held = held.or(Some(place));
+            if self.homes.held.peek(&place)? == chunk {
+                held = held.or(Some(place.pack));
             } else {
                 self.distrust(place.pack, target)?;
             }
         }
-        self.found.extend(held);
-        if let Some(Place { pack, .. }) = held {
-            if self.used.insert(pack) {
-                self.homes.push(Home::Held(pack));
-            }
-        }
-        Ok(held.is_some())
+        Ok(held)
     }
 
     /// Stores anew what was found in a pack until it turned out to be damaged.
     fn distrust(&mut self, pack: u32, target: u64) -> Result<()> {
         self.progress.note(&format!(
             "the pack sha256:{} is damaged, so the new image uses nothing of it",
-            self.held.packs()[pack as usize].digest
+            self.homes.held.packs()[pack as usize].digest
         ));
         self.distrusted.insert(pack);
-        self.used.remove(&pack);
-        let is_it = |home: &Home| matches!(home, Home::Held(held) if *held == pack);
-        self.homes.retain(|home| !is_it(home));
-        let found = std::mem::take(&mut self.found).into_iter();
-        let (homeless, found): (Vec<_>, _) = found.partition(|place| place.pack == pack);
-        self.found = found;
+        let table = self.homes.held.table().iter();
+        let is_homeless = |place: &&Place| {
+            place.pack == pack && self.homes.chunks.get(&place.digest) == Some(&Home::Held(pack))
+        };
+        let mut homeless: Vec<Place> = table.filter(is_homeless).copied().collect();
+        homeless.sort_unstable_by_key(|place| place.offset);
         homeless.iter().try_for_each(|place| {
-            let chunk = self.held.read_at(place)?;
+            let chunk = self.homes.held.read_at(place)?;
             self.pack(place.digest, &chunk, target)
         })
     }
@@ -156,13 +160,11 @@ impl<'a> Sink<'a> {
     fn pack(&mut self, digest: Digest, chunk: &[u8], target: u64) -> Result<()> {
         let mut packing = match self.packing.take() {
             Some(packing) => packing,
-            None => {
-                self.homes.push(Home::New(self.packs.len()));
-                PackWriter::new(self.staging.begin()?, target)
-            }
+            None => PackWriter::new(self.staging.begin()?, target),
         };
         packing.push(digest, chunk)?;
-        self.packed += 1;
+        let home = Home::New(self.homes.packs.len());
+        self.homes.chunks.insert(digest, home);
         if packing.is_full() {
             self.close(packing)
         } else {
@@ -172,34 +174,71 @@ impl<'a> Sink<'a> {
     }
 
     fn close(&mut self, packing: PackWriter<Draft>) -> Result<()> {
+        let count = packing.count();
         let pack = self.staging.end(packing.finish()?)?;
-        self.packs
-            .push(Descriptor::new(MEDIA_TYPE_PACK, pack.digest, pack.size));
+        let descriptor = Descriptor::new(MEDIA_TYPE_PACK, pack.digest, pack.size);
+        self.homes.packs.push((descriptor, count));
         Ok(())
     }
 
-    /// The blobs with the chunks of the image, in order of first use.
-    pub fn finish(mut self) -> Result<Vec<Descriptor>> {
+    /// Ends the last pack.
+    pub fn finish(mut self) -> Result<Homes<'a>> {
         if let Some(packing) = self.packing.take() {
             self.close(packing)?;
         }
-        let held = self.held.packs();
-        let used = |place: &&Place| self.used.contains(&place.pack);
-        let chunks = self.packed + self.held.table().iter().filter(used).count();
-        let packs = self.packs.len() + self.used.len();
+        Ok(self.homes)
+    }
+}
+
+impl Homes<'_> {
+    /// The blobs with the chunks of an image, each once, in order of first use. `order` has
+    /// chunks that the sink took.
+    pub fn layers(&self, order: impl IntoIterator<Item = Digest>) -> Result<Vec<Descriptor>> {
+        let mut held = vec![0; self.held.packs().len()];
+        for place in self.held.table() {
+            held[place.pack as usize] += 1;
+        }
+        let mut seen = HashSet::new();
+        let mut layers = Vec::new();
+        let (mut packs, mut chunks, mut loose) = (0, 0, 0);
+        for digest in order {
+            let home = self.chunks[&digest];
+            if !seen.insert(home) {
+                continue;
+            }
+            let (layer, count) = match home {
+                Home::Loose(chunk) => {
+                    loose += 1;
+                    layers.push(self.loose[chunk].clone());
+                    continue;
+                }
+                Home::New(pack) => self.packs[pack].clone(),
+                Home::Held(pack) => {
+                    let count = held[pack as usize];
+                    let pack = &self.held.packs()[pack as usize];
+                    let layer = Descriptor::new(MEDIA_TYPE_PACK, pack.digest, pack.size);
+                    (layer, count)
+                }
+            };
+            packs += 1;
+            chunks += count;
+            layers.push(layer);
+        }
+        check_loose(loose)?;
         ensure!(
             packs <= limits::MAX_PACKS as usize && chunks <= limits::MAX_PACKED_CHUNKS as usize,
-            "the image needs {packs} packs with {chunks} chunks, more than a reader takes; use a \
-             larger --pack-size or --chunk-size, or `puzzlefs repack` first"
+            "the image needs {packs} packs, which have {chunks} chunks: more than a reader takes; \
+             use a larger --pack-size or --chunk-size, or `puzzlefs repack` the layout"
         );
-        let descriptor = |home| match home {
-            Home::Loose(descriptor) => descriptor,
-            Home::New(pack) => self.packs[pack].clone(),
-            Home::Held(pack) => {
-                let pack = &held[pack as usize];
-                Descriptor::new(MEDIA_TYPE_PACK, pack.digest, pack.size)
-            }
-        };
-        Ok(self.homes.into_iter().map(descriptor).collect())
+        Ok(layers)
     }
+}
+
+fn check_loose(count: usize) -> Result<()> {
+    ensure!(
+        count <= MAX_CHUNKS,
+        "the image needs more than {MAX_CHUNKS} loose chunks, more than its manifest may list: \
+         use packs (--layout packs) or a larger --chunk-size"
+    );
+    Ok(())
 }

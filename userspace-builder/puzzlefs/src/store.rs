@@ -9,8 +9,9 @@
 //! is replaced last. syncfs reports write errors since Linux 5.8.
 //!
 //! The staging directory is locked (flock(2)) by its build; the next build removes
-//! the ones whose lock is free, which a killed build left behind.
+//! the ones whose lock is free, which a killed build left behind, and so does `puzzlefs gc`.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::os::fd::OwnedFd;
@@ -67,7 +68,7 @@ pub struct Added {
 impl<'a> Staging<'a> {
     /// Opens a staging directory, and removes those of builds that died.
     pub fn new(layout: &'a Layout) -> Result<Self> {
-        remove_abandoned(layout.path());
+        remove_abandoned(layout.path(), false);
         let mut attempt = 0u32;
         loop {
             let path = layout
@@ -200,20 +201,25 @@ fn lock(path: &Path) -> rustix::io::Result<OwnedFd> {
     Ok(fd)
 }
 
-fn remove_abandoned(layout: &Path) {
-    let Ok(entries) = fs::read_dir(layout) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(PREFIX.as_bytes())
-        {
-            if let Ok(_held) = lock(&entry.path()) {
+/// Removes what killed builds left in a layout; says how many bytes.
+pub fn remove_abandoned(layout: &Path, dry_run: bool) -> u64 {
+    let entries = fs::read_dir(layout).into_iter().flatten().flatten();
+    let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+    let mut bytes = 0;
+    for path in entries
+        .filter(|entry| ours(&entry.file_name()))
+        .map(|entry| entry.path())
+    {
+        if let Ok(_held) = lock(&path) {
+            let files = fs::read_dir(&path).into_iter().flatten().flatten();
+            bytes += files
+                .filter_map(|file| Some(file.metadata().ok()?.len()))
+                .sum::<u64>();
+            if !dry_run {
                 // Only rubbish: a failure leaves it to the next build.
-                let _ = fs::remove_dir_all(entry.path());
+                let _ = fs::remove_dir_all(&path);
             }
         }
     }
+    bytes
 }

@@ -7,6 +7,7 @@ mod build;
 mod mount;
 mod read;
 mod show;
+mod store;
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -30,6 +31,10 @@ pub fn run() -> Result<ExitCode> {
         Command::Ls(args) => read::ls(&args),
         Command::Verify(args) => return read::verify(&args),
         Command::Extract(args) => read::extract(&args),
+        Command::Repack(args) => store::repack(&args),
+        Command::Unpack(args) => store::unpack(&args),
+        Command::Du(args) => store::du(&args),
+        Command::Gc(args) => store::gc(&args),
         Command::Mount(args) => mount::mount(&args),
         Command::Umount(args) => mount::umount(&args),
         Command::Completions(args) => completions(&args),

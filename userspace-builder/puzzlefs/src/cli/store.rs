@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The commands about a layout as a whole: repack, unpack, du, gc.
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use puzzlefs::convert::{self, Converted};
+use puzzlefs::du::Usage;
+use puzzlefs::gc;
+use puzzlefs::layout::Layout;
+use serde::Serialize;
+
+use super::args::{Du, Gc, Images, Repack, Unpack};
+use super::bar::Bar;
+use super::show;
+
+/// puzzlefs repack.
+pub fn repack(args: &Repack) -> Result<()> {
+    let layout = Layout::open(&args.images.layout)?;
+    let tags = &args.images.tags;
+    let report = convert::repack(&layout, tags, args.pack_size, args.max_unused, &Bar::new())?;
+    finish(&args.images, &layout, report)
+}
+
+/// puzzlefs unpack.
+pub fn unpack(args: &Unpack) -> Result<()> {
+    let layout = Layout::open(&args.images.layout)?;
+    let report = convert::unpack(&layout, &args.images.tags, &Bar::new())?;
+    finish(&args.images, &layout, report)
+}
+
+#[derive(Serialize)]
+struct Conversion {
+    #[serde(flatten)]
+    report: convert::Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gc: Option<gc::Report>,
+}
+
+fn finish(args: &Images, layout: &Layout, report: convert::Report) -> Result<()> {
+    let gc = args.gc.then(|| gc::gc(layout, false, &Bar::new()));
+    let gc = gc.transpose()?;
+    let conversion = Conversion { report, gc };
+    show::report(args.format, &conversion, |out| {
+        for image in &conversion.report.images {
+            let Converted { tags, manifest, .. } = image;
+            let state = if *manifest == image.old_manifest {
+                "unchanged"
+            } else {
+                "converted"
+            };
+            writeln!(out, "{state}  sha256:{manifest}  {}", tags.join(" "))?;
+        }
+        let report = &conversion.report;
+        let bytes = show::bytes(report.new_bytes);
+        writeln!(out, "new        {} blobs, {bytes}", report.new_blobs)?;
+        conversion
+            .gc
+            .as_ref()
+            .map_or(Ok(()), |report| removed(out, report))
+    })
+}
+
+/// puzzlefs gc.
+pub fn gc(args: &Gc) -> Result<()> {
+    let layout = Layout::open(&args.layout)?;
+    let report = gc::gc(&layout, args.dry_run, &Bar::new())?;
+    show::report(args.format, &report, |out| {
+        let shown = args.dry_run.then_some(&report.removed);
+        for digest in shown.into_iter().flatten() {
+            writeln!(out, "sha256:{digest}")?;
+        }
+        removed(out, &report)
+    })
+}
+
+fn removed(out: &mut dyn Write, report: &gc::Report) -> io::Result<()> {
+    let verb = if report.dry_run { "garbage" } else { "removed" };
+    let bytes = show::bytes(report.removed_bytes);
+    writeln!(out, "{verb}    {} blobs, {bytes}", report.removed.len())?;
+    if report.abandoned_bytes > 0 {
+        let bytes = show::bytes(report.abandoned_bytes);
+        writeln!(out, "{verb}    {bytes} that killed builds left")?;
+    }
+    let bytes = show::bytes(report.kept_bytes);
+    writeln!(out, "in use     {} blobs, {bytes}", report.kept_blobs)
+}
+
+/// puzzlefs du.
+pub fn du(args: &Du) -> Result<()> {
+    let layout = Layout::open(&args.layout)?;
+    for tag in &args.tags {
+        layout.resolve(tag)?;
+    }
+    let mut report = puzzlefs::du::du(&layout)?;
+    let wanted = |image: &Usage| image.tags.iter().any(|tag| args.tags.contains(tag));
+    report
+        .images
+        .retain(|image| args.tags.is_empty() || wanted(image));
+    show::report(args.format, &report, |out| {
+        writeln!(
+            out,
+            "{:>14} {:>14} {:>14} {:>14}  IMAGE",
+            "OWN", "SHARED", "METADATA", "TOTAL"
+        )?;
+        for image in &report.images {
+            let name = match &image.tags[..] {
+                [] => format!("sha256:{}", image.manifest),
+                tags => tags.join(" "),
+            };
+            writeln!(
+                out,
+                "{:>14} {:>14} {:>14} {:>14}  {name}",
+                image.own.bytes, image.shared.bytes, image.metadata_bytes, image.total_bytes
+            )?;
+        }
+        writeln!(out)?;
+        for (what, bytes) in [
+            ("chunks, each once", report.chunks.bytes),
+            ("metadata", report.metadata_bytes),
+            (
+                "second copies, unused parts and indexes of packs",
+                report.surplus_bytes,
+            ),
+            ("other than PuzzleFS images", report.other_bytes),
+            ("garbage, for puzzlefs gc", report.garbage_bytes),
+            ("the layout", report.total_bytes),
+        ] {
+            writeln!(out, "{bytes:>14}  {what}")?;
+        }
+        Ok(())
+    })
+}
