@@ -92,7 +92,7 @@ impl Piece {
                     return Ok(());
                 }
             }
-            let content = slot.content(size, &chunk)?.get(self.start..self.end());
+            let content = slot.content(self.end(), size, &chunk)?.get(self.start..);
             window.write(content.ok_or(EUCLEAN)?)
         })
     }
@@ -138,21 +138,27 @@ impl Piece {
     }
 }
 
-/// Grows the window to the extents that it begins and ends in.
+/// Grows the window, at its begin and its end, to what has to be decompressed anyway, or
+/// almost: the extent that it begins in from that one's begin on, since what lies before
+/// comes first; the one that it ends in up to that one's end, unless most of it is left
+/// and the file is not read from its begin. So a small read at random decompresses half a chunk on average, and does not fill the
+/// page cache with more than that.
 fn expand(file: &OpenFile, window: &mut ReadWindow<'_>) {
     let start = window.position();
     let end = start.saturating_add(window.remaining());
-    if let Some(at) = locate(file.ends(), start) {
-        if at.within <= EXPAND_BYTES {
-            window.expand(start.saturating_sub(at.within), end);
-        }
-    }
-    if let Some(at) = end
-        .checked_sub(1)
-        .and_then(|last| locate(file.ends(), last))
-    {
-        if at.left <= EXPAND_BYTES {
-            window.expand(start, end.saturating_add(at.left).saturating_sub(1));
-        }
+    let begin = locate(file.ends(), start)
+        .filter(|at| at.within <= EXPAND_BYTES)
+        .map_or(start, |at| start.saturating_sub(at.within));
+    let last = end.checked_sub(1);
+    let Some(last) = last.and_then(|last| locate(file.ends(), last)) else {
+        return window.expand(begin, end);
+    };
+    // `last` is the last byte asked for.
+    let left = last.left.saturating_sub(1);
+    let asked = last.within.saturating_add(1).min(end.saturating_sub(start));
+    if start == 0 || left <= asked {
+        window.expand(begin, end.saturating_add(left.min(EXPAND_BYTES)));
+    } else {
+        window.expand(begin, end);
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Decompression of zstd frames (`include/linux/zstd.h`).
+//! Decompression of zstd frames (`include/linux/zstd.h`): as a whole, or in parts.
 
 use crate::bindings;
 use core::ptr::NonNull;
@@ -65,5 +65,82 @@ impl Context {
         } else {
             Err(EIO)
         }
+    }
+}
+
+/// A context that decompresses a frame little by little, with its workspace: as large as
+/// the largest window that it can do and some 400 KiB.
+///
+/// # Invariants
+///
+/// As of [`Context`], made by `zstd_init_dstream`.
+pub struct Stream {
+    stream: NonNull<bindings::zstd_dstream>,
+    _workspace: KVVec<u64>,
+}
+
+// SAFETY: As for `Context`.
+unsafe impl Send for Stream {}
+
+impl Stream {
+    /// Allocates a context for frames with windows of up to `max_window` bytes.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(max_window: usize) -> Result<Self> {
+        // SAFETY: A pure function.
+        let size = unsafe { bindings::zstd_dstream_workspace_bound(max_window) };
+        let mut workspace =
+            KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL)?;
+        // SAFETY: The workspace has `size` writable bytes.
+        let stream =
+            unsafe { bindings::zstd_init_dstream(max_window, workspace.as_mut_ptr().cast(), size) };
+        // INVARIANT: The context was just made in `workspace`.
+        Ok(Self {
+            stream: NonNull::new(stream).ok_or(ENOMEM)?,
+            _workspace: workspace,
+        })
+    }
+
+    /// Begins with a new frame.
+    pub fn reset(&mut self) {
+        // SAFETY: By the invariants; this cannot fail on a context that is initialised.
+        unsafe { bindings::zstd_reset_dstream(self.stream.as_ptr()) };
+    }
+
+    /// Fills `destination` with the next bytes of the frame's content. `source` is what
+    /// follows of the frame, and then what follows after that.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when the frame is not sound, ends before, or has too large a window.
+    pub fn read(&mut self, destination: &mut [u8], source: &mut &[u8]) -> Result {
+        let mut output = bindings::zstd_out_buffer {
+            dst: destination.as_mut_ptr().cast(),
+            size: destination.len(),
+            pos: 0,
+        };
+        let mut input = bindings::zstd_in_buffer {
+            src: source.as_ptr().cast(),
+            size: source.len(),
+            pos: 0,
+        };
+        while output.pos < output.size {
+            let before = (output.pos, input.pos);
+            // SAFETY: By the invariants the context is valid, `&mut self` makes it ours
+            // alone; the buffers are writable and readable for the lengths given.
+            let result = unsafe {
+                let stream = self.stream.as_ptr();
+                bindings::zstd_decompress_stream(stream, &mut output, &mut input)
+            };
+            // SAFETY: A pure function.
+            let is_error = unsafe { bindings::zstd_is_error(result) } != 0;
+            if is_error || before == (output.pos, input.pos) {
+                return Err(EIO);
+            }
+        }
+        *source = source.get(input.pos..).ok_or(EIO)?;
+        Ok(())
     }
 }
