@@ -53,6 +53,10 @@ pub enum Error {
     SizeMismatch,
     /// A zstd seek table is malformed or does not cover its chunk.
     BadSeekTable,
+    /// An LZ4 frame is malformed, or not of the form that chunks have.
+    BadLz4Frame,
+    /// A chunk is compressed by LZ4 in an image whose version has none.
+    UnexpectedLz4,
     /// A pack has no trailer, or its index leads out of it.
     BadPack,
 }
@@ -74,7 +78,7 @@ impl fmt::Display for Error {
             Self::UnsupportedVersion(version) => {
                 return write!(
                     f,
-                    "manifest version {version} is not supported (3 and 4 are)"
+                    "manifest version {version} is not supported (3 to 5 are)"
                 )
             }
             Self::NoRootDirectory => "the metadata has no root directory",
@@ -87,6 +91,10 @@ impl fmt::Display for Error {
             Self::BadExtent => "a file has a bad chunk reference",
             Self::SizeMismatch => "a file's recorded size is not that of its chunks",
             Self::BadSeekTable => "a compressed chunk has a bad seek table",
+            Self::BadLz4Frame => "a compressed chunk is a bad LZ4 frame",
+            Self::UnexpectedLz4 => {
+                "a chunk is compressed by LZ4, which images of version 5 only may have"
+            }
             Self::BadPack => "not a pack of chunks with an index at its end",
         };
         f.write_str(text)

@@ -18,6 +18,9 @@ pub const MEDIA_TYPE_CHUNK: &str = "application/vnd.puzzlefs.image.filedata.v1";
 /// marks chunks so that it then stored as they are: the metadata says which.
 pub const MEDIA_TYPE_CHUNK_ZSTD: &str = "application/vnd.puzzlefs.image.filedata.v1+zstd";
 
+/// Media type of an LZ4 chunk's layer.
+pub const MEDIA_TYPE_CHUNK_LZ4: &str = "application/vnd.puzzlefs.image.filedata.v1+lz4";
+
 /// What a blob that names an image can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlobKind {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 
 //! The PuzzleFS image format, as FORMAT.md specifies it: manifests, metadata,
-//! packs and zstd seek tables, read in place from untrusted bytes.
+//! packs, zstd seek tables and LZ4 frames, read in place from untrusted bytes.
 //!
 //! One source for both sides: Kbuild compiles it into the module, cargo into the
 //! CLI. So it knows neither `std` nor `kernel`, allocates nothing, and borrows
@@ -24,11 +24,13 @@
 mod capnp;
 mod digest;
 mod dir;
+mod encoding;
 mod error;
 mod extent;
 mod inode;
 mod json;
 pub mod limits;
+mod lz4;
 mod manifest;
 mod pack;
 mod rootfs;
@@ -37,15 +39,20 @@ mod xattr;
 
 pub use digest::Digest;
 pub use dir::{Dir, DirEntry};
+pub use encoding::Encoding;
 pub use error::Error;
 pub use extent::{locate, ChunkRef, Extent, Extents, Located};
 pub use inode::{Device, FileType, Inode, Kind, Timespec};
 pub use json::Str;
+pub use lz4::Lz4Frame;
 pub use manifest::{
-    blob_kind, BlobKind, Descriptor, Layers, Manifest, MEDIA_TYPE_CHUNK, MEDIA_TYPE_CHUNK_ZSTD,
-    MEDIA_TYPE_MANIFEST, MEDIA_TYPE_ROOTFS,
+    blob_kind, BlobKind, Descriptor, Layers, Manifest, MEDIA_TYPE_CHUNK, MEDIA_TYPE_CHUNK_LZ4,
+    MEDIA_TYPE_CHUNK_ZSTD, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_ROOTFS,
 };
 pub use pack::{PackEntry, PackIndex, PackTrailer, MEDIA_TYPE_PACK};
-pub use rootfs::{InodeVector, Rootfs, VerityData, VerityDatum, ROOT_INO};
+pub use rootfs::{
+    InodeVector, Rootfs, VerityData, VerityDatum, ROOT_INO, VERSION_BASE, VERSION_HOLES,
+    VERSION_LZ4,
+};
 pub use seek_table::{Frame, Frames, SeekTable};
 pub use xattr::{Xattr, Xattrs};

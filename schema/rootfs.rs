@@ -23,10 +23,12 @@ const INODES: u16 = 0;
 const DIGEST: u16 = 0;
 const VERITY: u16 = 1;
 
-/// What upstream 0.2.0 reads and writes.
-const VERSION_BASE: u64 = 3;
-/// The same, and files may have holes.
-const VERSION_HOLES: u64 = 4;
+/// `manifestVersion`: what upstream 0.2.0 reads and writes.
+pub const VERSION_BASE: u64 = 3;
+/// `manifestVersion`: the same, and files may have holes.
+pub const VERSION_HOLES: u64 = 4;
+/// `manifestVersion`: the same, and compressed chunks may be LZ4 frames.
+pub const VERSION_LZ4: u64 = 5;
 
 /// The metadata of an image.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +47,7 @@ impl<'a> Rootfs<'a> {
         }
         let root = Struct::root(bytes)?;
         let version = root.u64(MANIFEST_VERSION);
-        if !matches!(version, VERSION_BASE | VERSION_HOLES) {
+        if !(VERSION_BASE..=VERSION_LZ4).contains(&version) {
             return Err(Error::UnsupportedVersion(version));
         }
         let vectors = root.list(METADATAS)?;
@@ -61,7 +63,7 @@ impl<'a> Rootfs<'a> {
         Ok(this)
     }
 
-    /// The `manifestVersion`: 3, or 4 if files may have holes.
+    /// The `manifestVersion`: [`VERSION_BASE`] to [`VERSION_LZ4`].
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -93,7 +95,7 @@ impl<'a> Rootfs<'a> {
     pub fn vector(&self, layer: u32) -> Result<InodeVector<'a>, Error> {
         Ok(InodeVector {
             inodes: self.vectors.get(layer)?.list(INODES)?,
-            allow_holes: self.version == VERSION_HOLES,
+            allow_holes: self.version >= VERSION_HOLES,
         })
     }
 

@@ -222,7 +222,8 @@ fn versions() {
         (2, Some(Error::UnsupportedVersion(2))),
         (3, None),
         (4, None),
-        (5, Some(Error::UnsupportedVersion(5))),
+        (5, None),
+        (6, Some(Error::UnsupportedVersion(6))),
     ] {
         let rootfs = Rootfs {
             version,
