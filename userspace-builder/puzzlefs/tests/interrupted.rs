@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 
 use common::{faults, noise, scratch};
 use puzzlefs::digest::sha256;
+use puzzlefs::gc::gc;
+use puzzlefs::layout::Layout;
+use puzzlefs::progress::Silent;
 
 fn start(root: &Path, image: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_puzzlefs"))
-        .args(["build", "--compression", "zstd:19"])
+        .args(["build", "--compression", "zstd:19", "--pack-size", "100000"])
         .arg(root)
         .arg(image)
         .stdout(Stdio::null())
@@ -40,22 +43,20 @@ fn assert_whole(layout: &Path) {
     }
 }
 
-#[test]
-fn a_killed_build_leaves_the_layout_as_it_was() {
-    let dir = scratch();
-    let (root, layout) = (dir.path().join("root"), dir.path().join("layout"));
-    fs::create_dir(&root).unwrap();
+/// A layout with a build that was killed when it had written some blobs, long before it had
+/// written all. It is sound.
+fn killed(root: &Path, layout: &Path) {
+    fs::create_dir(root).unwrap();
     fs::write(root.join("first"), "first").unwrap();
     let image = format!("{}:tag", layout.display());
-    assert!(start(&root, &image).wait().unwrap().success());
+    assert!(start(root, &image).wait().unwrap().success());
     let index = fs::read(layout.join("index.json")).unwrap();
     let text: Vec<u8> = noise(40 << 20, 1).iter().map(|b| b & 15).collect();
     fs::write(root.join("big"), text).unwrap();
 
-    let mut child = start(&root, &image);
+    let mut child = start(root, &image);
     let begun = Instant::now();
-    // Killed when it has written some blobs, long before it has written all.
-    while staging(&layout)
+    while staging(layout)
         .first()
         .is_none_or(|dir| fs::read_dir(dir).unwrap().count() < 3)
     {
@@ -71,15 +72,44 @@ fn a_killed_build_leaves_the_layout_as_it_was() {
     }
     child.kill().unwrap(); // SIGKILL
     child.wait().unwrap();
-    assert_eq!(staging(&layout).len(), 1, "what the killed build staged");
+    assert_eq!(staging(layout).len(), 1, "what the killed build staged");
     assert_eq!(fs::read(layout.join("index.json")).unwrap(), index);
-    assert_whole(&layout);
-    assert_eq!(faults(&layout, "tag"), [""; 0]);
+    assert_whole(layout);
+    assert_eq!(faults(layout, "tag"), [""; 0]);
+}
 
+#[test]
+fn a_killed_build_leaves_the_layout_as_it_was() {
+    let dir = scratch();
+    let (root, layout) = (dir.path().join("root"), dir.path().join("layout"));
+    killed(&root, &layout);
     fs::write(root.join("big"), "small now").unwrap();
+    let image = format!("{}:tag", layout.display());
     assert!(start(&root, &image).wait().unwrap().success());
     assert_eq!(staging(&layout).len(), 0, "the next build cleans up");
     assert_whole(&layout);
+    assert_eq!(faults(&layout, "tag"), [""; 0]);
+}
+
+#[test]
+fn gc_removes_what_a_killed_build_left() {
+    let dir = scratch();
+    let (root, layout) = (dir.path().join("root"), dir.path().join("layout"));
+    killed(&root, &layout);
+    let left = layout.join(".puzzlefs-new");
+    fs::write(&left, "half an index").unwrap();
+    let blobs = fs::read_dir(layout.join("blobs/sha256")).unwrap().count();
+    for dry_run in [true, false] {
+        let report = gc(&Layout::open(&layout).unwrap(), dry_run, &Silent).unwrap();
+        assert!(report.abandoned_bytes > 50_000, "{report:?}");
+        assert!(report.removed.is_empty());
+        assert_eq!(staging(&layout).is_empty(), !dry_run);
+        assert_eq!(left.exists(), dry_run);
+    }
+    assert_eq!(
+        fs::read_dir(layout.join("blobs/sha256")).unwrap().count(),
+        blobs
+    );
     assert_eq!(faults(&layout, "tag"), [""; 0]);
 }
 

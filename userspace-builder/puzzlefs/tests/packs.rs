@@ -8,7 +8,7 @@ use std::fs;
 use std::num::NonZero;
 use std::path::Path;
 
-use common::{build_into, everything, faults, noise, open, options, scratch};
+use common::{build_into, everything, faults, loose, noise, open, options, scratch};
 use puzzlefs::build::{build, Options};
 use puzzlefs::chunker::Policy;
 use puzzlefs::digest::sha256;
@@ -22,13 +22,6 @@ use puzzlefs_format::{Digest, PackEntry, PackTrailer, MEDIA_TYPE_PACK};
 fn packs_of(target: u64) -> Options {
     Options {
         form: Form::Packs { target },
-        ..options()
-    }
-}
-
-fn loose() -> Options {
-    Options {
-        form: Form::Loose,
         ..options()
     }
 }

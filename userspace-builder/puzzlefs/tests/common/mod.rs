@@ -47,6 +47,14 @@ pub fn options() -> Options {
     }
 }
 
+/// The same, but for chunks that are blobs of their own.
+pub fn loose() -> Options {
+    Options {
+        form: Form::Loose,
+        ..options()
+    }
+}
+
 /// Builds `root` into the layout at `dir`, which is made.
 pub fn build_into(root: &Path, dir: &Path, tag: &str, options: &Options) -> Report {
     let layout = Layout::open_or_create(dir).unwrap();
