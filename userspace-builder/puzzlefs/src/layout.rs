@@ -216,6 +216,17 @@ impl Layout {
         lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)
     }
 
+    /// Takes `tag` out of index.json, which must have it.
+    pub fn remove_tag(&self, tag: &str) -> Result<()> {
+        let lock = Lock::new(&self.path)?;
+        self.resolve(tag)?;
+        let mut index = self.index()?.unwrap_or_default();
+        if let Some(list) = index["manifests"].as_array_mut() {
+            list.retain(|entry| tag_of(entry) != Some(tag));
+        }
+        lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)
+    }
+
     /// Lets tags, of which index.json has entries, name other manifests, all at once:
     /// `change` gets an entry's digest and tag, and gives the new digest and size.
     pub fn replace(

@@ -101,6 +101,59 @@ fn reports_are_json_on_request() {
     assert!(stdout(&puzzlefs(&["ls", &image])).contains("/\\xff\\xfe not UTF-8 \\n\n"));
 }
 
+/// The commands about a layout as a whole, in an order in which they make sense.
+#[test]
+fn a_layout_is_tended() {
+    let dir = scratch();
+    let (root, layout) = (dir.path().join("root"), dir.path().join("layout"));
+    fs::create_dir(&root).unwrap();
+    everything(&root);
+    let (root, layout) = (root.to_str().unwrap(), layout.to_str().unwrap());
+    let image = |tag: &str| format!("{layout}:{tag}");
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&stdout(&puzzlefs(args))).unwrap() };
+    stdout(&puzzlefs(&[
+        "build",
+        "--layout",
+        "loose",
+        root,
+        &image("loose"),
+    ]));
+    let built = json(&[
+        "build",
+        "--format",
+        "json",
+        "--layout",
+        "packs",
+        root,
+        &image("packs"),
+    ]);
+    assert_eq!(built["packs"], 0, "the loose chunks serve");
+
+    let report = json(&["repack", "--gc", "--format", "json", layout]);
+    assert_eq!(report["images"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        report["images"][0]["tags"],
+        serde_json::json!(["loose", "packs"])
+    );
+    assert!(report["gc"]["removed_bytes"].as_u64().unwrap() > 0);
+    let report = json(&["du", "--format", "json", layout, "packs"]);
+    assert_eq!(report["images"][0]["own"]["bytes"], built["chunk_bytes"]);
+    let text = stdout(&puzzlefs(&["du", layout]));
+    assert!(text.contains("  loose packs\n"), "{text}");
+
+    stdout(&puzzlefs(&["rm", &image("loose")]));
+    assert!(!puzzlefs(&["rm", &image("loose")]).status.success());
+    assert_eq!(
+        json(&["gc", "--format", "json", layout])["removed"],
+        serde_json::json!([])
+    );
+    let text = stdout(&puzzlefs(&["unpack", "--gc", layout, "packs"]));
+    assert!(text.starts_with("converted  sha256:"), "{text}");
+    stdout(&puzzlefs(&["verify", &image("packs")]));
+    let text = stdout(&puzzlefs(&["rm", "--gc", &image("packs")]));
+    assert!(text.contains("in use     0 blobs"), "{text}");
+}
+
 #[test]
 fn failures_say_what_and_have_a_status() {
     let dir = scratch();

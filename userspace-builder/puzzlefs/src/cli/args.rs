@@ -38,6 +38,7 @@ pub enum Command {
     Repack(Repack),
     Unpack(Unpack),
     Du(Du),
+    Rm(Rm),
     Gc(Gc),
     Mount(Mount),
     Umount(Umount),
@@ -264,6 +265,21 @@ pub struct Du {
     /// The images to show [default: all]
     #[arg(value_name = "TAG", value_parser = parse_tag)]
     pub tags: Vec<String>,
+}
+
+/// Remove the tag of an image
+///
+/// Its blobs stay until `puzzlefs gc`, or with --gc until the end.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs rm --gc /var/lib/images:debian")]
+pub struct Rm {
+    /// Then remove what no tag leads to any more, as `puzzlefs gc` does
+    #[arg(long)]
+    pub gc: bool,
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
 }
 
 /// Remove blobs that nothing in index.json leads to

@@ -34,6 +34,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Repack(args) => store::repack(&args),
         Command::Unpack(args) => store::unpack(&args),
         Command::Du(args) => store::du(&args),
+        Command::Rm(args) => store::rm(&args),
         Command::Gc(args) => store::gc(&args),
         Command::Mount(args) => mount::mount(&args),
         Command::Umount(args) => mount::umount(&args),

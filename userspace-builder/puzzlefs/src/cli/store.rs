@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The commands about a layout as a whole: repack, unpack, du, gc.
+//! The commands about a layout as a whole: repack, unpack, du, rm, gc.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use puzzlefs::gc;
 use puzzlefs::layout::Layout;
 use serde::Serialize;
 
-use super::args::{Du, Gc, Images, Repack, Unpack};
+use super::args::{Du, Gc, Images, Repack, Rm, Unpack};
 use super::bar::Bar;
 use super::show;
 
@@ -59,6 +59,19 @@ fn finish(args: &Images, layout: &Layout, report: convert::Report) -> Result<()>
             .as_ref()
             .map_or(Ok(()), |report| removed(out, report))
     })
+}
+
+/// puzzlefs rm.
+pub fn rm(args: &Rm) -> Result<()> {
+    let layout = Layout::open(&args.image.layout)?;
+    layout.remove_tag(&args.image.tag)?;
+    if args.gc {
+        removed(
+            &mut io::stdout().lock(),
+            &gc::gc(&layout, false, &Bar::new())?,
+        )?;
+    }
+    Ok(())
 }
 
 /// puzzlefs gc.
