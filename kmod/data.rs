@@ -13,7 +13,7 @@
 use crate::{
     file::{OpenFile, Part},
     image::Image,
-    slot::{Key, Slot},
+    slot::{Key, Loaded},
     store::Stored,
 };
 use kernel::prelude::*;
@@ -77,22 +77,23 @@ impl Piece {
             compressed: part.compressed,
         };
         image.pool().with_slot(&key, |slot| {
-            let size = slot.load(&key, &chunk)?;
+            let mut loaded = slot.load(&key, &chunk)?;
+            let size = loaded.size();
             if self.end() > size {
                 chunk.report(format_args!("has {size} bytes, less than a file uses"));
                 return Err(EUCLEAN);
             }
             if self.len == size {
-                return window.fill_with(size, |memory| slot.write_to(memory, &chunk));
+                return window.fill_with(size, |memory| loaded.write_to(memory));
             }
             let is_shared = self.extent != (0, size as u64);
-            if is_shared && self.fill_cache(image.cache(), &chunk, place, size, slot)? {
+            if is_shared && fill_cache(image.cache(), place, &mut loaded)? {
                 chunk.state().set_cached(size);
                 if self.copy(image.cache(), &chunk, place, window)? {
                     return Ok(());
                 }
             }
-            let content = slot.content(self.end(), size, &chunk)?.get(self.start..);
+            let content = loaded.content(self.end())?.get(self.start..);
             window.write(content.ok_or(EUCLEAN)?)
         })
     }
@@ -120,21 +121,14 @@ impl Piece {
         }
         Ok(copied > 0)
     }
+}
 
-    /// Puts the content of a chunk into the cache. False if there is no memory for it.
-    fn fill_cache(
-        &self,
-        cache: &PrivateCache,
-        chunk: &Stored<'_>,
-        place: u64,
-        size: usize,
-        slot: &mut Slot,
-    ) -> Result<bool> {
-        match cache.fill(place, size, |memory| slot.write_to(memory, chunk)) {
-            Ok(()) => Ok(true),
-            Err(ENOMEM | EFBIG) => Ok(false),
-            Err(error) => Err(error),
-        }
+/// Puts the content of a chunk into the cache. False if there is no memory for it.
+fn fill_cache(cache: &PrivateCache, place: u64, chunk: &mut Loaded<'_>) -> Result<bool> {
+    match cache.fill(place, chunk.size(), |memory| chunk.write_to(memory)) {
+        Ok(()) => Ok(true),
+        Err(ENOMEM | EFBIG) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

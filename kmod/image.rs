@@ -90,7 +90,7 @@ impl Image {
             Self {
                 oci_root_dir,
                 image_manifest,
-                store: Store::new(blobs, packs)?,
+                store: Store::new(blobs, packs, rootfs.get().version())?,
                 rootfs,
                 cache: PrivateCache::new(sb)?,
                 pool: Pool::mount(sb.shared()),

@@ -24,6 +24,8 @@ mod blobs;
 #[forbid(unsafe_code)]
 mod data;
 #[forbid(unsafe_code)]
+mod decoder;
+#[forbid(unsafe_code)]
 mod dir;
 #[forbid(unsafe_code)]
 mod error;

@@ -70,6 +70,8 @@ pub(crate) struct Store {
     blobs: Blobs,
     packs: Packs,
     loose: Arc<LooseChunks>,
+    /// The image's `manifestVersion`: it says which forms a chunk may have.
+    version: u64,
 }
 
 /// A chunk that can be read without looking anything up.
@@ -81,16 +83,18 @@ pub(crate) enum Source {
 }
 
 impl Store {
-    /// The chunks in `packs`, and those that are loose in `blobs`.
+    /// The chunks in `packs`, and those that are loose in `blobs`, of an image of
+    /// `version`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(blobs: Blobs, packs: Packs) -> Result<Self> {
+    pub(crate) fn new(blobs: Blobs, packs: Packs, version: u64) -> Result<Self> {
         Ok(Self {
             blobs,
             packs,
             loose: LooseChunks::new()?,
+            version,
         })
     }
 
@@ -124,6 +128,7 @@ impl Store {
                     size: entry.size.into(),
                     state: &chunk.state,
                     number: u64::try_from(*index).map_err(|_| EINVAL)?,
+                    version: self.version,
                 }
             }
             Source::Loose(chunk) => Stored {
@@ -134,6 +139,7 @@ impl Store {
                 size: chunk.file.size(),
                 state: &chunk.state,
                 number: chunk.number,
+                version: self.version,
             },
         })
     }
@@ -148,12 +154,18 @@ pub(crate) struct Stored<'a> {
     size: u64,
     state: &'a State,
     number: u64,
+    version: u64,
 }
 
 impl Stored<'_> {
     /// The digest that the bytes ought to have.
     pub(crate) fn digest(&self) -> &Digest {
         self.digest
+    }
+
+    /// The `manifestVersion` of its image.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// What is remembered of the chunk.

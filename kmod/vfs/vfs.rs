@@ -27,6 +27,7 @@ mod folio;
 mod inode;
 mod log;
 pub mod lower;
+pub mod lz4;
 mod private_cache;
 pub mod sha256;
 mod super_block;

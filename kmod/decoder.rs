@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Decompression of chunks, as a whole or little by little.
+
+use kernel::prelude::*;
+use puzzlefs_format::{Encoding, SeekTable};
+use vfs::{lz4, zstd};
+
+/// Chunks of more content than this are always decompressed as a whole. A context that
+/// can stop on the way needs that much memory, and some 400 KiB.
+const MAX_STREAM_BYTES: usize = 512 << 10;
+
+/// The contexts of zstd, each made when it is first needed: raw images do without, and
+/// few reads end inside a chunk.
+#[derive(Default)]
+pub(crate) struct Decoder {
+    context: Option<zstd::Context>,
+    stream: Option<zstd::Stream>,
+    /// How many bytes of the chunk's only frame the stream has taken, if it can go on.
+    consumed: Option<usize>,
+}
+
+impl Decoder {
+    /// Another chunk begins.
+    pub(crate) fn restart(&mut self) {
+        self.consumed = Some(0);
+    }
+
+    /// Decompresses all of `stored` into `buffer`, which is of the size that `encoding` says.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when it does not decompress to that, `ENOMEM`.
+    pub(crate) fn whole(
+        &mut self,
+        encoding: &Encoding<'_>,
+        stored: &[u8],
+        mut buffer: &mut [u8],
+    ) -> Result {
+        let table = match encoding {
+            Encoding::Zstd(table) => table,
+            Encoding::Lz4(frame) => return lz4::decompress(buffer, frame.block()),
+        };
+        // The table's frames are in order and cover all of it.
+        for frame in table.frames() {
+            let start = usize::try_from(frame.stored_offset).map_err(|_| EUCLEAN)?;
+            let len = usize::try_from(frame.stored_size).map_err(|_| EUCLEAN)?;
+            let source = stored.get(start..).and_then(|rest| rest.get(..len));
+            let size = usize::try_from(frame.size).map_err(|_| EUCLEAN)?;
+            let (part, rest) = buffer.split_at_mut_checked(size).ok_or(EUCLEAN)?;
+            self.context()?.decompress(part, source.ok_or(EUCLEAN)?)?;
+            buffer = rest;
+        }
+        Ok(())
+    }
+
+    /// Decompresses more of `stored` into `buffer`, whose first `done` bytes it had filled
+    /// before. False if that does not work: there is no memory for it, there are several
+    /// frames, or something is not sound.
+    pub(crate) fn more(
+        &mut self,
+        encoding: &Encoding<'_>,
+        stored: &[u8],
+        buffer: &mut [u8],
+        done: usize,
+    ) -> bool {
+        let result = match encoding {
+            Encoding::Zstd(table) => self.stream(table, stored, buffer, done),
+            // From the begin again: that is cheaper than to be able to go on.
+            Encoding::Lz4(frame) => lz4::decompress(buffer, frame.block()),
+        };
+        if result.is_err() {
+            self.consumed = None;
+        }
+        result.is_ok()
+    }
+
+    fn stream(
+        &mut self,
+        table: &SeekTable<'_>,
+        stored: &[u8],
+        buffer: &mut [u8],
+        done: usize,
+    ) -> Result {
+        let consumed = self.consumed.ok_or(EINVAL)?;
+        let frame = table.frames().next().ok_or(EUCLEAN)?;
+        let end = usize::try_from(frame.stored_size).map_err(|_| EUCLEAN)?;
+        let mut source = stored.get(consumed..end).ok_or(EUCLEAN)?;
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            none => none.insert(zstd::Stream::new(MAX_STREAM_BYTES)?),
+        };
+        if consumed == 0 {
+            stream.reset();
+        }
+        stream.read(buffer.get_mut(done..).ok_or(EUCLEAN)?, &mut source)?;
+        self.consumed = end.checked_sub(source.len());
+        Ok(())
+    }
+
+    fn context(&mut self) -> Result<&mut zstd::Context> {
+        Ok(match &mut self.context {
+            Some(context) => context,
+            none => none.insert(zstd::Context::new()?),
+        })
+    }
+}
