@@ -328,3 +328,58 @@ impl Reader<'_> {
         Ok(chunk)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compress::DEFAULT_LEVEL;
+    use crate::layout::Layout;
+    use crate::places::Places;
+    use crate::progress::Silent;
+    use crate::sink::Form;
+    use crate::store::Staging;
+
+    /// Workers that take equal chunks at the same time may come to the later one first.
+    #[test]
+    fn the_earlier_of_equal_chunks_counts() {
+        let level = DEFAULT_LEVEL;
+        let frame = None;
+        let options = Options {
+            policy: Policy::new(Policy::DEFAULT_AVG).unwrap(),
+            compression: Compression::Zstd { level, frame },
+            holes: true,
+            clamp: None,
+            threads: None,
+            verity: false,
+        };
+        let shared = Shared {
+            options: &options,
+            progress: &Silent,
+            first: Mutex::default(),
+        };
+        let mut encoder = Encoder::new(options.compression).unwrap();
+        let mut done = Vec::new();
+        for (chunk, text) in [(2, "equal"), (0, "equal"), (3, "equal"), (1, "other")] {
+            let result = shared.encode(&mut encoder, chunk, text.into()).unwrap();
+            assert_eq!(result.stored.is_some(), chunk < 3);
+            done.push((chunk, result));
+        }
+        done.sort_by_key(|(chunk, _)| *chunk);
+        let (order, promises) = bounded(4);
+        for (_, result) in done {
+            let (sender, promise) = bounded(1);
+            sender.send(Ok(result)).unwrap();
+            order.send(promise).unwrap();
+        }
+        drop(order);
+
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::open_or_create(dir.path()).unwrap();
+        let staging = Staging::new(&layout).unwrap();
+        let (nothing, _) = Places::open(&layout, []);
+        let mut sink = Sink::new(&staging, Form::Loose, nothing, &Silent);
+        let (list, index) = shared.write(promises, &mut sink).unwrap();
+        assert_eq!(list.len(), 2);
+        assert_eq!(index, [0, 1, 0, 0]);
+    }
+}

@@ -113,8 +113,9 @@ impl<'a> Sink<'a> {
             if !take_loose || !self.staging.layout().has_blob(&digest, size)? {
                 return self.pack(digest, chunk, target);
             }
+        } else {
+            self.staging.put(&digest, chunk)?;
         }
-        self.staging.put(&digest, chunk)?;
         let home = Home::Loose(self.homes.loose.len());
         self.homes.chunks.insert(digest, home);
         let descriptor = Descriptor::new(media_type, digest, size);

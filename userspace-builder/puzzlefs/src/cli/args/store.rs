@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Arguments of the commands about a layout as a whole.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use puzzlefs::pack::DEFAULT_TARGET;
+use puzzlefs::reference::Reference;
+
+use super::{parse_tag, Format};
+
+/// Put the chunks of images into packs
+///
+/// Also those that are in packs already, where these hold much that no image uses, or
+/// where several small ones can become one. All images then share packs: no chunk is
+/// in two. Their manifests change, their Rootfs and its digest do not. index.json is replaced
+/// at the end; the old manifests and blobs stay until `puzzlefs gc`, or with --gc
+/// until the end.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs repack /var/lib/images
+  puzzlefs repack --max-unused 0 --gc /var/lib/images debian debian-new")]
+pub struct Repack {
+    /// Bytes in a pack, as a rule
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_TARGET)]
+    pub pack_size: u64,
+    /// How much of a pack may be unused before its chunks are packed anew
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(..=100))]
+    pub max_unused: u8,
+    /// What both directions need
+    #[command(flatten)]
+    pub images: Images,
+}
+
+/// Make each chunk of images a blob of its own
+///
+/// This is what upstream's puzzlefs can read, and the opposite of `puzzlefs repack`.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs unpack --gc /var/lib/images debian")]
+pub struct Unpack {
+    /// What both directions need
+    #[command(flatten)]
+    pub images: Images,
+}
+
+/// Images to convert.
+#[derive(clap::Args, Debug)]
+pub struct Images {
+    /// Then remove what no tag leads to any more, as `puzzlefs gc` does
+    #[arg(long)]
+    pub gc: bool,
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The layout
+    #[arg(value_name = "OCI_DIR")]
+    pub layout: PathBuf,
+    /// The images [default: all]
+    #[arg(value_name = "TAG", value_parser = parse_tag)]
+    pub tags: Vec<String>,
+}
+
+/// Show what images take of a layout: by themselves, and together
+///
+/// Counts stored bytes of chunks, wherever they lie. OWN is what only this image uses:
+/// what would go with it, after `puzzlefs repack --gc`.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs du /var/lib/images
+  puzzlefs du --format json /var/lib/images debian | jq '.images[0].own.bytes'")]
+pub struct Du {
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The layout
+    #[arg(value_name = "OCI_DIR")]
+    pub layout: PathBuf,
+    /// The images to show [default: all]
+    #[arg(value_name = "TAG", value_parser = parse_tag)]
+    pub tags: Vec<String>,
+}
+
+/// Remove the tag of an image
+///
+/// Its blobs stay until `puzzlefs gc`, or with --gc until the end.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs rm --gc /var/lib/images:debian")]
+pub struct Rm {
+    /// Then remove what no tag leads to any more, as `puzzlefs gc` does
+    #[arg(long)]
+    pub gc: bool,
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+}
+
+/// Remove blobs that nothing in index.json leads to
+///
+/// And what builds left that were killed. Waits for builds in the same layout, and they for
+/// it; other tools must not write into the layout meanwhile. Ordinary OCI images in the
+/// layout keep their blobs. An image that is mounted but has no tag any more may lose its own.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs gc --dry-run /var/lib/images")]
+pub struct Gc {
+    /// Only show what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The layout
+    #[arg(value_name = "OCI_DIR")]
+    pub layout: PathBuf,
+}
