@@ -24,6 +24,10 @@ demo: all
 test: all
 	qemu-tests/run $(CASES)
 
+## make bench [RUNS=N]: size and speed beside EROFS, squashfs, upstream; writes docs/bench.json and its plots
+bench: all
+	scripts/bench --runs $(or $(RUNS),1)
+
 ## make check: what needs no virtual machine (formatting, lints, unit tests)
 check: all
 	qemu-tests/run --host
@@ -49,4 +53,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all kmod cli demo test check rust-analyzer install clean help
+.PHONY: all kmod cli demo test bench check rust-analyzer install clean help

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 
+import floor
 import images
 import report
+import save
 import systems
 from rows import ROWS, WALKS
 
@@ -58,7 +60,7 @@ def compiled(source):
     return images.cached("walk", [source.read_text()], make)[0] / "walk"
 
 
-def plan(options, built):
+def plan(options, built, bare):
     """What guest.py is to do."""
     lists = images.lists()[0]
 
@@ -68,7 +70,8 @@ def plan(options, built):
     return {
         "walk": str(compiled(HERE / "walk.c")),
         "perf": options.perf,
-        "systems": [{"name": s.name, "mount": s.mount, "loop": s.loop,
+        "bare": bare and {"module": floor.module(), **floor.frames()},
+        "systems": [{"name": s.name, "mount": s.mount,
                      "program": systems.upstream() if s.mount == "fuse" else None,
                      "path": built[s.name]["path"], "manifest": built[s.name]["manifest"],
                      "rows": [walk_of(row) for row in walked(s, options.chosen)]}
@@ -95,12 +98,12 @@ def machine(plan):
         vm.wait()
     if vm.returncode:
         sys.exit(f"puzzlefs: error: the machine ended with status {vm.returncode}")
+    check_same(results)
     return results
 
 
 def values(results, built):
-    """{system: {row: value}}, in the units of the rows (seconds and bytes): those of the
-    machine and those of the builders."""
+    """{system: {row: value}}, in seconds and bytes: of the machine and of the builders."""
     table = {}
     for name, made in built.items():
         walks = results.get(name, {})
@@ -112,11 +115,46 @@ def values(results, built):
     return table
 
 
+def check_same(results):
+    """All systems must have given the same number of entries and bytes."""
+    for row in WALKS:
+        got = {(walks[row.name]["count"], walks[row.name]["bytes"]): name
+               for name, walks in results.items() if row.name in walks}
+        if len(got) > 1:
+            sys.exit(f"puzzlefs: error: '{row.title}' did not do the same work everywhere: {got}")
+
+
+def everything(options, built):
+    """All systems and rows: prints the tables, saves what docs/ shows."""
+    walks = [machine(plan(options, built, bare=True)) for _ in range(options.runs)]
+    bare = walks[0]["bare"]["zstd"]
+    tar = floor.tar()
+    floors = {
+        "zstd": bare["zstd_ns"] / 1e9, "sha256_per_byte": bare["sha256_ns"] / 1e9 / bare["bytes"],
+        "bytes_read": max(w["read-cold"]["bytes"] for w in walks[0].values() if "read-cold" in w),
+        "tar_cpu": tar["cpu"], "tar_peak": tar["peak"],
+        "metadata": {s.name: built[s.name]["metadata"] for s in systems.OURS},
+    }
+    runs = [values(results, built) for results in walks]
+    report.measured(options.systems, options.chosen, runs[0])
+    stands = {s.name: report.targets(s, options.systems, runs[0], floors) for s in systems.OURS}
+    for system in systems.OURS:
+        report.print_targets(system, runs[0], stands[system.name])
+    save.save(options.systems, runs, floors, stands)
+    return runs
+
+
 def main():
     options = arguments()
     built = {s.name: images.build(s) for s in options.systems}
-    runs = [values(machine(plan(options, built)), built) for _ in range(options.runs)]
-    report.show(options.systems, options.chosen, runs)
+    if options.only or options.rows or options.perf:
+        runs = [values(machine(plan(options, built, bare=False)), built) for _ in range(options.runs)]
+        report.measured(options.systems, options.chosen, runs[0])
+    else:
+        runs = everything(options, built)
+    if options.runs > 1:
+        part, where = report.differences(runs)
+        print(f"\n{options.runs} runs differ by {part:.1%} at most ({where})")
 
 
 main()

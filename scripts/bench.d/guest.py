@@ -8,12 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 MOUNT = "/mnt/bench"
 DISK, DISK_KB = "/dev/ram0", 1 << 20
 STORE = "/mnt/store"
 IMAGE = STORE + "/image"
-CONTROL, SAMPLES = "/tmp/control", "/tmp/samples"
+CONTROL, SAMPLES, SERVER_LOG = "/tmp/control", "/tmp/samples", "/tmp/server.log"
 
 
 def run(*command, **options):
@@ -27,11 +28,11 @@ class Mount:
     let the clock of a machine that counts instructions jump to the next tick, at random."""
 
     def __init__(self, system):
-        run("blkdiscard", DISK)
+        run("blkdiscard", "--force", "--quiet", DISK)
         run("mkfs.ext4", "-q", "-O", "verity", "-E", "nodiscard,lazy_itable_init=1", DISK)
         run("mount", DISK, STORE)
         self.type, self.loop = system["mount"], None
-        self.program = system["program"]
+        self.program, self.server = system["program"], None
         if system["manifest"]:
             run("tar", "-C", STORE, "-xf", system["path"])
         else:
@@ -39,8 +40,8 @@ class Mount:
         self.source, self.options = IMAGE, ""
         if self.type == "puzzlefs":
             self.source, self.options = "none", f"oci_root_dir={IMAGE},image_manifest={system['manifest']}"
-        elif system["loop"]:
-            self.source = self.loop = run("losetup", "--find", "--show", "--read-only", *system["loop"], IMAGE,
+        elif self.type in ("erofs", "squashfs"):
+            self.source = self.loop = run("losetup", "--find", "--show", "--read-only", "--direct-io=on", IMAGE,
                                           stdout=subprocess.PIPE).stdout.strip()
 
     def walk(self, cold, *arguments, perf=False):
@@ -55,13 +56,23 @@ class Mount:
 
     def mount(self):
         if self.type == "fuse":
-            run(self.program, "mount", f"{IMAGE}:bench", MOUNT)
+            # In the foreground: as a daemon it wants a syslog.
+            with open(SERVER_LOG, "w") as log:
+                self.server = subprocess.Popen([self.program, "mount", "-f", f"{IMAGE}:bench", MOUNT], stderr=log)
+            while not os.path.ismount(MOUNT):
+                if self.server.poll() is not None:
+                    with open(SERVER_LOG) as log:
+                        sys.exit(f"{self.program} ended with status {self.server.returncode}\n{log.read()}")
+                time.sleep(0.01)
         else:
             self.walk(False, "mount")
 
     def unmount(self):
         if os.path.ismount(MOUNT):
             run("umount", MOUNT)
+        if self.server:
+            self.server.wait()
+            self.server = None
 
     def close(self):
         self.unmount()
@@ -95,6 +106,17 @@ def measure(system, rows, perf):
     mount.close()
 
 
+def measure_bare(bare):
+    """zstd and SHA-256 with no file system around them, by a module that measures when loaded."""
+    run("insmod", bare["module"], f"frames={bare['path']}", f"size={bare['size']}")
+    took = {"bytes": bare["size"], "count": 1}
+    for name in "zstd_ns", "sha256_ns":
+        with open(f"/sys/module/bare/parameters/{name}") as f:
+            took[name] = int(f.read())
+    run("rmmod", "bare")
+    print(json.dumps({"system": "bare", "row": "zstd", **took}), flush=True)
+
+
 def main():
     with open(sys.argv[1]) as f:
         plan = json.load(f)
@@ -106,6 +128,8 @@ def main():
     if plan["perf"]:
         os.mkfifo(CONTROL)
         os.mkfifo(CONTROL + ".ack")
+    if plan["bare"]:
+        measure_bare(plan["bare"])
     for system in plan["systems"]:
         measure(system, system["rows"], plan["perf"])
 

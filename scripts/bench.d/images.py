@@ -62,8 +62,8 @@ def bytes_of(path):
 
 
 def build(system):
-    """The image of a system: {"path", "manifest", "size", "cpu", "peak"}. A layout, which has a
-    manifest, is kept as an archive."""
+    """The image of a system: {"path", "manifest", "metadata" (bytes that a mount of ours
+    hashes), "size", "cpu", "peak"}. A layout, which has a manifest, is kept as an archive."""
     upstream = systems.upstream() if system.mount == "fuse" else ""
     builder = shutil.which(system.build[0].format(upstream=upstream))
     made_from = [tree(), *system.build, hashlib.sha256(pathlib.Path(builder).read_bytes()).hexdigest()]
@@ -73,15 +73,18 @@ def build(system):
         image = place / "image"
         command = [w.format(tree=tree(), image=image, upstream=upstream) for w in system.build]
         cost = measured(command, place / "log")
-        manifest, size = None, bytes_of(image)
+        manifest, metadata, size = None, 0, bytes_of(image)
         if image.is_dir():
             index = json.loads((image / "index.json").read_text())
             manifest = index["manifests"][0]["digest"].removeprefix("sha256:")
+            if system.mount == "puzzlefs":
+                text = subprocess.check_output([builder, "inspect", "--format", "json", f"{image}:bench"])
+                metadata = json.loads(text)["metadata_bytes"]
             # One file is sooner in the machine than thousands.
             subprocess.run(["tar", "-C", place, "--sort=name", "-cf", f"{image}.tar", image.name], check=True)
             shutil.rmtree(image)
             image = place / "image.tar"
-        return {"path": str(image), "manifest": manifest, "size": size, **cost}
+        return {"path": str(image), "manifest": manifest, "metadata": metadata, "size": size, **cost}
 
     return cached(system.name, made_from, make)[1]
 
@@ -113,7 +116,8 @@ def lists():
         write(place / "random", [(rng.randrange(-(-size // 4096)) * 4096, path) for path, size, _ in chosen])
         path, size, _ = max(files, key=lambda file: file[2])
         write(place / "large", [(0, path)])
-        return {"files": len(files), "large": path.decode(), "large_bytes": size}
+        entries = sum(len(folders) + len(names) for _, folders, names in os.walk(tree()))
+        return {"entries": entries, "files": len(files), "large": path.decode(), "large_bytes": size}
 
     source = pathlib.Path(__file__).read_text()
     return cached("lists", [tree(), source], make)

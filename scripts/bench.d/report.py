@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The tables that `make bench` prints."""
+"""What `make bench` prints: what was measured, and how that compares with issue 3's targets."""
+
+from rows import FAST, ROWS
 
 UNITS = {"s": 1, "ms": 1e3, "us": 1e6, "MB": 1e-6}
 
 
-def shown(row, value):
-    """A value of a row as the tables show it."""
-    if value is None:
-        return "-"
-    value *= UNITS[row.unit]
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 1 else f"{value:.1f}"
+def number(value):
+    """Three digits or more, never an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def print_table(head, lines):
@@ -21,22 +20,68 @@ def print_table(head, lines):
                                 for i, (cell, width) in enumerate(zip(line, widths))) + " |")
 
 
-def show(shown_systems, rows, runs):
-    """What was measured, a line for each row; and by how much the runs differ at most."""
-    print_table(["", "unit", *(s.name for s in shown_systems)],
-                [[row.title, row.unit, *(shown(row, runs[0][s.name].get(row.name)) for s in shown_systems)]
-                 for row in rows])
-    if len(runs) > 1:
-        difference, where = differences(shown_systems, rows, runs)
-        print(f"\n{len(runs)} runs differ by {difference:.1%} at most ({where})")
+def measured(systems, rows, results):
+    """Prints a line for each row. `results`: {system: {row: value}}, in seconds and bytes."""
+    def cell(row, system):
+        value = results[system.name].get(row.name)
+        return "-" if value is None else number(value * UNITS[row.unit])
+
+    print_table(["", "unit", *(s.name for s in systems)],
+                [[row.title, row.unit, *(cell(row, s) for s in systems)] for row in rows])
 
 
-def differences(shown_systems, rows, runs):
-    """The largest difference between runs, as a part of the least of them, and where."""
-    found = [(0, "nowhere")]
-    for system in shown_systems:
-        for row in rows:
-            got = [run[system.name][row.name] for run in runs if row.name in run[system.name]]
-            if got and row.walk and min(got) > 0:
-                found.append((max(got) / min(got) - 1, f"{system.name}, {row.title}"))
+def differences(runs):
+    """By how much the runs differ at most, as a part of the least, and where: (part, text)."""
+    found = [(0.0, "nowhere")]
+    for system, values in runs[0].items():
+        for row in values:
+            got = [run[system][row] for run in runs]
+            if ROWS[row].walk and min(got) > 0:
+                found.append((max(got) / min(got) - 1, f"{system}, {ROWS[row].title}"))
     return max(found)
+
+
+def base(row, peers, results, floor):
+    """What a row of ours is compared with: (value, what it is), or None when it has no target."""
+    best = min(((results[p.name][row.name], p.title) for p in peers if row.name in results[p.name]), default=None)
+    return {
+        "peer": best,
+        "peer, beside hashing": best,
+        "bare zstd": (floor["zstd"], "bare zstd of the same bytes"),
+        "bytes read": (floor["bytes_read"], "the bytes read"),
+        "zstd -T2 of a tar": (floor["tar_cpu"], "zstd -T2 over a tar"),
+        "300 MB": (300e6, "300 MB"),
+    }[row.against]
+
+
+def targets(ours, systems, results, floor):
+    """How one system of ours stands: a dictionary for each row that has a target."""
+    fast = ours.role == "fast"
+    peers = [s for s in systems if s.role == ("lz4" if fast else "zstd")]
+    found = []
+    for row in ROWS.values():
+        target = FAST.get(row.name) if fast else row.target
+        against = base(row, peers, results, floor)
+        value = results[ours.name].get(row.name)
+        if None in (target, against, value):
+            continue
+        if row.name == "mount":  # hashing the metadata is what a peer does not do
+            value = max(value - floor["sha256_per_byte"] * floor["metadata"][ours.name], 0)
+        ratio = value / against[0]
+        found.append({"row": row.name, "against": against[1], "base": against[0], "ratio": ratio,
+                      "target": target, "met": ratio <= target})
+    return found
+
+
+def print_targets(ours, results, stands):
+    """The table of one system of ours beside its targets."""
+    print(f"\n{ours.title}:\n")
+    lines = []
+    for stand in stands:
+        row = ROWS[stand["row"]]
+        scale = UNITS[row.unit]
+        lines.append([row.title, row.unit, number(results[ours.name][row.name] * scale), number(stand["base"] * scale),
+                      stand["against"], f"{stand['ratio']:.2f}", f"{stand['target']:.2f}",
+                      "met" if stand["met"] else "missed"])
+    print_table(["", "unit", "ours", "base", "of", "ratio", "target", ""], lines)
+    print(f"{sum(s['met'] for s in stands)} of {len(stands)} targets met")

@@ -10,20 +10,19 @@ TOP = os.environ["PUZZLEFS_TOP"]
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """`build` is the builder's command, with {tree} and {image} to fill in. `role`: "ours",
-    "zstd" (the peers of our balanced image), "lz4" (of our fast one) or "fuse". `rows` are
-    those it is measured in, all when empty."""
+    """`build` is the builder's command, with {tree} and {image} to fill in. `role`: "ours", or
+    "fast" for our fast profile; "zstd" and "lz4" for the peers that these are compared with;
+    "fuse". `rows` are those it is measured in, all when empty."""
     name: str
     title: str
     role: str
     mount: str
     build: tuple
     rows: tuple = ()
-    loop: tuple | None = None
 
 
-def puzzlefs(name, title, *options):
-    return System(name, title, "ours", "puzzlefs",
+def puzzlefs(name, title, role, *options):
+    return System(name, title, role, "puzzlefs",
                   (f"{TOP}/build/puzzlefs", "build", *options, "{tree}", "{image}:bench"))
 
 
@@ -33,7 +32,7 @@ def erofs(name, title, role, *options):
 
 # A variant of ours is one line here.
 OURS = [
-    puzzlefs("puzzlefs", "PuzzleFS"),
+    puzzlefs("puzzlefs", "PuzzleFS", "ours"),
 ]
 
 PEERS = [
