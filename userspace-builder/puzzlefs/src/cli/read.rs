@@ -38,8 +38,11 @@ pub fn inspect(args: &Inspect) -> Result<()> {
         writeln!(out, "in holes     {}", show::bytes(report.hole_bytes))?;
         writeln!(
             out,
-            "chunks       {} ({} compressed), used {} times",
-            report.chunks, report.compressed_chunks, report.extents
+            "chunks       {} ({} by zstd, {} by LZ4), used {} times",
+            report.chunks,
+            report.compressed_chunks - report.lz4_chunks,
+            report.lz4_chunks,
+            report.extents
         )?;
         writeln!(out, "  content    {}", show::bytes(report.chunk_bytes))?;
         writeln!(out, "  stored     {}", show::bytes(report.stored_bytes))?;
@@ -118,6 +121,14 @@ pub fn verify(args: &Verify) -> Result<ExitCode> {
         }
         for text in &report.errors {
             writeln!(out, "error: {text}")?;
+        }
+        if report.unused_bytes > 0 {
+            let bytes = show::bytes(report.unused_bytes);
+            writeln!(
+                out,
+                "{} packs, with {bytes} not of this image",
+                report.packs
+            )?;
         }
         let verdict = if report.errors.is_empty() {
             "ok"
