@@ -14,7 +14,7 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 use puzzlefs_format::{
-    limits, Digest, Manifest, PackEntry, PackIndex, PackTrailer, MEDIA_TYPE_PACK,
+    self as format, limits, Digest, Manifest, PackEntry, PackIndex, PackTrailer, MEDIA_TYPE_PACK,
 };
 use vfs::{lower::LowerFile, Log};
 
@@ -136,7 +136,8 @@ impl Packs {
 
         let size = file.size();
         let mut trailer = [0; PackTrailer::BYTES];
-        let at = size.saturating_sub(trailer.len() as u64);
+        let at = size.checked_sub(trailer.len() as u64);
+        let at = at.ok_or_else(|| not_a_pack(format::Error::BadPack))?;
         file.read_exact(&mut trailer, at).map_err(unreadable)?;
         let trailer = PackTrailer::parse(trailer, size).map_err(not_a_pack)?;
 
