@@ -23,7 +23,7 @@ impl<'a> Encoding<'a> {
     /// Also [`Error::UnexpectedLz4`]: readers of versions before 5 know no LZ4, so an
     /// image that says it is for them must not have any.
     pub fn parse(stored: &'a [u8], version: u64) -> Result<Self, Error> {
-        if Lz4Frame::after_magic(stored).is_none() {
+        if !Lz4Frame::has_magic(stored) {
             return SeekTable::parse(stored).map(Self::Zstd);
         }
         if version < VERSION_LZ4 {

@@ -35,7 +35,8 @@ impl<'a> Lz4Frame<'a> {
         if stored_size > limits::MAX_CHUNK_BYTES {
             return Err(Error::LimitExceeded);
         }
-        let rest = Self::after_magic(stored).ok_or(Error::BadLz4Frame)?;
+        let rest = stored.strip_prefix(&MAGIC.to_le_bytes());
+        let rest = rest.ok_or(Error::BadLz4Frame)?;
         // Its checksum, the third byte, need not be checked: the chunk's digest was.
         let (&[flags, block_max], rest) = rest.split_first_chunk().ok_or(Error::Truncated)?;
         let (size, rest) = rest.split_first_chunk().ok_or(Error::Truncated)?;
@@ -66,9 +67,9 @@ impl<'a> Lz4Frame<'a> {
         Ok(Self { block, size })
     }
 
-    /// What follows the magic number; `None` if there is another one.
-    pub(crate) fn after_magic(stored: &'a [u8]) -> Option<&'a [u8]> {
-        stored.strip_prefix(&MAGIC.to_le_bytes())
+    /// Whether a compressed chunk that begins like this is one of LZ4.
+    pub fn has_magic(stored: &[u8]) -> bool {
+        stored.starts_with(&MAGIC.to_le_bytes())
     }
 
     /// The LZ4 block (lz4/doc/lz4_Block_format.md). It may be malformed.

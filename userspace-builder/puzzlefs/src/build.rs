@@ -5,7 +5,7 @@ use std::num::NonZero;
 use std::path::Path;
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS};
+use puzzlefs_format::{MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS, VERSION_BASE};
 use serde::Serialize;
 
 use crate::chunker::Policy;
@@ -16,7 +16,7 @@ use crate::digest::{hex, Blob};
 use crate::image::Image;
 use crate::layout::Layout;
 use crate::manifest::{self, Descriptor};
-use crate::metadata::{Metadata, VERSION};
+use crate::metadata::Metadata;
 use crate::places::Places;
 use crate::progress::{Progress, Unit};
 use crate::reach::Reach;
@@ -87,6 +87,10 @@ pub fn build(
     progress: &dyn Progress,
 ) -> Result<Report> {
     ensure_outside(root, layout.path())?;
+    let compression = match options.compat {
+        true => options.compression.without_lz4()?,
+        false => options.compression,
+    };
     let _kept = layout.keep_blobs(progress)?;
     let base = options
         .base
@@ -101,7 +105,7 @@ pub fn build(
     progress.phase("storing", data_bytes, Unit::Bytes);
     let settings = content::Options {
         policy: options.policy,
-        compression: options.compression,
+        compression,
         holes: !options.compat,
         clamp: options.source_date_epoch,
         threads: options.threads,
@@ -183,8 +187,9 @@ fn open_base(layout: &Layout, tag: &str, compat: bool) -> Result<Image> {
     })
     .context("the base")?;
     ensure!(
-        !compat || base.rootfs()?.version() == VERSION,
-        "the base {tag} has holes, which --compat rules out: build the base with --compat too"
+        !compat || base.rootfs()?.version() == VERSION_BASE,
+        "the base {tag} has holes or LZ4 chunks, which --compat rules out: build the base with \
+         --compat too"
     );
     Ok(base)
 }

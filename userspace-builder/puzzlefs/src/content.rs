@@ -17,10 +17,9 @@ use crossbeam_channel::{bounded, Receiver, Sender};
 use puzzlefs_format::Digest;
 
 use crate::chunker::{Policy, Pool};
-use crate::compress::{Compression, Encoder};
+use crate::compress::{Codec, Compression, Encoder};
 use crate::digest::sha256;
 use crate::file::{Run, Source};
-use crate::manifest::chunk_media_type;
 use crate::progress::Progress;
 use crate::scan::Scanned;
 use crate::sink::Sink;
@@ -66,8 +65,8 @@ pub struct Stored {
     pub digest: Digest,
     /// Stored bytes.
     pub size: u64,
-    /// Whether they are zstd frames with a seek table.
-    pub compressed: bool,
+    /// What they are.
+    pub codec: Codec,
     /// Their fs-verity digest, if it was asked for.
     pub verity: Option<[u8; 32]>,
 }
@@ -81,7 +80,7 @@ pub fn store(
     progress: &dyn Progress,
 ) -> Result<Vec<Stored>> {
     let workers = options.workers();
-    let encoders = (0..workers).map(|_| Encoder::new(options.compression));
+    let encoders = (0..workers).map(|_| Encoder::new(options.compression, options.policy.window()));
     let encoders: Vec<Encoder> = encoders.collect::<Result<_>>()?;
     let shared = Shared {
         options,
@@ -159,14 +158,14 @@ impl Shared<'_> {
             let stored = None;
             return Ok(Done { content, stored });
         }
-        let (digest, bytes, compressed) = match encoder.encode(&data)? {
-            Some(packed) => (sha256(&[&packed]), packed, true),
-            None => (content, data, false),
+        let (digest, bytes, codec) = match encoder.encode(&data)? {
+            Some((codec, packed)) => (sha256(&[&packed]), packed, codec),
+            None => (content, data, Codec::Raw),
         };
         let stored = Stored {
             digest,
             size: u64::try_from(bytes.len())?,
-            compressed,
+            codec,
             verity: self.options.verity.then(|| measure(&bytes)),
         };
         Ok(Done {
@@ -207,7 +206,7 @@ impl Shared<'_> {
             let first = self.first.lock().unwrap_or_else(PoisonError::into_inner)[&done.content];
             index.push(match done.stored {
                 Some((stored, bytes)) if first == chunk => {
-                    let media_type = chunk_media_type(stored.compressed);
+                    let media_type = stored.codec.media_type();
                     sink.put(stored.digest, media_type, &bytes)?;
                     list.push(stored);
                     // Fewer than the reader's numbers, which are u32.
@@ -243,7 +242,7 @@ impl Reader<'_> {
                 continue;
             }
             let path = || format!("{}", tree.path(ino).display());
-            if usize::try_from(size).is_ok_and(|size| size < self.options.policy.min()) {
+            if usize::try_from(size).is_ok_and(|size| size < self.options.policy.own()) {
                 source
                     .read_small(tree, ino, &mut buffer)
                     .with_context(path)?;
@@ -332,7 +331,6 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compress::DEFAULT_LEVEL;
     use crate::layout::Layout;
     use crate::places::Places;
     use crate::progress::Silent;
@@ -342,11 +340,9 @@ mod tests {
     /// Workers that take equal chunks at the same time may come to the later one first.
     #[test]
     fn the_earlier_of_equal_chunks_counts() {
-        let level = DEFAULT_LEVEL;
-        let frame = None;
         let options = Options {
             policy: Policy::new(Policy::DEFAULT_AVG).unwrap(),
-            compression: Compression::Zstd { level, frame },
+            compression: Compression::zstd(1),
             holes: true,
             clamp: None,
             threads: None,
@@ -357,7 +353,7 @@ mod tests {
             progress: &Silent,
             first: Mutex::default(),
         };
-        let mut encoder = Encoder::new(options.compression).unwrap();
+        let mut encoder = Encoder::new(options.compression, 1).unwrap();
         let mut done = Vec::new();
         for (chunk, text) in [(2, "equal"), (0, "equal"), (3, "equal"), (1, "other")] {
             let result = shared.encode(&mut encoder, chunk, text.into()).unwrap();

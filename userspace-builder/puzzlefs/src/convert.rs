@@ -11,9 +11,10 @@ use anyhow::{Context, Result};
 use puzzlefs_format::Digest;
 use serde::Serialize;
 
+use crate::compress::Codec;
 use crate::image::Image;
 use crate::layout::Layout;
-use crate::manifest::{self, chunk_media_type, Descriptor};
+use crate::manifest::{self, Descriptor};
 use crate::places::Places;
 use crate::progress::{Progress, Unit};
 use crate::sink::{Form, Sink};
@@ -185,8 +186,9 @@ fn feed(image: &Image, sink: &mut Sink<'_>) -> Result<Vec<Digest>> {
     let chunks = image.chunks()?;
     for (digest, compressed) in &chunks {
         if !sink.has(digest) {
-            let media_type = chunk_media_type(*compressed);
-            sink.put(*digest, media_type, &places.read(digest)?)?;
+            let stored = places.read(digest)?;
+            let codec = Codec::of(&stored, *compressed);
+            sink.put(*digest, codec.media_type(), &stored)?;
         }
     }
     Ok(chunks.into_iter().map(|(digest, _)| digest).collect())

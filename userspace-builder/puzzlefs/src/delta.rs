@@ -241,7 +241,7 @@ impl Comparison<'_> {
             puzzlefs_format::ChunkRef {
                 digest: stored.digest,
                 offset: new.offset.into(),
-                compressed: stored.compressed,
+                compressed: stored.codec.is_compressed(),
             }
         });
         (chunk, new.len) == (old.chunk, old.len)

@@ -59,7 +59,7 @@ pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> Result<
     let places = image.sound_places()?;
     let mut extractor = Extractor {
         root,
-        chunks: ChunkReader::new(&places)?,
+        chunks: ChunkReader::new(&places, rootfs.version())?,
         privileged: rustix::process::geteuid().is_root(),
         parent: None,
         links: HashMap::new(),

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use puzzlefs_format::{limits, FileType, Kind, SeekTable};
+use puzzlefs_format::{limits, FileType, Kind, Lz4Frame, SeekTable};
 use serde::Serialize;
 
 use crate::chunk::Key;
+use crate::compress::Codec;
 use crate::image::Image;
 use crate::places::Slice;
 use crate::walk::{walk, Step};
@@ -46,6 +47,8 @@ pub struct Report {
     pub chunks: u64,
     /// Of those, compressed ones.
     pub compressed_chunks: u64,
+    /// Of those, by LZ4.
+    pub lz4_chunks: u64,
     /// Bytes of the distinct chunks, uncompressed.
     pub chunk_bytes: u64,
     /// Bytes of the distinct chunks, as stored.
@@ -62,7 +65,7 @@ pub struct Report {
     pub overall_ratio: f64,
 }
 
-/// Collects the facts; reads of each chunk its seek table only.
+/// Collects the facts; reads of each chunk only what says its size.
 pub fn inspect(image: &Image) -> Result<Report> {
     let rootfs = image.rootfs()?;
     let mut report = Report {
@@ -111,10 +114,11 @@ pub fn inspect(image: &Image) -> Result<Report> {
     let places = image.sound_places()?;
     let mut blobs = HashSet::new();
     for (digest, compressed) in chunks.keys() {
-        let (stored, plain) = sizes(&places.slice(digest)?, *compressed)
+        let (stored, plain, codec) = sizes(&places.slice(digest)?, *compressed)
             .with_context(|| format!("the chunk sha256:{digest}"))?;
         report.chunks += 1;
         report.compressed_chunks += u64::from(*compressed);
+        report.lz4_chunks += u64::from(codec == Codec::Lz4);
         report.chunk_bytes += plain;
         // A blob may be one file's raw chunk and another's compressed one.
         if blobs.insert(*digest) {
@@ -130,24 +134,27 @@ pub fn inspect(image: &Image) -> Result<Report> {
     Ok(report)
 }
 
-/// Stored and uncompressed size of a chunk.
-fn sizes(chunk: &Slice, compressed: bool) -> Result<(u64, u64)> {
+/// Stored and uncompressed size of a chunk, and what it is stored as.
+fn sizes(chunk: &Slice, compressed: bool) -> Result<(u64, u64, Codec)> {
+    const MAGIC: u64 = 4;
     const FOOTER: u64 = 9;
     let stored = chunk.size();
-    if !compressed {
-        return Ok((stored, stored));
-    }
-    let tail = |len: u64| -> Result<Vec<u8>> {
-        let len = len.min(stored).min(limits::MAX_CHUNK_BYTES);
-        let mut bytes = vec![0; usize::try_from(len)?];
-        chunk.read_at(stored - len, &mut bytes)?;
+    let read = |offset: u64, len: u64| -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(len.min(limits::MAX_CHUNK_BYTES))?];
+        chunk.read_at(offset, &mut bytes)?;
         Ok(bytes)
     };
-    let table = tail(u64::try_from(SeekTable::tail_size(&tail(FOOTER)?)?)?)?;
-    Ok((
-        stored,
-        SeekTable::parse_tail(&table, stored)?.decompressed_size(),
-    ))
+    let tail = |len: u64| read(stored.saturating_sub(len), len.min(stored));
+    let codec = Codec::of(&read(0, MAGIC.min(stored))?, compressed);
+    let plain = match codec {
+        Codec::Raw => stored,
+        Codec::Lz4 => Lz4Frame::parse(&read(0, stored)?)?.decompressed_size(),
+        Codec::Zstd => {
+            let table = tail(u64::try_from(SeekTable::tail_size(&tail(FOOTER)?)?)?)?;
+            SeekTable::parse_tail(&table, stored)?.decompressed_size()
+        }
+    };
+    Ok((stored, plain, codec))
 }
 
 /// To two decimals; 1 when there is nothing to compare.

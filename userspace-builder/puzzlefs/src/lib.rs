@@ -31,6 +31,7 @@ pub mod metadata;
 pub mod mount;
 pub mod pack;
 pub mod places;
+pub mod profile;
 pub mod progress;
 pub mod reach;
 mod record;

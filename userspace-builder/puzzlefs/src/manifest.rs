@@ -2,9 +2,7 @@
 //! Writing the OCI image manifest of an image (OCI image-spec v1.1, manifest.md).
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{
-    limits, Digest, MEDIA_TYPE_CHUNK, MEDIA_TYPE_CHUNK_ZSTD, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK,
-};
+use puzzlefs_format::{limits, Digest, MEDIA_TYPE_CHUNK, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -69,15 +67,6 @@ struct Manifest<'a> {
     layers: &'a [Descriptor],
     #[serde(skip_serializing_if = "Map::is_empty")]
     annotations: Map<String, Value>,
-}
-
-/// The media type of a chunk, by whether it is compressed.
-pub fn chunk_media_type(compressed: bool) -> &'static str {
-    if compressed {
-        MEDIA_TYPE_CHUNK_ZSTD
-    } else {
-        MEDIA_TYPE_CHUNK
-    }
 }
 
 /// A manifest with `layers` in place of the chunks and packs that it lists. All else

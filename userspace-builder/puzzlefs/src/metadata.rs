@@ -9,18 +9,14 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, Digest};
+use puzzlefs_format::{limits, Digest, VERSION_BASE, VERSION_HOLES, VERSION_LZ4};
 
+use crate::compress::Codec;
 use crate::content::Stored;
 use crate::delta::Delta;
 use crate::record::{Entries, Extents, Member, Record, Sources};
 use crate::segment::{bytes, Layout, Segment};
 use crate::tree::{Extent, Tree};
-
-/// Manifest version that upstream PuzzleFS 0.2.0 reads.
-pub const VERSION: u64 = 3;
-/// The version that has holes.
-const VERSION_HOLES: u64 = 4;
 
 // Structs of the schema, as capnp lays them out (`capnp compile -ocapnp`).
 const ROOTFS: Layout = Layout {
@@ -136,7 +132,12 @@ impl<'a> Metadata<'a> {
     /// The lowest version whose readers understand the image.
     fn version(&self) -> Result<u64> {
         let holes = self.tree.extents.iter().any(|e| e.chunk == Extent::HOLE);
-        let own = if holes { VERSION_HOLES } else { VERSION };
+        let lz4 = self.chunks.iter().any(|chunk| chunk.codec == Codec::Lz4);
+        let own = match (lz4, holes) {
+            (true, _) => VERSION_LZ4,
+            (false, true) => VERSION_HOLES,
+            (false, false) => VERSION_BASE,
+        };
         let base = self.delta.map(|delta| delta.base().rootfs()).transpose()?;
         Ok(base.map_or(own, |base| own.max(base.version())))
     }

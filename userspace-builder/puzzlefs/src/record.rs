@@ -123,7 +123,7 @@ impl Extents<'_> {
                 let chunk = (extent.chunk != tree::Extent::HOLE).then(|| ChunkRef {
                     digest: extent.chunk,
                     offset: extent.offset.into(),
-                    compressed: sources.chunks[extent.chunk as usize].compressed,
+                    compressed: sources.chunks[extent.chunk as usize].codec.is_compressed(),
                 });
                 Ok((extent.len, chunk))
             }

@@ -67,7 +67,7 @@ pub fn verify(image: &Image, progress: &dyn Progress) -> Result<Report> {
     progress.phase("checking chunks", u64::try_from(uses.len())?, Unit::Items);
     report.chunks = u64::try_from(uses.len())?;
     let mut unmeasured = 0u64;
-    for fault in chunks(&places, &uses, &verity, progress)? {
+    for fault in chunks(&places, rootfs.version(), &uses, &verity, progress)? {
         match fault {
             Fault::Damaged(text) => report.errors.push(text),
             Fault::Verity => unmeasured += 1,
@@ -296,6 +296,7 @@ enum Fault {
 /// order of the digests.
 fn chunks(
     places: &Places<'_>,
+    version: u64,
     uses: &Uses,
     verity: &Verity,
     progress: &dyn Progress,
@@ -307,7 +308,7 @@ fn chunks(
         .map_or(1, NonZero::get)
         .min(8);
     let check = || -> Result<()> {
-        let mut reader = ChunkReader::new(places)?;
+        let mut reader = ChunkReader::new(places, version)?;
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some((key, end)) = list.get(index) else {

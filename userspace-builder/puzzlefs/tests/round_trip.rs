@@ -7,8 +7,11 @@ use std::fs;
 use std::path::Path;
 
 use common::{assert_same_tree, build_into, everything, faults, noise, open, options, scratch};
-use puzzlefs::build::Options;
+use puzzlefs::build::{build, Options};
+use puzzlefs::chunker::Policy;
 use puzzlefs::compress::Compression;
+use puzzlefs::layout::Layout;
+use puzzlefs::profile::Profile;
 use puzzlefs::progress::Silent;
 use puzzlefs_format::Kind;
 
@@ -34,20 +37,27 @@ fn everything_comes_out_again() {
         dir.path(),
         "raw",
         &Options {
-            compression: Compression::None,
+            compression: Compression::default(),
             ..options()
         },
     );
-    let frames = Compression::Zstd {
-        level: 1,
-        frame: Some(4096),
-    };
+    let mut frames = Compression::zstd(1);
+    frames.zstd.as_mut().unwrap().frame = Some(4096);
     round_trip(
         &root,
         dir.path(),
         "frames",
         &Options {
             compression: frames,
+            ..options()
+        },
+    );
+    round_trip(
+        &root,
+        dir.path(),
+        "lz4",
+        &Options {
+            compression: Compression::lz4(12),
             ..options()
         },
     );
@@ -114,6 +124,54 @@ fn a_very_deep_tree() {
     build_into(&dir.path().join("out"), &layout, "again", &options());
     let digest = |tag| *open(&layout, tag).rootfs_digest();
     assert_eq!(digest("deep"), digest("again"));
+}
+
+/// Each profile's image is whole, and of the lowest version that it can be.
+#[test]
+fn profiles() {
+    let dir = scratch();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    // zstd makes a sixteenth of one less than LZ4 does, and a quarter of the other.
+    fs::write(root.join("zeros"), vec![0; 100_000]).unwrap();
+    let digits: Vec<u8> = noise(300_000, 1)
+        .iter()
+        .map(|byte| b'0' + byte % 8)
+        .collect();
+    fs::write(root.join("digits"), digits).unwrap();
+    for (tag, profile, version) in [
+        ("small", Profile::Small, 3),
+        ("balanced", Profile::Balanced, 5),
+        ("fast", Profile::Fast, 5),
+    ] {
+        let options = Options {
+            policy: Policy::new(profile.chunk_size()).unwrap(),
+            compression: profile.compression(),
+            ..options()
+        };
+        round_trip(&root, dir.path(), tag, &options);
+        let image = open(&dir.path().join("layout"), tag);
+        assert_eq!(image.rootfs().unwrap().version(), version, "{tag}");
+        let report = puzzlefs::inspect::inspect(&image).unwrap();
+        assert_eq!(report.compressed_chunks, report.chunks);
+        assert_eq!(report.lz4_chunks > 0, version == 5);
+
+        let compat = Options {
+            compat: true,
+            ..options
+        };
+        round_trip(&root, dir.path(), &format!("{tag}-compat"), &compat);
+        let image = open(&dir.path().join("layout"), &format!("{tag}-compat"));
+        assert_eq!(image.rootfs().unwrap().version(), 3, "{tag}");
+    }
+    let options = Options {
+        compat: true,
+        compression: Compression::lz4(1),
+        ..options()
+    };
+    let layout = Layout::open_or_create(&dir.path().join("layout")).unwrap();
+    let error = build(&root, &layout, "lz4", &options, &Silent).unwrap_err();
+    assert!(format!("{error:#}").contains("--compat"), "{error:#}");
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use puzzlefs::chunker::Policy;
-use puzzlefs::compress::{Compression, DEFAULT_LEVEL};
+use puzzlefs::compress::{Compression, LZ4_LEVEL};
 use puzzlefs::pack::DEFAULT_TARGET;
+use puzzlefs::profile;
 use puzzlefs::reference::{is_tag, Reference};
 
 pub use store::{Du, Gc, Images, Repack, Rm, Unpack};
@@ -59,6 +59,27 @@ pub enum Format {
     Json,
 }
 
+/// What an image is to be good at ([`profile::Profile`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Few bytes: zstd 22, chunks of 512 KiB
+    Small,
+    /// Few bytes, and reads that cost little: zstd 15, chunks of 64 KiB
+    Balanced,
+    /// The cheapest reads: LZ4, or zstd for what that makes far smaller; chunks of 64 KiB
+    Fast,
+}
+
+impl From<Profile> for profile::Profile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Small => Self::Small,
+            Profile::Balanced => Self::Balanced,
+            Profile::Fast => Self::Fast,
+        }
+    }
+}
+
 /// What chunks are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ChunkForm {
@@ -81,15 +102,19 @@ pub enum ChunkForm {
   puzzlefs build --base debian ./rootfs.new /var/lib/images:debian-new
   SOURCE_DATE_EPOCH=1700000000 puzzlefs build --format json ./rootfs images:v2")]
 pub struct Build {
-    /// Compression of chunks: none, zstd, or zstd:LEVEL with a level from 1 to 22
-    #[arg(long, value_name = "METHOD", default_value = "zstd", value_parser = parse_compression)]
-    pub compression: Compression,
-    /// Average size of a chunk in bytes, a power of two
+    /// What the image is to be good at: chunk size and compression
+    #[arg(long, value_enum, default_value_t = Profile::Balanced)]
+    pub profile: Profile,
+    /// Compression of chunks: none, zstd[:LEVEL], or lz4[:LEVEL]; levels are 1 to 22 and 1 to 12
+    /// [default: the profile's]
+    #[arg(long, value_name = "METHOD", value_parser = parse_compression)]
+    pub compression: Option<Compression>,
+    /// Average size of a chunk in bytes, a power of two [default: the profile's]
     ///
     /// A larger one keeps the manifest of an image of many gigabytes within the size
     /// that registries take.
-    #[arg(long, value_name = "BYTES", default_value_t = Policy::DEFAULT_AVG)]
-    pub chunk_size: usize,
+    #[arg(long, value_name = "BYTES")]
+    pub chunk_size: Option<usize>,
     /// Bytes in a zstd frame [default: each chunk is one frame]
     ///
     /// Smaller ones make random reads cheaper and compression worse.
@@ -105,7 +130,7 @@ pub struct Build {
     /// Bytes in a pack, as a rule
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_TARGET)]
     pub pack_size: u64,
-    /// Store holes as zeros, so that upstream's puzzlefs 0.2.0 can read the image
+    /// Store holes as zeros and no LZ4, so that upstream's puzzlefs 0.2.0 can read the image
     #[arg(long)]
     pub compat: bool,
     /// Build on top of the image with this tag in the same layout
@@ -282,16 +307,22 @@ pub struct MountHelper {
 }
 
 fn parse_compression(text: &str) -> Result<Compression, String> {
-    let level = match text.split_once(':') {
-        None if text == "none" => return Ok(Compression::None),
-        None if text == "zstd" => DEFAULT_LEVEL,
-        Some(("zstd", level)) => {
-            let level = level.parse().ok().filter(|level| (1..=22).contains(level));
-            level.ok_or("zstd has the levels 1 to 22")?
-        }
-        _ => return Err("expected none, zstd or zstd:LEVEL".into()),
+    let (method, level) = match text.split_once(':') {
+        Some((method, level)) => (method, Some(level)),
+        None => (text, None),
     };
-    Ok(Compression::Zstd { level, frame: None })
+    let within = |level: &str, max: u8| {
+        let level = level.parse().ok().filter(|level| (1..=max).contains(level));
+        level.ok_or_else(|| format!("{method} has the levels 1 to {max}"))
+    };
+    Ok(match (method, level) {
+        ("none", None) => Compression::default(),
+        ("zstd", None) => profile::Profile::Balanced.compression(),
+        ("zstd", Some(level)) => Compression::zstd(within(level, 22)?.into()),
+        ("lz4", None) => Compression::lz4(LZ4_LEVEL),
+        ("lz4", Some(level)) => Compression::lz4(within(level, 12)?.into()),
+        _ => return Err("expected none, zstd, zstd:LEVEL, lz4 or lz4:LEVEL".into()),
+    })
 }
 
 fn parse_tag(text: &str) -> Result<String, String> {

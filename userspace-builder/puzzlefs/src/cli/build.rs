@@ -6,6 +6,7 @@ use puzzlefs::build::{build, ensure_outside, Options};
 use puzzlefs::chunker::Policy;
 use puzzlefs::compress::Compression;
 use puzzlefs::layout::Layout;
+use puzzlefs::profile::Profile;
 use puzzlefs::sink::Form;
 
 use super::args::{Build, ChunkForm};
@@ -14,19 +15,10 @@ use super::show;
 
 /// Builds, and reports what was stored.
 pub fn run(args: &Build) -> Result<()> {
-    let mut compression = args.compression;
-    if let Some(size) = args.frame_size {
-        ensure!(
-            size.get() >= 4096,
-            "a frame of less than 4096 bytes is smaller than a page"
-        );
-        if let Compression::Zstd { frame, .. } = &mut compression {
-            *frame = Some(size.get());
-        }
-    }
+    let profile = Profile::from(args.profile);
     let options = Options {
-        policy: Policy::new(args.chunk_size)?,
-        compression,
+        policy: Policy::new(args.chunk_size.unwrap_or(profile.chunk_size()))?,
+        compression: compression(args, profile)?,
         form: form(args)?,
         compat: args.compat,
         source_date_epoch: source_date_epoch()?,
@@ -67,6 +59,20 @@ pub fn run(args: &Build) -> Result<()> {
             show::bytes(report.new_bytes)
         )
     })
+}
+
+fn compression(args: &Build, profile: Profile) -> Result<Compression> {
+    let mut compression = args.compression.unwrap_or(profile.compression());
+    if let Some(size) = args.frame_size {
+        ensure!(
+            size.get() >= 4096,
+            "a frame of less than 4096 bytes is smaller than a page"
+        );
+        if let Some(zstd) = &mut compression.zstd {
+            zstd.frame = Some(size.get());
+        }
+    }
+    Ok(compression)
 }
 
 /// Loose where upstream is to read the image, or blobs are to be measured as it does.

@@ -38,8 +38,11 @@ pub fn inspect(args: &Inspect) -> Result<()> {
         writeln!(out, "in holes     {}", show::bytes(report.hole_bytes))?;
         writeln!(
             out,
-            "chunks       {} ({} compressed), used {} times",
-            report.chunks, report.compressed_chunks, report.extents
+            "chunks       {} ({} by zstd, {} by LZ4), used {} times",
+            report.chunks,
+            report.compressed_chunks - report.lz4_chunks,
+            report.lz4_chunks,
+            report.extents
         )?;
         writeln!(out, "  content    {}", show::bytes(report.chunk_bytes))?;
         writeln!(out, "  stored     {}", show::bytes(report.stored_bytes))?;

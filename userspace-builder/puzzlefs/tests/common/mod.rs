@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 
 use puzzlefs::build::{build, Options, Report};
 use puzzlefs::chunker::Policy;
-use puzzlefs::compress::{Compression, DEFAULT_LEVEL};
 use puzzlefs::image::Image;
 use puzzlefs::layout::Layout;
 use puzzlefs::pack::DEFAULT_TARGET;
+use puzzlefs::profile::Profile;
 use puzzlefs::progress::Silent;
 use puzzlefs::reference::Reference;
 use puzzlefs::sink::Form;
@@ -31,11 +31,8 @@ pub fn scratch() -> tempfile::TempDir {
 /// The options that the command has by default.
 pub fn options() -> Options {
     Options {
-        policy: Policy::new(Policy::DEFAULT_AVG).unwrap(),
-        compression: Compression::Zstd {
-            level: DEFAULT_LEVEL,
-            frame: None,
-        },
+        policy: Policy::new(Profile::Balanced.chunk_size()).unwrap(),
+        compression: Profile::Balanced.compression(),
         form: Form::Packs {
             target: DEFAULT_TARGET,
         },
