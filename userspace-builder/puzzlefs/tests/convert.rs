@@ -184,7 +184,16 @@ fn small_packs_become_one() {
     let dir = scratch();
     let (root, layout) = (dir.path().join("root"), dir.path().join("layout"));
     fs::create_dir(&root).unwrap();
-    for i in 0..6 {
+    // A build stores small files last, a repack all by their paths.
+    fs::write(root.join("a"), noise(500, 1)).unwrap();
+    fs::write(root.join("b"), noise(50_000, 2)).unwrap();
+    build_into(&root, &layout, "tag", &options());
+    assert_eq!(
+        pack_all(&layout, &[], 10).new_blobs,
+        0,
+        "there was one already"
+    );
+    for i in 0..5 {
         fs::write(root.join(format!("{i}")), noise(20_000, i)).unwrap();
         build_into(&root, &layout, "tag", &options());
     }

@@ -149,6 +149,17 @@ fn nothing_is_removed_in_doubt() {
     fs::write(&path, &good).unwrap();
     let index = layout.join("index.json");
     let text = fs::read(&index).unwrap();
+    let mut nested = store(
+        &layout,
+        "application/vnd.oci.image.index.v1+json",
+        b"no JSON",
+    );
+    edit_index(&layout, |list| list.push(nested.clone()));
+    refused(&layout, "parsing sha256:");
+    // It says itself that it is nothing to be parsed.
+    nested["mediaType"] = "text/plain".into();
+    edit_index_with(&index, &text, |list| list.push(nested));
+    collect(&layout, true);
     for bad in ["", "{}", r#"{"manifests":[{}]}"#] {
         fs::write(&index, bad).unwrap();
         let layout = Layout::open(&layout).unwrap();
@@ -159,7 +170,7 @@ fn nothing_is_removed_in_doubt() {
     fs::remove_file(&index).unwrap();
     refused(&layout, "no index.json");
     fs::write(&index, &text).unwrap();
-    assert_eq!(collect(&layout, false).removed.len(), 1);
+    assert_eq!(collect(&layout, false).removed.len(), 2);
 }
 
 fn edit_index_with(index: &Path, text: &[u8], change: impl FnOnce(&mut Vec<Value>)) {

@@ -223,6 +223,13 @@ fn verify_finds_indexes_that_lie() {
     replace_pack(&layout, "tag", &extra, &more);
     let report = puzzlefs::verify::verify(&open(&layout, "tag"), &Silent).unwrap();
     assert_eq!((report.errors.len(), report.unused_bytes), (0, 1000));
+    // Unless it is not what the index says: another image would find that.
+    more.iter_mut()
+        .filter(|entry| entry.size == 1000)
+        .for_each(|entry| entry.size = 999);
+    replace_pack(&layout, "tag", &extra, &more);
+    let found = faults(&layout, "tag").join("\n");
+    assert!(found.contains("is not where its index says"), "{found}");
 }
 
 /// An old pack that lies, or is damaged, must not become part of a new image.
