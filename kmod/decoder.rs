@@ -6,8 +6,8 @@ use kernel::prelude::*;
 use puzzlefs_format::{Encoding, SeekTable};
 use vfs::{lz4, zstd};
 
-/// Chunks of more content than this are always decompressed as a whole. A context that
-/// can stop on the way needs that much memory, and some 400 KiB.
+/// Frames with a larger window than this are decompressed as a whole: a context that can
+/// stop on the way needs that much memory, and some 400 KiB.
 const MAX_STREAM_BYTES: usize = 512 << 10;
 
 /// The contexts of zstd, each made when it is first needed: raw images do without, and
@@ -21,6 +21,13 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
+    /// How much memory the contexts take, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let context = self.context.as_ref().map_or(0, zstd::Context::bytes);
+        let stream = self.stream.as_ref().map_or(0, zstd::Stream::bytes);
+        context.saturating_add(stream)
+    }
+
     /// Another chunk begins.
     pub(crate) fn restart(&mut self) {
         self.consumed = Some(0);
@@ -67,7 +74,7 @@ impl Decoder {
         let result = match encoding {
             Encoding::Zstd(table) => self.stream(table, stored, buffer, done),
             // From the begin again: that is cheaper than to be able to go on.
-            Encoding::Lz4(frame) => lz4::decompress(buffer, frame.block()),
+            Encoding::Lz4(frame) => lz4::decompress_begin(buffer, frame.block()),
         };
         if result.is_err() {
             self.consumed = None;

@@ -17,7 +17,7 @@ pub(crate) struct Part {
     pub(crate) source: Source,
     /// Where in the decompressed chunk the extent begins, in bytes.
     pub(crate) offset: u64,
-    /// Whether the chunk is stored as zstd frames.
+    /// Whether the chunk is stored compressed.
     pub(crate) compressed: bool,
 }
 

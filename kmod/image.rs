@@ -12,7 +12,7 @@ use crate::{
 };
 use kernel::{prelude::*, seq_file::SeqFile};
 use puzzlefs_format::{self as format, blob_kind, limits, BlobKind, Digest, Manifest, Rootfs};
-use vfs::{lower, Bound, Log, New, PrivateCache, Statfs, SuperBlock, View};
+use vfs::{lower, Bound, Log, New, Statfs, SuperBlock, View};
 
 /// The view of a Rootfs blob.
 struct RootfsView;
@@ -35,8 +35,6 @@ pub(crate) struct Image {
     store: Store,
     /// The metadata, verified.
     rootfs: Bound<RootfsView>,
-    /// The content of chunks that small files share.
-    cache: PrivateCache,
     /// The means to read chunks, shared with other mounts.
     pool: Mounted,
 }
@@ -92,7 +90,6 @@ impl Image {
                 image_manifest,
                 store: Store::new(blobs, packs, rootfs.get().version())?,
                 rootfs,
-                cache: PrivateCache::new(sb)?,
                 pool: Pool::mount(sb.shared()),
             },
             GFP_KERNEL,
@@ -168,13 +165,8 @@ impl Image {
         &self.store
     }
 
-    /// The content of chunks that small files share.
-    pub(crate) fn cache(&self) -> &PrivateCache {
-        &self.cache
-    }
-
     /// The means to read chunks.
-    pub(crate) fn pool(&self) -> &Pool {
+    pub(crate) fn pool(&self) -> &Mounted {
         &self.pool
     }
 

@@ -2,27 +2,22 @@
 
 //! Loose chunks: blobs of one chunk. Those that open files need are open, each once.
 
-use crate::{blobs::Blobs, store::State, NAME};
+use crate::{blobs::Blobs, store::Reported, NAME};
 use core::ops::Deref;
 use kernel::{
     new_mutex,
     prelude::*,
     rbtree::{Entry, RBTree, RBTreeNodeReservation},
-    sync::{
-        atomic::{Atomic, Relaxed},
-        Arc, Mutex,
-    },
+    sync::{Arc, Mutex},
 };
-use puzzlefs_format::{limits, Digest};
+use puzzlefs_format::Digest;
 use vfs::lower::LowerFile;
 
 /// An open blob of one chunk.
 pub(crate) struct LooseChunk {
     pub(crate) digest: Digest,
     pub(crate) file: LowerFile,
-    pub(crate) state: State,
-    /// A number that no chunk in a pack has, nor any that is or was open.
-    pub(crate) number: u64,
+    pub(crate) reported: Reported,
 }
 
 /// A chunk in the table of open ones, with its number of users.
@@ -36,7 +31,6 @@ struct Shared {
 pub(crate) struct LooseChunks {
     #[pin]
     open: Mutex<RBTree<Digest, Shared>>,
-    next_number: Atomic<u64>,
 }
 
 impl LooseChunks {
@@ -49,7 +43,6 @@ impl LooseChunks {
         Arc::pin_init(
             pin_init!(Self {
                 open <- new_mutex!(RBTree::new()),
-                next_number: Atomic::new(limits::MAX_PACKED_CHUNKS.into()),
             }),
             GFP_KERNEL,
         )
@@ -84,8 +77,7 @@ impl LooseChunks {
         let chunk = LooseChunk {
             digest: *digest,
             file,
-            state: State::default(),
-            number: self.next_number.fetch_add(1, Relaxed),
+            reported: Reported::default(),
         };
         let mut ours = Shared {
             chunk: Arc::new(chunk, GFP_KERNEL_ACCOUNT)?,

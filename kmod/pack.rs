@@ -7,7 +7,8 @@
 use crate::{
     blobs::{explain, Blobs},
     error::errno,
-    store::State,
+    shared::SharedState,
+    store::Reported,
 };
 use kernel::{
     prelude::*,
@@ -23,7 +24,8 @@ pub(crate) struct PackedChunk {
     entry: PackEntry,
     /// Index of its pack.
     pack: usize,
-    pub(crate) state: State,
+    pub(crate) reported: Reported,
+    pub(crate) shared: SharedState,
 }
 
 impl PackedChunk {
@@ -47,8 +49,8 @@ pub(crate) struct Pack {
 }
 
 impl Pack {
-    fn new(file: LowerFile) -> Result<Self> {
-        let segments = file.size().div_ceil(SEGMENT_BYTES);
+    fn new(file: LowerFile, size: u64) -> Result<Self> {
+        let segments = size.div_ceil(SEGMENT_BYTES);
         let segments = usize::try_from(segments).map_err(|_| EFBIG)?;
         let mut read = KVec::with_capacity(segments, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..segments {
@@ -89,7 +91,8 @@ impl Pack {
             // The segment before too: of what was read last, the kernel still holds folios
             // on their way to the LRU lists (`folio_batch`), and cannot drop them yet.
             let start = segment.saturating_sub(1).saturating_mul(SEGMENT_BYTES);
-            self.file.forget(start, 2 * SEGMENT_BYTES);
+            let end = segment.saturating_add(1).saturating_mul(SEGMENT_BYTES);
+            self.file.forget(start, end.saturating_sub(start));
         }
     }
 }
@@ -158,11 +161,14 @@ impl Packs {
             let chunk = PackedChunk {
                 entry: entry.map_err(not_a_pack)?,
                 pack: self.packs.len(),
-                state: State::default(),
+                reported: Reported::default(),
+                shared: SharedState::default(),
             };
             self.chunks.push(chunk, GFP_KERNEL_ACCOUNT)?;
         }
-        Ok(self.packs.push(Pack::new(file)?, GFP_KERNEL_ACCOUNT)?)
+        Ok(self
+            .packs
+            .push(Pack::new(file, size)?, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Where in the table the chunk with this digest is.

@@ -17,11 +17,11 @@ use kernel::{
 };
 
 /// How much memory a slot of the pool may take on average, in bytes: a chunk of upstream's
-/// largest size, 256 KiB, as stored and decompressed.
-const SLOT_BYTES: usize = 512 << 10;
+/// largest size, 256 KiB, as stored and decompressed, and the contexts of zstd.
+const SLOT_BYTES: usize = 1536 << 10;
 
 /// The slots that no reader is using, the one used last at the end. One pool serves all
-/// mounts: a chunk is the same whichever image it belongs to.
+/// mounts.
 #[pin_data]
 pub(crate) struct Pool {
     #[pin]
@@ -36,6 +36,8 @@ struct Idle {
     bytes: usize,
     /// Mounts that use the pool; without any it is empty.
     mounts: usize,
+    /// The number of the newest of all mounts.
+    last_mount: u64,
 }
 
 impl Pool {
@@ -52,6 +54,7 @@ impl Pool {
             slots: KVec::with_capacity(max_slots, GFP_KERNEL)?,
             bytes: 0,
             mounts: 0,
+            last_mount: 0,
         };
         Arc::pin_init(
             pin_init!(Self {
@@ -66,8 +69,13 @@ impl Pool {
     pub(crate) fn mount(self: &Arc<Self>) -> Mounted {
         let mut idle = self.idle.lock();
         idle.mounts = idle.mounts.saturating_add(1);
+        idle.last_mount = idle.last_mount.wrapping_add(1);
+        let id = idle.last_mount;
         drop(idle);
-        Mounted(self.clone())
+        Mounted {
+            pool: self.clone(),
+            id,
+        }
     }
 
     /// Calls `read` with a slot, best with the one that holds the chunk of `key`.
@@ -146,23 +154,33 @@ impl Idle {
 }
 
 /// A mount's use of the pool; the last one empties it.
-pub(crate) struct Mounted(Arc<Pool>);
+pub(crate) struct Mounted {
+    pool: Arc<Pool>,
+    id: u64,
+}
+
+impl Mounted {
+    /// A number that no other mount has or had.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+}
 
 impl Deref for Mounted {
     type Target = Pool;
 
     fn deref(&self) -> &Pool {
-        &self.0
+        &self.pool
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let mut idle = self.0.idle.lock();
+        let mut idle = self.pool.idle.lock();
         idle.mounts = idle.mounts.saturating_sub(1);
         drop(idle);
         loop {
-            let mut idle = self.0.idle.lock();
+            let mut idle = self.pool.idle.lock();
             if idle.mounts > 0 {
                 return;
             }

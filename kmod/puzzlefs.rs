@@ -44,6 +44,8 @@ mod pack;
 #[forbid(unsafe_code)]
 mod pool;
 #[forbid(unsafe_code)]
+mod shared;
+#[forbid(unsafe_code)]
 mod slot;
 #[forbid(unsafe_code)]
 mod store;
@@ -133,7 +135,8 @@ impl FileSystem for Image {
     }
 
     fn read(inode: &Inode<Self>, file: &Self::OpenFile, window: &mut ReadWindow<'_>) -> Result {
-        data::read(inode.super_block().data(), file, window)
+        let sb = inode.super_block();
+        data::read(sb.data(), sb.cache(), file, window)
     }
 }
 

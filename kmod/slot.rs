@@ -7,10 +7,13 @@ use crate::{decoder::Decoder, error::errno, store::Stored};
 use kernel::prelude::*;
 use puzzlefs_format::{Digest, Encoding};
 
-/// What a slot holds: the chunk's digest, and whether it was decompressed, since a
-/// hostile image may refer to the same bytes in both ways.
+/// What a slot holds: a chunk of a mount, since an image must not be able to read by its
+/// digest what it does not have; and whether it is compressed, since a hostile image may
+/// refer to the same bytes in both ways.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key {
+    /// Of [`crate::pool::Mounted`].
+    pub(crate) mount: u64,
     pub(crate) digest: Digest,
     pub(crate) compressed: bool,
 }
@@ -28,7 +31,7 @@ impl Buffer {
         if self.bytes.len() < len {
             // Free first: the old content is of no use.
             self.bytes = KVVec::new();
-            self.bytes = KVVec::zeroed(len, GFP_KERNEL)?;
+            self.bytes = KVVec::zeroed(len, GFP_KERNEL_ACCOUNT)?;
         }
         self.len = len;
         self.bytes.get_mut(..len).ok_or(EINVAL)
@@ -104,12 +107,13 @@ impl Slot {
         })
     }
 
-    /// How much memory the slot takes, in bytes, that of the decoder aside.
+    /// How much memory the slot takes, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.stored
             .bytes
             .len()
             .saturating_add(self.content.bytes.len())
+            .saturating_add(self.decoder.bytes())
     }
 }
 

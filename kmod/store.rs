@@ -5,7 +5,7 @@
 use crate::{
     blobs::Blobs,
     loose::{LooseChunks, OpenChunk},
-    pack::{Pack, Packs},
+    pack::{Pack, PackedChunk, Packs},
     NAME,
 };
 use kernel::{
@@ -19,49 +19,12 @@ use kernel::{
 use puzzlefs_format::{limits, Digest};
 use vfs::{lower::LowerFile, sha256};
 
-/// What is remembered of a chunk.
-pub(crate) struct State {
-    /// Whether the log has a fault of it already.
-    reported: Atomic<u32>,
-    /// Bytes of its content, if that was put into the mount's cache; else 0.
-    cached: Atomic<u32>,
-    /// Bytes copied out of that.
-    copied: Atomic<u32>,
-}
+/// Remembers that the log has heard of a chunk's fault.
+pub(crate) struct Reported(Atomic<u32>);
 
-impl Default for State {
+impl Default for Reported {
     fn default() -> Self {
-        Self {
-            reported: Atomic::new(0),
-            cached: Atomic::new(0),
-            copied: Atomic::new(0),
-        }
-    }
-}
-
-impl State {
-    /// Bytes of the content that was put into the mount's cache, and may be there still.
-    pub(crate) fn cached(&self) -> usize {
-        // Chunks have 16 MiB at most.
-        usize::try_from(self.cached.load(Relaxed)).unwrap_or(0)
-    }
-
-    /// Remembers that the content, of `bytes` bytes, is put into the mount's cache.
-    pub(crate) fn set_cached(&self, bytes: usize) {
-        self.cached
-            .store(u32::try_from(bytes).unwrap_or(0), Relaxed);
-    }
-
-    /// Counts `bytes` that were copied out of the cache. True when as many were copied as
-    /// the content has: most likely nobody needs it again.
-    pub(crate) fn is_used_up(&self, bytes: usize) -> bool {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let copied = self.copied.fetch_add(bytes, Relaxed).saturating_add(bytes);
-        let is_used_up = copied >= self.cached.load(Relaxed);
-        if is_used_up {
-            self.copied.store(0, Relaxed);
-        }
-        is_used_up
+        Self(Atomic::new(0))
     }
 }
 
@@ -126,8 +89,8 @@ impl Store {
                     pack: Some(pack),
                     offset: entry.offset.into(),
                     size: entry.size.into(),
-                    state: &chunk.state,
-                    number: u64::try_from(*index).map_err(|_| EINVAL)?,
+                    reported: &chunk.reported,
+                    packed: Some((*index, chunk)),
                     version: self.version,
                 }
             }
@@ -137,8 +100,8 @@ impl Store {
                 pack: None,
                 offset: 0,
                 size: chunk.file.size(),
-                state: &chunk.state,
-                number: chunk.number,
+                reported: &chunk.reported,
+                packed: None,
                 version: self.version,
             },
         })
@@ -152,12 +115,12 @@ pub(crate) struct Stored<'a> {
     pack: Option<&'a Pack>,
     offset: u64,
     size: u64,
-    state: &'a State,
-    number: u64,
+    reported: &'a Reported,
+    packed: Option<(usize, &'a PackedChunk)>,
     version: u64,
 }
 
-impl Stored<'_> {
+impl<'a> Stored<'a> {
     /// The digest that the bytes ought to have.
     pub(crate) fn digest(&self) -> &Digest {
         self.digest
@@ -168,15 +131,9 @@ impl Stored<'_> {
         self.version
     }
 
-    /// What is remembered of the chunk.
-    pub(crate) fn state(&self) -> &State {
-        self.state
-    }
-
-    /// Where its content is in the mount's cache: one place for its decompressed form, one
-    /// for what is stored, since a hostile image may refer to both.
-    pub(crate) fn cache_position(&self, compressed: bool) -> u64 {
-        (self.number << 1 | u64::from(compressed)).saturating_mul(limits::MAX_CHUNK_BYTES)
+    /// The chunk and its number, if it is in a pack.
+    pub(crate) fn packed(&self) -> Option<(usize, &'a PackedChunk)> {
+        self.packed
     }
 
     /// How many they are.
@@ -218,7 +175,7 @@ impl Stored<'_> {
 
     /// Logs a fault of this chunk, once.
     pub(crate) fn report(&self, what: fmt::Arguments<'_>) {
-        if self.state.reported.xchg(1, Relaxed) == 0 {
+        if self.reported.0.xchg(1, Relaxed) == 0 {
             vfs::warn(NAME, format_args!("chunk sha256:{}: {what}", self.digest));
         }
     }

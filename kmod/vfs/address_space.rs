@@ -22,6 +22,8 @@ pub struct ReadWindow<'a> {
     position: u64,
     /// The end of the window.
     end: u64,
+    /// Whether a folio was taken out of `rest`.
+    is_begun: bool,
 }
 
 impl<'a> ReadWindow<'a> {
@@ -32,6 +34,7 @@ impl<'a> ReadWindow<'a> {
             current: Some(folio),
             rest: None,
             position,
+            is_begun: true,
         }
     }
 
@@ -41,6 +44,7 @@ impl<'a> ReadWindow<'a> {
             rest: Some(control),
             position: 0,
             end: 0,
+            is_begun: false,
         };
         window.update();
         window
@@ -74,16 +78,19 @@ impl<'a> ReadWindow<'a> {
     /// Asks for the window to cover `start..end` too, as far as the page cache lets it
     /// (`readahead_expand`). Only before the first byte is filled.
     pub fn expand(&mut self, start: u64, end: u64) {
-        let (None, Some(control)) = (&self.current, &mut self.rest) else {
+        let (false, Some(control)) = (self.is_begun, &mut self.rest) else {
             return;
         };
-        let start = start.min(self.position);
-        let len = end.max(self.end).saturating_sub(start);
-        let (Ok(start), Ok(len)) = (start.try_into(), len.try_into()) else {
-            return;
-        };
-        // SAFETY: The control is valid and no folio was taken out of it.
-        unsafe { bindings::readahead_expand(*control, start, len) };
+        let end = end.max(self.end);
+        // The end first: at a folio that is there already, `readahead_expand` gives up, and
+        // it begins with the begin, where that is likely.
+        for start in [self.position, start.min(self.position)] {
+            let len = end.saturating_sub(start);
+            if let (Ok(start), Ok(len)) = (start.try_into(), len.try_into()) {
+                // SAFETY: The control is valid and no folio was taken out of it.
+                unsafe { bindings::readahead_expand(*control, start, len) };
+            }
+        }
         self.update();
     }
 
@@ -117,7 +124,8 @@ impl<'a> ReadWindow<'a> {
     }
 
     /// Fills the next `len` bytes, at most [`ReadWindow::remaining`], by `fill`, which gets
-    /// the memory of their folios side by side.
+    /// the memory of their folios side by side. It holds what it held before: whoever returns
+    /// without an error must have written all of it.
     ///
     /// # Errors
     ///
@@ -158,6 +166,7 @@ impl<'a> ReadWindow<'a> {
 
     /// Takes the next folio out of the readahead control.
     fn take_folio(&mut self) -> Result<LockedFolio<'a>> {
+        self.is_begun = true;
         let control = self.rest.as_mut().ok_or(EINVAL)?;
         // SAFETY: The control is valid. The folios in it are locked for us and stay in the
         // page cache until they are unlocked.

@@ -57,6 +57,7 @@ void vfs_rs_folio_put(struct folio *folio);
 struct folio *vfs_rs_filemap_get_folio(struct address_space *mapping, pgoff_t index);
 struct folio *vfs_rs_filemap_grab_folio(struct address_space *mapping, pgoff_t index,
 					size_t size);
+void vfs_rs_flush_dcache_folio(struct folio *folio);
 void vfs_rs_flush_vmap(void *address, size_t size);
 void vfs_rs_memcpy_to_folio(struct folio *folio, size_t offset, const char *from,
 			    size_t len);

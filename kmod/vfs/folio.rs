@@ -77,6 +77,12 @@ impl LockedFolio<'_> {
         NonNull::new(unsafe { bindings::vfs_rs_folio_address(self.0.as_ptr()) }.cast())
     }
 
+    /// What was written through the kernel's mapping is to be seen through others too.
+    fn flush(&self) {
+        // SAFETY: By the invariants.
+        unsafe { bindings::vfs_rs_flush_dcache_folio(self.0.as_ptr()) };
+    }
+
     fn check(&self, offset: usize, len: usize) -> Result {
         match offset.checked_add(len) {
             Some(end) if end <= self.size() => Ok(()),
@@ -92,7 +98,8 @@ impl Drop for LockedFolio<'_> {
     }
 }
 
-/// Calls `write` with the memory of `folios`, side by side.
+/// Calls `write` with the memory of `folios`, side by side. What `write` does not write
+/// stays what it was, and becomes the folio's content when that is completed.
 ///
 /// # Errors
 ///
@@ -105,13 +112,13 @@ pub(crate) fn with_contiguous(
         if let Some(memory) = folio.address() {
             // SAFETY: The folio is mapped there, all of it, as long as it exists. It is
             // locked and not up to date, so nobody else looks at its content.
-            return write(unsafe {
-                core::slice::from_raw_parts_mut(memory.as_ptr(), folio.size())
-            });
+            write(unsafe { core::slice::from_raw_parts_mut(memory.as_ptr(), folio.size()) })?;
+            folio.flush();
+            return Ok(());
         }
     }
     let bytes = folios.iter().map(LockedFolio::size).sum::<usize>();
-    let mut pages = KVec::with_capacity(bytes / PAGE_SIZE, GFP_KERNEL)?;
+    let mut pages = KVVec::with_capacity(bytes / PAGE_SIZE, GFP_KERNEL)?;
     for folio in folios.iter() {
         for index in 0..folio.size() / PAGE_SIZE {
             // SAFETY: By the invariants; the folio has a page of that index.
@@ -120,7 +127,10 @@ pub(crate) fn with_contiguous(
         }
     }
     let mut mapping = Mapping::new(&mut pages)?;
-    write(mapping.bytes())
+    write(mapping.bytes())?;
+    drop(mapping);
+    folios.iter().for_each(LockedFolio::flush);
+    Ok(())
 }
 
 /// Pages mapped side by side (`vm_map_ram`), until dropped.

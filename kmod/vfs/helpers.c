@@ -112,7 +112,7 @@ struct inode *vfs_rs_folio_inode(const struct folio *folio)
 
 void *vfs_rs_folio_address(struct folio *folio)
 {
-	return folio_address(folio);
+	return folio_test_highmem(folio) ? NULL : folio_address(folio);
 }
 
 struct page *vfs_rs_folio_page(struct folio *folio, size_t index)
@@ -141,6 +141,11 @@ struct folio *vfs_rs_filemap_grab_folio(struct address_space *mapping, pgoff_t i
 	return __filemap_get_folio(mapping, index,
 				   FGP_LOCK | FGP_CREAT | FGP_ACCESSED | fgf_set_order(size),
 				   GFP_KERNEL);
+}
+
+void vfs_rs_flush_dcache_folio(struct folio *folio)
+{
+	flush_dcache_folio(folio);
 }
 
 void vfs_rs_flush_vmap(void *address, size_t size)

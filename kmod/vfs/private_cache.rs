@@ -5,14 +5,13 @@
 
 use crate::{
     bindings,
-    filesystem::FileSystem,
     folio::{self, LockedFolio},
-    super_block::{New, SuperBlock},
 };
 use core::ptr::NonNull;
 use kernel::{error::from_err_ptr, page::PAGE_SHIFT, prelude::*};
 
-/// A page cache of a filesystem's own. What is in it can be gone at any time.
+/// A page cache of a mount's own ([`crate::SuperBlock::cache`]). What is in it can be gone
+/// at any time.
 ///
 /// # Invariants
 ///
@@ -25,14 +24,19 @@ unsafe impl Send for PrivateCache {}
 unsafe impl Sync for PrivateCache {}
 
 impl PrivateCache {
-    /// An empty cache for `sb`. It must be dropped with the instance of the filesystem.
+    /// An empty cache for `sb`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new<T: FileSystem>(sb: &SuperBlock<T, New>) -> Result<Self> {
-        // SAFETY: The superblock is valid, its operations are set.
-        let inode = NonNull::new(unsafe { bindings::new_inode(sb.as_ptr()) }).ok_or(ENOMEM)?;
+    ///
+    /// # Safety
+    ///
+    /// The superblock is valid, its operations are set, and it outlives the cache, which
+    /// must be gone at the end of `put_super`.
+    pub(crate) unsafe fn new(sb: *mut bindings::super_block) -> Result<Self> {
+        // SAFETY: By the caller.
+        let inode = NonNull::new(unsafe { bindings::new_inode(sb) }).ok_or(ENOMEM)?;
         // SAFETY: The inode is ours alone. It is never dirty, nor freed for want of links.
         unsafe {
             let inode = inode.as_ptr();
@@ -78,7 +82,7 @@ impl PrivateCache {
     }
 
     /// Fills `len` bytes from `position` on, the begin of a page, by `fill`. Does nothing
-    /// if someone else has done it meanwhile.
+    /// if someone else has done it meanwhile, or a part is still there.
     ///
     /// # Errors
     ///
@@ -91,7 +95,6 @@ impl PrivateCache {
         fill: impl FnOnce(&mut [u8]) -> Result,
     ) -> Result {
         let end = position.saturating_add(len as u64);
-        // In this order: folios are unlocked before they are put.
         let mut pins = KVec::new();
         let mut folios = KVec::new();
         let mut at = position;
@@ -129,7 +132,7 @@ impl PrivateCache {
 
 impl Drop for PrivateCache {
     fn drop(&mut self) {
-        // SAFETY: By the invariants. The superblock is still there: by contract of `new`.
+        // SAFETY: By the invariants; the superblock is still there, by contract of `new`.
         unsafe { bindings::iput(self.0.as_ptr()) };
     }
 }

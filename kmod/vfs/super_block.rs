@@ -7,7 +7,9 @@ use crate::{
     context::Log,
     filesystem::{FileSystem, Registration},
     inode::{self, Cache, Iget, InodeRef, NewInode},
-    lower, xattr,
+    lower,
+    private_cache::PrivateCache,
+    xattr,
 };
 use core::marker::PhantomData;
 use kernel::{
@@ -27,11 +29,17 @@ pub struct Ready;
 /// # Invariants
 ///
 /// It is a valid one of a [`Registration<T>`]; in the state [`Ready`] its `s_fs_info` is
-/// a `Pin<KBox<T>>`.
+/// a `KBox<Instance<T>>`.
 #[repr(transparent)]
 pub struct SuperBlock<T, S = Ready> {
     sb: Opaque<bindings::super_block>,
     _state: PhantomData<(T, S)>,
+}
+
+/// What `s_fs_info` points to. Fields are dropped in this order.
+struct Instance<T> {
+    data: Pin<KBox<T>>,
+    cache: PrivateCache,
 }
 
 /// What `statfs(2)` reports of a filesystem; all of it is in use.
@@ -91,8 +99,17 @@ impl<T: FileSystem> SuperBlock<T, New> {
 impl<T: FileSystem> SuperBlock<T> {
     /// The instance of the filesystem.
     pub fn data(&self) -> &T {
+        &self.instance().data
+    }
+
+    /// A page cache of this mount's own, for data that belongs to no file.
+    pub fn cache(&self) -> &PrivateCache {
+        &self.instance().cache
+    }
+
+    fn instance(&self) -> &Instance<T> {
         // SAFETY: By the invariants.
-        unsafe { &*(*self.as_ptr()).s_fs_info.cast::<T>() }
+        unsafe { &*(*self.as_ptr()).s_fs_info.cast() }
     }
 
     /// The inode with number `ino`: the one in memory, or a new one to fill
@@ -161,10 +178,13 @@ impl<T: FileSystem> Operations<T> {
             // SAFETY: The context outlives this call.
             let log = unsafe { Log::from_raw(context) };
             let data = T::fill_super(core::mem::take(options), new, &log)?;
+            // SAFETY: `drop_data` drops the cache, not later than in `put_super`.
+            let cache = unsafe { PrivateCache::new(sb)? };
+            let instance = KBox::new(Instance { data, cache }, GFP_KERNEL)?;
             // SAFETY: As above. INVARIANT: From here on the superblock is `Ready`; should the
             // rest fail, `kill` drops the data.
             let ready = unsafe {
-                (*sb).s_fs_info = data.into_foreign();
+                (*sb).s_fs_info = instance.into_foreign();
                 SuperBlock::<T>::from_raw(sb)
             };
             let root = T::root(ready)?.into_raw();
@@ -189,7 +209,7 @@ impl<T: FileSystem> Operations<T> {
         unsafe {
             let data = core::mem::replace(&mut (*sb).s_fs_info, core::ptr::null_mut());
             if !data.is_null() {
-                drop(<Pin<KBox<T>> as ForeignOwnable>::from_foreign(data));
+                drop(<KBox<Instance<T>> as ForeignOwnable>::from_foreign(data));
             }
         }
     }

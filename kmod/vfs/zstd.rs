@@ -10,11 +10,11 @@ use kernel::prelude::*;
 ///
 /// # Invariants
 ///
-/// `context` was made by `zstd_init_dctx` in `_workspace`, which is neither moved
+/// `context` was made by `zstd_init_dctx` in `workspace`, which is neither moved
 /// nor freed before it.
 pub struct Context {
     context: NonNull<bindings::zstd_dctx>,
-    _workspace: KVVec<u64>,
+    workspace: KVVec<u64>,
 }
 
 // SAFETY: The context is plain memory that no other thread refers to.
@@ -31,14 +31,19 @@ impl Context {
         let size = unsafe { bindings::zstd_dctx_workspace_bound() };
         // `u64` for the alignment that zstd asks of a workspace.
         let mut workspace =
-            KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL)?;
+            KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL_ACCOUNT)?;
         // SAFETY: The workspace has `size` writable bytes.
         let context = unsafe { bindings::zstd_init_dctx(workspace.as_mut_ptr().cast(), size) };
         // INVARIANT: The context was just made in `workspace`.
         Ok(Self {
             context: NonNull::new(context).ok_or(ENOMEM)?,
-            _workspace: workspace,
+            workspace,
         })
+    }
+
+    /// How much memory it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.workspace.capacity() * size_of::<u64>()
     }
 
     /// Decompresses the whole frames of `source` into `destination`.
@@ -76,7 +81,7 @@ impl Context {
 /// As of [`Context`], made by `zstd_init_dstream`.
 pub struct Stream {
     stream: NonNull<bindings::zstd_dstream>,
-    _workspace: KVVec<u64>,
+    workspace: KVVec<u64>,
 }
 
 // SAFETY: As for `Context`.
@@ -92,15 +97,20 @@ impl Stream {
         // SAFETY: A pure function.
         let size = unsafe { bindings::zstd_dstream_workspace_bound(max_window) };
         let mut workspace =
-            KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL)?;
+            KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL_ACCOUNT)?;
         // SAFETY: The workspace has `size` writable bytes.
         let stream =
             unsafe { bindings::zstd_init_dstream(max_window, workspace.as_mut_ptr().cast(), size) };
         // INVARIANT: The context was just made in `workspace`.
         Ok(Self {
             stream: NonNull::new(stream).ok_or(ENOMEM)?,
-            _workspace: workspace,
+            workspace,
         })
+    }
+
+    /// How much memory it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.workspace.capacity() * size_of::<u64>()
     }
 
     /// Begins with a new frame.
