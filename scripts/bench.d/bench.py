@@ -5,7 +5,6 @@ them in one virtual machine a run, prints the table and saves what docs/ shows."
 import argparse
 import json
 import os
-import pathlib
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,6 @@ import save
 import systems
 from rows import ROWS, WALKS
 
-HERE = pathlib.Path(__file__).parent
 MEMORY = "3G"
 
 
@@ -54,12 +52,6 @@ def walked(system, chosen):
     return [row for row in WALKS if row.name in names and row.name in (system.rows or ROWS)]
 
 
-def compiled(source):
-    def make(place):
-        subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-static", "-o", place / "walk", source], check=True)
-    return images.cached("walk", [source.read_text()], make)[0] / "walk"
-
-
 def plan(options, built, bare):
     """What guest.py is to do."""
     lists = images.lists()[0]
@@ -68,7 +60,7 @@ def plan(options, built, bare):
         return {"name": row.name, "after": row.after, "walk": [w.format(lists=lists) for w in row.walk]}
 
     return {
-        "walk": str(compiled(HERE / "walk.c")),
+        "walk": str(images.compiled("walk.c")),
         "perf": options.perf,
         "bare": bare and {"module": floor.module(), **floor.frames()},
         "systems": [{"name": s.name, "mount": s.mount,
@@ -87,14 +79,17 @@ def machine(plan):
         file.flush()
         vm = subprocess.Popen(
             [f"{systems.TOP}/scripts/vm", "--icount", "--memory", MEMORY, "--",
-             "python3", "-B", HERE / "guest.py", file.name],
+             "python3", "-B", images.HERE / "guest.py", file.name],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         for line in vm.stdout:
             if not line.startswith('{"system"'):
                 print(line, end="", flush=True)
                 continue
             took = json.loads(line)
-            results.setdefault(took.pop("system"), {})[took.pop("row")] = took
+            system = took.pop("system")
+            if system not in results:
+                images.say(f"measuring {system} ...")
+            results.setdefault(system, {})[took.pop("row")] = took
         vm.wait()
     if vm.returncode:
         sys.exit(f"puzzlefs: error: the machine ended with status {vm.returncode}")

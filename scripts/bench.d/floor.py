@@ -27,8 +27,8 @@ def tar():
     def make(place):
         images.say(f"zstd -T2 -{LEVEL} over a tar of the tree ...")
         subprocess.run(["tar", "-C", images.tree(), "-cf", place / "tar", "."], check=True)
-        command = ["zstd", "-T2", f"-{LEVEL}", "-q", place / "tar", "-o", place / "zst"]
-        cost = images.measured(command, place / "log")
+        command = ["zstd", "-T2", f"-{LEVEL}", "-q", str(place / "tar"), "-o", str(place / "zst")]
+        cost = images.measured(command, place)
         for name in "tar", "zst":
             os.unlink(place / name)
         return cost

@@ -13,6 +13,7 @@ import time
 MOUNT = "/mnt/bench"
 DISK, DISK_KB = "/dev/ram0", 1 << 20
 STORE = "/mnt/store"
+MOUNTS = 9
 IMAGE = STORE + "/image"
 CONTROL, SAMPLES, SERVER_LOG = "/tmp/control", "/tmp/samples", "/tmp/server.log"
 
@@ -50,7 +51,8 @@ class Mount:
             arguments += (self.type, self.source, self.options)
         command = ["/tmp/walk", *(["--cold"] if cold else []), arguments[0], MOUNT, *arguments[1:]]
         if perf:
-            command = ["env", f"WALK_PERF={CONTROL}", "perf", "record", "--quiet", "--all-cpus", "--event=cpu-clock", "--freq=max", "--delay=-1",
+            command = ["env", f"WALK_PERF={CONTROL}", "perf", "record", "--quiet", "--all-cpus",
+                       "--event=cpu-clock", "--freq=max", "--delay=-1",
                        f"--control=fifo:{CONTROL},{CONTROL}.ack", f"--output={SAMPLES}", *command]
         return run(*command, stdout=subprocess.PIPE).stdout
 
@@ -66,6 +68,14 @@ class Mount:
                 time.sleep(0.01)
         else:
             self.walk(False, "mount")
+
+    def mounting(self, perf):
+        """The least of some mounts: a tick more is a large part of one."""
+        took = []
+        for _ in range(MOUNTS):
+            self.unmount()
+            took.append(json.loads(self.walk(True, "mount", perf=perf)))
+        return min(took, key=lambda one: one["ns"])
 
     def unmount(self):
         if os.path.ismount(MOUNT):
@@ -95,11 +105,12 @@ def measure(system, rows, perf):
     for row in rows:
         name, cold = row["name"], not row["after"]
         if name == "mount":
-            mount.unmount()
-        elif cold:
-            mount.unmount()
-            mount.mount()
-        took = json.loads(mount.walk(cold, *row["walk"], perf=name == perf))
+            took = mount.mounting(name == perf)
+        else:
+            if cold:
+                mount.unmount()
+                mount.mount()
+            took = json.loads(mount.walk(cold, *row["walk"], perf=name == perf))
         print(json.dumps({"system": system["name"], "row": name, **took}), flush=True)
         if name == perf:
             show_samples(system["name"])

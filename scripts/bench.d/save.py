@@ -2,7 +2,6 @@
 """Saves what `make bench` found: docs/bench.json and the plots beside it."""
 
 import json
-import os
 import pathlib
 import subprocess
 
@@ -37,8 +36,9 @@ def size_and_speed(shown, results):
 
 def bars(shown, results):
     """Each row as a part of what the best zstd peer takes: 1 is that peer."""
-    chart = pygal.Bar(title="Each row as a part of the best zstd peer's (less is better, cut at 3)", x_label_rotation=30,
-                      y_title="best zstd peer = 1", legend_at_bottom_columns=3, range=(0, 3), **PLAIN)
+    chart = pygal.Bar(title="Each row as a part of the best zstd peer's (less is better, cut at 3)",
+                      y_title="best zstd peer = 1", x_label_rotation=30, legend_at_bottom_columns=3,
+                      range=(0, 3), **PLAIN)
     rows = [ROWS[name] for name in BARS]
     best = {row.name: min(results[s.name][row.name] for s in shown if s.role == "zstd") for row in rows}
     chart.x_labels = [row.title for row in rows]
@@ -81,7 +81,7 @@ def save(shown, runs, floors, stands):
         "runs": len(runs), "runs_differ": {"by": round(part, 4), "where": where},
         "floor": floors,
         "systems": {s.name: {"title": s.title, "role": s.role,
-                             "build": [word.replace(os.environ["PUZZLEFS_TOP"] + "/", "") for word in s.build],
+                             "build": s.build,
                              "rows": results[s.name]} for s in shown},
         "targets": stands,
     }
