@@ -82,6 +82,8 @@ def build(system):
     hashes), "size", "cpu", "peak"}. A layout, which has a manifest, is kept as an archive."""
     places = {"top": systems.TOP, "tree": tree(), "upstream": systems.upstream() if system.mount == "fuse" else ""}
     builder = shutil.which(system.build[0].format(**places))
+    if not builder:
+        sys.exit(f"puzzlefs: error: there is no {system.build[0].format(**places)}; `make` builds what is ours")
     made_from = [tree(), *system.build, (HERE / "cost.c").read_text(),
                  hashlib.sha256(pathlib.Path(builder).read_bytes()).hexdigest()]
 
