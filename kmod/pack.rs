@@ -10,6 +10,7 @@ use crate::{
     shared::SharedState,
     store::Reported,
 };
+use core::ops::Range;
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
@@ -46,17 +47,19 @@ pub(crate) struct Pack {
     file: LowerFile,
     /// Bytes read of each segment.
     read: KVec<Atomic<u32>>,
+    /// Its chunks in the table of all.
+    chunks: Range<usize>,
 }
 
 impl Pack {
-    fn new(file: LowerFile, size: u64) -> Result<Self> {
+    fn new(file: LowerFile, size: u64, chunks: Range<usize>) -> Result<Self> {
         let segments = size.div_ceil(SEGMENT_BYTES);
         let segments = usize::try_from(segments).map_err(|_| EFBIG)?;
         let mut read = KVec::with_capacity(segments, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..segments {
             read.push(Atomic::new(0), GFP_KERNEL_ACCOUNT)?;
         }
-        Ok(Self { file, read })
+        Ok(Self { file, read, chunks })
     }
 
     /// The file.
@@ -98,11 +101,22 @@ impl Pack {
 }
 
 /// The packs of an image.
-#[derive(Default)]
 pub(crate) struct Packs {
     packs: KVec<Pack>,
-    /// The chunks of all packs, in ascending order of their digests.
+    /// The chunks of all packs, pack by pack, in ascending order of their digests there.
     chunks: KVVec<PackedChunk>,
+    /// The pack that had the last chunk that was looked for: most likely the next one too.
+    last: Atomic<usize>,
+}
+
+impl Default for Packs {
+    fn default() -> Self {
+        Self {
+            packs: KVec::new(),
+            chunks: KVVec::new(),
+            last: Atomic::new(0),
+        }
+    }
 }
 
 impl Packs {
@@ -123,9 +137,6 @@ impl Packs {
                 packs.add(blobs, &layer.digest, log)?;
             }
         }
-        packs
-            .chunks
-            .sort_unstable_by(|a, b| a.entry.digest.cmp(&b.entry.digest));
         Ok(packs)
     }
 
@@ -156,10 +167,18 @@ impl Packs {
         file.read_exact(&mut index, trailer.index_offset())
             .map_err(unreadable)?;
         let index = PackIndex::new(&index, &trailer).map_err(not_a_pack)?;
+        let start = self.chunks.len();
+        let chunks = start..start.saturating_add(count);
         self.chunks.reserve(count, GFP_KERNEL_ACCOUNT)?;
+        let mut last = None;
         for entry in index.iter() {
+            let entry = entry.map_err(not_a_pack)?;
+            // Or else it could not be found.
+            if last.replace(entry.digest) >= Some(entry.digest) {
+                return Err(not_a_pack(format::Error::BadPack));
+            }
             let chunk = PackedChunk {
-                entry: entry.map_err(not_a_pack)?,
+                entry,
                 pack: self.packs.len(),
                 reported: Reported::default(),
                 shared: SharedState::default(),
@@ -168,14 +187,24 @@ impl Packs {
         }
         Ok(self
             .packs
-            .push(Pack::new(file, size)?, GFP_KERNEL_ACCOUNT)?)
+            .push(Pack::new(file, size, chunks)?, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Where in the table the chunk with this digest is.
     pub(crate) fn find(&self, digest: &Digest) -> Option<usize> {
-        self.chunks
-            .binary_search_by(|chunk| chunk.entry.digest.cmp(digest))
-            .ok()
+        let last = self.last.load(Relaxed);
+        (0..self.packs.len()).find_map(|step| {
+            let index = last.checked_add(step)?.checked_rem(self.packs.len())?;
+            let found = self.find_in(self.packs.get(index)?, digest)?;
+            self.last.store(index, Relaxed);
+            Some(found)
+        })
+    }
+
+    fn find_in(&self, pack: &Pack, digest: &Digest) -> Option<usize> {
+        let chunks = self.chunks.get(pack.chunks.clone())?;
+        let found = chunks.binary_search_by(|chunk| chunk.entry.digest.cmp(digest));
+        pack.chunks.start.checked_add(found.ok()?)
     }
 
     /// The chunk at `index` of the table, and the pack that it lies in.
