@@ -148,6 +148,29 @@ fn other_forms() {
         "a block that is not compressed"
     );
     assert!(Lz4Frame::parse(&compress(&[])).is_err());
+
+    let mut empty = compress(&[1; 1000]);
+    empty.truncate(HEADER);
+    empty[HEADER - 4..].fill(0);
+    empty.extend(0_u32.to_le_bytes());
+    assert_eq!(Lz4Frame::parse(&empty).err(), Some(Error::BadLz4Frame));
+}
+
+/// Of the flags, only that of independent blocks may be either; of the sizes of blocks,
+/// LZ4 has four, and nothing else in their byte.
+#[test]
+fn header() {
+    let mut stored = compress(&[1; 1000]);
+    for bit in 0..8 {
+        stored[4] ^= 1 << bit;
+        assert_eq!(Lz4Frame::parse(&stored).is_ok(), bit == 5, "bit {bit}");
+        stored[4] ^= 1 << bit;
+    }
+    for byte in 0..=u8::MAX {
+        stored[5] = byte;
+        let is_good = matches!(byte, 0x40 | 0x50 | 0x60 | 0x70);
+        assert_eq!(Lz4Frame::parse(&stored).is_ok(), is_good, "{byte:#x}");
+    }
 }
 
 /// The content fits in a block of the size that the header allows.
