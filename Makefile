@@ -28,6 +28,10 @@ test: all
 bench: all
 	scripts/bench --runs $(or $(RUNS),1)
 
+## make ten-images: ten related images, their size and memory in each form; writes docs/ten-images.md
+ten-images: all
+	scripts/ten-images
+
 ## make check: what needs no virtual machine (formatting, lints, unit tests)
 check: all
 	qemu-tests/run --host
@@ -53,4 +57,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all kmod cli demo test bench check rust-analyzer install clean help
+.PHONY: all kmod cli demo test bench ten-images check rust-analyzer install clean help

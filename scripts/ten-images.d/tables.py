@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The tables of `make ten-images`, in Markdown, and docs/ten-images.{json,md} with them."""
+
+import json
+import pathlib
+
+import forms
+from systems import TOP
+
+DOCS = pathlib.Path(TOP) / "docs"
+TARGET = 0.9
+
+TEXT = """# Ten related images
+
+    make ten-images
+
+makes ten root file systems out of the archives: five are the Debian of `scripts/debian-tree` with
+another application installed by apt, five the same Debian with Python's pip and successive versions
+of Django. They are stored in each form, and mounted and read in a virtual machine with the stock
+kernel. Trees and images are kept in the cache, so that an interrupted run goes on where it was.
+All numbers are in [ten-images.json](ten-images.json).
+
+## Space
+
+{sizes}
+MB are 10^6 bytes; a layout is all of its files. CPU time is that of the builder's processes. Options
+not named are the tool's own. For all trees in one image, mkfs.erofs is run at zstd level {level}: with dedupe
+it uses one processor, and level 15 would take it hours. (For the Debian tree alone, 128K and all-fragments
+with dedupe, level 3 gives 83.8 MB, level 15 gives 77.1.) One EROFS is not ten separately mountable
+images, but its directories can be mounted with `--bind`, so it counts as a peer. Django was installed with `SOURCE_DATE_EPOCH`, as reproducible
+builds do: without, each byte-compiled file holds a time, and equals no other version's.
+
+## What each image takes of our layout
+
+{du}
+`puzzlefs du`: *own* are chunks that no other image uses.
+
+## Memory
+
+{memory}
+Each row is by how much a line of `/proc/meminfo` changed from before the mounts until every file of
+all ten images was read. *Used* is what `MemFree` lost; *kept* what `MemAvailable` lost, that is, what the
+kernel cannot take back at once (some 80 MB of the page cache count as such in every row). *Of images* is the part of the page cache that holds the image files
+themselves. The machine has {machine} of memory, so that nothing is dropped meanwhile. EROFS is mounted
+from loop devices with direct I/O. For its page cache sharing (`inode_share,domain_id=`, which the kernel
+calls experimental), its images have fingerprints of all files, which mkfs.erofs 1.8 cannot write by
+itself (`scripts/ten-images.d/fingerprint.py`). PuzzleFS shares no page cache between mounts yet.
+"""
+
+
+def table(head, rows):
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def mb(size):
+    return f"{size / 1e6:.1f}"
+
+
+def best_peer(every, made):
+    """The smallest peer that a kernel, or FUSE, mounts."""
+    return min((form for form in every if form.mounts and form.name != "puzzlefs"), key=lambda f: made[f.name]["size"])
+
+
+def verdict(every, made):
+    """Ours as a part of the best peer, and whether that meets the target."""
+    best = best_peer(every, made)
+    part = made["puzzlefs"]["size"] / made[best.name]["size"]
+    return f"{part:.3f} of the best peer ({best.title}); target {TARGET}: {'met' if part <= TARGET else 'missed'}"
+
+
+def sizes(every, made):
+    best = made[best_peer(every, made).name]["size"]
+    rows = [[form.title, mb(made[form.name]["size"]), f"{made[form.name]['size'] / best:.2f}",
+             f"{made[form.name]['cpu']:.0f}"] for form in every]
+    return table(["form", "MB", "of best peer", "CPU s"], rows) + f"\nOurs is {verdict(every, made)}.\n"
+
+
+def du(ours):
+    rows = [[image["tags"][0], mb(image["own"]["bytes"]), mb(image["shared"]["bytes"]), mb(image["metadata_bytes"])]
+            for image in ours["du"]["images"]]
+    return table(["image", "own MB", "shared MB", "metadata MB"], rows)
+
+
+def memory(measured):
+    rows = [[one["title"], mb(-one["MemFree"]), mb(one["Cached"] + one["Buffers"]), mb(one["images_cached"]),
+             mb(one["Slab"]), mb(-one["MemAvailable"])] for one in measured]
+    return table(["mounted", "used MB", "page cache MB", "of images MB", "slab MB", "kept MB"], rows)
+
+
+def save(every, made, measured, machine):
+    """Writes both files."""
+    found = {"target": TARGET, "verdict": verdict(every, made), "forms": {}, "memory": measured}
+    for form in every:
+        known = {name: value for name, value in made[form.name].items() if name != "manifests"}
+        found["forms"][form.name] = {"title": form.title, "options": form.options, **known}
+    (DOCS / "ten-images.json").write_text(json.dumps(found, indent=1) + "\n")
+    (DOCS / "ten-images.md").write_text(TEXT.format(
+        sizes=sizes(every, made), du=du(made["puzzlefs"]), memory=memory(measured), level=forms.EROFS_LEVEL,
+        machine=machine))
