@@ -32,7 +32,9 @@ def erofs(name, title, role, *options):
 
 # A variant of ours is one line here.
 OURS = [
-    puzzlefs("puzzlefs", "PuzzleFS", "ours"),
+    puzzlefs("puzzlefs", "PuzzleFS balanced", "ours"),
+    puzzlefs("puzzlefs-fast", "PuzzleFS fast", "fast", "--profile", "fast"),
+    puzzlefs("puzzlefs-small", "PuzzleFS small", "ours", "--profile", "small"),
 ]
 
 PEERS = [

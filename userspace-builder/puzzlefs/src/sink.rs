@@ -126,11 +126,13 @@ impl<'a> Sink<'a> {
     /// A pack of the layout that holds the chunk. All that claim to are put to the proof.
     fn held(&mut self, digest: &Digest, chunk: &[u8], target: u64) -> Result<Option<u32>> {
         let mut held = None;
-        for place in self.homes.held.of(digest).to_vec() {
+        // A copy: the table changes when a pack turns out to be damaged.
+        let places = self.homes.held.of(digest).to_vec();
+        for place in &places {
             if self.distrusted.contains(&place.pack) {
                 continue;
             }
-            if self.homes.held.peek(&place)? == chunk {
+            if self.homes.held.peek(place)? == chunk {
                 held = held.or(Some(place.pack));
             } else {
                 self.distrust(place.pack, target)?;
