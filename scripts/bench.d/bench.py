@@ -148,8 +148,9 @@ def main():
     else:
         runs = everything(options, built)
     if options.runs > 1:
-        part, where = report.differences(runs)
-        print(f"\n{options.runs} runs differ by {part:.1%} at most ({where})")
+        print(f"\n{options.runs} runs differ most in:")
+        for part, where in report.differences(runs)[:5]:
+            print(f"{part:.1%}  {where}")
 
 
 main()

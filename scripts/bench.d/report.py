@@ -31,14 +31,14 @@ def measured(systems, rows, results):
 
 
 def differences(runs):
-    """By how much the runs differ at most, as a part of the least, and where: (part, text)."""
-    found = [(0.0, "nowhere")]
+    """By how much the runs differ, as a part of the least, and where: (part, text), the most first."""
+    found = []
     for system, values in runs[0].items():
         for row in values:
             got = [run[system][row] for run in runs]
             if ROWS[row].walk and min(got) > 0:
                 found.append((max(got) / min(got) - 1, f"{system}, {ROWS[row].title}"))
-    return max(found)
+    return sorted(found, reverse=True)
 
 
 def base(row, peers, results, floor):
