@@ -86,11 +86,24 @@ impl OpenFile {
         }
     }
 
+    /// Whether it is kept as long as its inode: it takes little, and keeps nothing open.
+    /// What is kept is dropped in an RCU callback, where a loose chunk could not be closed.
+    fn is_kept(&self) -> bool {
+        let is_loose = |part: &Option<Part>| {
+            let source = part.as_ref().map(|part| &part.source);
+            matches!(source, Some(Source::Loose(_)))
+        };
+        self.parts.len() <= MAX_KEPT_EXTENTS && !self.parts.iter().any(is_loose)
+    }
+
     /// Extent `index`; none if it is a hole.
     pub(crate) fn part(&self, index: usize) -> Result<Option<&Part>> {
         Ok(self.parts.get(index).ok_or(EUCLEAN)?.as_ref())
     }
 }
+
+/// Files of more extents are not kept when they are closed: about a page of memory.
+const MAX_KEPT_EXTENTS: usize = 64;
 
 /// What an inode knows of its open files.
 #[derive(Default)]
@@ -134,7 +147,7 @@ pub(crate) fn open(inode: &Inode<Image>) -> Result<Arc<OpenFile>> {
 pub(crate) fn release(inode: &Inode<Image>, file: Arc<OpenFile>) {
     let mut opens = inode.data().opens.lock();
     opens.users = opens.users.saturating_sub(1);
-    let last = if opens.users == 0 {
+    let last = if opens.users == 0 && !file.is_kept() {
         opens.file.take()
     } else {
         None

@@ -1,29 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ready choices of chunk size and compression.
 //!
-//! What a reader pays is decompression, so that is weighed against bytes. A sample of
-//! the chunks of 64 KiB of the tests' Debian tree, decompressed by libzstd 1.5.7 and
-//! liblz4 1.10 under callgrind:
+//! What a reader pays is decompression, so that is weighed against bytes:
 //!
-//! | | stored, of the content | instructions a byte | building, CPU time |
-//! |---|---|---|---|
-//! | zstd 9 | 32.9% | 11.8 | 6 s |
-//! | zstd 15 | 31.3% | 13.5 | 37 s |
-//! | zstd 19 | 30.7% | 14.2 | 91 s |
-//! | zstd 15, no matches of less than 5 bytes | 32.5% | 11.2 | 29 s |
-//! | zstd 19, no matches of less than 5 bytes | 32.2% | 11.5 | 68 s |
-//! | LZ4 12 | 40.9% | 3.0 | 23 s |
+//! - The high levels of zstd find many short matches, each of which costs a reader more than
+//!   the bytes that it saves. Level 15 that takes no match of less than 5 bytes stores as
+//!   little as level 9, and is cheaper to read than that.
+//! - LZ4 costs a reader a quarter of it. A chunk is LZ4 unless zstd saves a thirteenth of it
+//!   more (balanced), or a quarter (fast): most of what programs consist of is on the
+//!   edge there, so a little more or less moves many chunks.
+//! - Small is for bytes alone: a chunk of 512 KiB knows more of what can follow, but for a
+//!   page read at random all before it is decompressed.
 //!
-//! The high levels of zstd find many short matches, each of which costs a reader more than
-//! the bytes that it saves; without them they are better than level 9 in both. In an image
-//! that takes LZ4 unless zstd 15 saves a sixteenth of the chunk more, 12% of the bytes
-//! are LZ4: 1.6% more is stored, and a byte costs 10.2 instructions. At a quarter
-//! 95% are LZ4, and 1% zstd.
-//!
-//! Small is for bytes alone: a chunk of 512 KiB knows more of what can follow, but for a page
-//! read at random all before it is decompressed. `puzzlefs build --format json` prints
-//! what an image takes (`chunk_bytes`, `rootfs_bytes`), so a loop over `--profile`,
-//! `--chunk-size` and `--compression` compares them for any tree.
+//! `make bench` measures the three as points of size against reading, beside those of
+//! other filesystems; `puzzlefs build --format json` prints what any tree takes.
 
 use crate::chunker::Policy;
 use crate::compress::{Compression, Lz4, Zstd, LZ4_LEVEL};
@@ -64,7 +54,7 @@ impl Profile {
         };
         match self {
             Profile::Small => Compression::zstd(22),
-            Profile::Balanced => with_lz4(16),
+            Profile::Balanced => with_lz4(13),
             Profile::Fast => with_lz4(4),
         }
     }
