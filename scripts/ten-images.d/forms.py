@@ -25,13 +25,13 @@ LEVEL = 9
 class Form:
     """`make(trees, place)` stores the trees below the directory `place` and returns what is to
     be known of it: at least "size". `program` and `options` are what it depends on beside the
-    trees. `mounts` says whether a kernel mounts it: only such a form is a peer."""
+    trees. `mounts` is how many images can be mounted; none is no peer."""
     name: str
     title: str
     program: str
     options: tuple
     make: typing.Callable
-    mounts: bool = True
+    mounts: int = 10
 
 
 def archives(*compressor):
@@ -94,7 +94,7 @@ def ours(trees, place):
 
 
 def erofs_form(name, title, *options):
-    return Form(name, title, "mkfs.erofs", options, erofs_of_all(*options))
+    return Form(name, title, "mkfs.erofs", options, erofs_of_all(*options), mounts=1)
 
 
 def forms():
@@ -103,9 +103,9 @@ def forms():
     each = ("-zzstd", "-C65536")
     zstd = f"-zzstd,level={LEVEL}"
     return [
-        Form("tar", "ten tars", "tar", (), archives("cat"), mounts=False),
-        Form("tar-gz", "ten tars, `gzip -6`", "gzip", ("-6",), archives("gzip", "-6"), mounts=False),
-        Form("tar-zstd", "ten tars, `zstd -T2`", "zstd", ("-T2",), archives("zstd", "-T2", "-q"), mounts=False),
+        Form("tar", "ten tars", "tar", (), archives("cat"), mounts=0),
+        Form("tar-gz", "ten tars, `gzip -6`", "gzip", ("-6",), archives("gzip", "-6"), mounts=0),
+        Form("tar-zstd", "ten tars, `zstd -T2`", "zstd", ("-T2",), archives("zstd", "-T2", "-q"), mounts=0),
         Form("squashfs", "ten squashfs, zstd 128K", "mksquashfs", squash, squashfs(*squash)),
         Form("erofs-each", "ten EROFS, zstd 64K, with fingerprints", "mkfs.erofs", each, erofs_of_each(*each)),
         erofs_form("erofs-dedupe", f"one EROFS, zstd level {LEVEL} 64K, dedupe", zstd, "-C65536", "-Ededupe"),
