@@ -15,7 +15,7 @@ use vfs::{PrivateCache, ReadWindow};
 
 /// Chunks of more content are not kept. No builder makes small files share that much, and a
 /// hostile image must not fill the page cache by files of one byte each.
-const MAX_SHARED_BYTES: usize = 512 << 10;
+const MAX_SHARED_BYTES: usize = 2 << 20;
 
 /// What is remembered of a chunk in a pack.
 pub(crate) struct SharedState {

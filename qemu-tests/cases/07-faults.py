@@ -98,7 +98,7 @@ def metadata():
     body = (4 + 4 * segments + 7) // 8 * 8
     root = struct.unpack_from("<Q", good, body)[0]
     version = body + 8 + 8 * ((root & 0xFFFFFFFF) >> 2)
-    check(struct.unpack_from("<Q", good, version)[0] in (3, 4), "manifestVersion is not there")
+    check(struct.unpack_from("<Q", good, version)[0] in (3, 4, 5), "manifestVersion is not there")
     digest = store(good[:version] + struct.pack("<Q", 99) + good[version + 8:])
     refused(errno.EOPNOTSUPP, digest, "99", digest=digest)
 

@@ -16,8 +16,8 @@ import mountapi
 from case import Image, check, drop_caches, equal
 
 IMAGE = Image("small")
-LAYOUT = "/scratch/oci"
-TARGET = "/mnt/target"
+LAYOUT = "/scratch/packs"
+TARGET = "/mnt/packs"
 PACK = "application/vnd.puzzlefs.image.pack.v1"
 ENTRY = struct.Struct("<32sII")  # FORMAT.md, 1.1
 TRAILER = struct.Struct("<I4s")

@@ -9,7 +9,7 @@ import images
 import systems
 
 # What `puzzlefs build` compresses with, and about how many bytes at a time.
-LEVEL, FRAME = 9, "64K"
+LEVEL, FRAME = 15, "64K"
 
 
 def module():
