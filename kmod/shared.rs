@@ -50,18 +50,18 @@ impl<'a> Shared<'a> {
         chunk: &Stored<'a>,
         compressed: bool,
     ) -> Option<Self> {
-        let (number, packed) = chunk.packed()?;
-        let [stored, decompressed] = &packed.shared.cached;
+        let packed = chunk.packed()?;
+        let [stored, decompressed] = &packed.chunk.shared.cached;
         let (cached, form) = if compressed {
             (decompressed, 1)
         } else {
             (stored, 0)
         };
-        let place = u64::try_from(number).ok()?.checked_mul(2)?;
+        let place = u64::try_from(packed.number).ok()?.checked_mul(2)?;
         Some(Self {
             cache,
             cached,
-            copied: &packed.shared.copied,
+            copied: &packed.chunk.shared.copied,
             position: place
                 .checked_add(form)?
                 .checked_mul(limits::MAX_CHUNK_BYTES)?,

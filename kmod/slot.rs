@@ -171,6 +171,8 @@ impl Loaded<'_> {
             *self.decompressed = if self.decoder.more(encoding, self.stored, more, done) {
                 end
             } else {
+                // Should this fail, nothing of the buffer is to be relied on any more.
+                *self.decompressed = 0;
                 let buffer = self.content.resize(self.size)?;
                 let result = self.decoder.whole(encoding, self.stored, buffer);
                 result.inspect_err(|error| self.report(error))?;

@@ -86,18 +86,20 @@ impl Store {
                 Stored {
                     digest: &entry.digest,
                     file: pack.file(),
-                    pack: Some(pack),
                     offset: entry.offset.into(),
                     size: entry.size.into(),
                     reported: &chunk.reported,
-                    packed: Some((*index, chunk)),
+                    packed: Some(Packed {
+                        number: *index,
+                        chunk,
+                        pack,
+                    }),
                     version: self.version,
                 }
             }
             Source::Loose(chunk) => Stored {
                 digest: &chunk.digest,
                 file: &chunk.file,
-                pack: None,
                 offset: 0,
                 size: chunk.file.size(),
                 reported: &chunk.reported,
@@ -108,15 +110,22 @@ impl Store {
     }
 }
 
+/// A chunk in a pack.
+pub(crate) struct Packed<'a> {
+    /// Its place in the table of [`Packs`].
+    pub(crate) number: usize,
+    pub(crate) chunk: &'a PackedChunk,
+    pack: &'a Pack,
+}
+
 /// The bytes of a chunk, as stored.
 pub(crate) struct Stored<'a> {
     digest: &'a Digest,
     file: &'a LowerFile,
-    pack: Option<&'a Pack>,
     offset: u64,
     size: u64,
     reported: &'a Reported,
-    packed: Option<(usize, &'a PackedChunk)>,
+    packed: Option<Packed<'a>>,
     version: u64,
 }
 
@@ -131,9 +140,9 @@ impl<'a> Stored<'a> {
         self.version
     }
 
-    /// The chunk and its number, if it is in a pack.
-    pub(crate) fn packed(&self) -> Option<(usize, &'a PackedChunk)> {
-        self.packed
+    /// The chunk in its pack, if it is in one.
+    pub(crate) fn packed(&self) -> Option<&Packed<'a>> {
+        self.packed.as_ref()
     }
 
     /// How many they are.
@@ -167,8 +176,8 @@ impl<'a> Stored<'a> {
             self.report(format_args!("its bytes are not those of that digest"));
             return Err(EIO);
         }
-        if let Some(pack) = self.pack {
-            pack.has_been_read(self.offset, self.size);
+        if let Some(packed) = &self.packed {
+            packed.pack.has_been_read(self.offset, self.size);
         }
         Ok(())
     }

@@ -163,13 +163,39 @@ def loose(pack):
     pack.write()
 
 
+def someone_elses(pack):
+    """A mount has read a chunk; another one, whose pack has other bytes for it, must not get
+    what the first one read."""
+    other, there = "/scratch/lying", "/mnt/lying"
+    shutil.copytree(LAYOUT, other)
+    os.makedirs(there, exist_ok=True)
+    with open(os.path.join(other, "blobs/sha256", pack.digest), "r+b") as f:
+        f.write(bytes(pack.index))
+    mountapi.mount([("oci_root_dir", other), ("image_manifest", IMAGE.digest)], there)
+    mountapi.mount([("oci_root_dir", LAYOUT), ("image_manifest", IMAGE.digest)], TARGET)
+    tried = 0
+    for path in [path for path, size in IMAGE.files(1 << 16)][:20]:
+        with open(os.path.join(TARGET.encode(), path), "rb") as f:
+            f.read()
+        try:
+            with open(os.path.join(there.encode(), path), "rb") as f:
+                f.read()
+            check(False, f"{path} was read from a pack that does not have it")
+        except OSError as error:
+            equal(errno.errorcode[error.errno], "EIO", f"the errno of {path}")
+            tried += 1
+    check(tried, "no file was tried")
+    os.system(f"umount {TARGET} {there}")
+    print(f"{tried} files that another mount had just read gave EIO where the pack has other bytes")
+
+
 shutil.copytree(IMAGE.layout, LAYOUT)
 os.makedirs(TARGET, exist_ok=True)
 layers = json.loads(load(IMAGE.digest))["layers"]
 packs = [Pack(layer["digest"].removeprefix("sha256:")) for layer in layers if layer["mediaType"] == PACK]
 check(packs, "the image has no pack")
 equal(mounted_files(), [], "files that failed at first")
-for test in no_packs, lies, damaged, loose:
+for test in no_packs, lies, damaged, loose, someone_elses:
     test(packs[0])
 equal(mounted_files(), [], "files that failed at last")
 print(f"{len(packs)} packs, {sum(len(p.entries) for p in packs)} chunks, {len(FILES)} files")
