@@ -208,6 +208,11 @@ impl<'a> List<'a> {
         self.len
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Where element `index` begins, from element 0.
     #[inline]
     fn offset(&self, index: u32) -> Option<usize> {

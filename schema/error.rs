@@ -51,6 +51,9 @@ pub enum Error {
     BadExtent,
     /// A file's recorded size is not the sum of its chunks.
     SizeMismatch,
+    /// A block of a Rootfs message is not a chunk of the size that it has to have, or holds
+    /// another list of blocks.
+    BadBlocks,
     /// A zstd seek table is malformed or does not cover its chunk.
     BadSeekTable,
     /// An LZ4 frame is malformed, or not of the form that chunks have.
@@ -78,7 +81,7 @@ impl fmt::Display for Error {
             Self::UnsupportedVersion(version) => {
                 return write!(
                     f,
-                    "manifest version {version} is not supported (3 to 5 are)"
+                    "manifest version {version} is not supported (3 to 6 are)"
                 )
             }
             Self::NoRootDirectory => "the metadata has no root directory",
@@ -90,10 +93,11 @@ impl fmt::Display for Error {
             Self::BadXattr => "an extended attribute has a bad name",
             Self::BadExtent => "a file has a bad chunk reference",
             Self::SizeMismatch => "a file's recorded size is not that of its chunks",
+            Self::BadBlocks => "the metadata has a bad list of blocks",
             Self::BadSeekTable => "a compressed chunk has a bad seek table",
             Self::BadLz4Frame => "a compressed chunk is a bad LZ4 frame",
             Self::UnexpectedLz4 => {
-                "a chunk is compressed by LZ4, which images of version 5 only may have"
+                "a chunk is compressed by LZ4, which images before version 5 cannot have"
             }
             Self::BadPack => "not a pack of chunks with an index at its end",
         };

@@ -93,4 +93,6 @@ struct Rootfs {
         # Appended.
         inodeCount@3: UInt64;   # Inodes that can be reached. 0: not recorded.
         dataSize@4: UInt64;     # Sum of the sizes of all files, in bytes.
+        blocks@5: List(FileChunk);  # Not empty: only where the Rootfs message itself is
+                                    # (manifestVersion 6).
 }

@@ -21,6 +21,7 @@
 #![deny(clippy::as_conversions, clippy::string_slice)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod blocks;
 mod capnp;
 mod digest;
 mod dir;
@@ -37,6 +38,7 @@ mod rootfs;
 mod seek_table;
 mod xattr;
 
+pub use blocks::{Block, Blocks, RootfsBlob};
 pub use digest::Digest;
 pub use dir::{Dir, DirEntry};
 pub use encoding::Encoding;
@@ -51,8 +53,8 @@ pub use manifest::{
 };
 pub use pack::{PackEntry, PackIndex, PackTrailer, MEDIA_TYPE_PACK};
 pub use rootfs::{
-    InodeVector, Rootfs, VerityData, VerityDatum, ROOT_INO, VERSION_BASE, VERSION_HOLES,
-    VERSION_LZ4,
+    InodeVector, Rootfs, VerityData, VerityDatum, ROOT_INO, VERSION_BASE, VERSION_BLOCKS,
+    VERSION_HOLES, VERSION_LZ4,
 };
 pub use seek_table::{Frame, Frames, SeekTable};
 pub use xattr::{Xattr, Xattrs};

@@ -11,6 +11,7 @@ pub const ROOT_INO: u64 = 1;
 // Rootfs: pointers.
 const METADATAS: u16 = 0;
 const FS_VERITY_DATA: u16 = 1;
+pub(crate) const BLOCKS: u16 = 2;
 // Rootfs: bytes of data.
 const MANIFEST_VERSION: usize = 0;
 const INODE_COUNT: usize = 8;
@@ -29,6 +30,16 @@ pub const VERSION_BASE: u64 = 3;
 pub const VERSION_HOLES: u64 = 4;
 /// `manifestVersion`: the same, and compressed chunks may be LZ4 frames.
 pub const VERSION_LZ4: u64 = 5;
+/// `manifestVersion`: the same, and the message may be in blocks ([`crate::Blocks`]).
+pub const VERSION_BLOCKS: u64 = 6;
+
+/// The `manifestVersion` of a Rootfs, if it is known.
+pub(crate) fn version(root: &Struct<'_>) -> Result<u64, Error> {
+    match root.u64(MANIFEST_VERSION) {
+        version @ VERSION_BASE..=VERSION_BLOCKS => Ok(version),
+        version => Err(Error::UnsupportedVersion(version)),
+    }
+}
 
 /// The metadata of an image.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +57,9 @@ impl<'a> Rootfs<'a> {
             return Err(Error::LimitExceeded);
         }
         let root = Struct::root(bytes)?;
-        let version = root.u64(MANIFEST_VERSION);
-        if !(VERSION_BASE..=VERSION_LZ4).contains(&version) {
-            return Err(Error::UnsupportedVersion(version));
+        let version = version(&root)?;
+        if version >= VERSION_BLOCKS && !root.list(BLOCKS)?.is_empty() {
+            return Err(Error::BadBlocks);
         }
         let vectors = root.list(METADATAS)?;
         if vectors.len() > limits::MAX_LAYERS {
@@ -63,7 +74,7 @@ impl<'a> Rootfs<'a> {
         Ok(this)
     }
 
-    /// The `manifestVersion`: [`VERSION_BASE`] to [`VERSION_LZ4`].
+    /// The `manifestVersion`: [`VERSION_BASE`] to [`VERSION_BLOCKS`].
     pub fn version(&self) -> u64 {
         self.version
     }

@@ -107,6 +107,7 @@ fn limits() {
         MAX_MANIFEST_BYTES as u64,
         MAX_JSON_DEPTH.into(),
         MAX_ROOTFS_BYTES as u64,
+        BLOCK_BYTES,
         MAX_SEGMENTS.into(),
         MAX_LAYERS.into(),
         MAX_DIR_ENTRIES.into(),
