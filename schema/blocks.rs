@@ -4,6 +4,7 @@
 
 use crate::capnp::Struct;
 use crate::rootfs::{version, BLOCKS};
+use crate::source::Bytes;
 use crate::{limits, ChunkRef, Error, Extents, Rootfs, VERSION_BLOCKS};
 
 /// What a Rootfs blob holds.
@@ -21,7 +22,7 @@ impl<'a> RootfsBlob<'a> {
         if bytes.len() > limits::MAX_ROOTFS_BYTES {
             return Err(Error::LimitExceeded);
         }
-        let root = Struct::root(bytes)?;
+        let root = Struct::root(Bytes::in_memory(bytes))?;
         let version = version(&root)?;
         if version < VERSION_BLOCKS || root.list(BLOCKS)?.is_empty() {
             return Rootfs::parse(bytes).map(Self::Whole);

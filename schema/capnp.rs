@@ -18,15 +18,19 @@ mod message;
 
 pub(crate) use message::array;
 
+use crate::source::Bytes;
 use crate::Error;
 use message::{bytes_of, follow, size, Message, Object, Pointer, WORD};
 use message::{ELEMENTS_BYTE, ELEMENTS_COMPOSITE, KIND_LIST, KIND_STRUCT};
+
+/// Bytes of data of the largest struct that this reader knows, an inode. It looks at no more.
+const MAX_DATA: usize = 48;
 
 /// A struct. Fields and pointers past its end read as zero and null.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Struct<'a> {
     message: Message<'a>,
-    segment: &'a [u8],
+    segment: Bytes<'a>,
     data: &'a [u8],
     /// Where in `segment` its pointers begin.
     pointers: usize,
@@ -35,7 +39,7 @@ pub(crate) struct Struct<'a> {
 
 impl<'a> Struct<'a> {
     /// The root of the one message that `bytes` are.
-    pub(crate) fn root(bytes: &'a [u8]) -> Result<Self, Error> {
+    pub(crate) fn root(bytes: Bytes<'a>) -> Result<Self, Error> {
         let message = Message::parse(bytes)?;
         let object = follow(message, message.segment(0)?, 0)?.ok_or(Error::BadPointer)?;
         Self::from_object(message, object)
@@ -46,23 +50,24 @@ impl<'a> Struct<'a> {
             return Err(Error::BadPointer);
         }
         let size = object.pointer.struct_size();
-        Self::at(message, object.segment, object.at, size).ok_or(Error::BadPointer)
+        Self::at(message, object.segment, object.at, size)
     }
 
     #[inline]
     fn at(
         message: Message<'a>,
-        segment: &'a [u8],
+        segment: Bytes<'a>,
         at: usize,
         (data_words, pointer_count): (u16, u16),
-    ) -> Option<Self> {
-        let pointers = at.checked_add(bytes_of(data_words.into())?)?;
-        let end = pointers.checked_add(bytes_of(pointer_count.into())?)?;
-        if end > segment.len() {
-            return None;
-        }
-        let data = segment.get(at..pointers)?;
-        Some(Self {
+    ) -> Result<Self, Error> {
+        let data = bytes_of(data_words.into()).ok_or(Error::BadPointer)?;
+        let len = bytes_of(pointer_count.into()).and_then(|len| len.checked_add(data));
+        segment
+            .part(at, len.ok_or(Error::BadPointer)?)
+            .ok_or(Error::BadPointer)?;
+        let pointers = at.checked_add(data).ok_or(Error::BadPointer)?;
+        let data = segment.get(at, data.min(MAX_DATA))?;
+        Ok(Self {
             message,
             segment,
             data,
@@ -120,24 +125,36 @@ impl<'a> Struct<'a> {
         }
     }
 
-    /// The bytes (`Data`) that pointer `index` leads to; `None` if it is null.
+    /// The bytes (`Data`) that pointer `index` leads to, none if it is null: at most `max`.
     #[inline]
-    pub(crate) fn data(&self, index: u16) -> Result<Option<&'a [u8]>, Error> {
+    pub(crate) fn data(&self, index: u16, max: usize) -> Result<&'a [u8], Error> {
         let Some(Object {
             pointer,
             segment,
             at,
         }) = self.object(index)?
         else {
-            return Ok(None);
+            return Ok(&[]);
         };
         if pointer.kind() != KIND_LIST || pointer.high & 7 != ELEMENTS_BYTE {
             return Err(Error::BadPointer);
         }
-        let end = at
-            .checked_add(size(pointer.high >> 3))
-            .ok_or(Error::BadPointer)?;
-        segment.get(at..end).map(Some).ok_or(Error::BadPointer)
+        let len = size(pointer.high >> 3);
+        if len > max {
+            segment.part(at, len).ok_or(Error::BadPointer)?;
+            return Err(Error::LimitExceeded);
+        }
+        segment.get(at, len)
+    }
+
+    /// The `N` bytes that pointer `index` leads to; `None` if it leads to any other number.
+    #[inline]
+    pub(crate) fn array<const N: usize>(&self, index: u16) -> Result<Option<[u8; N]>, Error> {
+        match self.data(index, N) {
+            Ok(bytes) => Ok(bytes.try_into().ok()),
+            Err(Error::LimitExceeded) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The list of structs that pointer `index` leads to; empty if it is null.
@@ -147,7 +164,7 @@ impl<'a> Struct<'a> {
             Some(object) => List::from_object(self.message, object),
             None => Ok(List {
                 message: self.message,
-                segment: &[],
+                segment: Bytes::in_memory(&[]),
                 first: 0,
                 len: 0,
                 element: (0, 0),
@@ -160,7 +177,7 @@ impl<'a> Struct<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct List<'a> {
     message: Message<'a>,
-    segment: &'a [u8],
+    segment: Bytes<'a>,
     /// Where in `segment` element 0 begins.
     first: usize,
     len: u32,
@@ -227,9 +244,10 @@ impl<'a> List<'a> {
         if index >= self.len {
             return Err(Error::OutOfRange);
         }
-        self.offset(index)
-            .and_then(|offset| self.first.checked_add(offset))
-            .and_then(|at| Struct::at(self.message, self.segment, at, self.element))
-            .ok_or(Error::BadPointer)
+        let at = self
+            .offset(index)
+            .and_then(|offset| self.first.checked_add(offset));
+        let at = at.ok_or(Error::BadPointer)?;
+        Struct::at(self.message, self.segment, at, self.element)
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::capnp::{List, Struct};
 use crate::{limits, Error};
-use core::cmp::Ordering;
+use core::{cmp::Ordering, ops::Range};
 
 // Dir: pointers.
 const ENTRIES: u16 = 0;
@@ -64,10 +64,10 @@ impl<'a> Dir<'a> {
         self.entries.ok_or(Error::OutOfRange)?.get(index)
     }
 
-    /// The name of entry `index`, unchecked.
+    /// The name of entry `index`; only its length is checked.
     #[inline]
     fn name(&self, index: u32) -> Result<&'a [u8], Error> {
-        Ok(self.get(index)?.data(NAME)?.unwrap_or_default())
+        self.get(index)?.data(NAME, limits::MAX_NAME_BYTES)
     }
 
     /// Entry `index`.
@@ -75,9 +75,6 @@ impl<'a> Dir<'a> {
     pub fn entry(&self, index: u32) -> Result<DirEntry<'a>, Error> {
         let ino = self.get(index)?.u64(INO);
         let name = self.name(index)?;
-        if name.len() > limits::MAX_NAME_BYTES {
-            return Err(Error::LimitExceeded);
-        }
         let is_special = matches!(name, b"" | b"." | b"..");
         if ino == 0 || is_special || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
             return Err(Error::BadDirEntry);
@@ -88,8 +85,16 @@ impl<'a> Dir<'a> {
     /// Whether the names are in strictly ascending order of their bytes, so that
     /// they can be searched by bisection. Looks at every entry.
     pub fn is_sorted(&self) -> Result<bool, Error> {
-        let mut last: &[u8] = b"";
-        for index in 0..self.len() {
+        self.is_sorted_in(0..self.len())
+    }
+
+    /// Whether that holds for these entries, and for the first of them after the one before.
+    pub fn is_sorted_in(&self, range: Range<u32>) -> Result<bool, Error> {
+        let mut last: &[u8] = match range.start.checked_sub(1) {
+            Some(before) => self.name(before)?,
+            None => b"",
+        };
+        for index in range {
             let name = self.name(index)?;
             if compare(name, last).is_le() {
                 return Ok(false);

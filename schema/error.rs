@@ -60,6 +60,8 @@ pub enum Error {
     BadLz4Frame,
     /// A chunk is compressed by LZ4 in an image whose version has none.
     UnexpectedLz4,
+    /// Bytes of a message cannot be had. The code is that of their [`crate::Source`].
+    Unreadable(i32),
     /// A pack has no trailer, or its index leads out of it.
     BadPack,
 }
@@ -99,6 +101,7 @@ impl fmt::Display for Error {
             Self::UnexpectedLz4 => {
                 "a chunk is compressed by LZ4, which images before version 5 cannot have"
             }
+            Self::Unreadable(_) => "a block of the metadata cannot be read",
             Self::BadPack => "not a pack of chunks with an index at its end",
         };
         f.write_str(text)

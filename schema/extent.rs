@@ -86,8 +86,7 @@ impl<'a> Extents<'a> {
         if len == 0 {
             return Err(Error::BadExtent);
         }
-        let digest = blob.data(DIGEST)?.unwrap_or_default();
-        let digest = digest.try_into().map_err(|_| Error::BadDigest)?;
+        let digest = blob.array(DIGEST)?.ok_or(Error::BadDigest)?;
         let chunk = ChunkRef {
             digest: Digest::from_bytes(digest),
             offset,

@@ -204,10 +204,7 @@ impl<'a> Inode<'a> {
 
     fn symlink_target(&self) -> Result<&'a [u8], Error> {
         let additional = self.inode.structure(ADDITIONAL)?.ok_or(Error::BadSymlink)?;
-        let target = additional.data(SYMLINK_TARGET)?.unwrap_or_default();
-        if target.len() > limits::MAX_SYMLINK_BYTES {
-            return Err(Error::LimitExceeded);
-        }
+        let target = additional.data(SYMLINK_TARGET, limits::MAX_SYMLINK_BYTES)?;
         if target.is_empty() || target.contains(&0) {
             return Err(Error::BadSymlink);
         }

@@ -5,7 +5,7 @@
 //!
 //! One source for both sides: Kbuild compiles it into the module, cargo into the
 //! CLI. So it knows neither `std` nor `kernel`, allocates nothing, and borrows
-//! everything from the `&[u8]` that it was given.
+//! everything from the `&[u8]`, or the [`Source`], that it was given.
 //!
 //! Images are hostile. Nothing here panics, recurses, or does more work than its
 //! documentation says, whatever the bytes. The lints below hold the line: no
@@ -36,6 +36,7 @@ mod manifest;
 mod pack;
 mod rootfs;
 mod seek_table;
+mod source;
 mod xattr;
 
 pub use blocks::{Block, Blocks, RootfsBlob};
@@ -57,4 +58,5 @@ pub use rootfs::{
     VERSION_HOLES, VERSION_LZ4,
 };
 pub use seek_table::{Frame, Frames, SeekTable};
+pub use source::Source;
 pub use xattr::{Xattr, Xattrs};

@@ -3,6 +3,7 @@
 //! The metadata as a whole: from an inode number to the inode, through the layers.
 
 use crate::capnp::{List, Struct};
+use crate::source::{Bytes, Source};
 use crate::{limits, Digest, Dir, DirEntry, Error, FileType, Inode};
 
 /// Inode number of the root directory.
@@ -50,9 +51,18 @@ pub struct Rootfs<'a> {
 }
 
 impl<'a> Rootfs<'a> {
-    /// Parses the head of a Rootfs blob: work for its segments and its layers, none
+    /// Parses the head of a Rootfs message: work for its segments and its layers, none
     /// for its inodes. What those say is checked when it is asked for.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        Self::new(Bytes::in_memory(bytes))
+    }
+
+    /// The same, of a message that is not in memory.
+    pub fn parse_source(source: &'a dyn Source) -> Result<Self, Error> {
+        Self::new(Bytes::in_source(source))
+    }
+
+    fn new(bytes: Bytes<'a>) -> Result<Self, Error> {
         if bytes.len() > limits::MAX_ROOTFS_BYTES {
             return Err(Error::LimitExceeded);
         }
@@ -269,10 +279,8 @@ impl VerityData<'_> {
     /// The digest at `index`.
     pub fn get(&self, index: u32) -> Result<VerityDatum, Error> {
         let datum = self.0.get(index)?;
-        let bytes = |pointer| -> Result<[u8; 32], Error> {
-            let data = datum.data(pointer)?.unwrap_or_default();
-            data.try_into().map_err(|_| Error::BadDigest)
-        };
+        let bytes =
+            |pointer| -> Result<[u8; 32], Error> { datum.array(pointer)?.ok_or(Error::BadDigest) };
         Ok(VerityDatum {
             chunk: Digest::from_bytes(bytes(DIGEST)?),
             verity: bytes(VERITY)?,

@@ -49,27 +49,32 @@ impl<'a> Xattrs<'a> {
         self.list.ok_or(Error::OutOfRange)?.get(index)
     }
 
-    /// Attribute `index`.
-    pub fn get(&self, index: u32) -> Result<Xattr<'a>, Error> {
-        let xattr = self.xattr(index)?;
-        let name = xattr.data(KEY)?.unwrap_or_default();
-        let value = xattr.data(VAL)?.unwrap_or_default();
-        if name.len() > limits::MAX_XATTR_NAME_BYTES || value.len() > limits::MAX_XATTR_VALUE_BYTES
-        {
-            return Err(Error::LimitExceeded);
-        }
+    /// The name of attribute `index`.
+    pub fn name(&self, index: u32) -> Result<&'a [u8], Error> {
+        let name = self.xattr(index)?.data(KEY, limits::MAX_XATTR_NAME_BYTES)?;
         if name.is_empty() || name.contains(&0) {
             return Err(Error::BadXattr);
         }
-        Ok(Xattr { name, value })
+        Ok(name)
+    }
+
+    fn value(&self, index: u32) -> Result<&'a [u8], Error> {
+        self.xattr(index)?.data(VAL, limits::MAX_XATTR_VALUE_BYTES)
+    }
+
+    /// Attribute `index`.
+    pub fn get(&self, index: u32) -> Result<Xattr<'a>, Error> {
+        Ok(Xattr {
+            name: self.name(index)?,
+            value: self.value(index)?,
+        })
     }
 
     /// The value of the first attribute `name`.
     pub fn find(&self, name: &[u8]) -> Result<Option<&'a [u8]>, Error> {
         for index in 0..self.len() {
-            let xattr = self.get(index)?;
-            if xattr.name == name {
-                return Ok(Some(xattr.value));
+            if self.name(index)? == name {
+                return self.value(index).map(Some);
             }
         }
         Ok(None)

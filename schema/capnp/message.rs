@@ -2,6 +2,7 @@
 
 //! The frame of a message: segments, and the pointers between their words.
 
+use crate::source::Bytes;
 use crate::{limits, Error};
 
 /// Bytes of a word, the unit of every offset and size on the wire.
@@ -31,22 +32,27 @@ pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> 
 pub(super) struct Message<'a> {
     /// The sizes of the segments in words, a `u32` each.
     table: &'a [u8],
-    body: &'a [u8],
+    body: Bytes<'a>,
 }
 
 impl<'a> Message<'a> {
     /// Checks that `bytes` are exactly one message.
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
-        let last: [u8; 4] = array(bytes, 0).ok_or(Error::Truncated)?;
+    pub(super) fn parse(bytes: Bytes<'a>) -> Result<Self, Error> {
+        // Not past the end: there is no pointer yet that could be bad.
+        let get = |at, len| match bytes.part(at, len) {
+            Some(_) => bytes.get(at, len),
+            None => Err(Error::Truncated),
+        };
+        let last: [u8; 4] = array(get(0, 4)?, 0).ok_or(Error::Truncated)?;
         let last = u32::from_le_bytes(last);
         if last >= limits::MAX_SEGMENTS {
             return Err(Error::LimitExceeded);
         }
         // The count and the sizes fill whole words.
         let header = bytes_of(size(last.div_ceil(2)).saturating_add(1)).ok_or(Error::Truncated)?;
-        let (header, body) = bytes.split_at_checked(header).ok_or(Error::Truncated)?;
-        let sizes = 4..size(last).saturating_mul(4).saturating_add(8);
-        let table = header.get(sizes).ok_or(Error::Truncated)?;
+        let left = bytes.len().checked_sub(header).ok_or(Error::Truncated)?;
+        let body = bytes.part(header, left).ok_or(Error::Truncated)?;
+        let table = get(4, size(last).saturating_mul(4).saturating_add(4))?;
 
         let message = Self { table, body };
         let end = message.sizes().try_fold(0, usize::checked_add);
@@ -68,14 +74,13 @@ impl<'a> Message<'a> {
 
     /// Segment `id`.
     #[inline]
-    pub(super) fn segment(&self, id: u32) -> Result<&'a [u8], Error> {
+    pub(super) fn segment(&self, id: u32) -> Result<Bytes<'a>, Error> {
         let mut start: usize = 0;
         for (i, len) in self.sizes().enumerate() {
-            let end = start.checked_add(len).ok_or(Error::BadPointer)?;
             if i == size(id) {
-                return self.body.get(start..end).ok_or(Error::BadPointer);
+                return self.body.part(start, len).ok_or(Error::BadPointer);
             }
-            start = end;
+            start = start.checked_add(len).ok_or(Error::BadPointer)?;
         }
         Err(Error::BadPointer)
     }
@@ -101,8 +106,9 @@ pub(super) const ELEMENTS_COMPOSITE: u32 = 7;
 
 impl Pointer {
     #[inline]
-    pub(super) fn read(segment: &[u8], at: usize) -> Result<Self, Error> {
-        let [a, b, c, d, e, f, g, h] = array(segment, at).ok_or(Error::BadPointer)?;
+    pub(super) fn read(segment: Bytes<'_>, at: usize) -> Result<Self, Error> {
+        let word = array(segment.get(at, WORD)?, 0);
+        let [a, b, c, d, e, f, g, h] = word.ok_or(Error::BadPointer)?;
         Ok(Self {
             low: u32::from_le_bytes([a, b, c, d]),
             high: u32::from_le_bytes([e, f, g, h]),
@@ -145,7 +151,7 @@ impl Pointer {
 /// What a pointer leads to, after any far hop.
 pub(super) struct Object<'a> {
     pub(super) pointer: Pointer,
-    pub(super) segment: &'a [u8],
+    pub(super) segment: Bytes<'a>,
     pub(super) at: usize,
 }
 
@@ -153,7 +159,7 @@ pub(super) struct Object<'a> {
 #[inline]
 pub(super) fn follow<'a>(
     message: Message<'a>,
-    segment: &'a [u8],
+    segment: Bytes<'a>,
     at: usize,
 ) -> Result<Option<Object<'a>>, Error> {
     let pointer = Pointer::read(segment, at)?;

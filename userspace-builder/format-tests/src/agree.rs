@@ -38,10 +38,37 @@ impl Expect {
     }
 }
 
-/// Reads `message` with both readers and panics where they differ. Returns how
-/// many inodes `puzzlefs_format` accepted.
+/// A message that is not in memory, as far as the reader knows.
+struct Elsewhere<'a>(&'a [u8]);
+
+impl format::Source for Elsewhere<'_> {
+    fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, at: usize, len: usize) -> Result<&[u8], format::Error> {
+        // What the kernel would have to copy, where it is not in one block.
+        assert!(len <= format::limits::MAX_XATTR_VALUE_BYTES, "{len} bytes");
+        Ok(&self.0[at..at + len])
+    }
+}
+
+/// Reads `message` with both readers, in memory and by a [`format::Source`], and panics
+/// where they differ. Returns how many inodes `puzzlefs_format` accepted.
 pub fn agree(message: &[u8], expect: Expect) -> usize {
-    let Some(ours) = expect.accepted(format::Rootfs::parse(message), "Rootfs") else {
+    let source = Elsewhere(message);
+    let ours = [
+        format::Rootfs::parse(message),
+        format::Rootfs::parse_source(&source),
+    ];
+    let [accepted, by_source] =
+        ours.map(|ours| agree_with(expect.accepted(ours, "Rootfs"), message, expect));
+    assert_eq!(accepted, by_source);
+    accepted
+}
+
+fn agree_with(ours: Option<format::Rootfs<'_>>, message: &[u8], expect: Expect) -> usize {
+    let Some(ours) = ours else {
         return 0;
     };
     let mut options = ReaderOptions::new();

@@ -223,7 +223,8 @@ fn versions() {
         (3, None),
         (4, None),
         (5, None),
-        (6, Some(Error::UnsupportedVersion(6))),
+        (6, None),
+        (7, Some(Error::UnsupportedVersion(7))),
     ] {
         let rootfs = Rootfs {
             version,
