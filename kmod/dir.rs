@@ -6,13 +6,18 @@ use crate::{
     error::errno,
     image::Image,
     inode::{self, dir_entry_type},
+    metadata::Reader,
 };
 use kernel::prelude::*;
 use puzzlefs_format::{Dir, Kind};
 use vfs::{DirEmitter, Inode, InodeRef};
 
-fn entries<'a>(image: &'a Image, dir: &Inode<Image>) -> Result<Dir<'a>> {
-    match image.inode(dir.ino())?.kind().map_err(errno)? {
+/// Entries of a directory that are looked at through one reader, which keeps what it has
+/// read in memory: some 100 KiB.
+const BATCH: u32 = 2048;
+
+fn entries<'a>(reader: &'a Reader<'_>, dir: &Inode<Image>) -> Result<Dir<'a>> {
+    match reader.inode(dir.ino())?.kind().map_err(errno)? {
         Kind::Dir(entries) => Ok(entries),
         _ => Err(EUCLEAN),
     }
@@ -22,20 +27,38 @@ fn entries<'a>(image: &'a Image, dir: &Inode<Image>) -> Result<Dir<'a>> {
 ///
 /// # Errors
 ///
-/// `EUCLEAN` when the metadata is not sound, `ENOMEM`.
+/// `EUCLEAN` when the metadata is not sound, `EIO` when it cannot be read, `ENOMEM`, `EINTR`
+/// when the one who asks was killed.
 pub(crate) fn lookup<'a>(
     dir: &'a Inode<Image>,
     name: &[u8],
 ) -> Result<Option<InodeRef<'a, Image>>> {
     let sb = dir.super_block();
-    let image = sb.data();
-    let entries = entries(image, dir)?;
-    let sorted = dir.data().is_sorted(&entries)?;
-    let found = image.rootfs().lookup(&entries, name, sorted);
+    let reader = Reader::new(sb);
+    let entries = entries(&reader, dir)?;
+    let sorted = dir.data().is_sorted(|| is_sorted(dir, entries.len()))?;
+    let found = reader.rootfs()?.lookup(&entries, name, sorted);
     found
         .map_err(errno)?
         .map(|found| inode::get(sb, found))
         .transpose()
+}
+
+fn is_sorted(dir: &Inode<Image>, len: u32) -> Result<bool> {
+    let mut start = 0;
+    while start < len {
+        if vfs::killed() {
+            return Err(EINTR);
+        }
+        let end = start.saturating_add(BATCH).min(len);
+        let reader = Reader::new(dir.super_block());
+        let entries = entries(&reader, dir)?;
+        if !entries.is_sorted_in(start..end).map_err(errno)? {
+            return Ok(false);
+        }
+        start = end;
+    }
+    Ok(true)
 }
 
 /// Emits the entries of `dir`. The position of an entry is its place in the metadata
@@ -43,26 +66,37 @@ pub(crate) fn lookup<'a>(
 ///
 /// # Errors
 ///
-/// `EUCLEAN` when the metadata is not sound, `EINTR` when the reader was killed.
+/// As [`lookup`].
 pub(crate) fn iterate(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Result {
-    let image = dir.super_block().data();
-    let entries = entries(image, dir)?;
-    loop {
+    while emit_batch(dir, emitter)? {
+        // A hostile directory may be long and hold nothing but what is removed.
+        if vfs::killed() {
+            return Err(EINTR);
+        }
+    }
+    Ok(())
+}
+
+/// Emits the next entries. False when there are no more, or the emitter is full.
+fn emit_batch(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Result<bool> {
+    let reader = Reader::new(dir.super_block());
+    let (rootfs, entries) = (reader.rootfs()?, entries(&reader, dir)?);
+    for _ in 0..BATCH {
         let position = emitter.position();
         let index = match u32::try_from(position.saturating_sub(DirEmitter::FIRST)) {
             Ok(index) if index < entries.len() => index,
-            _ => return Ok(()),
+            _ => return Ok(false),
         };
-        match image.rootfs().live_entry(&entries, index).map_err(errno)? {
+        match rootfs.live_entry(&entries, index).map_err(errno)? {
             Some((entry, inode)) => {
                 let kind = dir_entry_type(inode.file_type());
                 if !emitter.emit(entry.name, entry.ino, kind) {
-                    return Ok(());
+                    return Ok(false);
                 }
             }
-            // Removed by a later layer. A hostile directory may be long and hold nothing else.
-            None if vfs::killed() => return Err(EINTR),
+            // Removed by a later layer.
             None => emitter.skip_to(position.saturating_add(1)),
         }
     }
+    Ok(true)
 }

@@ -5,6 +5,7 @@
 use crate::{
     error::errno,
     image::Image,
+    metadata::Reader,
     store::{Source, Store},
 };
 use kernel::{prelude::*, sync::Arc};
@@ -134,7 +135,8 @@ pub(crate) fn open(inode: &Inode<Image>) -> Result<Arc<OpenFile>> {
     // Without the lock: opening a blob may wait for a fanotify listener that itself opens
     // this file.
     let image = inode.super_block().data();
-    let Kind::File(extents) = image.inode(inode.ino())?.kind().map_err(errno)? else {
+    let reader = Reader::new(inode.super_block());
+    let Kind::File(extents) = reader.inode(inode.ino())?.kind().map_err(errno)? else {
         return Err(EUCLEAN);
     };
     let ours = OpenFile::new(image.store(), &extents, inode.size())?;

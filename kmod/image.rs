@@ -5,25 +5,15 @@
 use crate::{
     blobs::Blobs,
     error::errno,
+    metadata::{Blob, Metadata},
     options::Options,
     pack::Packs,
     pool::{Mounted, Pool},
     store::Store,
 };
 use kernel::{prelude::*, seq_file::SeqFile};
-use puzzlefs_format::{self as format, blob_kind, limits, BlobKind, Digest, Manifest, Rootfs};
-use vfs::{lower, Bound, Log, New, Statfs, SuperBlock, View};
-
-/// The view of a Rootfs blob.
-struct RootfsView;
-
-impl View for RootfsView {
-    type Of<'a> = Rootfs<'a>;
-
-    fn shorten<'long: 'short, 'short>(view: Rootfs<'long>) -> Rootfs<'short> {
-        view
-    }
-}
+use puzzlefs_format::{self as format, blob_kind, limits, BlobKind, Digest, Manifest};
+use vfs::{lower, Log, New, SuperBlock};
 
 /// A mounted image.
 pub(crate) struct Image {
@@ -33,8 +23,7 @@ pub(crate) struct Image {
     image_manifest: Digest,
     /// Its chunks.
     store: Store,
-    /// The metadata, verified.
-    rootfs: Bound<RootfsView>,
+    metadata: Metadata,
     /// The means to read chunks, shared with other mounts.
     pool: Mounted,
 }
@@ -84,12 +73,13 @@ impl Image {
 
         let blobs = Blobs::new(blobs);
         let (rootfs, packs) = Self::load(&blobs, &image_manifest, log)?;
+        let store = Store::new(blobs, packs, rootfs.version())?;
         Ok(KBox::pin(
             Self {
                 oci_root_dir,
                 image_manifest,
-                store: Store::new(blobs, packs, rootfs.get().version())?,
-                rootfs,
+                metadata: Metadata::new(rootfs, &store, log)?,
+                store,
                 pool: Pool::mount(sb.shared()),
             },
             GFP_KERNEL,
@@ -126,38 +116,27 @@ impl Image {
         lower::Path::directory(name)
     }
 
-    /// Loads the metadata that `digest` names, directly or by its manifest, and opens the
+    /// Loads the Rootfs that `digest` names, directly or by its manifest, and opens the
     /// packs that the manifest lists.
-    fn load(blobs: &Blobs, digest: &Digest, log: &Log<'_>) -> Result<(Bound<RootfsView>, Packs)> {
-        let refuse = |digest: &Digest, error: format::Error| {
+    fn load(blobs: &Blobs, digest: &Digest, log: &Log<'_>) -> Result<(Blob, Packs)> {
+        let refuse = |error: format::Error| {
             log.error(format_args!("blob sha256:{digest}: {error}"));
             errno(error)
         };
         let bytes = blobs.load(digest, limits::MAX_ROOTFS_BYTES, log)?;
-        let kind = blob_kind(&bytes).map_err(|error| refuse(digest, error))?;
-        let mut packs = Packs::default();
-        let (digest, bytes) = match kind {
-            BlobKind::Rootfs => (*digest, bytes),
+        match blob_kind(&bytes).map_err(refuse)? {
+            BlobKind::Rootfs => Ok((Blob::new(digest, bytes, log)?, Packs::default())),
             BlobKind::Manifest => {
-                let manifest = Manifest::parse(&bytes).map_err(|error| refuse(digest, error))?;
-                let digest = manifest.rootfs().digest;
-                packs = Packs::open(blobs, &manifest, log)?;
-                (digest, blobs.load(&digest, limits::MAX_ROOTFS_BYTES, log)?)
+                let manifest = Manifest::parse(&bytes).map_err(refuse)?;
+                let rootfs = Blob::load(blobs, &manifest.rootfs().digest, log)?;
+                Ok((rootfs, Packs::open(blobs, &manifest, log)?))
             }
-        };
-        let rootfs = Bound::<RootfsView>::new(bytes, |bytes| Rootfs::parse(bytes))
-            .map_err(|error| refuse(&digest, error))?;
-        // The root directory is the one inode that every mount needs.
-        rootfs
-            .get()
-            .root()
-            .map_err(|error| refuse(&digest, error))?;
-        Ok((rootfs, packs))
+        }
     }
 
-    /// The metadata.
-    pub(crate) fn rootfs(&self) -> Rootfs<'_> {
-        self.rootfs.get()
+    /// Its metadata, to be read by a [`crate::metadata::Reader`].
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     /// Its chunks.
@@ -168,29 +147,6 @@ impl Image {
     /// The means to read chunks.
     pub(crate) fn pool(&self) -> &Mounted {
         &self.pool
-    }
-
-    /// Inode `ino` of the metadata.
-    ///
-    /// # Errors
-    ///
-    /// `EUCLEAN` when it is not there or not sound.
-    pub(crate) fn inode(&self, ino: u64) -> Result<format::Inode<'_>> {
-        self.rootfs().inode(ino).map_err(errno)?.ok_or(EUCLEAN)
-    }
-
-    /// The root directory of the metadata.
-    pub(crate) fn root(&self) -> Result<format::Inode<'_>> {
-        self.rootfs().root().map_err(errno)
-    }
-
-    /// What `statfs(2)` says, from what the metadata records.
-    pub(crate) fn statfs(&self) -> Statfs {
-        let rootfs = self.rootfs();
-        Statfs {
-            bytes: rootfs.data_size(),
-            inodes: rootfs.inode_count().unwrap_or(0),
-        }
     }
 
     /// Shows the options so that a mount with them gives this image again.

@@ -11,7 +11,7 @@ use kernel::{
         Mutex,
     },
 };
-use puzzlefs_format::{self as format, Device, Dir, FileType, Kind};
+use puzzlefs_format::{self as format, Device, FileType, Kind};
 use vfs::{Attributes, DirEntryType, Iget, InodeKind, InodeRef, SuperBlock};
 
 const UNKNOWN: u32 = 0;
@@ -36,13 +36,13 @@ impl InodeData {
         })
     }
 
-    /// Whether the entries of `dir`, this inode's directory, are sorted. Checked once.
-    pub(crate) fn is_sorted(&self, dir: &Dir<'_>) -> Result<bool> {
+    /// Of a directory: whether its entries are sorted, which `check` finds out once.
+    pub(crate) fn is_sorted(&self, check: impl FnOnce() -> Result<bool>) -> Result<bool> {
         match self.order.load(Relaxed) {
             SORTED => Ok(true),
             UNSORTED => Ok(false),
             _ => {
-                let sorted = dir.is_sorted().map_err(errno)?;
+                let sorted = check()?;
                 // Whoever else checks at the same time finds the same.
                 self.order
                     .store(if sorted { SORTED } else { UNSORTED }, Relaxed);

@@ -13,10 +13,12 @@
 
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
+use error::errno;
 use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
+use metadata::Reader;
 use vfs::{
     DirEmitter, FileSystem, Inode, InodeRef, Log, New, ParameterSpec, ReadWindow, SeekTo, Statfs,
-    SuperBlock, Value, XattrLister, XattrValue,
+    SuperBlock, Value, XattrLister,
 };
 
 #[forbid(unsafe_code)]
@@ -37,6 +39,8 @@ mod image;
 mod inode;
 #[forbid(unsafe_code)]
 mod loose;
+#[forbid(unsafe_code)]
+mod metadata;
 #[forbid(unsafe_code)]
 mod options;
 #[forbid(unsafe_code)]
@@ -94,12 +98,23 @@ impl FileSystem for Image {
         sb.data().check_remount(options, log)
     }
 
-    fn root(sb: &SuperBlock<Self>) -> Result<InodeRef<'_, Self>> {
-        inode::get(sb, sb.data().root()?)
+    fn root<'a>(sb: &'a SuperBlock<Self>, log: &Log<'_>) -> Result<InodeRef<'a, Self>> {
+        let reader = Reader::new(sb);
+        let root = reader.rootfs()?.root().map_err(|error| {
+            let digest = sb.data().metadata().digest();
+            log.error(format_args!("blob sha256:{digest}: {error}"));
+            errno(error)
+        });
+        inode::get(sb, root?)
     }
 
-    fn statfs(sb: &SuperBlock<Self>) -> Statfs {
-        sb.data().statfs()
+    fn statfs(sb: &SuperBlock<Self>) -> Result<Statfs> {
+        let reader = Reader::new(sb);
+        let rootfs = reader.rootfs()?;
+        Ok(Statfs {
+            bytes: rootfs.data_size(),
+            inodes: rootfs.inode_count().map_err(errno)?,
+        })
     }
 
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) {
@@ -110,8 +125,12 @@ impl FileSystem for Image {
         dir::lookup(dir, name)
     }
 
-    fn get_xattr<'a>(inode: &'a Inode<Self>, name: &CStr) -> Result<XattrValue<'a>> {
-        xattr::get(inode, name)
+    fn get_xattr<R>(
+        inode: &Inode<Self>,
+        name: &CStr,
+        take: impl FnOnce(&[u8]) -> Result<R>,
+    ) -> Result<R> {
+        xattr::get(inode, name, take)
     }
 
     fn list_xattrs(inode: &Inode<Self>, lister: &mut XattrLister<'_>) -> Result {
@@ -136,7 +155,7 @@ impl FileSystem for Image {
 
     fn read(inode: &Inode<Self>, file: &Self::OpenFile, window: &mut ReadWindow<'_>) -> Result {
         let sb = inode.super_block();
-        data::read(sb.data(), sb.cache(), file, window)
+        data::read(sb.data(), sb.data_cache(), file, window)
     }
 }
 

@@ -2,32 +2,36 @@
 
 //! Extended attributes.
 
-use crate::{error::errno, image::Image};
+use crate::{error::errno, image::Image, metadata::Reader};
 use kernel::prelude::*;
-use vfs::{Inode, XattrLister, XattrValue};
+use vfs::{Inode, XattrLister};
 
-/// The attribute `name` of `inode`.
+/// Calls `take` with the attribute `name` of `inode`.
 ///
 /// # Errors
 ///
-/// `ENODATA` when there is none, `EUCLEAN` when the metadata is not sound.
-pub(crate) fn get<'a>(inode: &'a Inode<Image>, name: &CStr) -> Result<XattrValue<'a>> {
-    let image = inode.super_block().data();
-    let xattrs = image.inode(inode.ino())?.xattrs().map_err(errno)?;
+/// `ENODATA` when there is none, those of [`Reader::inode`], and those of `take`.
+pub(crate) fn get<R>(
+    inode: &Inode<Image>,
+    name: &CStr,
+    take: impl FnOnce(&[u8]) -> Result<R>,
+) -> Result<R> {
+    let reader = Reader::new(inode.super_block());
+    let xattrs = reader.inode(inode.ino())?.xattrs().map_err(errno)?;
     let value = xattrs.find(name.to_bytes()).map_err(errno)?;
-    value.map(XattrValue).ok_or(ENODATA)
+    take(value.ok_or(ENODATA)?)
 }
 
 /// Lists the names of all attributes of `inode`.
 ///
 /// # Errors
 ///
-/// `ERANGE` when they do not fit, `EUCLEAN` when the metadata is not sound.
+/// `ERANGE` when they do not fit, and those of [`Reader::inode`].
 pub(crate) fn list(inode: &Inode<Image>, lister: &mut XattrLister<'_>) -> Result {
-    let image = inode.super_block().data();
-    let xattrs = image.inode(inode.ino())?.xattrs().map_err(errno)?;
+    let reader = Reader::new(inode.super_block());
+    let xattrs = reader.inode(inode.ino())?.xattrs().map_err(errno)?;
     for index in 0..xattrs.len() {
-        lister.add(xattrs.get(index).map_err(errno)?.name)?;
+        lister.add(xattrs.name(index).map_err(errno)?)?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::{
     file::{DirEmitter, SeekTo},
     inode::{Cache, Inode, InodeRef},
     super_block::{self, New, Statfs, SuperBlock},
-    xattr::{XattrLister, XattrValue},
+    xattr::XattrLister,
 };
 use kernel::{error::to_result, prelude::*, seq_file::SeqFile, sync::Arc, types::Opaque};
 
@@ -60,11 +60,11 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// change anything. mount(8) repeats all that `show_options` shows.
     fn reconfigure(sb: &SuperBlock<Self>, options: &Self::Options, log: &Log<'_>) -> Result;
 
-    /// The inode of the root directory.
-    fn root(sb: &SuperBlock<Self>) -> Result<InodeRef<'_, Self>>;
+    /// The inode of the root directory of a new superblock.
+    fn root<'a>(sb: &'a SuperBlock<Self>, log: &Log<'_>) -> Result<InodeRef<'a, Self>>;
 
     /// `super_operations.statfs`.
-    fn statfs(sb: &SuperBlock<Self>) -> Statfs;
+    fn statfs(sb: &SuperBlock<Self>) -> Result<Statfs>;
 
     /// `super_operations.show_options`: each option with a comma before it.
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile);
@@ -72,12 +72,17 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// `inode_operations.lookup`: the inode that `name` in `dir` stands for.
     fn lookup<'a>(dir: &'a Inode<Self>, name: &[u8]) -> Result<Option<InodeRef<'a, Self>>>;
 
-    /// `xattr_handler.get`, by the full name; also asked for POSIX ACLs.
+    /// `xattr_handler.get`, by the full name; also asked for POSIX ACLs. Calls `take` with
+    /// the value.
     ///
     /// # Errors
     ///
-    /// `ENODATA` when the inode has no such attribute.
-    fn get_xattr<'a>(inode: &'a Inode<Self>, name: &CStr) -> Result<XattrValue<'a>>;
+    /// `ENODATA` when the inode has no such attribute, and those of `take`.
+    fn get_xattr<R>(
+        inode: &Inode<Self>,
+        name: &CStr,
+        take: impl FnOnce(&[u8]) -> Result<R>,
+    ) -> Result<R>;
 
     /// `inode_operations.listxattr`: every name, by the lister.
     fn list_xattrs(inode: &Inode<Self>, lister: &mut XattrLister<'_>) -> Result;

@@ -120,6 +120,20 @@ impl PrivateCache {
         Ok(())
     }
 
+    /// The folio at `position`, if it is there; it counts as used.
+    ///
+    /// # Errors
+    ///
+    /// `EFBIG` for a position that the page cache cannot have.
+    pub(crate) fn pin(&self, position: u64) -> Result<Option<PinnedFolio>> {
+        let pin = PinnedFolio::find(self.mapping(), page_index(position)?);
+        if let Some(pin) = &pin {
+            // SAFETY: By the invariants of the pin.
+            unsafe { bindings::folio_mark_accessed(pin.0.as_ptr()) };
+        }
+        Ok(pin)
+    }
+
     /// Drops what is there of `len` bytes from `position` on.
     pub fn forget(&self, position: u64, len: usize) {
         let last = position.saturating_add(len as u64).saturating_sub(1);
@@ -147,7 +161,7 @@ fn page_index(position: u64) -> Result<usize> {
 /// # Invariants
 ///
 /// We own a reference to a valid folio.
-struct PinnedFolio(NonNull<bindings::folio>);
+pub(crate) struct PinnedFolio(NonNull<bindings::folio>);
 
 impl PinnedFolio {
     /// The folio of page `index`, if it is there and up to date.
@@ -187,8 +201,9 @@ impl PinnedFolio {
         unsafe { bindings::vfs_rs_folio_test_uptodate(self.0.as_ptr()) }
     }
 
-    /// Its content from `position` in the cache on, of a folio that is up to date.
-    fn bytes(&self, position: u64) -> Option<&[u8]> {
+    /// Its content from `position` in the cache on, of a folio that is up to date; none if
+    /// that is not in it.
+    pub(crate) fn bytes(&self, position: u64) -> Option<&[u8]> {
         // SAFETY: By the invariants; the content of a folio of this cache does not change
         // once it is up to date, and it is mapped there, all of it.
         let bytes = unsafe {
@@ -201,7 +216,7 @@ impl PinnedFolio {
             let offset = usize::try_from(position.checked_sub(start)?).ok()?;
             core::slice::from_raw_parts(memory, size).get(offset..)
         };
-        bytes
+        bytes.filter(|bytes| !bytes.is_empty())
     }
 }
 

@@ -39,7 +39,8 @@ pub struct SuperBlock<T, S = Ready> {
 /// What `s_fs_info` points to. Fields are dropped in this order.
 struct Instance<T> {
     data: Pin<KBox<T>>,
-    cache: PrivateCache,
+    data_cache: PrivateCache,
+    metadata_cache: PrivateCache,
 }
 
 /// What `statfs(2)` reports of a filesystem; all of it is in use.
@@ -102,9 +103,14 @@ impl<T: FileSystem> SuperBlock<T> {
         &self.instance().data
     }
 
-    /// A page cache of this mount's own, for data that belongs to no file.
-    pub fn cache(&self) -> &PrivateCache {
-        &self.instance().cache
+    /// A page cache of this mount's own, for data that belongs to no one file.
+    pub fn data_cache(&self) -> &PrivateCache {
+        &self.instance().data_cache
+    }
+
+    /// Another one, for metadata.
+    pub fn metadata_cache(&self) -> &PrivateCache {
+        &self.instance().metadata_cache
     }
 
     fn instance(&self) -> &Instance<T> {
@@ -178,16 +184,21 @@ impl<T: FileSystem> Operations<T> {
             // SAFETY: The context outlives this call.
             let log = unsafe { Log::from_raw(context) };
             let data = T::fill_super(core::mem::take(options), new, &log)?;
-            // SAFETY: `drop_data` drops the cache, not later than in `put_super`.
-            let cache = unsafe { PrivateCache::new(sb)? };
-            let instance = KBox::new(Instance { data, cache }, GFP_KERNEL)?;
+            // SAFETY: `drop_data` drops the caches, not later than in `put_super`.
+            let caches = unsafe { (PrivateCache::new(sb)?, PrivateCache::new(sb)?) };
+            let instance = Instance {
+                data,
+                data_cache: caches.0,
+                metadata_cache: caches.1,
+            };
+            let instance = KBox::new(instance, GFP_KERNEL)?;
             // SAFETY: As above. INVARIANT: From here on the superblock is `Ready`; should the
             // rest fail, `kill` drops the data.
             let ready = unsafe {
                 (*sb).s_fs_info = instance.into_foreign();
                 SuperBlock::<T>::from_raw(sb)
             };
-            let root = T::root(ready)?.into_raw();
+            let root = T::root(ready, &log)?.into_raw();
             // SAFETY: `d_make_root` takes over our reference, on failure too.
             let root = unsafe { bindings::d_make_root(root) };
             if root.is_null() {
@@ -245,17 +256,17 @@ impl<T: FileSystem> Operations<T> {
         let buffer: *mut bindings::kstatfs = buffer.cast();
         // SAFETY: The VFS passes a dentry of a `Ready` superblock of `T`, and a zeroed
         // `struct kstatfs`, which is opaque in `kernel::bindings`.
-        unsafe {
+        from_result(|| unsafe {
             let sb = (*dentry).d_sb;
-            let stat = T::statfs(SuperBlock::<T>::from_raw(sb));
+            let stat = T::statfs(SuperBlock::<T>::from_raw(sb))?;
             (*buffer).f_type = T::MAGIC as c_long;
             (*buffer).f_bsize = kernel::page::PAGE_SIZE as c_long;
             (*buffer).f_blocks = stat.bytes.div_ceil(kernel::page::PAGE_SIZE as u64);
             (*buffer).f_files = stat.inodes;
             (*buffer).f_namelen = inode::NAME_MAX as c_long;
             bindings::vfs_rs_statfs_id(buffer, sb);
-        }
-        0
+            Ok(0)
+        })
     }
 
     /// # Safety

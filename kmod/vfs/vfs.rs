@@ -18,7 +18,7 @@
 
 mod address_space;
 mod bindings;
-mod bound;
+mod cache_reader;
 pub mod context;
 mod dentry;
 mod file;
@@ -36,7 +36,7 @@ mod xattr;
 pub mod zstd;
 
 pub use address_space::ReadWindow;
-pub use bound::{Bound, View};
+pub use cache_reader::CacheReader;
 pub use context::{Log, ParameterSpec, Value};
 pub use file::{DirEmitter, SeekTo};
 pub use filesystem::{FileSystem, Registration};
@@ -45,4 +45,4 @@ pub use log::warn;
 pub use private_cache::PrivateCache;
 pub use super_block::{New, Ready, Statfs, SuperBlock};
 pub use task::killed;
-pub use xattr::{XattrLister, XattrValue};
+pub use xattr::XattrLister;

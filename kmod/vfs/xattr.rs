@@ -7,9 +7,6 @@ use crate::{bindings, filesystem::FileSystem, inode::Inode};
 use core::marker::PhantomData;
 use kernel::{error::from_result, prelude::*};
 
-/// The value of an extended attribute.
-pub struct XattrValue<'a>(pub &'a [u8]);
-
 /// Takes the names of an inode's extended attributes (`listxattr(2)`).
 pub struct XattrLister<'a> {
     /// Null when only the size is asked for.
@@ -110,18 +107,19 @@ impl<T: FileSystem> Operations<T> {
             c"system.posix_acl_access"
         };
         // SAFETY: The VFS passes an inode of `T`, held for the call.
-        match T::get_xattr(unsafe { Inode::from_raw(inode) }, name) {
-            Ok(XattrValue(value)) => {
-                // SAFETY: An inode has a superblock, that a user namespace; the value is
-                // readable for its length. Returns an error pointer on failure.
-                unsafe {
-                    bindings::vfs_rs_posix_acl_from_xattr(
-                        (*(*inode).i_sb).s_user_ns,
-                        value.as_ptr().cast(),
-                        value.len(),
-                    )
-                }
-            }
+        let acl = T::get_xattr(unsafe { Inode::from_raw(inode) }, name, |value| {
+            // SAFETY: An inode has a superblock, that a user namespace; the value is
+            // readable for its length. Returns an error pointer on failure.
+            Ok(unsafe {
+                bindings::vfs_rs_posix_acl_from_xattr(
+                    (*(*inode).i_sb).s_user_ns,
+                    value.as_ptr().cast(),
+                    value.len(),
+                )
+            })
+        });
+        match acl {
+            Ok(acl) => acl,
             Err(ENODATA) => core::ptr::null_mut(),
             Err(error) => error.to_ptr(),
         }
@@ -157,18 +155,19 @@ impl<T: FileSystem> Handlers<T> {
         from_result(|| {
             // SAFETY: The VFS passes an inode of `T` and a C string.
             let (inode, name) = unsafe { (Inode::<T>::from_raw(inode), CStr::from_char_ptr(name)) };
-            let XattrValue(value) = T::get_xattr(inode, name)?;
-            let len = c_int::try_from(value.len()).map_err(|_| E2BIG)?;
-            if size > 0 {
-                if value.len() > size {
-                    return Err(ERANGE);
+            T::get_xattr(inode, name, |value| {
+                let len = c_int::try_from(value.len()).map_err(|_| E2BIG)?;
+                if size > 0 {
+                    if value.len() > size {
+                        return Err(ERANGE);
+                    }
+                    // SAFETY: The VFS passes a buffer of `size` writable bytes.
+                    unsafe {
+                        core::ptr::copy_nonoverlapping(value.as_ptr(), buffer.cast(), value.len())
+                    };
                 }
-                // SAFETY: The VFS passes a buffer of `size` writable bytes.
-                unsafe {
-                    core::ptr::copy_nonoverlapping(value.as_ptr(), buffer.cast(), value.len())
-                };
-            }
-            Ok(len)
+                Ok(len)
+            })
         })
     }
 }
