@@ -48,6 +48,8 @@ mod pack;
 #[forbid(unsafe_code)]
 mod pool;
 #[forbid(unsafe_code)]
+mod request;
+#[forbid(unsafe_code)]
 mod shared;
 #[forbid(unsafe_code)]
 mod slot;
@@ -70,6 +72,7 @@ impl FileSystem for Image {
 
     type Shared = Arc<pool::Pool>;
     type Options = options::Options;
+    type Identity = request::Request;
     type InodeData = inode::InodeData;
     type OpenFile = file::OpenFile;
 
@@ -86,16 +89,16 @@ impl FileSystem for Image {
         options.parse(index, value, log)
     }
 
-    fn fill_super(
-        options: Self::Options,
-        sb: &SuperBlock<Self, New>,
-        log: &Log<'_>,
-    ) -> Result<Pin<KBox<Self>>> {
-        Image::open(options, sb, log)
+    fn identify(options: &Self::Options, log: &Log<'_>) -> Result<Self::Identity> {
+        request::Request::new(options, log)
+    }
+
+    fn fill_super(sb: &SuperBlock<Self, New>, log: &Log<'_>) -> Result<Pin<KBox<Self>>> {
+        Image::open(sb.identity(), sb, log)
     }
 
     fn reconfigure(sb: &SuperBlock<Self>, options: &Self::Options, log: &Log<'_>) -> Result {
-        sb.data().check_remount(options, log)
+        sb.identity().check_remount(options, log)
     }
 
     fn root<'a>(sb: &'a SuperBlock<Self>, log: &Log<'_>) -> Result<InodeRef<'a, Self>> {
@@ -118,7 +121,7 @@ impl FileSystem for Image {
     }
 
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) {
-        sb.data().show_options(seq);
+        sb.identity().show_options(seq);
     }
 
     fn lookup<'a>(dir: &'a Inode<Self>, name: &[u8]) -> Result<Option<InodeRef<'a, Self>>> {

@@ -27,6 +27,7 @@ static const loff_t VFS_RS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
 static const unsigned long VFS_RS_SB_RDONLY = SB_RDONLY;
 static const unsigned long VFS_RS_SB_NOATIME = SB_NOATIME;
 static const unsigned long VFS_RS_SB_POSIXACL = SB_POSIXACL;
+static const unsigned long VFS_RS_SB_ACTIVE = SB_ACTIVE;
 #endif
 
 /* helpers.c */
@@ -71,6 +72,7 @@ struct posix_acl *vfs_rs_posix_acl_from_xattr(struct user_namespace *ns, const v
 					      size_t size);
 void vfs_rs_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len);
 u32 vfs_rs_dev_major_minor(u32 major, u32 minor);
+struct dentry *vfs_rs_dget(struct dentry *dentry);
 void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb);
 void vfs_rs_warn_ratelimited(const char *name, const void *arguments);
 bool vfs_rs_killed(void);

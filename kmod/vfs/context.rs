@@ -167,8 +167,17 @@ impl<T: FileSystem> Operations<T> {
     ///
     /// Only to be called by the VFS, as `fs_context_operations.get_tree`.
     unsafe extern "C" fn get_tree(context: *mut bindings::fs_context) -> c_int {
-        // SAFETY: The VFS passes a valid context; `fill` fits `get_tree_nodev`.
-        unsafe { bindings::get_tree_nodev(context, Some(super_block::Operations::<T>::fill)) }
+        from_result(|| {
+            // SAFETY: The VFS passes a valid, locked context, whose `fs_private` was set by
+            // `init`.
+            let identity = unsafe {
+                let options = &*(*context).fs_private.cast::<T::Options>();
+                T::identify(options, &Log::from_raw(context))?
+            };
+            // SAFETY: As above.
+            unsafe { super_block::Operations::<T>::get_tree(context, identity) }?;
+            Ok(0)
+        })
     }
 
     /// # Safety

@@ -32,6 +32,8 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     type Shared: Send + Sync;
     /// Mount options while they are being collected (`fc->fs_private`).
     type Options: Default + Send;
+    /// What is mounted. Mounts of what is equal share a superblock; to compare must not sleep.
+    type Identity: PartialEq + Send + Sync;
     /// Data of an inode in memory. Dropped in an RCU callback: it must not sleep then.
     type InodeData: Send + Sync;
     /// Data of an open regular file (`file->private_data`).
@@ -49,12 +51,11 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
         log: &Log<'_>,
     ) -> Result;
 
+    /// What a new mount with `options` would mount.
+    fn identify(options: &Self::Options, log: &Log<'_>) -> Result<Self::Identity>;
+
     /// Makes an instance for a new superblock; the core of `fill_super`.
-    fn fill_super(
-        options: Self::Options,
-        sb: &SuperBlock<Self, New>,
-        log: &Log<'_>,
-    ) -> Result<Pin<KBox<Self>>>;
+    fn fill_super(sb: &SuperBlock<Self, New>, log: &Log<'_>) -> Result<Pin<KBox<Self>>>;
 
     /// `fs_context_operations.reconfigure`: checks the options of a remount, which cannot
     /// change anything. mount(8) repeats all that `show_options` shows.

@@ -205,6 +205,11 @@ u32 vfs_rs_dev_major_minor(u32 major, u32 minor)
 	return MKDEV(major, minor);
 }
 
+struct dentry *vfs_rs_dget(struct dentry *dentry)
+{
+	return dget(dentry);
+}
+
 void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb)
 {
 	buf->f_fsid = u64_to_fsid(huge_encode_dev(sb->s_dev));

@@ -58,9 +58,12 @@ unsafe impl Send for Path {}
 // SAFETY: As above; nothing changes through a shared reference.
 unsafe impl Sync for Path {}
 
-impl PartialEq for Path {
-    fn eq(&self, other: &Self) -> bool {
-        (self.0.mnt, self.0.dentry) == (other.0.mnt, other.0.dentry)
+impl Clone for Path {
+    fn clone(&self) -> Self {
+        // SAFETY: By the invariants.
+        unsafe { bindings::path_get(&self.0) };
+        // INVARIANT: The copy has references of its own.
+        Self(self.0)
     }
 }
 
@@ -139,6 +142,11 @@ impl Path {
                 escape.as_char_ptr(),
             )
         };
+    }
+
+    /// Whether both lead to the same directory, by whatever mounts.
+    pub fn is_same_directory(&self, other: &Self) -> bool {
+        self.0.dentry == other.0.dentry
     }
 
     /// The superblock that the path is on.

@@ -11,12 +11,12 @@ use crate::{
     private_cache::PrivateCache,
     xattr,
 };
-use core::marker::PhantomData;
+use core::{cell::UnsafeCell, marker::PhantomData};
 use kernel::{
-    error::{from_result, to_result},
+    error::{from_err_ptr, from_result, to_result},
     prelude::*,
     seq_file::SeqFile,
-    types::{ForeignOwnable, Opaque},
+    types::Opaque,
 };
 
 /// A superblock that is being filled: it has no instance of the filesystem yet.
@@ -28,15 +28,22 @@ pub struct Ready;
 ///
 /// # Invariants
 ///
-/// It is a valid one of a [`Registration<T>`]; in the state [`Ready`] its `s_fs_info` is
-/// a `KBox<Instance<T>>`.
+/// It is a valid one of a [`Registration<T>`]. Its `s_fs_info` is a `KBox<Info<T>>`, which
+/// has an instance in the state [`Ready`].
 #[repr(transparent)]
 pub struct SuperBlock<T, S = Ready> {
     sb: Opaque<bindings::super_block>,
     _state: PhantomData<(T, S)>,
 }
 
-/// What `s_fs_info` points to. Fields are dropped in this order.
+/// What `s_fs_info` points to, until the superblock cannot be found any more.
+struct Info<T: FileSystem> {
+    identity: T::Identity,
+    /// Set by `fill`, taken by `put_super`.
+    instance: UnsafeCell<Option<Instance<T>>>,
+}
+
+/// What there is of a mounted filesystem. Fields are dropped in this order.
 struct Instance<T> {
     data: Pin<KBox<T>>,
     data_cache: PrivateCache,
@@ -69,6 +76,16 @@ impl<T: FileSystem, S> SuperBlock<T, S> {
     pub fn shared(&self) -> &T::Shared {
         // SAFETY: By the invariants this is a superblock of `T`.
         unsafe { Registration::<T>::of(self.as_ptr()) }.shared()
+    }
+
+    /// What is mounted.
+    pub fn identity(&self) -> &T::Identity {
+        &self.info().identity
+    }
+
+    fn info(&self) -> &Info<T> {
+        // SAFETY: By the invariants.
+        unsafe { &*(*self.as_ptr()).s_fs_info.cast() }
     }
 }
 
@@ -114,8 +131,8 @@ impl<T: FileSystem> SuperBlock<T> {
     }
 
     fn instance(&self) -> &Instance<T> {
-        // SAFETY: By the invariants.
-        unsafe { &*(*self.as_ptr()).s_fs_info.cast() }
+        // SAFETY: By the invariants there is one, which nobody changes while it is in use.
+        unsafe { (*self.info().instance.get()).as_ref().unwrap_unchecked() }
     }
 
     /// The inode with number `ino`: the one in memory, or a new one to fill
@@ -153,61 +170,112 @@ impl<T: FileSystem> Operations<T> {
         ..pin_init::zeroed()
     };
 
+    /// Finds the superblock of `identity`, or makes it: `get_tree_nodev` with a test.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` for one of another user namespace, `ENOMEM`, and those of `fill`.
+    ///
     /// # Safety
     ///
-    /// Only to be called by the VFS, as the `fill_super` of `get_tree_nodev`.
-    pub(crate) unsafe extern "C" fn fill(
+    /// `context` is valid and locked, and of `T`.
+    pub(crate) unsafe fn get_tree(
+        context: *mut bindings::fs_context,
+        identity: T::Identity,
+    ) -> Result {
+        let info = Info::<T> {
+            identity,
+            instance: UnsafeCell::new(None),
+        };
+        let info = KBox::into_raw(KBox::new(info, GFP_KERNEL)?);
+        // SAFETY: By the caller. A new superblock takes `s_fs_info` over, and then sets it to
+        // null in the context; until it is killed, `test` may look at it.
+        let sb = unsafe {
+            (*context).s_fs_info = info.cast();
+            let sb =
+                bindings::sget_fc(context, Some(Self::test), Some(bindings::set_anon_super_fc));
+            if !core::mem::replace(&mut (*context).s_fs_info, core::ptr::null_mut()).is_null() {
+                drop(KBox::from_raw(info));
+            }
+            from_err_ptr(sb)?
+        };
+        // SAFETY: `sget_fc` gave us an active reference, and holds `s_umount`: of a new
+        // superblock, or of one that is complete.
+        unsafe {
+            if (*sb).s_root.is_null() {
+                if let Err(error) = Self::fill(sb, context) {
+                    bindings::deactivate_locked_super(sb);
+                    return Err(error);
+                }
+                (*sb).s_flags |= bindings::VFS_RS_SB_ACTIVE;
+            }
+            (*context).root = bindings::vfs_rs_dget((*sb).s_root);
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// Only to be called by `sget_fc`, as its `test`: under `sb_lock`.
+    unsafe extern "C" fn test(
         sb: *mut bindings::super_block,
         context: *mut bindings::fs_context,
     ) -> c_int {
-        from_result(|| {
-            // SAFETY: `get_tree_nodev` passes a new superblock that only this call uses, and
-            // the valid context that it is made from.
-            let new = unsafe {
-                (*sb).s_magic = T::MAGIC as c_ulong;
-                (*sb).s_op = &Self::TABLE;
-                (*sb).s_xattr = xattr::Handlers::<T>::TABLE.0.as_ptr();
-                (*sb).s_flags |= bindings::VFS_RS_SB_RDONLY
-                    | bindings::VFS_RS_SB_NOATIME
-                    | bindings::VFS_RS_SB_POSIXACL;
-                (*sb).s_blocksize = kernel::page::PAGE_SIZE;
-                (*sb).s_blocksize_bits = kernel::page::PAGE_SHIFT as u8;
-                (*sb).s_maxbytes = bindings::VFS_RS_MAX_LFS_FILESIZE;
-                (*sb).s_time_gran = 1;
-                // Without one there is no readahead.
-                to_result(bindings::super_setup_bdi(sb))?;
-                SuperBlock::<T, New>::from_raw(sb)
-            };
-            // SAFETY: `fs_private` was set by `context::Operations::<T>::init`, and the
-            // context is locked.
-            let options = unsafe { &mut *(*context).fs_private.cast::<T::Options>() };
-            // SAFETY: The context outlives this call.
-            let log = unsafe { Log::from_raw(context) };
-            let data = T::fill_super(core::mem::take(options), new, &log)?;
-            // SAFETY: `drop_data` drops the caches, not later than in `put_super`.
-            let caches = unsafe { (PrivateCache::new(sb)?, PrivateCache::new(sb)?) };
-            let instance = Instance {
-                data,
-                data_cache: caches.0,
-                metadata_cache: caches.1,
-            };
-            let instance = KBox::new(instance, GFP_KERNEL)?;
-            // SAFETY: As above. INVARIANT: From here on the superblock is `Ready`; should the
-            // rest fail, `kill` drops the data.
-            let ready = unsafe {
-                (*sb).s_fs_info = instance.into_foreign();
-                SuperBlock::<T>::from_raw(sb)
-            };
-            let root = T::root(ready, &log)?.into_raw();
-            // SAFETY: `d_make_root` takes over our reference, on failure too.
-            let root = unsafe { bindings::d_make_root(root) };
-            if root.is_null() {
-                return Err(ENOMEM);
-            }
-            // SAFETY: As above.
-            unsafe { (*sb).s_root = root };
-            Ok(0)
-        })
+        // SAFETY: `sget_fc` passes superblocks of `T` that are not dead, so that `kill` did not
+        // drop their info yet, and the context that `get_tree` gave it.
+        let (old, new): (&Info<T>, &Info<T>) =
+            unsafe { (&*(*sb).s_fs_info.cast(), &*(*context).s_fs_info.cast()) };
+        (old.identity == new.identity).into()
+    }
+
+    /// Fills a new superblock.
+    ///
+    /// # Safety
+    ///
+    /// Only to be called by `get_tree`, with a superblock that only this call uses, and the
+    /// valid context that it is made from.
+    unsafe fn fill(sb: *mut bindings::super_block, context: *mut bindings::fs_context) -> Result {
+        // SAFETY: By the caller.
+        let new = unsafe {
+            (*sb).s_magic = T::MAGIC as c_ulong;
+            (*sb).s_op = &Self::TABLE;
+            (*sb).s_xattr = xattr::Handlers::<T>::TABLE.0.as_ptr();
+            (*sb).s_flags |= bindings::VFS_RS_SB_RDONLY
+                | bindings::VFS_RS_SB_NOATIME
+                | bindings::VFS_RS_SB_POSIXACL;
+            (*sb).s_blocksize = kernel::page::PAGE_SIZE;
+            (*sb).s_blocksize_bits = kernel::page::PAGE_SHIFT as u8;
+            (*sb).s_maxbytes = bindings::VFS_RS_MAX_LFS_FILESIZE;
+            (*sb).s_time_gran = 1;
+            // Without one there is no readahead.
+            to_result(bindings::super_setup_bdi(sb))?;
+            SuperBlock::<T, New>::from_raw(sb)
+        };
+        // SAFETY: The context outlives this call.
+        let log = unsafe { Log::from_raw(context) };
+        let data = T::fill_super(new, &log)?;
+        // SAFETY: `drop_instance` drops the caches, not later than in `put_super`.
+        let caches = unsafe { (PrivateCache::new(sb)?, PrivateCache::new(sb)?) };
+        let instance = Instance {
+            data,
+            data_cache: caches.0,
+            metadata_cache: caches.1,
+        };
+        // SAFETY: As above: nobody else looks at the instance yet. INVARIANT: From here on
+        // the superblock is `Ready`; should the rest fail, `kill` drops the instance.
+        let ready = unsafe {
+            *new.info().instance.get() = Some(instance);
+            SuperBlock::<T>::from_raw(sb)
+        };
+        let root = T::root(ready, &log)?.into_raw();
+        // SAFETY: `d_make_root` takes over our reference, on failure too.
+        let root = unsafe { bindings::d_make_root(root) };
+        if root.is_null() {
+            return Err(ENOMEM);
+        }
+        // SAFETY: As above.
+        unsafe { (*sb).s_root = root };
+        Ok(())
     }
 
     /// Drops the instance of the filesystem, if there is one.
@@ -215,14 +283,10 @@ impl<T: FileSystem> Operations<T> {
     /// # Safety
     ///
     /// The superblock is being killed: no one uses it, no inode looks at the instance.
-    unsafe fn drop_data(sb: *mut bindings::super_block) {
-        // SAFETY: `s_fs_info` is what `fill` stored, if it got that far.
-        unsafe {
-            let data = core::mem::replace(&mut (*sb).s_fs_info, core::ptr::null_mut());
-            if !data.is_null() {
-                drop(<KBox<Instance<T>> as ForeignOwnable>::from_foreign(data));
-            }
-        }
+    unsafe fn drop_instance(sb: *mut bindings::super_block) {
+        // SAFETY: By the caller; `s_fs_info` stays until `kill` ends.
+        let instance = unsafe { (*SuperBlock::<T>::from_raw(sb).info().instance.get()).take() };
+        drop(instance);
     }
 
     /// # Safety
@@ -231,7 +295,7 @@ impl<T: FileSystem> Operations<T> {
     unsafe extern "C" fn put_super(sb: *mut bindings::super_block) {
         // SAFETY: All inodes are evicted by now but those that the instance itself holds, and
         // these must be gone when this returns.
-        unsafe { Self::drop_data(sb) };
+        unsafe { Self::drop_instance(sb) };
     }
 
     /// # Safety
@@ -239,10 +303,15 @@ impl<T: FileSystem> Operations<T> {
     /// Only to be called by the VFS, as `file_system_type.kill_sb`.
     pub(crate) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
         // SAFETY: The VFS kills a superblock once, with no user left. Without a root
-        // directory there was no `put_super`.
+        // directory there was no `put_super`. `kill_anon_super` marks it as dead, after
+        // which `test` does not look at it; it is null if `sget_fc` failed to set it up.
         unsafe {
             bindings::kill_anon_super(sb);
-            Self::drop_data(sb);
+            if !(*sb).s_fs_info.is_null() {
+                Self::drop_instance(sb);
+                let info = core::mem::replace(&mut (*sb).s_fs_info, core::ptr::null_mut());
+                drop(KBox::<Info<T>>::from_raw(info.cast()));
+            }
         }
     }
 

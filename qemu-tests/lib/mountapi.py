@@ -9,6 +9,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 # Numbers that all architectures share (include/uapi/asm-generic/unistd.h).
 MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT = 429, 430, 431, 432
 FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE = 0, 1, 6, 7
+FSCONFIG_CMD_CREATE_EXCL = 8
 MOVE_MOUNT_F_EMPTY_PATH = 4
 AT_FDCWD = -100
 

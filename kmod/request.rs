@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a mount asks for: an image in a layout.
+
+use crate::options::Options;
+use kernel::{prelude::*, seq_file::SeqFile};
+use puzzlefs_format::Digest;
+use vfs::{lower, Log};
+
+/// An image in a layout. Mounts of the same one share a superblock.
+pub(crate) struct Request {
+    /// The OCI layout, for `show_options` only.
+    oci_root_dir: lower::Path,
+    /// Its `blobs/sha256`.
+    blobs: lower::Path,
+    /// The digest of a manifest or of a Rootfs.
+    image_manifest: Digest,
+}
+
+impl PartialEq for Request {
+    fn eq(&self, other: &Self) -> bool {
+        self.image_manifest == other.image_manifest && self.blobs.is_same_directory(&other.blobs)
+    }
+}
+
+impl Request {
+    /// What `options` ask for. Every error is explained in `log`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a missing option; `ENOENT`, `ENOTDIR` and what else a path walk says
+    /// of the layout.
+    pub(crate) fn new(options: &Options, log: &Log<'_>) -> Result<Self> {
+        let missing = |name: &str| {
+            log.error(fmt!("the option {name} is missing"));
+            EINVAL
+        };
+        let dir = options.oci_root_dir.as_ref();
+        let dir = dir.ok_or_else(|| missing("oci_root_dir=DIRECTORY"))?;
+        let image_manifest = options
+            .image_manifest
+            .ok_or_else(|| missing("image_manifest=DIGEST"))?;
+        let oci_root_dir = lower::Path::directory(dir).inspect_err(|error| {
+            log.error(fmt!("oci_root_dir {}: {error:?}", &**dir));
+        })?;
+        let blobs = Self::blobs_directory(dir).inspect_err(|error| {
+            log.error(fmt!(
+                "oci_root_dir {} is not an OCI layout: blobs/sha256: {error:?}",
+                &**dir
+            ));
+        })?;
+        Ok(Self {
+            oci_root_dir,
+            blobs,
+            image_manifest,
+        })
+    }
+
+    /// `DIR/blobs/sha256`, by one path walk: a symbolic link on the way, an absolute one
+    /// too, leads where it leads for the one who mounts.
+    fn blobs_directory(dir: &CStr) -> Result<lower::Path> {
+        let mut name = KVec::new();
+        name.extend_from_slice(dir.to_bytes(), GFP_KERNEL)?;
+        name.extend_from_slice(b"/blobs/sha256\0", GFP_KERNEL)?;
+        let name = CStr::from_bytes_with_nul(&name).map_err(|_| EINVAL)?;
+        lower::Path::directory(name)
+    }
+
+    /// The directory of the blobs.
+    pub(crate) fn blobs(&self) -> &lower::Path {
+        &self.blobs
+    }
+
+    /// The digest that was asked for.
+    pub(crate) fn image_manifest(&self) -> &Digest {
+        &self.image_manifest
+    }
+
+    /// Refuses options of a remount that ask for something else.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for those, and what a path walk says of the layout.
+    pub(crate) fn check_remount(&self, options: &Options, log: &Log<'_>) -> Result {
+        let is_same_dir = match &options.oci_root_dir {
+            Some(dir) => lower::Path::directory(dir)?.is_same_directory(&self.oci_root_dir),
+            None => true,
+        };
+        let manifest = options.image_manifest.unwrap_or(self.image_manifest);
+        if !is_same_dir || manifest != self.image_manifest {
+            log.error(format_args!(
+                "a remount cannot change oci_root_dir or image_manifest: mount the other image"
+            ));
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    /// Shows the options so that a mount with them gives this image again.
+    pub(crate) fn show_options(&self, seq: &SeqFile) {
+        seq.call_printf(format_args!(",oci_root_dir="));
+        self.oci_root_dir.show(seq, c", \t\n\\");
+        seq.call_printf(format_args!(",image_manifest={}", self.image_manifest));
+    }
+}
