@@ -2,7 +2,7 @@
 
 //! From inodes of the metadata to inodes of the VFS.
 
-use crate::{error::errno, file::Opens, image::Image};
+use crate::{error::errno, file::Opens, image::Image, metadata::Reader};
 use kernel::{
     new_mutex,
     prelude::*,
@@ -12,7 +12,7 @@ use kernel::{
     },
 };
 use puzzlefs_format::{self as format, Device, FileType, Kind};
-use vfs::{Attributes, DirEntryType, Iget, InodeKind, InodeRef, SuperBlock};
+use vfs::{Attributes, DirEntryType, Iget, Inode, InodeKind, InodeRef, SuperBlock};
 
 const UNKNOWN: u32 = 0;
 const SORTED: u32 = 1;
@@ -87,12 +87,39 @@ pub(crate) fn get<'a>(
         permissions: inode.permissions(),
         uid: inode.uid(),
         gid: inode.gid(),
+        generation: sb.identity().generation(),
+        acl: !inode.xattrs().map_err(errno)?.is_empty(),
         nlink: inode.nlink().unwrap_or(1),
         size,
         time_sec: mtime.sec,
         time_nsec: mtime.nsec,
     };
     new.init(&attributes, InodeData::new())
+}
+
+/// The inode with number `ino`, for a file handle.
+///
+/// # Errors
+///
+/// `ESTALE` when there is none; else as [`get`].
+pub(crate) fn by_number(sb: &SuperBlock<Image>, ino: u64) -> Result<InodeRef<'_, Image>> {
+    let reader = Reader::new(sb);
+    let inode = reader.rootfs()?.inode(ino).map_err(errno)?;
+    get(sb, inode.ok_or(ESTALE)?)
+}
+
+/// The directory that `dir` is in.
+///
+/// # Errors
+///
+/// `ESTALE` when that is not recorded, or is not a directory; else as [`get`].
+pub(crate) fn parent(dir: &Inode<Image>) -> Result<InodeRef<'_, Image>> {
+    let sb = dir.super_block();
+    let reader = Reader::new(sb);
+    let parent = reader.inode(dir.ino())?.parent().ok_or(ESTALE)?;
+    let parent = reader.rootfs()?.inode(parent).map_err(errno)?;
+    let is_directory = |inode: &format::Inode<'_>| inode.file_type() == FileType::Dir;
+    get(sb, parent.filter(is_directory).ok_or(ESTALE)?)
 }
 
 /// The type that `readdir(3)` shows for an inode.

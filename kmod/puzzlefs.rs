@@ -124,6 +124,18 @@ impl FileSystem for Image {
         sb.identity().show_options(seq);
     }
 
+    fn uuid(identity: &Self::Identity) -> [u8; 16] {
+        identity.uuid()
+    }
+
+    fn inode(sb: &SuperBlock<Self>, ino: u64) -> Result<InodeRef<'_, Self>> {
+        inode::by_number(sb, ino)
+    }
+
+    fn parent(dir: &Inode<Self>) -> Result<InodeRef<'_, Self>> {
+        inode::parent(dir)
+    }
+
     fn lookup<'a>(dir: &'a Inode<Self>, name: &[u8]) -> Result<Option<InodeRef<'a, Self>>> {
         dir::lookup(dir, name)
     }

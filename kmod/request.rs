@@ -76,6 +76,19 @@ impl Request {
         &self.image_manifest
     }
 
+    /// A `s_uuid` that two images do not share.
+    pub(crate) fn uuid(&self) -> [u8; 16] {
+        let [head @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
+            *self.image_manifest.as_bytes();
+        head
+    }
+
+    /// What tells its inodes from those of another image with the same numbers.
+    pub(crate) fn generation(&self) -> u32 {
+        let [.., a, b, c, d] = *self.image_manifest.as_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
     /// Refuses options of a remount that ask for something else.
     ///
     /// # Errors

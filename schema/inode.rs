@@ -14,6 +14,7 @@ const GID: usize = 16;
 const MTIME_NSEC: usize = 20;
 const MTIME: usize = 24;
 const NLINK: usize = 32;
+const PARENT: usize = 36;
 const SIZE: usize = 40;
 // Inode: pointers. The members of the union `mode` share one.
 const MEMBER: u16 = 0;
@@ -159,6 +160,13 @@ impl<'a> Inode<'a> {
     #[inline]
     pub fn nlink(&self) -> Option<u32> {
         Some(self.inode.u32(NLINK)).filter(|nlink| *nlink != 0)
+    }
+
+    /// Of a directory: the number of the one that it is in, itself for the root; if that
+    /// is recorded.
+    #[inline]
+    pub fn parent(&self) -> Option<u64> {
+        Some(self.inode.u32(PARENT).into()).filter(|parent| *parent != 0)
     }
 
     /// What it is.

@@ -74,6 +74,7 @@ struct Inode {
     mtimeNsec@15: UInt32;   # 0 to 999,999,999.
     nlink@16: UInt32;       # 0: not recorded.
     size@17: UInt64;        # Of a file: the sum of its chunks' len. 0: not recorded.
+    parent@18: UInt32;      # Of a directory: the ino of the one it is in. 0: not recorded.
 }
 
 struct InodeVector {

@@ -8,6 +8,7 @@
 
 #include <crypto/sha2.h>
 #include <linux/compiler_types.h>
+#include <linux/exportfs.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
@@ -28,6 +29,9 @@ static const unsigned long VFS_RS_SB_RDONLY = SB_RDONLY;
 static const unsigned long VFS_RS_SB_NOATIME = SB_NOATIME;
 static const unsigned long VFS_RS_SB_POSIXACL = SB_POSIXACL;
 static const unsigned long VFS_RS_SB_ACTIVE = SB_ACTIVE;
+static const unsigned int VFS_RS_FILEID_INO64_GEN = FILEID_INO64_GEN;
+static const unsigned int VFS_RS_FILEID_INO64_GEN_PARENT = FILEID_INO64_GEN_PARENT;
+static const unsigned int VFS_RS_FILEID_INVALID = FILEID_INVALID;
 #endif
 
 /* helpers.c */
@@ -73,6 +77,8 @@ struct posix_acl *vfs_rs_posix_acl_from_xattr(struct user_namespace *ns, const v
 void vfs_rs_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len);
 u32 vfs_rs_dev_major_minor(u32 major, u32 minor);
 struct dentry *vfs_rs_dget(struct dentry *dentry);
+void vfs_rs_cache_no_acl(struct inode *inode);
+void vfs_rs_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int len);
 void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb);
 void vfs_rs_warn_ratelimited(const char *name, const void *arguments);
 bool vfs_rs_killed(void);

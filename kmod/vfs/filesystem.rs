@@ -70,6 +70,23 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// `super_operations.show_options`: each option with a comma before it.
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile);
 
+    /// The `s_uuid` of superblocks of `identity`.
+    fn uuid(identity: &Self::Identity) -> [u8; 16];
+
+    /// The inode with number `ino`, for file handles.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` when there is none.
+    fn inode(sb: &SuperBlock<Self>, ino: u64) -> Result<InodeRef<'_, Self>>;
+
+    /// `export_operations.get_parent`: the directory that `dir` is in.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` when it is not known.
+    fn parent(dir: &Inode<Self>) -> Result<InodeRef<'_, Self>>;
+
     /// `inode_operations.lookup`: the inode that `name` in `dir` stands for.
     fn lookup<'a>(dir: &'a Inode<Self>, name: &[u8]) -> Result<Option<InodeRef<'a, Self>>>;
 

@@ -210,6 +210,16 @@ struct dentry *vfs_rs_dget(struct dentry *dentry)
 	return dget(dentry);
 }
 
+void vfs_rs_cache_no_acl(struct inode *inode)
+{
+	cache_no_acl(inode);
+}
+
+void vfs_rs_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int len)
+{
+	super_set_uuid(sb, uuid, len);
+}
+
 void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb)
 {
 	buf->f_fsid = u64_to_fsid(huge_encode_dev(sb->s_dev));

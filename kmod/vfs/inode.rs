@@ -73,6 +73,12 @@ impl<T: FileSystem> Inode<T> {
 pub struct InodeRef<'sb, T: FileSystem>(NonNull<bindings::inode>, PhantomData<&'sb Inode<T>>);
 
 impl<T: FileSystem> InodeRef<'_, T> {
+    /// The generation that it was made with ([`Attributes::generation`]).
+    pub(crate) fn generation(&self) -> u32 {
+        // SAFETY: By the invariants; it does not change once the inode is published.
+        unsafe { (*self.0.as_ptr()).i_generation }
+    }
+
     /// # Safety
     ///
     /// As the invariants say; the caller gives up its reference.
@@ -158,6 +164,10 @@ pub struct Attributes<'a> {
     pub uid: u32,
     /// Group, in the superblock's user namespace.
     pub gid: u32,
+    /// Tells this inode from others that had or have its number, in file handles.
+    pub generation: u32,
+    /// Whether it may have a POSIX ACL.
+    pub acl: bool,
     /// Number of links.
     pub nlink: u32,
     /// Size in bytes.
@@ -211,6 +221,11 @@ impl<'sb, T: FileSystem> NewInode<'sb, T> {
             (*slot).initialised = true;
             (*inode).i_mode = mode;
             (*inode).i_blocks = attributes.size.div_ceil(512);
+            (*inode).i_generation = attributes.generation;
+            if !attributes.acl {
+                // So that path walks need not leave RCU to look for one.
+                bindings::vfs_rs_cache_no_acl(inode);
+            }
             bindings::set_nlink(inode, attributes.nlink);
             bindings::vfs_rs_inode_set_size(inode, size);
             bindings::vfs_rs_inode_set_times(inode, attributes.time_sec, attributes.time_nsec);

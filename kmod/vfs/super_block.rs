@@ -5,6 +5,7 @@
 use crate::{
     bindings,
     context::Log,
+    export,
     filesystem::{FileSystem, Registration},
     inode::{self, Cache, Iget, InodeRef, NewInode},
     lower,
@@ -239,6 +240,7 @@ impl<T: FileSystem> Operations<T> {
         let new = unsafe {
             (*sb).s_magic = T::MAGIC as c_ulong;
             (*sb).s_op = &Self::TABLE;
+            (*sb).s_export_op = core::ptr::from_ref(&export::Operations::<T>::TABLE).cast();
             (*sb).s_xattr = xattr::Handlers::<T>::TABLE.0.as_ptr();
             (*sb).s_flags |= bindings::VFS_RS_SB_RDONLY
                 | bindings::VFS_RS_SB_NOATIME
@@ -247,6 +249,8 @@ impl<T: FileSystem> Operations<T> {
             (*sb).s_blocksize_bits = kernel::page::PAGE_SHIFT as u8;
             (*sb).s_maxbytes = bindings::VFS_RS_MAX_LFS_FILESIZE;
             (*sb).s_time_gran = 1;
+            let uuid = T::uuid(SuperBlock::<T, New>::from_raw(sb).identity());
+            bindings::vfs_rs_set_uuid(sb, uuid.as_ptr(), uuid.len() as c_uint);
             // Without one there is no readahead.
             to_result(bindings::super_setup_bdi(sb))?;
             SuperBlock::<T, New>::from_raw(sb)

@@ -21,6 +21,7 @@ mod bindings;
 mod cache_reader;
 pub mod context;
 mod dentry;
+mod export;
 mod file;
 mod filesystem;
 mod folio;
