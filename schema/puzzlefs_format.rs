@@ -14,7 +14,7 @@
 //! Sizes, lengths and offsets are in bytes unless an item says otherwise.
 
 // Kbuild passes -Zcrate-attr=no_std itself.
-#![cfg_attr(not(MODULE), no_std)]
+#![cfg_attr(not(CONFIG_RUST), no_std)]
 #![forbid(unsafe_code)]
 #![deny(missing_docs, unreachable_pub)]
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]

@@ -14,7 +14,7 @@
 //! C headers: `include/linux/fs.h`, `include/linux/fs_context.h`,
 //! `include/linux/pagemap.h`, `include/linux/namei.h`.
 
-#![cfg_attr(not(MODULE), no_std)]
+#![cfg_attr(not(CONFIG_RUST), no_std)]
 
 mod address_space;
 mod bindings;
