@@ -5,9 +5,10 @@ use std::num::NonZero;
 use std::path::Path;
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS, VERSION_BASE};
+use puzzlefs_format::{limits, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS, VERSION_BASE, VERSION_BLOCKS};
 use serde::Serialize;
 
+use crate::blocks::{self, Cutter};
 use crate::chunker::Policy;
 use crate::compress::Compression;
 use crate::content;
@@ -17,6 +18,7 @@ use crate::image::Image;
 use crate::layout::Layout;
 use crate::manifest::{self, Descriptor};
 use crate::metadata::Metadata;
+use crate::pipeline::{self, Stored};
 use crate::places::Places;
 use crate::progress::{Progress, Unit};
 use crate::reach::Reach;
@@ -32,15 +34,19 @@ pub struct Options {
     pub policy: Policy,
     /// How chunks are compressed.
     pub compression: Compression,
+    /// How blocks of the metadata are.
+    pub metadata: Compression,
     /// What the blobs with them are.
     pub form: Form,
-    /// Store holes as zeros, so that version 3 readers understand the image.
+    /// Store holes as zeros and the metadata as one blob, so that version 3 readers
+    /// understand the image.
     pub compat: bool,
     /// SOURCE_DATE_EPOCH: no recorded time is later than this (seconds since the epoch).
     pub source_date_epoch: Option<i64>,
     /// Build on top of the image that this tag names, in the same layout.
     pub base: Option<String>,
-    /// Record fs-verity digests, as upstream's builder does.
+    /// Record fs-verity digests, as upstream's builder does: of all blobs, the Rootfs with all
+    /// metadata in it.
     pub fs_verity: bool,
     /// Worker threads; `None`: as many as there are processors.
     pub threads: Option<NonZero<usize>>,
@@ -66,8 +72,10 @@ pub struct Report {
     pub chunk_bytes: u64,
     /// Packs that hold chunks of the image, and maybe others.
     pub packs: u64,
-    /// Bytes of the Rootfs.
-    pub rootfs_bytes: u64,
+    /// Bytes of the metadata: the Rootfs message.
+    pub message_bytes: u64,
+    /// As stored: of the Rootfs, and of blocks of it.
+    pub metadata_bytes: u64,
     /// Blobs that the layout did not have before.
     pub new_blobs: u64,
     /// Bytes of those.
@@ -115,17 +123,17 @@ pub fn build(
     let mut sink = Sink::new(&staging, options.form, held, progress);
     let chunks = content::store(&mut scanned, &settings, &mut sink, progress)
         .with_context(|| format!("building from {}", root.display()))?;
-    let homes = sink.finish()?;
-    let homes = homes.layers(chunks.iter().map(|chunk| chunk.digest))?;
-
-    progress.phase("writing metadata", 0, Unit::Items);
     let Scanned { tree, .. } = scanned;
     let delta = base
         .as_ref()
         .map(|base| Delta::new(&tree, &chunks, base))
         .transpose()?;
     let metadata = Metadata::new(&tree, &chunks, delta.as_ref())?;
-    let rootfs = staging.put_with(|out| metadata.write(out))?;
+    progress.phase("writing metadata", metadata.bytes(), Unit::Bytes);
+    let (rootfs, blocks) = store(&metadata, options, &mut sink, progress)?;
+    let homes = sink.finish()?;
+    let order = blocks.iter().chain(&chunks).map(|chunk| chunk.digest);
+    let homes = homes.layers(order)?;
     let packs = homes
         .iter()
         .filter(|home| home.media_type == MEDIA_TYPE_PACK);
@@ -159,10 +167,47 @@ pub fn build(
         chunks: u64::try_from(chunks.len())?,
         chunk_bytes: chunks.iter().map(|c| c.size).sum(),
         packs: u64::try_from(packs)?,
-        rootfs_bytes: rootfs.size,
+        message_bytes: metadata.bytes(),
+        metadata_bytes: rootfs.size + blocks.iter().map(|block| block.size).sum::<u64>(),
         new_blobs: added.blobs,
         new_bytes: added.bytes,
     })
+}
+
+/// Stores the metadata. Returns the Rootfs, and the chunks that its message is in if it is in
+/// blocks.
+///
+/// One that is no larger than a block stays whole: a reader would need that block at once, and
+/// older readers understand it.
+fn store(
+    metadata: &Metadata<'_>,
+    options: &Options,
+    sink: &mut Sink<'_>,
+    progress: &dyn Progress,
+) -> Result<(Blob, Vec<Stored>)> {
+    let staging = sink.staging();
+    let whole = options.compat || options.fs_verity || metadata.bytes() <= limits::BLOCK_BYTES;
+    if whole {
+        let version = metadata.version()?;
+        let blob = staging.put_with(|out| metadata.write(version, out))?;
+        return Ok((blob, Vec::new()));
+    }
+    let settings = pipeline::Options {
+        compression: options.metadata,
+        largest: blocks::BYTES,
+        threads: options.threads,
+        verity: false,
+    };
+    let chunks = sink.apart(|sink| {
+        pipeline::store(&settings, sink, progress, |feeder| {
+            let mut cutter = Cutter::new(feeder);
+            metadata.write(VERSION_BLOCKS, &mut cutter)?;
+            cutter.finish()
+        })
+    })?;
+    let size = metadata.bytes();
+    let blob = staging.put_with(|out| blocks::write_blob(&chunks, size, out))?;
+    Ok((blob, chunks.list))
 }
 
 /// What packs of the layout hold, if the new image may use it. They are those that
@@ -188,8 +233,8 @@ fn open_base(layout: &Layout, tag: &str, compat: bool) -> Result<Image> {
     .context("the base")?;
     ensure!(
         !compat || base.rootfs()?.version() == VERSION_BASE,
-        "the base {tag} has holes or LZ4 chunks, which --compat rules out: build the base with \
-         --compat too"
+        "the base {tag} has holes, LZ4 chunks or its metadata in blocks, which --compat rules out: \
+         build the base with --compat too"
     );
     Ok(base)
 }

@@ -36,8 +36,8 @@ impl<'a> ChunkReader<'a> {
         self.places.read(digest)
     }
 
-    /// The bytes of a file that `at` and `len` refer to.
-    pub fn read(&mut self, at: &ChunkRef, len: u64) -> Result<&[u8]> {
+    /// The content of a chunk.
+    pub fn whole(&mut self, at: &ChunkRef) -> Result<&[u8]> {
         let key = (at.digest, at.compressed);
         let chunk = match self.last.take() {
             Some((last, chunk)) if last == key => chunk,
@@ -47,6 +47,12 @@ impl<'a> ChunkReader<'a> {
             }
         };
         let (_, chunk) = self.last.insert((key, chunk));
+        Ok(chunk)
+    }
+
+    /// The bytes of a file that `at` and `len` refer to.
+    pub fn read(&mut self, at: &ChunkRef, len: u64) -> Result<&[u8]> {
+        let chunk = self.whole(at)?;
         let start = usize::try_from(at.offset)?;
         let end = start.saturating_add(usize::try_from(len)?);
         chunk.get(start..end).with_context(|| {

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use puzzlefs_format::Digest;
 use serde::Serialize;
 
+use crate::chunk::Key;
 use crate::compress::Codec;
 use crate::image::Image;
 use crate::layout::Layout;
@@ -180,16 +181,22 @@ fn is_image(layout: &Layout, manifest: &Digest) -> Result<bool> {
     Ok(is_there && Image::with_manifest(layout, manifest)?.is_some())
 }
 
-/// Gives the chunks of an image to `sink`; returns them in order of first use.
+/// Gives the blocks and the chunks of an image to `sink`; returns them in order of first use.
 fn feed(image: &Image, sink: &mut Sink<'_>) -> Result<Vec<Digest>> {
     let places = image.sound_places()?;
-    let chunks = image.chunks()?;
-    for (digest, compressed) in &chunks {
-        if !sink.has(digest) {
-            let stored = places.read(digest)?;
-            let codec = Codec::of(&stored, *compressed);
-            sink.put(*digest, codec.media_type(), &stored)?;
+    let put = |sink: &mut Sink<'_>, chunks: &[Key]| {
+        for (digest, compressed) in chunks {
+            if !sink.has(digest) {
+                let stored = places.read(digest)?;
+                let codec = Codec::of(&stored, *compressed);
+                sink.put(*digest, codec.media_type(), &stored)?;
+            }
         }
-    }
-    Ok(chunks.into_iter().map(|(digest, _)| digest).collect())
+        Ok(())
+    };
+    let (blocks, chunks) = (image.blocks(), image.chunks()?);
+    sink.apart(|sink| put(sink, blocks))?;
+    put(sink, &chunks)?;
+    let all = blocks.iter().chain(&chunks);
+    Ok(all.map(|(digest, _)| *digest).collect())
 }

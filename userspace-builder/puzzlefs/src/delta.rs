@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 use puzzlefs_format::{Digest, Inode, Kind, Rootfs, ROOT_INO as FORMAT_ROOT_INO};
 use roaring::RoaringTreemap;
 
-use crate::content::Stored;
 use crate::image::Image;
+use crate::pipeline::Stored;
 use crate::tree::{Body, Extent, Node, Tree, ROOT_INO};
 
 /// A record of a metadata vector: a number, and the tree's inode or a whiteout.

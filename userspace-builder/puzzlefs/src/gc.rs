@@ -81,6 +81,7 @@ fn in_use(layout: &Layout) -> Result<HashSet<Digest>> {
         let Some(image) = Image::with_manifest(layout, &manifest)? else {
             continue;
         };
+        in_use.extend(image.blocks().iter().map(|(digest, _)| *digest));
         // Upstream's manifests of deltas do not list the chunks of the base.
         if image.rootfs()?.layers() > 1 {
             in_use.extend(image.chunks()?.into_iter().map(|(digest, _)| digest));

@@ -6,8 +6,9 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{ensure, Context, Error, Result};
-use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs, MEDIA_TYPE_PACK};
+use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs, RootfsBlob, MEDIA_TYPE_PACK};
 
+use crate::blocks;
 use crate::chunk::Key;
 use crate::layout::Layout;
 use crate::places::Places;
@@ -20,7 +21,9 @@ pub struct Image {
     manifest_digest: Digest,
     manifest: Vec<u8>,
     rootfs_digest: Digest,
-    rootfs: Vec<u8>,
+    rootfs_size: u64,
+    message: Vec<u8>,
+    blocks: Vec<Key>,
 }
 
 impl Image {
@@ -56,15 +59,47 @@ impl Image {
             }
         };
         let rootfs_limit = u64::try_from(limits::MAX_ROOTFS_BYTES)?;
-        let rootfs = layout.read_blob(&rootfs_digest, rootfs_limit)?;
-        Rootfs::parse(&rootfs).with_context(|| malformed(&rootfs_digest))?;
-        Ok(Some(Image {
+        let blob = layout.read_blob(&rootfs_digest, rootfs_limit)?;
+        let mut image = Image {
             layout: layout.clone(),
             manifest_digest: *digest,
             manifest,
             rootfs_digest,
-            rootfs,
-        }))
+            rootfs_size: u64::try_from(blob.len())?,
+            message: Vec::new(),
+            blocks: Vec::new(),
+        };
+        image.message = match image.read_blocks(&blob)? {
+            Some(message) => message,
+            None => blob,
+        };
+        image.rootfs()?;
+        Ok(Some(image))
+    }
+
+    /// The message that the Rootfs blob says to be in blocks, if it does, and notes which.
+    fn read_blocks(&mut self, blob: &[u8]) -> Result<Option<Vec<u8>>> {
+        let parsed = RootfsBlob::parse(blob);
+        let RootfsBlob::Blocks(blocks) = parsed.with_context(|| self.malformed())? else {
+            return Ok(None);
+        };
+        self.blocks = blocks::keys(&blocks).with_context(|| self.malformed())?;
+        // Only what is wrong with the packs of the blocks matters here.
+        let (places, faults) = self.places()?;
+        let message = blocks::read(&blocks, &places);
+        let message = match faults.into_iter().next() {
+            Some(fault) => message.with_context(|| format!("{fault:#}")),
+            None => message,
+        };
+        let message = message.with_context(|| format!("the Rootfs sha256:{}", self.rootfs_digest));
+        let message = message?;
+        let version = Rootfs::parse(&message).map(|rootfs| rootfs.version());
+        ensure!(
+            version.with_context(|| self.malformed())? == blocks.version(),
+            "{}: its blocks have another manifestVersion",
+            self.malformed()
+        );
+        Ok(Some(message))
     }
 
     /// The layout that holds it.
@@ -87,9 +122,19 @@ impl Image {
         &self.manifest
     }
 
-    /// The Rootfs as stored.
-    pub fn rootfs_bytes(&self) -> &[u8] {
-        &self.rootfs
+    /// Bytes of the Rootfs blob.
+    pub fn rootfs_size(&self) -> u64 {
+        self.rootfs_size
+    }
+
+    /// The Rootfs message: the blob, or what its blocks are.
+    pub fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// The chunks that the message is in, each once, if it is not in the blob itself.
+    pub fn blocks(&self) -> &[Key] {
+        &self.blocks
     }
 
     /// The manifest.
@@ -99,7 +144,11 @@ impl Image {
 
     /// The metadata.
     pub fn rootfs(&self) -> Result<Rootfs<'_>> {
-        Rootfs::parse(&self.rootfs).with_context(|| malformed(&self.rootfs_digest))
+        Rootfs::parse(&self.message).with_context(|| self.malformed())
+    }
+
+    fn malformed(&self) -> String {
+        format!("the Rootfs sha256:{} is malformed", self.rootfs_digest)
     }
 
     /// The chunks that its files use, each once, in order of first use.
@@ -167,8 +216,4 @@ impl Image {
         }
         Ok(inode)
     }
-}
-
-fn malformed(rootfs: &Digest) -> String {
-    format!("the Rootfs sha256:{rootfs} is malformed")
 }

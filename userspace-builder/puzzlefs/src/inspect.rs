@@ -53,7 +53,11 @@ pub struct Report {
     pub chunk_bytes: u64,
     /// Bytes of the distinct chunks, as stored.
     pub stored_bytes: u64,
-    /// Bytes of the Rootfs and of the manifest.
+    /// Bytes of the Rootfs message.
+    pub message_bytes: u64,
+    /// Chunks that it is in; none if it is in the Rootfs blob itself.
+    pub metadata_blocks: u64,
+    /// Bytes of the Rootfs, as stored, and of the manifest.
     pub metadata_bytes: u64,
     /// All bytes of the image: what `after` building is there.
     pub image_bytes: u64,
@@ -126,7 +130,12 @@ pub fn inspect(image: &Image) -> Result<Report> {
         }
     }
     let manifest = u64::try_from(image.manifest_bytes().len())?;
-    report.metadata_bytes = manifest + u64::try_from(image.rootfs_bytes().len())?;
+    report.message_bytes = u64::try_from(image.message().len())?;
+    report.metadata_blocks = u64::try_from(image.blocks().len())?;
+    report.metadata_bytes = manifest + image.rootfs_size();
+    for (digest, _) in image.blocks() {
+        report.metadata_bytes += places.slice(digest)?.size();
+    }
     report.image_bytes = report.metadata_bytes + report.stored_bytes;
     report.dedup_ratio = ratio(report.data_bytes - report.hole_bytes, report.chunk_bytes);
     report.compression_ratio = ratio(report.chunk_bytes, report.stored_bytes);

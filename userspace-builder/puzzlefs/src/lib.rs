@@ -10,6 +10,7 @@
 //! [`puzzlefs_format`]; schema/FORMAT.md specifies the format.
 
 mod beneath;
+mod blocks;
 pub mod build;
 pub mod chunk;
 pub mod chunker;
@@ -30,6 +31,7 @@ pub mod manifest;
 pub mod metadata;
 pub mod mount;
 pub mod pack;
+pub mod pipeline;
 pub mod places;
 pub mod profile;
 pub mod progress;

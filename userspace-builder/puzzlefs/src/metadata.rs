@@ -12,8 +12,8 @@ use anyhow::{ensure, Context, Result};
 use puzzlefs_format::{limits, Digest, VERSION_BASE, VERSION_HOLES, VERSION_LZ4};
 
 use crate::compress::Codec;
-use crate::content::Stored;
 use crate::delta::Delta;
+use crate::pipeline::Stored;
 use crate::record::{Entries, Extents, Member, Record, Sources};
 use crate::segment::{bytes, Layout, Segment};
 use crate::tree::{Extent, Tree};
@@ -55,17 +55,17 @@ const DIR_ENTRY: Layout = Layout {
     data: 1,
     pointers: 1,
 };
-const FILE_CHUNK: Layout = Layout {
+pub(crate) const FILE_CHUNK: Layout = Layout {
     data: 1,
     pointers: 1,
 };
-const BLOB_REF: Layout = Layout {
+pub(crate) const BLOB_REF: Layout = Layout {
     data: 2,
     pointers: 1,
 };
 
 /// Words of a digest.
-const DIGEST: u64 = bytes(Digest::BYTES);
+pub(crate) const DIGEST: u64 = bytes(Digest::BYTES);
 
 type Out<'a> = Segment<&'a mut dyn Write>;
 
@@ -75,62 +75,93 @@ pub struct Metadata<'a> {
     chunks: &'a [Stored],
     delta: Option<&'a Delta<'a>>,
     sources: Sources<'a>,
+    verity: Verity,
+    /// Of each metadata vector its number of inodes, and its words.
+    vectors: Vec<(usize, u64)>,
+    /// Words of the segment.
+    words: u64,
 }
+
+/// Digests, with their place in the table and their fs-verity digest.
+type Verity = BTreeMap<Digest, (u64, [u8; 32])>;
 
 impl<'a> Metadata<'a> {
     /// The metadata of `tree`, stored as `chunks`; with a delta on top of its base.
     pub fn new(tree: &'a Tree, chunks: &'a [Stored], delta: Option<&'a Delta<'a>>) -> Result<Self> {
         let sources = Sources::new(tree, chunks, delta)?;
-        Ok(Metadata {
+        let verity = (0..).zip(chunks);
+        let verity = verity
+            .filter_map(|(at, chunk)| Some((chunk.digest, (at, chunk.verity?))))
+            .collect();
+        let mut this = Metadata {
             tree,
             chunks,
             delta,
             sources,
-        })
-    }
-
-    /// Writes the message to `out`.
-    pub fn write(&self, out: &mut dyn Write) -> Result<()> {
-        let verity = self.verity();
-        let vectors = (0..self.vectors()?).map(|v| Ok((self.len(v)?, self.size(v)?)));
-        let vectors: Vec<(usize, u64)> = vectors.collect::<Result<_>>()?;
-        let digests = self.sources.digests();
-        let list = digest_at(digests.len() as u64);
-        let content = list + INODE_VECTOR.list(vectors.len());
-        let verity_list = content + vectors.iter().map(|(_, size)| size).sum::<u64>();
-        let words = verity_list + VERITY_DATA.list(verity.len()) + DIGEST * verity.len() as u64;
+            verity,
+            vectors: Vec::new(),
+            words: 0,
+        };
+        let vectors = (0..this.count()?).map(|v| Ok((this.len(v)?, this.size(v)?)));
+        this.vectors = vectors.collect::<Result<_>>()?;
+        let verity = this.verity.len();
+        this.words = this.verity_list() + VERITY_DATA.list(verity) + DIGEST * verity as u64;
         ensure!(
-            words <= bytes(limits::MAX_ROOTFS_BYTES - 8),
+            this.words <= bytes(limits::MAX_ROOTFS_BYTES - 8),
             "the metadata is larger than the format's limit of {} bytes",
             limits::MAX_ROOTFS_BYTES
         );
+        Ok(this)
+    }
 
-        let mut out = Segment::begin(out, words)?;
+    /// Bytes of the message.
+    pub fn bytes(&self) -> u64 {
+        8 * (1 + self.words)
+    }
+
+    /// The word where the list of vectors begins.
+    fn list(&self) -> u64 {
+        digest_at(self.sources.digests().len() as u64)
+    }
+
+    /// The word where the list of fs-verity digests begins, behind the vectors.
+    fn verity_list(&self) -> u64 {
+        let vectors = self.vectors.iter().map(|(_, size)| size);
+        self.list() + INODE_VECTOR.list(self.vectors.len()) + vectors.sum::<u64>()
+    }
+
+    /// Writes the message to `out`, with [`Self::version`] or a later one.
+    pub fn write(&self, version: u64, out: &mut dyn Write) -> Result<()> {
+        let (vectors, verity) = (&self.vectors, &self.verity);
+        let mut out = Segment::begin(out, self.words)?;
         out.pointer(1, ROOTFS)?;
-        out.word(self.version()?)?;
+        out.word(version)?;
         out.word(u64::try_from(self.tree.nodes.len())?)?;
         out.word(self.tree.data_size()?)?;
-        out.list_pointer(list, INODE_VECTOR, vectors.len())?;
-        out.list_pointer(verity_list, VERITY_DATA, verity.len())?;
-        for digest in digests {
+        out.list_pointer(self.list(), INODE_VECTOR, vectors.len())?;
+        out.list_pointer(self.verity_list(), VERITY_DATA, verity.len())?;
+        for digest in self.sources.digests() {
             out.bytes(digest.as_bytes())?;
         }
         out.tag(INODE_VECTOR, vectors.len())?;
-        let mut at = content;
-        for (len, size) in &vectors {
+        let mut at = self.list() + INODE_VECTOR.list(vectors.len());
+        for (len, size) in vectors {
             out.list_pointer(at, INODE, *len)?;
             at += size;
         }
-        for (vector, (len, _)) in (0..).zip(&vectors) {
+        for (vector, (len, _)) in (0..).zip(vectors) {
             self.write_vector(&mut out, vector, *len)?;
         }
-        write_verity(&mut out, &verity)?;
-        ensure!(out.at() == words, "the Rootfs is not as large as computed");
+        write_verity(&mut out, verity)?;
+        ensure!(
+            out.at() == self.words,
+            "the Rootfs is not as large as computed"
+        );
         Ok(())
     }
 
-    /// The lowest version whose readers understand the image.
-    fn version(&self) -> Result<u64> {
+    /// The lowest version whose readers understand the message.
+    pub fn version(&self) -> Result<u64> {
         let holes = self.tree.extents.iter().any(|e| e.chunk == Extent::HOLE);
         let lz4 = self.chunks.iter().any(|chunk| chunk.codec == Codec::Lz4);
         let own = match (lz4, holes) {
@@ -139,11 +170,12 @@ impl<'a> Metadata<'a> {
             (false, false) => VERSION_BASE,
         };
         let base = self.delta.map(|delta| delta.base().rootfs()).transpose()?;
-        Ok(base.map_or(own, |base| own.max(base.version())))
+        // Being in blocks is nothing that a base would pass on.
+        Ok(base.map_or(own, |base| own.max(base.version().min(VERSION_LZ4))))
     }
 
     /// Number of metadata vectors: the new one first, if it has any inodes, then the base's.
-    fn vectors(&self) -> Result<u32> {
+    fn count(&self) -> Result<u32> {
         let Some(delta) = self.delta else {
             return Ok(1);
         };
@@ -218,14 +250,6 @@ impl<'a> Metadata<'a> {
             write_member(out, &record.member).context("writing the Rootfs")?;
             write_additional(out, record).context("writing the Rootfs")
         })
-    }
-
-    /// Digests, with their place in the table and their fs-verity digest.
-    fn verity(&self) -> BTreeMap<Digest, (u64, [u8; 32])> {
-        let chunks = (0..).zip(self.chunks);
-        chunks
-            .filter_map(|(at, chunk)| Some((chunk.digest, (at, chunk.verity?))))
-            .collect()
     }
 }
 
@@ -384,7 +408,7 @@ fn write_additional(out: &mut Out<'_>, record: &Record<'_>) -> Result<()> {
     Ok(out.bytes(target)?)
 }
 
-fn write_verity(out: &mut Out<'_>, verity: &BTreeMap<Digest, (u64, [u8; 32])>) -> io::Result<()> {
+fn write_verity(out: &mut Out<'_>, verity: &Verity) -> io::Result<()> {
     let mut at = out.at() + VERITY_DATA.list(verity.len());
     out.tag(VERITY_DATA, verity.len())?;
     for (index, _) in verity.values() {

@@ -39,6 +39,14 @@ impl Profile {
         }
     }
 
+    /// How blocks of the metadata are compressed.
+    pub fn metadata(self) -> Compression {
+        match self {
+            Profile::Small => Compression::zstd(19),
+            Profile::Balanced | Profile::Fast => Compression::lz4(LZ4_LEVEL),
+        }
+    }
+
     /// How chunks are compressed.
     pub fn compression(self) -> Compression {
         let with_lz4 = |unless| Compression {

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use anyhow::{Context, Result};
 use puzzlefs_format::{Digest, Inode, Kind};
 
-use crate::content::Stored;
 use crate::delta::Delta;
+use crate::pipeline::Stored;
 use crate::tree::{self, Body, Tree};
 
 /// An inode, with what all types have.

@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use anyhow::{ensure, Result};
+use anyhow::{ensure, Context, Result};
 use puzzlefs_format::{limits, Digest, MEDIA_TYPE_PACK};
 
 use crate::manifest::{Descriptor, MAX_CHUNKS};
@@ -47,7 +47,8 @@ pub struct Sink<'a> {
     form: Form,
     take_loose: bool,
     distrusted: HashSet<u32>,
-    packing: Option<PackWriter<Draft>>,
+    /// The pack that is being written: its index in [`Homes::packs`], which keeps a place for it.
+    packing: Option<(usize, PackWriter<Draft>)>,
     homes: Homes<'a>,
 }
 
@@ -56,8 +57,8 @@ pub struct Homes<'a> {
     chunks: HashMap<Digest, Home>,
     held: Places<'a>,
     loose: Vec<Descriptor>,
-    /// With their numbers of chunks.
-    packs: Vec<(Descriptor, usize)>,
+    /// With their numbers of chunks; nothing for one that is being written.
+    packs: Vec<Option<(Descriptor, usize)>>,
 }
 
 impl<'a> Sink<'a> {
@@ -92,6 +93,11 @@ impl<'a> Sink<'a> {
         }
     }
 
+    /// Where blobs go.
+    pub fn staging(&self) -> &'a Staging<'a> {
+        self.staging
+    }
+
     /// Whether a chunk has come already.
     pub fn has(&self, digest: &Digest) -> bool {
         self.homes.chunks.contains_key(digest)
@@ -121,6 +127,15 @@ impl<'a> Sink<'a> {
         let descriptor = Descriptor::new(media_type, digest, size);
         self.homes.loose.push(descriptor);
         check_loose(self.homes.loose.len())
+    }
+
+    /// Lets `fill` put chunks, into packs that have no others.
+    pub fn apart<T>(&mut self, fill: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let open = self.packing.take();
+        let filled = fill(self)?;
+        self.close()?;
+        self.packing = open;
+        Ok(filled)
     }
 
     /// A pack of the layout that holds the chunk. All that claim to are put to the proof.
@@ -161,34 +176,38 @@ impl<'a> Sink<'a> {
     }
 
     fn pack(&mut self, digest: Digest, chunk: &[u8], target: u64) -> Result<()> {
-        let mut packing = match self.packing.take() {
+        let (index, mut packing) = match self.packing.take() {
             Some(packing) => packing,
-            None => PackWriter::new(self.staging.begin()?, target),
+            None => {
+                let packing = PackWriter::new(self.staging.begin()?, target);
+                self.homes.packs.push(None);
+                (self.homes.packs.len() - 1, packing)
+            }
         };
         packing.push(digest, chunk)?;
-        let home = Home::New(self.homes.packs.len());
-        self.homes.chunks.insert(digest, home);
-        if packing.is_full() {
-            self.close(packing)
-        } else {
-            self.packing = Some(packing);
-            Ok(())
+        self.homes.chunks.insert(digest, Home::New(index));
+        let is_full = packing.is_full();
+        self.packing = Some((index, packing));
+        match is_full {
+            true => self.close(),
+            false => Ok(()),
         }
     }
 
-    fn close(&mut self, packing: PackWriter<Draft>) -> Result<()> {
-        let count = packing.count();
-        let pack = self.staging.end(packing.finish()?)?;
-        let descriptor = Descriptor::new(MEDIA_TYPE_PACK, pack.digest, pack.size);
-        self.homes.packs.push((descriptor, count));
+    /// Ends the pack that is being written, if there is one.
+    fn close(&mut self) -> Result<()> {
+        if let Some((index, packing)) = self.packing.take() {
+            let count = packing.count();
+            let pack = self.staging.end(packing.finish()?)?;
+            let descriptor = Descriptor::new(MEDIA_TYPE_PACK, pack.digest, pack.size);
+            self.homes.packs[index] = Some((descriptor, count));
+        }
         Ok(())
     }
 
     /// Ends the last pack.
     pub fn finish(mut self) -> Result<Homes<'a>> {
-        if let Some(packing) = self.packing.take() {
-            self.close(packing)?;
-        }
+        self.close()?;
         Ok(self.homes)
     }
 }
@@ -215,7 +234,10 @@ impl Homes<'_> {
                     layers.push(self.loose[chunk].clone());
                     continue;
                 }
-                Home::New(pack) => self.packs[pack].clone(),
+                Home::New(pack) => {
+                    let pack = self.packs[pack].clone();
+                    pack.context("a pack that is not complete")?
+                }
                 Home::Held(pack) => {
                     let count = held[pack as usize];
                     let pack = &self.held.packs()[pack as usize];

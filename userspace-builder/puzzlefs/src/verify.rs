@@ -60,7 +60,9 @@ pub fn verify(image: &Image, progress: &dyn Progress) -> Result<Report> {
     report
         .errors
         .extend(faults.map(|fault| format!("{fault:#}")));
-    let used: HashSet<Digest> = uses.keys().map(|(digest, _)| *digest).collect();
+    // Opening the image has checked the blocks of its metadata.
+    let used = uses.keys().chain(image.blocks());
+    let used: HashSet<Digest> = used.map(|(digest, _)| *digest).collect();
     packs::check(image, &places, &used, &mut report, progress)?;
     blobs(image, &places, &used, &mut report)?;
     let verity = verity_data(&rootfs)?;

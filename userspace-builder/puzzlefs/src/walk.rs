@@ -42,7 +42,7 @@ pub fn walk<'a>(
     let rootfs = image.rootfs()?;
     // An entry takes two words. More can only come of lists that share their bytes, by
     // which a small Rootfs could keep a reader busy for years.
-    let mut left = image.rootfs_bytes().len() / 16;
+    let mut left = image.message().len() / 16;
     let mut stack: Vec<Frame<'a>> = Vec::new();
     enter(start, &path, &descend, &mut visit, &mut seen, &mut stack)?;
     while let Some(frame) = stack.last_mut() {

@@ -48,7 +48,7 @@ impl Forge {
 
     /// Tags an image `bad` whose Rootfs `change` has changed.
     fn patch(&self, change: impl FnOnce(&mut [u8])) {
-        let mut rootfs = open(&self.layout, "good").rootfs_bytes().to_vec();
+        let mut rootfs = open(&self.layout, "good").message().to_vec();
         change(&mut rootfs);
         let layout = Layout::open(&self.layout).unwrap();
         let staging = Staging::new(&layout).unwrap();

@@ -19,6 +19,7 @@ pub fn run(args: &Build) -> Result<()> {
     let options = Options {
         policy: Policy::new(args.chunk_size.unwrap_or(profile.chunk_size()))?,
         compression: compression(args, profile)?,
+        metadata: profile.metadata(),
         form: form(args)?,
         compat: args.compat,
         source_date_epoch: source_date_epoch()?,
@@ -51,7 +52,12 @@ pub fn run(args: &Build) -> Result<()> {
             show::bytes(report.chunk_bytes),
             report.packs
         )?;
-        writeln!(out, "metadata  {}", show::bytes(report.rootfs_bytes))?;
+        writeln!(
+            out,
+            "metadata  {}, stored as {}",
+            show::bytes(report.message_bytes),
+            show::bytes(report.metadata_bytes)
+        )?;
         writeln!(
             out,
             "new       {} blobs, {}",

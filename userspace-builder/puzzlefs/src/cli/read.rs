@@ -46,7 +46,13 @@ pub fn inspect(args: &Inspect) -> Result<()> {
         )?;
         writeln!(out, "  content    {}", show::bytes(report.chunk_bytes))?;
         writeln!(out, "  stored     {}", show::bytes(report.stored_bytes))?;
-        writeln!(out, "metadata     {}", show::bytes(report.metadata_bytes))?;
+        writeln!(
+            out,
+            "metadata     {}, in {} blocks",
+            show::bytes(report.message_bytes),
+            report.metadata_blocks
+        )?;
+        writeln!(out, "  stored     {}", show::bytes(report.metadata_bytes))?;
         writeln!(out, "after        {}", show::bytes(report.image_bytes))?;
         writeln!(
             out,

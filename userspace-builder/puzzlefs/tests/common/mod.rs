@@ -33,6 +33,7 @@ pub fn options() -> Options {
     Options {
         policy: Policy::new(Profile::Balanced.chunk_size()).unwrap(),
         compression: Profile::Balanced.compression(),
+        metadata: Profile::Balanced.metadata(),
         form: Form::Packs {
             target: DEFAULT_TARGET,
         },

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A Rootfs in blocks (FORMAT.md, section 3.5): its message in chunks, and a small blob that
+//! says which.
+
+use std::io::{self, Write};
+
+use anyhow::{ensure, Context, Result};
+use puzzlefs_format::{limits, Blocks, Digest, VERSION_BLOCKS};
+
+use crate::chunk::{ChunkReader, Key};
+use crate::metadata::{BLOB_REF, DIGEST, FILE_CHUNK};
+use crate::pipeline::{Chunks, Feeder};
+use crate::places::Places;
+use crate::segment::{Layout, Segment};
+
+/// Bytes of a block.
+pub const BYTES: usize = limits::BLOCK_BYTES as usize;
+
+/// The struct `Rootfs`, as far as the blob needs it.
+const ROOTFS: Layout = Layout {
+    data: 1,
+    pointers: 3,
+};
+
+/// Cuts what is written into blocks.
+pub struct Cutter<'a> {
+    feeder: &'a mut Feeder,
+    block: Vec<u8>,
+}
+
+impl<'a> Cutter<'a> {
+    /// Sends the blocks to `feeder`.
+    pub fn new(feeder: &'a mut Feeder) -> Self {
+        let block = Vec::with_capacity(BYTES);
+        Cutter { feeder, block }
+    }
+
+    /// Sends the last block.
+    pub fn finish(mut self) -> Result<()> {
+        self.send()
+    }
+
+    fn send(&mut self) -> Result<()> {
+        let next = Vec::with_capacity(BYTES);
+        let block = std::mem::replace(&mut self.block, next);
+        match block.is_empty() {
+            true => Ok(()),
+            false => self.feeder.send(block).map(drop),
+        }
+    }
+}
+
+impl Write for Cutter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = bytes.len().min(BYTES - self.block.len());
+        self.block.extend_from_slice(&bytes[..len]);
+        if self.block.len() == BYTES {
+            self.send().map_err(io::Error::other)?;
+        }
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes the Rootfs blob of a message of `size` bytes whose blocks are `chunks`.
+pub fn write_blob(chunks: &Chunks, size: u64, out: &mut dyn Write) -> Result<()> {
+    let Chunks { list, index } = chunks;
+    let blobs = 1 + ROOTFS.words() + FILE_CHUNK.list(index.len());
+    let digests = blobs + BLOB_REF.words() * list.len() as u64;
+    let words = digests + DIGEST * list.len() as u64;
+    let mut out = Segment::begin(out, words)?;
+    out.pointer(1, ROOTFS)?;
+    out.word(VERSION_BLOCKS)?;
+    out.null()?; // metadatas
+    out.null()?; // fsVerityData
+    out.list_pointer(out.at() + 1, FILE_CHUNK, index.len())?;
+    out.tag(FILE_CHUNK, index.len())?;
+    let mut left = size;
+    for &chunk in index {
+        let len = left.min(limits::BLOCK_BYTES);
+        left -= len;
+        out.word(len)?;
+        out.pointer(blobs + BLOB_REF.words() * u64::from(chunk), BLOB_REF)?;
+    }
+    for (at, chunk) in (0..).zip(list) {
+        out.word(0)?; // Its offset.
+        out.word(chunk.codec.is_compressed().into())?;
+        out.bytes_pointer(digests + DIGEST * at, Digest::BYTES)?;
+    }
+    for chunk in list {
+        out.bytes(chunk.digest.as_bytes())?;
+    }
+    ensure!(
+        left == 0 && out.at() == words,
+        "the blocks are not as large as computed"
+    );
+    Ok(())
+}
+
+/// The chunks that are blocks, each once, in the order of the message.
+pub fn keys(blocks: &Blocks<'_>) -> Result<Vec<Key>> {
+    let mut seen = std::collections::HashSet::new();
+    let mut keys = Vec::new();
+    for block in blocks.iter() {
+        let chunk = block?.chunk;
+        let key = (chunk.digest, chunk.compressed);
+        keys.extend(seen.insert(key).then_some(key));
+    }
+    Ok(keys)
+}
+
+/// Puts a message together from its blocks, each verified.
+pub fn read(blocks: &Blocks<'_>, places: &Places<'_>) -> Result<Vec<u8>> {
+    let mut message = Vec::new();
+    // The blob may say anything: a limit keeps it from asking for more than a whole one could.
+    message
+        .try_reserve_exact(usize::try_from(blocks.total())?)
+        .with_context(|| format!("metadata of {} bytes", blocks.total()))?;
+    let mut reader = ChunkReader::new(places, blocks.version())?;
+    for (number, block) in (1..).zip(blocks.iter()) {
+        let block = block?;
+        let at = || format!("block {number} of {}", blocks.len());
+        let content = reader.whole(&block.chunk).with_context(at)?;
+        ensure!(
+            content.len() as u64 == block.len,
+            "{}: the chunk sha256:{} has {} bytes in place of {}; build the image again",
+            at(),
+            block.chunk.digest,
+            content.len(),
+            block.len
+        );
+        message.extend_from_slice(content);
+    }
+    Ok(message)
+}
