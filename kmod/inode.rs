@@ -117,7 +117,7 @@ pub(crate) fn parent(dir: &Inode<Image>) -> Result<InodeRef<'_, Image>> {
     let sb = dir.super_block();
     let reader = Reader::new(sb);
     let parent = reader.inode(dir.ino())?.parent().ok_or(ESTALE)?;
-    let parent = reader.rootfs()?.inode(parent).map_err(errno)?;
+    let parent = reader.rootfs()?.inode(parent.into()).map_err(errno)?;
     let is_directory = |inode: &format::Inode<'_>| inode.file_type() == FileType::Dir;
     get(sb, parent.filter(is_directory).ok_or(ESTALE)?)
 }

@@ -165,8 +165,8 @@ impl<'a> Inode<'a> {
     /// Of a directory: the number of the one that it is in, itself for the root; if that
     /// is recorded.
     #[inline]
-    pub fn parent(&self) -> Option<u64> {
-        Some(self.inode.u32(PARENT).into()).filter(|parent| *parent != 0)
+    pub fn parent(&self) -> Option<u32> {
+        Some(self.inode.u32(PARENT)).filter(|parent| *parent != 0)
     }
 
     /// What it is.

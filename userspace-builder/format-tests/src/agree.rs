@@ -150,6 +150,7 @@ fn inode_agrees(ours: Option<format::Inode<'_>>, theirs: wire::inode::Reader<'_>
     assert_eq!(ours.mtime().sec, theirs.get_mtime());
     assert_eq!(ours.mtime().nsec, theirs.get_mtime_nsec());
     assert_eq!(ours.nlink().unwrap_or(0), theirs.get_nlink());
+    assert_eq!(ours.parent().unwrap_or(0), theirs.get_parent());
     xattrs_agree(&ours, theirs, expect);
 
     let Some(kind) = expect.accepted(ours.kind(), "kind") else {

@@ -44,6 +44,8 @@ pub struct Inode {
     pub mtime: (i64, u32),
     /// `nlink`.
     pub nlink: u32,
+    /// `parent`.
+    pub parent: u32,
 }
 
 /// What an inode is.
@@ -121,10 +123,10 @@ fn inode(holes: bool) -> impl Strategy<Value = Inode> {
     (
         (mode(holes), any::<u32>(), any::<u32>(), any::<u16>()),
         (vec(xattr, 0..4), any::<i64>(), 0..1_000_000_000u32),
-        any::<u32>(),
+        (any::<u32>(), any::<u32>()),
     )
         .prop_map(
-            |((mode, uid, gid, permissions), (xattrs, sec, nsec), nlink)| Inode {
+            |((mode, uid, gid, permissions), (xattrs, sec, nsec), (nlink, parent))| Inode {
                 ino: 0,
                 mode,
                 uid,
@@ -133,6 +135,7 @@ fn inode(holes: bool) -> impl Strategy<Value = Inode> {
                 xattrs,
                 mtime: (sec, nsec),
                 nlink,
+                parent,
             },
         )
 }
@@ -217,6 +220,7 @@ impl Inode {
         to.set_mtime(self.mtime.0);
         to.set_mtime_nsec(self.mtime.1);
         to.set_nlink(self.nlink);
+        to.set_parent(self.parent);
         if !self.xattrs.is_empty() {
             let to = to.reborrow().init_additional();
             let mut list = to.init_xattrs(count(&self.xattrs));

@@ -17,6 +17,7 @@ fn inode(ino: u64, uid: u32, mode: Mode) -> Inode {
         xattrs: Vec::new(),
         mtime: (0, 0),
         nlink: 0,
+        parent: 0,
     }
 }
 

@@ -315,7 +315,7 @@ fn write_inode(out: &mut Out<'_>, record: &Record<'_>, at: u64) -> Result<()> {
     out.word(mode | (u64::from(record.permissions) << 16) | (u64::from(record.uid) << 32))?;
     out.word(u64::from(record.gid) | (u64::from(record.mtime_nsec) << 32))?;
     out.word(u64::from_le_bytes(record.mtime.to_le_bytes()))?;
-    out.word(u64::from(record.nlink))?;
+    out.word(u64::from(record.nlink) | (u64::from(record.parent) << 32))?;
     out.word(size)?;
     match &record.member {
         Member::Dir(entries) if entries.len() > 0 => out.pointer(at, DIR)?,

@@ -27,6 +27,8 @@ pub struct Record<'a> {
     pub mtime_nsec: u32,
     /// Links; 0 if not recorded.
     pub nlink: u32,
+    /// Of a directory: the number of the one that it is in; 0 if not recorded.
+    pub parent: u32,
     /// Type and content.
     pub member: Member<'a>,
     /// Extended attributes.
@@ -233,6 +235,10 @@ impl<'a> Sources<'a> {
             mtime: node.mtime,
             mtime_nsec: node.mtime_nsec,
             nlink: node.nlink,
+            parent: match node.body {
+                Body::Dir(_) => u32::try_from(self.number(node.parent)).unwrap_or(0),
+                _ => 0,
+            },
             member: match node.body {
                 Body::Dir(span) => Member::Dir(Entries::Tree(self, self.tree.entries(span))),
                 Body::File { size, extents } => {
@@ -258,6 +264,7 @@ impl<'a> Sources<'a> {
             mtime: inode.mtime().sec,
             mtime_nsec: inode.mtime().nsec,
             nlink: inode.nlink().unwrap_or(0),
+            parent: inode.parent().unwrap_or(0),
             member: match inode.kind()? {
                 Kind::Dir(dir) => Member::Dir(Entries::Base(dir)),
                 Kind::File(extents) => {
@@ -284,6 +291,7 @@ impl<'a> Sources<'a> {
             mtime: 0,
             mtime_nsec: 0,
             nlink: 0,
+            parent: 0,
             member: Member::Whiteout,
             xattrs: Xattrs::None,
         }

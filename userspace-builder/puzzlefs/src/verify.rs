@@ -134,8 +134,9 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
     let rootfs = &image.rootfs()?;
     // Names of each inode that is no directory, and what it says of them.
     let mut links: HashMap<u64, (u32, Option<u32>)> = HashMap::new();
-    let mut stack = Vec::new();
-    let mut odd = 0u64;
+    // Directories from the root down: their number, and how many are in each.
+    let mut stack: Vec<(u64, u32)> = Vec::new();
+    let (mut odd, mut misplaced) = (0u64, 0u64);
     let mut directories = 0u64;
     walk(
         image,
@@ -145,7 +146,7 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
         |path, step| {
             let inode = match step {
                 Step::Leave(inode) => {
-                    let subdirs: u32 = stack.pop().unwrap_or(0);
+                    let subdirs = stack.pop().map_or(0, |(_, subdirs)| subdirs);
                     odd += u64::from(
                         inode
                             .nlink()
@@ -157,10 +158,13 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
             };
             if let Kind::Dir(dir) = inode.kind()? {
                 directories += 1;
-                if let Some(parent) = stack.last_mut() {
-                    *parent += 1;
-                }
-                stack.push(0);
+                let above = stack.last_mut().map(|(parent, subdirs)| {
+                    *subdirs += 1;
+                    *parent
+                });
+                let parent = above.unwrap_or(inode.ino());
+                misplaced += u64::from(inode.parent().is_some_and(|p| u64::from(p) != parent));
+                stack.push((inode.ino(), 0));
                 names(rootfs, &dir).with_context(|| path.display().to_string())?;
                 return Ok(());
             }
@@ -186,6 +190,11 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
     if odd > 0 {
         report.warnings.push(format!(
             "{odd} inodes have another number of links than they say"
+        ));
+    }
+    if misplaced > 0 {
+        report.warnings.push(format!(
+            "{misplaced} directories are in another directory than they say"
         ));
     }
     report.inodes = directories + u64::try_from(links.len())?;
