@@ -87,10 +87,17 @@ impl Piece {
     ) -> Result {
         let chunk = image.store().stored(&part.source)?;
         let shared = Shared::new(cache, &chunk, part.compressed);
-        if let Some(shared) = &shared {
-            if shared.copy(self, window)? {
-                return Ok(());
-            }
+        let copy = |window: &mut ReadWindow<'_>| match &shared {
+            Some(shared) => shared.copy(self, window),
+            None => Ok(false),
+        };
+        if copy(window)? {
+            return Ok(());
+        }
+        let _reading = image.store().reading(chunk.digest())?;
+        // Whoever was reading it may have put it there.
+        if copy(window)? {
+            return Ok(());
         }
         let key = Key {
             mount: image.pool().id(),
@@ -108,13 +115,10 @@ impl Piece {
                 return window.fill_with(size, |memory| loaded.write_to(memory));
             }
             // A chunk that belongs to this file alone is not put there.
-            let shared = shared.filter(|_| self.extent != (0, size as u64));
+            let shared = shared.as_ref().filter(|_| self.extent != (0, size as u64));
             if let Some(shared) = shared {
-                if shared.fill(&mut loaded)? {
-                    if shared.copy(self, window)? {
-                        return Ok(());
-                    }
-                    shared.forget();
+                if shared.fill(&mut loaded)? && copy(window)? {
+                    return Ok(());
                 }
             }
             let content = loaded.content(self.end())?.get(self.start..);

@@ -111,11 +111,6 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// Drops what is left of it: a part alone is in the way of all of it.
-    pub(crate) fn forget(&self) {
-        self.cache.forget(self.position, self.size());
-    }
-
     fn size(&self) -> usize {
         usize::try_from(self.cached.load(Relaxed)).unwrap_or(0)
     }

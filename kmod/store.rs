@@ -17,7 +17,7 @@ use kernel::{
     },
 };
 use puzzlefs_format::{limits, Digest};
-use vfs::{lower::LowerFile, sha256};
+use vfs::{lower::LowerFile, sha256, BitGuard, BitLocks};
 
 /// Remembers that the log has heard of a chunk's fault.
 pub(crate) struct Reported(Atomic<u32>);
@@ -35,6 +35,8 @@ pub(crate) struct Store {
     loose: Arc<LooseChunks>,
     /// The image's `manifestVersion`: it says which forms a chunk may have.
     version: u64,
+    /// Of the chunks that are being read.
+    reading: BitLocks,
 }
 
 /// A chunk that can be read without looking anything up.
@@ -58,6 +60,7 @@ impl Store {
             packs,
             loose: LooseChunks::new()?,
             version,
+            reading: BitLocks::default(),
         })
     }
 
@@ -71,6 +74,17 @@ impl Store {
             Some(index) => Source::Packed(index),
             None => Source::Loose(self.loose.acquire(&self.blobs, digest)?),
         })
+    }
+
+    /// Waits until nobody else reads the chunk with this digest. So of many readers that
+    /// want it at once only the first has the work, and the others find what it leaves them.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` when the reader was killed.
+    pub(crate) fn reading(&self, digest: &Digest) -> Result<BitGuard<'_>> {
+        let [first, second, ..] = *digest.as_bytes();
+        self.reading.lock(u16::from_le_bytes([first, second]))
     }
 
     /// The bytes that `source` stands for.

@@ -81,6 +81,8 @@ void vfs_rs_cache_no_acl(struct inode *inode);
 void vfs_rs_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int len);
 void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb);
 void vfs_rs_warn_ratelimited(const char *name, const void *arguments);
+int vfs_rs_bit_lock_killable(unsigned long *word, unsigned int bit);
+void vfs_rs_bit_unlock(unsigned long *word, unsigned int bit);
 bool vfs_rs_killed(void);
 bool vfs_rs_capable_sys_admin(void);
 

@@ -10,6 +10,7 @@
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/wait_bit.h>
 
 #include "bindings.h"
 
@@ -228,6 +229,16 @@ void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb)
 void vfs_rs_warn_ratelimited(const char *name, const void *arguments)
 {
 	printk_ratelimited(KERN_WARNING "%s: %pA\n", name, arguments);
+}
+
+int vfs_rs_bit_lock_killable(unsigned long *word, unsigned int bit)
+{
+	return wait_on_bit_lock(word, bit, TASK_KILLABLE);
+}
+
+void vfs_rs_bit_unlock(unsigned long *word, unsigned int bit)
+{
+	clear_and_wake_up_bit(bit, word);
 }
 
 bool vfs_rs_killed(void)

@@ -81,8 +81,8 @@ impl PrivateCache {
         Ok(done)
     }
 
-    /// Fills `len` bytes from `position` on, the begin of a page, by `fill`. Does nothing
-    /// if someone else has done it meanwhile, or a part is still there.
+    /// Fills `len` bytes from `position` on, the begin of a page, by `fill`, which gets
+    /// memory for all of them. What is there already stays.
     ///
     /// # Errors
     ///
@@ -96,27 +96,40 @@ impl PrivateCache {
     ) -> Result {
         let end = position.saturating_add(len as u64);
         let mut pins = KVec::new();
-        let mut folios = KVec::new();
+        let mut missing = KVec::new();
         let mut at = position;
         while at < end {
             let want = usize::try_from(end - at).unwrap_or(usize::MAX);
             let (pin, locked) = PinnedFolio::grab(self.mapping(), page_index(at)?, want)?;
-            let Some(locked) = locked else {
-                return Ok(());
-            };
-            if locked.position() != at {
+            if locked.is_some() && pin.position() != at {
                 return Err(EIO);
             }
-            at = locked.end();
+            at = pin.position().saturating_add(pin.size() as u64);
             pins.push(pin, GFP_KERNEL)?;
-            folios.push(locked, GFP_KERNEL)?;
+            if let Some(locked) = locked {
+                missing.push(locked, GFP_KERNEL)?;
+            }
         }
-        folio::with_contiguous(&mut folios, |bytes| {
-            let (bytes, rest) = bytes.split_at_mut_checked(len).ok_or(EIO)?;
-            rest.fill(0);
-            fill(bytes)
-        })?;
-        folios.into_iter().for_each(LockedFolio::complete);
+        if missing.len() == pins.len() {
+            folio::with_contiguous(&mut missing, |bytes| {
+                let (bytes, rest) = bytes.split_at_mut_checked(len).ok_or(EIO)?;
+                rest.fill(0);
+                fill(bytes)
+            })?;
+        } else if !missing.is_empty() {
+            // Folios that others may be reading are not to be written to, not even what
+            // they hold: decompressors write beyond what they have done.
+            let mut bytes = KVVec::zeroed(len, GFP_KERNEL)?;
+            fill(&mut bytes)?;
+            for folio in &mut missing {
+                let offset = usize::try_from(folio.position() - position).map_err(|_| EIO)?;
+                let bytes = bytes.get(offset..).unwrap_or_default();
+                let bytes = bytes.get(..folio.size()).unwrap_or(bytes);
+                folio.write(0, bytes)?;
+                folio.zero(bytes.len(), folio.size() - bytes.len())?;
+            }
+        }
+        missing.into_iter().for_each(LockedFolio::complete);
         Ok(())
     }
 
@@ -196,6 +209,18 @@ impl PinnedFolio {
         Ok((pin, Some(locked)))
     }
 
+    fn position(&self) -> u64 {
+        // SAFETY: By the invariants. A position in a file is not negative.
+        unsafe { bindings::vfs_rs_folio_pos(self.0.as_ptr()) }
+            .try_into()
+            .unwrap_or(0)
+    }
+
+    fn size(&self) -> usize {
+        // SAFETY: By the invariants.
+        unsafe { bindings::vfs_rs_folio_size(self.0.as_ptr()) }
+    }
+
     fn is_up_to_date(&self) -> bool {
         // SAFETY: By the invariants.
         unsafe { bindings::vfs_rs_folio_test_uptodate(self.0.as_ptr()) }
@@ -204,19 +229,16 @@ impl PinnedFolio {
     /// Its content from `position` in the cache on, of a folio that is up to date; none if
     /// that is not in it.
     pub(crate) fn bytes(&self, position: u64) -> Option<&[u8]> {
-        // SAFETY: By the invariants; the content of a folio of this cache does not change
-        // once it is up to date, and it is mapped there, all of it.
-        let bytes = unsafe {
-            let start = u64::try_from(bindings::vfs_rs_folio_pos(self.0.as_ptr())).ok()?;
-            let memory: *const u8 = bindings::vfs_rs_folio_address(self.0.as_ptr()).cast();
-            if memory.is_null() {
-                return None;
-            }
-            let size = bindings::vfs_rs_folio_size(self.0.as_ptr());
-            let offset = usize::try_from(position.checked_sub(start)?).ok()?;
-            core::slice::from_raw_parts(memory, size).get(offset..)
-        };
-        bytes.filter(|bytes| !bytes.is_empty())
+        // SAFETY: By the invariants.
+        let memory: *const u8 = unsafe { bindings::vfs_rs_folio_address(self.0.as_ptr()) }.cast();
+        if memory.is_null() {
+            return None;
+        }
+        // SAFETY: The folio is mapped there, all of it. The content of a folio of this cache
+        // does not change once it is up to date.
+        let bytes = unsafe { core::slice::from_raw_parts(memory, self.size()) };
+        let offset = usize::try_from(position.checked_sub(self.position())?).ok()?;
+        bytes.get(offset..).filter(|bytes| !bytes.is_empty())
     }
 }
 

@@ -18,6 +18,7 @@
 
 mod address_space;
 mod bindings;
+mod bit_lock;
 mod cache_reader;
 pub mod context;
 mod dentry;
@@ -37,6 +38,7 @@ mod xattr;
 pub mod zstd;
 
 pub use address_space::ReadWindow;
+pub use bit_lock::{BitGuard, BitLocks};
 pub use cache_reader::CacheReader;
 pub use context::{Log, ParameterSpec, Value};
 pub use file::{DirEmitter, SeekTo};
