@@ -9,15 +9,16 @@ use crate::{
     metadata::Reader,
 };
 use kernel::prelude::*;
-use puzzlefs_format::{Dir, Kind};
+use puzzlefs_format::{Dir, Kind, Rootfs};
 use vfs::{DirEmitter, Inode, InodeRef};
 
 /// Entries of a directory that are looked at through one reader, which keeps what it has
 /// read in memory: some 100 KiB.
 const BATCH: u32 = 2048;
 
-fn entries<'a>(reader: &'a Reader<'_>, dir: &Inode<Image>) -> Result<Dir<'a>> {
-    match reader.inode(dir.ino())?.kind().map_err(errno)? {
+fn entries<'a>(rootfs: &Rootfs<'a>, dir: &Inode<Image>) -> Result<Dir<'a>> {
+    let inode = rootfs.inode(dir.ino()).map_err(errno)?.ok_or(EUCLEAN)?;
+    match inode.kind().map_err(errno)? {
         Kind::Dir(entries) => Ok(entries),
         _ => Err(EUCLEAN),
     }
@@ -35,9 +36,10 @@ pub(crate) fn lookup<'a>(
 ) -> Result<Option<InodeRef<'a, Image>>> {
     let sb = dir.super_block();
     let reader = Reader::new(sb);
-    let entries = entries(&reader, dir)?;
+    let rootfs = reader.rootfs()?;
+    let entries = entries(&rootfs, dir)?;
     let sorted = dir.data().is_sorted(|| is_sorted(dir, entries.len()))?;
-    let found = reader.rootfs()?.lookup(&entries, name, sorted);
+    let found = rootfs.lookup(&entries, name, sorted);
     found
         .map_err(errno)?
         .map(|found| inode::get(sb, found))
@@ -52,7 +54,7 @@ fn is_sorted(dir: &Inode<Image>, len: u32) -> Result<bool> {
         }
         let end = start.saturating_add(BATCH).min(len);
         let reader = Reader::new(dir.super_block());
-        let entries = entries(&reader, dir)?;
+        let entries = entries(&reader.rootfs()?, dir)?;
         if !entries.is_sorted_in(start..end).map_err(errno)? {
             return Ok(false);
         }
@@ -80,7 +82,8 @@ pub(crate) fn iterate(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Resul
 /// Emits the next entries. False when there are no more, or the emitter is full.
 fn emit_batch(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Result<bool> {
     let reader = Reader::new(dir.super_block());
-    let (rootfs, entries) = (reader.rootfs()?, entries(&reader, dir)?);
+    let rootfs = reader.rootfs()?;
+    let entries = entries(&rootfs, dir)?;
     for _ in 0..BATCH {
         let position = emitter.position();
         let index = match u32::try_from(position.saturating_sub(DirEmitter::FIRST)) {

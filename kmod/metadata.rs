@@ -11,7 +11,7 @@ use crate::{
     store::{Source, Store},
 };
 use kernel::prelude::*;
-use puzzlefs_format::{self as format, limits, Blocks, Digest, Rootfs, RootfsBlob};
+use puzzlefs_format::{self as format, limits, Blocks, Digest, Part, Rootfs, RootfsBlob};
 use vfs::{CacheReader, Log, SuperBlock};
 
 /// The metadata of an image.
@@ -160,12 +160,15 @@ impl<'a> Reader<'a> {
     }
 
     /// Puts the block at `position` of the message into the cache.
-    fn load(&self, blocks: &[Block], size: usize, position: u64) -> Result {
+    fn load(&self, position: u64) -> Result {
+        let Form::Blocks(blocks, size) = &self.image.metadata().form else {
+            return Err(EINVAL);
+        };
         let number = position.checked_div(limits::BLOCK_BYTES).ok_or(EINVAL)?;
         let start = number.checked_mul(limits::BLOCK_BYTES).ok_or(EUCLEAN)?;
         let block = usize::try_from(number).ok().and_then(|n| blocks.get(n));
         let block = block.ok_or(EUCLEAN)?;
-        let left = (size as u64).checked_sub(start).ok_or(EUCLEAN)?;
+        let left = (*size as u64).checked_sub(start).ok_or(EUCLEAN)?;
         let chunk = self.image.store().stored(&block.source)?;
         let key = Key {
             mount: self.image.pool().id(),
@@ -194,16 +197,22 @@ impl format::Source for Reader<'_> {
         }
     }
 
-    fn get(&self, at: usize, len: usize) -> Result<&[u8], format::Error> {
-        let bytes = match &self.image.metadata().form {
-            Form::Whole(bytes) => bytes
-                .get(at..)
-                .and_then(|rest| rest.get(..len))
-                .ok_or(EINVAL),
-            Form::Blocks(blocks, size) => self.cached.get(at as u64, len, |position| {
-                self.load(blocks, *size, position)
-            }),
-        };
-        bytes.map_err(|error| format::Error::Unreadable(error.to_errno()))
+    fn part(&self, at: usize) -> Result<Part<'_>, format::Error> {
+        let (start, bytes) = self
+            .cached
+            .folio(at as u64, |position| self.load(position))
+            .map_err(unreadable)?;
+        let start = usize::try_from(start).map_err(|_| unreadable(EFBIG))?;
+        Ok(Part { start, bytes })
     }
+
+    fn join(&self, at: usize, len: usize) -> Result<&[u8], format::Error> {
+        self.cached
+            .join(at as u64, len, |position| self.load(position))
+            .map_err(unreadable)
+    }
+}
+
+fn unreadable(error: Error) -> format::Error {
+    format::Error::Unreadable(error.to_errno())
 }

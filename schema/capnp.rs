@@ -20,7 +20,7 @@ pub(crate) use message::array;
 
 use crate::source::Bytes;
 use crate::Error;
-use message::{bytes_of, follow, size, Message, Object, Pointer, WORD};
+use message::{bytes_of, follow, size, Object, Pointer, Segment, WORD};
 use message::{ELEMENTS_BYTE, ELEMENTS_COMPOSITE, KIND_LIST, KIND_STRUCT};
 
 /// Bytes of data of the largest struct that this reader knows, an inode. It looks at no more.
@@ -29,8 +29,7 @@ const MAX_DATA: usize = 48;
 /// A struct. Fields and pointers past its end read as zero and null.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Struct<'a> {
-    message: Message<'a>,
-    segment: Bytes<'a>,
+    segment: Segment<'a>,
     data: &'a [u8],
     /// Where in `segment` its pointers begin.
     pointers: usize,
@@ -40,35 +39,30 @@ pub(crate) struct Struct<'a> {
 impl<'a> Struct<'a> {
     /// The root of the one message that `bytes` are.
     pub(crate) fn root(bytes: Bytes<'a>) -> Result<Self, Error> {
-        let message = Message::parse(bytes)?;
-        let object = follow(message, message.segment(0)?, 0)?.ok_or(Error::BadPointer)?;
-        Self::from_object(message, object)
+        let object = follow(Segment::first(bytes)?, 0)?.ok_or(Error::BadPointer)?;
+        Self::from_object(object)
     }
 
-    fn from_object(message: Message<'a>, object: Object<'a>) -> Result<Self, Error> {
+    fn from_object(object: Object<'a>) -> Result<Self, Error> {
         if object.pointer.kind() != KIND_STRUCT {
             return Err(Error::BadPointer);
         }
         let size = object.pointer.struct_size();
-        Self::at(message, object.segment, object.at, size)
+        Self::at(object.segment, object.at, size)
     }
 
     #[inline]
     fn at(
-        message: Message<'a>,
-        segment: Bytes<'a>,
+        mut segment: Segment<'a>,
         at: usize,
         (data_words, pointer_count): (u16, u16),
     ) -> Result<Self, Error> {
         let data = bytes_of(data_words.into()).ok_or(Error::BadPointer)?;
         let len = bytes_of(pointer_count.into()).and_then(|len| len.checked_add(data));
-        segment
-            .part(at, len.ok_or(Error::BadPointer)?)
-            .ok_or(Error::BadPointer)?;
+        segment.check(at, len.ok_or(Error::BadPointer)?)?;
         let pointers = at.checked_add(data).ok_or(Error::BadPointer)?;
         let data = segment.get(at, data.min(MAX_DATA))?;
         Ok(Self {
-            message,
             segment,
             data,
             pointers,
@@ -113,14 +107,14 @@ impl<'a> Struct<'a> {
             return Ok(None);
         }
         let at = bytes_of(index.into()).and_then(|offset| self.pointers.checked_add(offset));
-        follow(self.message, self.segment, at.ok_or(Error::BadPointer)?)
+        follow(self.segment, at.ok_or(Error::BadPointer)?)
     }
 
     /// The struct that pointer `index` leads to; `None` if it is null.
     #[inline]
     pub(crate) fn structure(&self, index: u16) -> Result<Option<Struct<'a>>, Error> {
         match self.object(index)? {
-            Some(object) => Self::from_object(self.message, object).map(Some),
+            Some(object) => Self::from_object(object).map(Some),
             None => Ok(None),
         }
     }
@@ -130,7 +124,7 @@ impl<'a> Struct<'a> {
     pub(crate) fn data(&self, index: u16, max: usize) -> Result<&'a [u8], Error> {
         let Some(Object {
             pointer,
-            segment,
+            mut segment,
             at,
         }) = self.object(index)?
         else {
@@ -141,7 +135,7 @@ impl<'a> Struct<'a> {
         }
         let len = size(pointer.high >> 3);
         if len > max {
-            segment.part(at, len).ok_or(Error::BadPointer)?;
+            segment.check(at, len)?;
             return Err(Error::LimitExceeded);
         }
         segment.get(at, len)
@@ -161,10 +155,9 @@ impl<'a> Struct<'a> {
     #[inline]
     pub(crate) fn list(&self, index: u16) -> Result<List<'a>, Error> {
         match self.object(index)? {
-            Some(object) => List::from_object(self.message, object),
+            Some(object) => List::from_object(object),
             None => Ok(List {
-                message: self.message,
-                segment: Bytes::in_memory(&[]),
+                segment: Segment::EMPTY,
                 first: 0,
                 len: 0,
                 element: (0, 0),
@@ -176,8 +169,7 @@ impl<'a> Struct<'a> {
 /// A list of structs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct List<'a> {
-    message: Message<'a>,
-    segment: Bytes<'a>,
+    segment: Segment<'a>,
     /// Where in `segment` element 0 begins.
     first: usize,
     len: u32,
@@ -187,10 +179,10 @@ pub(crate) struct List<'a> {
 
 impl<'a> List<'a> {
     #[inline]
-    fn from_object(message: Message<'a>, object: Object<'a>) -> Result<Self, Error> {
+    fn from_object(object: Object<'a>) -> Result<Self, Error> {
         let Object {
             pointer,
-            segment,
+            mut segment,
             at,
         } = object;
         if pointer.kind() != KIND_LIST || pointer.high & 7 != ELEMENTS_COMPOSITE {
@@ -198,12 +190,11 @@ impl<'a> List<'a> {
         }
         // The elements follow a tag, which has the form of a struct pointer with
         // their number in the place of the offset.
-        let tag = Pointer::read(segment, at)?;
+        let tag = Pointer::read(&mut segment, at)?;
         if tag.kind() != KIND_STRUCT {
             return Err(Error::BadPointer);
         }
         let list = Self {
-            message,
             segment,
             first: at.checked_add(WORD).ok_or(Error::BadPointer)?,
             len: tag.low >> 2,
@@ -211,9 +202,9 @@ impl<'a> List<'a> {
         };
         let announced = bytes_of(size(pointer.high >> 3)).ok_or(Error::BadPointer)?;
         let used = list.offset(list.len).ok_or(Error::BadPointer)?;
-        let end = list.first.checked_add(announced).ok_or(Error::BadPointer)?;
+        segment.check(list.first, announced)?;
         let is_sizeless = used == 0 && list.len > 0;
-        if used > announced || end > segment.len() || is_sizeless {
+        if used > announced || is_sizeless {
             return Err(Error::BadPointer);
         }
         Ok(list)
@@ -248,6 +239,6 @@ impl<'a> List<'a> {
             .offset(index)
             .and_then(|offset| self.first.checked_add(offset));
         let at = at.ok_or(Error::BadPointer)?;
-        Struct::at(self.message, self.segment, at, self.element)
+        Struct::at(self.segment, at, self.element)
     }
 }

@@ -73,8 +73,9 @@ impl<'a> Dir<'a> {
     /// Entry `index`.
     #[inline]
     pub fn entry(&self, index: u32) -> Result<DirEntry<'a>, Error> {
-        let ino = self.get(index)?.u64(INO);
-        let name = self.name(index)?;
+        let entry = self.get(index)?;
+        let ino = entry.u64(INO);
+        let name = entry.data(NAME, limits::MAX_NAME_BYTES)?;
         let is_special = matches!(name, b"" | b"." | b"..");
         if ino == 0 || is_special || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
             return Err(Error::BadDirEntry);

@@ -58,5 +58,5 @@ pub use rootfs::{
     VERSION_HOLES, VERSION_LZ4,
 };
 pub use seek_table::{Frame, Frames, SeekTable};
-pub use source::Source;
+pub use source::{Part, Source};
 pub use xattr::{Xattr, Xattrs};

@@ -126,8 +126,8 @@ impl<'a> Rootfs<'a> {
     pub fn inode(&self, ino: u64) -> Result<Option<Inode<'a>>, Error> {
         for layer in 0..self.layers() {
             let vector = self.vector(layer)?;
-            if let Some(index) = vector.find(ino)? {
-                return vector.get(index);
+            if let Some((_, inode)) = vector.search(ino)? {
+                return Inode::new(inode, vector.allow_holes);
             }
         }
         Ok(None)
@@ -218,23 +218,30 @@ impl<'a> InodeVector<'a> {
     /// gone before the inode itself, if that is still there under another name.
     #[inline]
     pub fn find(&self, ino: u64) -> Result<Option<u32>, Error> {
+        Ok(self.search(ino)?.map(|(index, _)| index))
+    }
+
+    /// [`Self::find`], with what is there.
+    #[inline]
+    fn search(&self, ino: u64) -> Result<Option<(u32, Struct<'a>)>, Error> {
         if self.is_empty() {
             return Ok(None);
         }
         // Numbers mostly have no gaps.
         let direct = ino.checked_sub(self.ino(0)?).map(u32::try_from);
-        if let Some(Ok(index)) = direct {
+        let direct = direct.and_then(Result::ok);
+        if let Some(index) = direct.filter(|index| *index < self.len()) {
+            let inode = self.inodes.get(index)?;
             let next = index.saturating_add(1);
-            let is_last = next >= self.len() || self.ino(next)? > ino;
-            if index < self.len() && is_last && self.ino(index)? == ino {
-                return Ok(Some(index));
+            if Inode::ino_of(&inode) == ino && (next >= self.len() || self.ino(next)? > ino) {
+                return Ok(Some((index, inode)));
             }
         }
         self.bisect(ino)
     }
 
-    /// [`Self::find`] for numbers with gaps.
-    fn bisect(&self, ino: u64) -> Result<Option<u32>, Error> {
+    /// [`Self::search`] for numbers with gaps.
+    fn bisect(&self, ino: u64) -> Result<Option<(u32, Struct<'a>)>, Error> {
         // All before `low` are at most `ino`, all from `high` are above.
         let (mut low, mut high) = (0, self.len());
         while low < high {
@@ -245,10 +252,11 @@ impl<'a> InodeVector<'a> {
                 high = middle;
             }
         }
-        match low.checked_sub(1) {
-            Some(index) if self.ino(index)? == ino => Ok(Some(index)),
-            _ => Ok(None),
-        }
+        let Some(index) = low.checked_sub(1) else {
+            return Ok(None);
+        };
+        let inode = self.inodes.get(index)?;
+        Ok((Inode::ino_of(&inode) == ino).then_some((index, inode)))
     }
 }
 

@@ -5,91 +5,103 @@
 use crate::Error;
 use core::fmt;
 
-/// The bytes of a message that is not in memory as a whole.
+/// The bytes of a message that is not in memory as a whole, but in parts. What it lends stays
+/// as it is for as long as the source is borrowed.
 pub trait Source {
-    /// How many there are.
+    /// How many bytes there are.
     fn size(&self) -> usize;
 
-    /// The `len` bytes from `at` on, all of which it has. They stay as they are for as long
-    /// as the source is borrowed.
-    ///
-    /// Nobody asks for more than 64 KiB at once ([`crate::limits::MAX_XATTR_VALUE_BYTES`]).
+    /// The part that holds byte `at`, which there is.
     ///
     /// # Errors
     ///
     /// [`Error::Unreadable`], with a code of its own.
-    fn get(&self, at: usize, len: usize) -> Result<&[u8], Error>;
+    fn part(&self, at: usize) -> Result<Part<'_>, Error>;
+
+    /// The `len` bytes from `at` on, which there are, and which lie in several parts: at most
+    /// 64 KiB ([`crate::limits::MAX_XATTR_VALUE_BYTES`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::part`].
+    fn join(&self, at: usize, len: usize) -> Result<&[u8], Error>;
 }
 
-/// The bytes of a message, or of one of its segments.
+/// A part of a message.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Part<'a> {
+    /// Where in the message it begins.
+    pub start: usize,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Part<'a> {
+    /// The `len` bytes of the message from `at` on, if they are all in it.
+    #[inline]
+    fn get(&self, at: usize, len: usize) -> Option<&'a [u8]> {
+        self.bytes.get(at.checked_sub(self.start)?..)?.get(..len)
+    }
+}
+
+/// The bytes of a message, and the part of them that was looked at last: what is looked at
+/// next is mostly near to it.
 #[derive(Clone, Copy)]
 pub(crate) struct Bytes<'a> {
-    from: From<'a>,
-    start: usize,
-    len: usize,
-}
-
-#[derive(Clone, Copy)]
-enum From<'a> {
-    Memory(&'a [u8]),
-    Source(&'a dyn Source),
+    last: Part<'a>,
+    /// None if the part is all there is.
+    source: Option<&'a dyn Source>,
 }
 
 impl<'a> Bytes<'a> {
-    pub(crate) fn in_memory(bytes: &'a [u8]) -> Self {
+    pub(crate) const fn in_memory(bytes: &'a [u8]) -> Self {
         Self {
-            from: From::Memory(bytes),
-            start: 0,
-            len: bytes.len(),
+            last: Part { start: 0, bytes },
+            source: None,
         }
     }
 
     pub(crate) fn in_source(source: &'a dyn Source) -> Self {
         Self {
-            from: From::Source(source),
-            start: 0,
-            len: source.size(),
+            last: Part::default(),
+            source: Some(source),
         }
     }
 
-    #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.source
+            .map_or(self.last.bytes.len(), |source| source.size())
     }
 
-    /// The part of `len` bytes from `at` on, if it is inside.
-    #[inline]
-    pub(crate) fn part(&self, at: usize, len: usize) -> Option<Self> {
-        let end = at.checked_add(len)?;
-        let start = self.start.checked_add(at)?;
-        (end <= self.len).then_some(Self {
-            start,
-            len,
-            ..*self
-        })
-    }
-
-    /// The `len` bytes from `at` on.
+    /// The `len` bytes from `at` on, which the caller knows to be there.
     ///
     /// # Errors
     ///
-    /// [`Error::BadPointer`] if they are not all inside, and those of the source.
+    /// Those of the source.
     #[inline]
-    pub(crate) fn get(&self, at: usize, len: usize) -> Result<&'a [u8], Error> {
-        let part = self.part(at, len).ok_or(Error::BadPointer)?;
-        match self.from {
-            From::Memory(bytes) => bytes
-                .get(part.start..)
-                .and_then(|bytes| bytes.get(..len))
-                .ok_or(Error::BadPointer),
-            From::Source(_) if len == 0 => Ok(&[]),
-            From::Source(source) => source.get(part.start, len),
+    pub(crate) fn get(&mut self, at: usize, len: usize) -> Result<&'a [u8], Error> {
+        match self.last.get(at, len) {
+            Some(bytes) => Ok(bytes),
+            None => self.load(at, len),
+        }
+    }
+
+    #[inline(never)]
+    fn load(&mut self, at: usize, len: usize) -> Result<&'a [u8], Error> {
+        if len == 0 {
+            return Ok(&[]);
+        }
+        let source = self.source.ok_or(Error::BadPointer)?;
+        self.last = source.part(at)?;
+        match self.last.get(at, len) {
+            Some(bytes) => Ok(bytes),
+            None => source.join(at, len),
         }
     }
 }
 
 impl fmt::Debug for Bytes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes from {}", self.len, self.start)
+        write!(f, "{} bytes", self.len())
     }
 }

@@ -43,6 +43,7 @@ bool vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
 void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec);
 void vfs_rs_inode_set_size(struct inode *inode, loff_t size);
 loff_t vfs_rs_inode_size(const struct inode *inode);
+void vfs_rs_mapping_avoid_highmem(struct address_space *mapping);
 void vfs_rs_mapping_set_large_folios(struct address_space *mapping);
 struct inode *vfs_rs_file_inode(const struct file *file);
 struct inode *vfs_rs_path_inode(const struct path *path);

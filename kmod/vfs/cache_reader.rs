@@ -3,33 +3,61 @@
 //! Reading a [`PrivateCache`] in place.
 
 use crate::private_cache::{PinnedFolio, PrivateCache};
-use core::cell::UnsafeCell;
+use core::cell::{Cell, UnsafeCell};
 use kernel::prelude::*;
 
-/// How often a part is loaded again that was reclaimed before it could be used.
+/// How often a folio is loaded again that was reclaimed before it could be used.
 const MAX_LOADS: usize = 8;
+
+/// The memory of a folio that is pinned.
+#[derive(Clone, Copy)]
+struct Window {
+    /// Where in the cache it begins.
+    start: u64,
+    memory: *const [u8],
+}
+
+impl Window {
+    fn holds(&self, position: u64) -> bool {
+        let offset = position.checked_sub(self.start);
+        offset.is_some_and(|offset| offset < self.memory.len() as u64)
+    }
+}
 
 /// Lends bytes of a [`PrivateCache`] as they lie there. What it has lent stays until it is
 /// dropped: meant to live for one operation (`struct erofs_buf` for many blocks).
 ///
 /// # Invariants
 ///
-/// What is in `pins` and `copies` is not changed or dropped before `self` is.
+/// What is in `pins` and `copies` is not changed or dropped before `self` is. The windows are
+/// those of `pins`, or empty.
 pub struct CacheReader<'a> {
     cache: &'a PrivateCache,
-    pins: UnsafeCell<KVec<PinnedFolio>>,
+    pins: UnsafeCell<KVec<(PinnedFolio, Window)>>,
     /// What does not lie in one folio.
     copies: UnsafeCell<KVec<KVVec<u8>>>,
+    /// The windows used last, since most of what is read is near to what was: each at the
+    /// remainder of its position, counted in steps of [`STEP_BITS`].
+    last: [Cell<Window>; 4],
 }
+
+/// Bytes that share a place in [`CacheReader::last`], as a power of 2: 64 KiB.
+const STEP_BITS: u32 = 16;
 
 impl<'a> CacheReader<'a> {
     /// A reader of `cache` that has lent nothing.
     pub fn new(cache: &'a PrivateCache) -> Self {
+        let empty: &[u8] = &[];
+        let window = Window {
+            start: 0,
+            memory: empty,
+        };
         // INVARIANT: Nothing is there.
         Self {
             cache,
             pins: UnsafeCell::new(KVec::new()),
             copies: UnsafeCell::new(KVec::new()),
+            last: [window; 4].map(Cell::new),
         }
     }
 
@@ -38,26 +66,46 @@ impl<'a> CacheReader<'a> {
         self.cache
     }
 
-    /// The `len` bytes at `position`. `load` is called with positions that are not there, to
-    /// fill the cache with them.
+    /// The folio that holds `position`: where in the cache it begins, and its bytes. `load`
+    /// is called with a position that is not there, to fill the cache with it.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, `EFBIG` for a position that the page cache cannot have, and those of `load`.
-    pub fn get(
+    pub fn folio(
+        &self,
+        position: u64,
+        mut load: impl FnMut(u64) -> Result,
+    ) -> Result<(u64, &[u8])> {
+        let step = (position >> STEP_BITS) as usize;
+        let place = self.last.get(step % self.last.len()).ok_or(EINVAL)?;
+        if !place.get().holds(position) {
+            // INVARIANT: It is the one of a pin.
+            place.set(self.find(position, &mut load)?);
+        }
+        let window = place.get();
+        // SAFETY: By the invariants the folio is pinned as long as `self` is, and the content
+        // of a folio in a private cache does not change.
+        Ok((window.start, unsafe { &*window.memory }))
+    }
+
+    /// A copy of the `len` bytes at `position`, for those that do not lie in one folio.
+    ///
+    /// # Errors
+    ///
+    /// As [`CacheReader::folio`].
+    pub fn join(
         &self,
         position: u64,
         len: usize,
         mut load: impl FnMut(u64) -> Result,
     ) -> Result<&[u8]> {
-        let bytes = self.from(position, &mut load)?;
-        if let Some(bytes) = bytes.get(..len) {
-            return Ok(bytes);
-        }
         let mut copy = KVVec::with_capacity(len, GFP_KERNEL)?;
-        copy.extend_from_slice(bytes, GFP_KERNEL)?;
         while copy.len() < len {
-            let bytes = self.from(position.saturating_add(copy.len() as u64), &mut load)?;
+            let at = position.saturating_add(copy.len() as u64);
+            let (start, bytes) = self.folio(at, &mut load)?;
+            let offset = usize::try_from(at - start).map_err(|_| EFBIG)?;
+            let bytes = bytes.get(offset..).ok_or(EFBIG)?;
             let bytes = bytes.get(..len - copy.len()).unwrap_or(bytes);
             copy.extend_from_slice(bytes, GFP_KERNEL)?;
         }
@@ -70,26 +118,23 @@ impl<'a> CacheReader<'a> {
         Ok(unsafe { core::slice::from_raw_parts(copy.as_ptr(), copy.len()) })
     }
 
-    /// The bytes of a folio from `position` on; at least one.
-    fn from(&self, position: u64, load: &mut impl FnMut(u64) -> Result) -> Result<&[u8]> {
-        let pinned = |pins: &KVec<PinnedFolio>| {
-            let bytes = pins.iter().rev().find_map(|pin| pin.bytes(position))?;
-            Some((bytes.as_ptr(), bytes.len()))
-        };
-        // SAFETY: Nobody changes the vector while this reference lives, which ends here.
-        let mut found = pinned(unsafe { &*self.pins.get() });
+    /// The window of a pin that holds `position`.
+    fn find(&self, position: u64, load: &mut impl FnMut(u64) -> Result) -> Result<Window> {
         for _ in 0..MAX_LOADS {
-            if let Some((start, len)) = found {
-                // SAFETY: By the invariants the folio is pinned as long as `self` is, and the
-                // content of a folio in a private cache does not change.
-                return Ok(unsafe { core::slice::from_raw_parts(start, len) });
+            // SAFETY: Nothing else refers to the vector itself, as above; nor is this reference
+            // used any more when `load` is called.
+            let pins = unsafe { &mut *self.pins.get() };
+            let mut windows = pins.iter().rev().map(|(_, window)| window);
+            if let Some(window) = windows.find(|window| window.holds(position)) {
+                return Ok(*window);
             }
             match self.cache.pin(position)? {
                 Some(pin) => {
-                    // SAFETY: Nothing else refers to the vector itself, as above.
-                    let pins = unsafe { &mut *self.pins.get() };
-                    pins.push(pin, GFP_KERNEL)?;
-                    found = pinned(pins);
+                    let window = Window {
+                        start: pin.position(),
+                        memory: pin.bytes(),
+                    };
+                    pins.push((pin, window), GFP_KERNEL)?;
                 }
                 None => load(position)?,
             }

@@ -55,6 +55,11 @@ loff_t vfs_rs_inode_size(const struct inode *inode)
 	return i_size_read(inode);
 }
 
+void vfs_rs_mapping_avoid_highmem(struct address_space *mapping)
+{
+	mapping_set_gfp_mask(mapping, mapping_gfp_constraint(mapping, ~__GFP_HIGHMEM));
+}
+
 void vfs_rs_mapping_set_large_folios(struct address_space *mapping)
 {
 	mapping_set_large_folios(mapping);

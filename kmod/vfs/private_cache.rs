@@ -43,6 +43,8 @@ impl PrivateCache {
             bindings::set_nlink(inode, 1);
             bindings::vfs_rs_inode_set_size(inode, bindings::VFS_RS_MAX_LFS_FILESIZE);
             bindings::vfs_rs_mapping_set_large_folios((*inode).i_mapping);
+            // It is read in place.
+            bindings::vfs_rs_mapping_avoid_highmem((*inode).i_mapping);
         }
         // INVARIANT: It was just made, and only we know it.
         Ok(Self(inode))
@@ -71,9 +73,11 @@ impl PrivateCache {
             let Some(folio) = PinnedFolio::find(self.mapping(), page_index(at)?) else {
                 break;
             };
-            let Some(bytes) = folio.bytes(at) else {
+            let offset = usize::try_from(at.saturating_sub(folio.position())).map_err(|_| EFBIG)?;
+            let bytes = folio.bytes().get(offset..).unwrap_or_default();
+            if bytes.is_empty() {
                 break;
-            };
+            }
             let piece = bytes.get(..len - done).unwrap_or(bytes);
             sink(piece)?;
             done += piece.len();
@@ -209,7 +213,8 @@ impl PinnedFolio {
         Ok((pin, Some(locked)))
     }
 
-    fn position(&self) -> u64 {
+    /// Where in the cache it begins.
+    pub(crate) fn position(&self) -> u64 {
         // SAFETY: By the invariants. A position in a file is not negative.
         unsafe { bindings::vfs_rs_folio_pos(self.0.as_ptr()) }
             .try_into()
@@ -226,19 +231,16 @@ impl PinnedFolio {
         unsafe { bindings::vfs_rs_folio_test_uptodate(self.0.as_ptr()) }
     }
 
-    /// Its content from `position` in the cache on, of a folio that is up to date; none if
-    /// that is not in it.
-    pub(crate) fn bytes(&self, position: u64) -> Option<&[u8]> {
+    /// Its content, if it is up to date.
+    pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: By the invariants.
         let memory: *const u8 = unsafe { bindings::vfs_rs_folio_address(self.0.as_ptr()) }.cast();
         if memory.is_null() {
-            return None;
+            return &[];
         }
         // SAFETY: The folio is mapped there, all of it. The content of a folio of this cache
         // does not change once it is up to date.
-        let bytes = unsafe { core::slice::from_raw_parts(memory, self.size()) };
-        let offset = usize::try_from(position.checked_sub(self.position())?).ok()?;
-        bytes.get(offset..).filter(|bytes| !bytes.is_empty())
+        unsafe { core::slice::from_raw_parts(memory, self.size()) }
     }
 }
 

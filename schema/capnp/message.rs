@@ -4,6 +4,7 @@
 
 use crate::source::Bytes;
 use crate::{limits, Error};
+use core::cmp::Ordering;
 
 /// Bytes of a word, the unit of every offset and size on the wire.
 pub(super) const WORD: usize = 8;
@@ -27,21 +28,36 @@ pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> 
     bytes.get(at..)?.first_chunk().copied()
 }
 
-/// A message: its segments one after the other.
+/// A segment of a message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Message<'a> {
-    /// The sizes of the segments in words, a `u32` each.
+pub(super) struct Segment<'a> {
+    /// The whole message.
+    bytes: Bytes<'a>,
+    /// The sizes of its segments in words, a `u32` each.
     table: &'a [u8],
-    body: Bytes<'a>,
+    /// Where in the message the first one begins.
+    body: usize,
+    /// Where this one begins.
+    start: usize,
+    len: usize,
 }
 
-impl<'a> Message<'a> {
-    /// Checks that `bytes` are exactly one message.
-    pub(super) fn parse(bytes: Bytes<'a>) -> Result<Self, Error> {
-        // Not past the end: there is no pointer yet that could be bad.
-        let get = |at, len| match bytes.part(at, len) {
-            Some(_) => bytes.get(at, len),
-            None => Err(Error::Truncated),
+impl<'a> Segment<'a> {
+    /// One without any bytes.
+    pub(super) const EMPTY: Self = Self {
+        bytes: Bytes::in_memory(&[]),
+        table: &[],
+        body: 0,
+        start: 0,
+        len: 0,
+    };
+
+    /// The first segment of `bytes`, which are checked to be exactly one message.
+    pub(super) fn first(mut bytes: Bytes<'a>) -> Result<Self, Error> {
+        let total = bytes.len();
+        let mut get = |at: usize, len: usize| match at.checked_add(len) {
+            Some(end) if end <= total => bytes.get(at, len),
+            _ => Err(Error::Truncated),
         };
         let last: [u8; 4] = array(get(0, 4)?, 0).ok_or(Error::Truncated)?;
         let last = u32::from_le_bytes(last);
@@ -49,41 +65,67 @@ impl<'a> Message<'a> {
             return Err(Error::LimitExceeded);
         }
         // The count and the sizes fill whole words.
-        let header = bytes_of(size(last.div_ceil(2)).saturating_add(1)).ok_or(Error::Truncated)?;
-        let left = bytes.len().checked_sub(header).ok_or(Error::Truncated)?;
-        let body = bytes.part(header, left).ok_or(Error::Truncated)?;
+        let body = bytes_of(size(last.div_ceil(2)).saturating_add(1)).ok_or(Error::Truncated)?;
+        let left = total.checked_sub(body).ok_or(Error::Truncated)?;
         let table = get(4, size(last).saturating_mul(4).saturating_add(4))?;
 
-        let message = Self { table, body };
-        let end = message.sizes().try_fold(0, usize::checked_add);
-        match body.len().cmp(&end.ok_or(Error::Truncated)?) {
-            core::cmp::Ordering::Less => Err(Error::Truncated),
-            core::cmp::Ordering::Equal => Ok(message),
-            core::cmp::Ordering::Greater => Err(Error::TrailingBytes),
+        let sum = sizes(table).try_fold(0, usize::checked_add);
+        match left.cmp(&sum.ok_or(Error::Truncated)?) {
+            Ordering::Less => return Err(Error::Truncated),
+            Ordering::Greater => return Err(Error::TrailingBytes),
+            Ordering::Equal => {}
         }
+        Self {
+            bytes,
+            table,
+            body,
+            ..Self::EMPTY
+        }
+        .other(0)
     }
 
-    /// The sizes of the segments.
+    /// Segment `id` of the same message.
     #[inline]
-    fn sizes(&self) -> impl Iterator<Item = usize> + 'a {
-        self.table.chunks_exact(4).map(|entry| {
-            let words = array(entry, 0).map_or(0, u32::from_le_bytes);
-            bytes_of(size(words)).unwrap_or(usize::MAX)
-        })
-    }
-
-    /// Segment `id`.
-    #[inline]
-    pub(super) fn segment(&self, id: u32) -> Result<Bytes<'a>, Error> {
-        let mut start: usize = 0;
-        for (i, len) in self.sizes().enumerate() {
+    fn other(self, id: u32) -> Result<Self, Error> {
+        let mut start = self.body;
+        for (i, len) in sizes(self.table).enumerate() {
             if i == size(id) {
-                return self.body.part(start, len).ok_or(Error::BadPointer);
+                return Ok(Self { start, len, ..self });
             }
             start = start.checked_add(len).ok_or(Error::BadPointer)?;
         }
         Err(Error::BadPointer)
     }
+
+    /// Checks that it has `len` bytes from `at` on.
+    #[inline]
+    pub(super) fn check(&self, at: usize, len: usize) -> Result<(), Error> {
+        match at.checked_add(len) {
+            Some(end) if end <= self.len => Ok(()),
+            _ => Err(Error::BadPointer),
+        }
+    }
+
+    /// The `len` bytes from `at` on. What is near to them is cheap to get from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadPointer`] if they are not all inside, and those of the source.
+    #[inline]
+    pub(super) fn get(&mut self, at: usize, len: usize) -> Result<&'a [u8], Error> {
+        self.check(at, len)?;
+        let at = self.start.checked_add(at).ok_or(Error::BadPointer)?;
+        self.bytes.get(at, len)
+    }
+}
+
+/// The sizes of the segments in a table.
+#[inline]
+fn sizes(table: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    table.chunks_exact(4).map(|entry| {
+        let words = array(entry, 0).map_or(0, u32::from_le_bytes);
+        bytes_of(size(words)).unwrap_or(usize::MAX)
+    })
 }
 
 /// The two halves of a pointer's word.
@@ -106,7 +148,7 @@ pub(super) const ELEMENTS_COMPOSITE: u32 = 7;
 
 impl Pointer {
     #[inline]
-    pub(super) fn read(segment: Bytes<'_>, at: usize) -> Result<Self, Error> {
+    pub(super) fn read(segment: &mut Segment<'_>, at: usize) -> Result<Self, Error> {
         let word = array(segment.get(at, WORD)?, 0);
         let [a, b, c, d, e, f, g, h] = word.ok_or(Error::BadPointer)?;
         Ok(Self {
@@ -151,23 +193,19 @@ impl Pointer {
 /// What a pointer leads to, after any far hop.
 pub(super) struct Object<'a> {
     pub(super) pointer: Pointer,
-    pub(super) segment: Bytes<'a>,
+    pub(super) segment: Segment<'a>,
     pub(super) at: usize,
 }
 
 /// Follows the pointer at `at`; `None` if it is null.
 #[inline]
-pub(super) fn follow<'a>(
-    message: Message<'a>,
-    segment: Bytes<'a>,
-    at: usize,
-) -> Result<Option<Object<'a>>, Error> {
-    let pointer = Pointer::read(segment, at)?;
+pub(super) fn follow<'a>(mut segment: Segment<'a>, at: usize) -> Result<Option<Object<'a>>, Error> {
+    let pointer = Pointer::read(&mut segment, at)?;
     if pointer.is_null() {
         return Ok(None);
     }
     let object = if pointer.kind() == KIND_FAR {
-        follow_far(message, pointer)?
+        follow_far(segment, pointer)?
     } else {
         let at = pointer.target(at).ok_or(Error::BadPointer)?;
         Object {
@@ -181,10 +219,10 @@ pub(super) fn follow<'a>(
 
 /// Follows a far pointer: its landing pad is either the pointer proper, or (double
 /// far) another far pointer to the content and then a tag that says what it is.
-fn follow_far(message: Message<'_>, far: Pointer) -> Result<Object<'_>, Error> {
-    let segment = message.segment(far.high)?;
+fn follow_far(segment: Segment<'_>, far: Pointer) -> Result<Object<'_>, Error> {
+    let mut segment = segment.other(far.high)?;
     let pad = far.landing().ok_or(Error::BadPointer)?;
-    let pointer = Pointer::read(segment, pad)?;
+    let pointer = Pointer::read(&mut segment, pad)?;
 
     let is_double = far.low & 4 != 0;
     if !is_double {
@@ -198,10 +236,10 @@ fn follow_far(message: Message<'_>, far: Pointer) -> Result<Object<'_>, Error> {
     if pointer.low & 7 != KIND_FAR {
         return Err(Error::BadPointer);
     }
-    let tag = Pointer::read(segment, pad.checked_add(WORD).ok_or(Error::BadPointer)?)?;
+    let tag = pad.checked_add(WORD).ok_or(Error::BadPointer)?;
     Ok(Object {
-        pointer: tag,
-        segment: message.segment(pointer.high)?,
+        pointer: Pointer::read(&mut segment, tag)?,
+        segment: segment.other(pointer.high)?,
         at: pointer.landing().ok_or(Error::BadPointer)?,
     })
 }

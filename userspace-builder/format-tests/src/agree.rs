@@ -41,14 +41,26 @@ impl Expect {
 /// A message that is not in memory, as far as the reader knows.
 struct Elsewhere<'a>(&'a [u8]);
 
+/// Bytes of a part: so few that much is not in one.
+const PART: usize = 24;
+
 impl format::Source for Elsewhere<'_> {
     fn size(&self) -> usize {
         self.0.len()
     }
 
-    fn get(&self, at: usize, len: usize) -> Result<&[u8], format::Error> {
-        // What the kernel would have to copy, where it is not in one block.
+    fn part(&self, at: usize) -> Result<format::Part<'_>, format::Error> {
+        assert!(at < self.0.len(), "{at} is behind the end");
+        let start = at - at % PART;
+        let end = self.0.len().min(start + PART);
+        let bytes = &self.0[start..end];
+        Ok(format::Part { start, bytes })
+    }
+
+    fn join(&self, at: usize, len: usize) -> Result<&[u8], format::Error> {
+        // What the kernel has to copy.
         assert!(len <= format::limits::MAX_XATTR_VALUE_BYTES, "{len} bytes");
+        assert!(at % PART + len > PART, "{len} bytes at {at} are in one part");
         Ok(&self.0[at..at + len])
     }
 }
