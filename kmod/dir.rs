@@ -38,7 +38,7 @@ pub(crate) fn lookup<'a>(
     let reader = Reader::new(sb);
     let rootfs = reader.rootfs()?;
     let entries = entries(&rootfs, dir)?;
-    let sorted = dir.data().is_sorted(|| is_sorted(dir, entries.len()))?;
+    let sorted = entries.says_sorted() || dir.data().is_sorted(|| is_sorted(dir, entries.len()))?;
     let found = rootfs.lookup(&entries, name, sorted);
     found
         .map_err(errno)?

@@ -8,6 +8,9 @@ use core::{cmp::Ordering, ops::Range};
 
 // Dir: pointers.
 const ENTRIES: u16 = 0;
+// Dir: bytes of data.
+const FLAGS: usize = 0;
+const SORTED: u16 = 2;
 
 // DirEntry: bytes of data, pointers.
 const INO: usize = 0;
@@ -17,6 +20,7 @@ const NAME: u16 = 0;
 #[derive(Clone, Copy, Debug)]
 pub struct Dir<'a> {
     entries: Option<List<'a>>,
+    says_sorted: bool,
 }
 
 /// A name in a directory, and whose it is.
@@ -40,7 +44,11 @@ fn compare(a: &[u8], b: &[u8]) -> Ordering {
 impl<'a> Dir<'a> {
     pub(crate) fn new(dir: Option<Struct<'a>>) -> Result<Self, Error> {
         let entries = dir.map(|dir| dir.list(ENTRIES)).transpose()?;
-        let this = Self { entries };
+        let says_sorted = dir.is_some_and(|dir| dir.u16(FLAGS) & SORTED != 0);
+        let this = Self {
+            entries,
+            says_sorted,
+        };
         if this.len() > limits::MAX_DIR_ENTRIES {
             return Err(Error::LimitExceeded);
         }
@@ -81,6 +89,12 @@ impl<'a> Dir<'a> {
             return Err(Error::BadDirEntry);
         }
         Ok(DirEntry { ino, name })
+    }
+
+    /// Whether it says that its entries are sorted. If they are not, some are not found.
+    #[inline]
+    pub fn says_sorted(&self) -> bool {
+        self.says_sorted
     }
 
     /// Whether the names are in strictly ascending order of their bytes, so that

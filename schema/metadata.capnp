@@ -23,6 +23,9 @@ struct DirEntry {
 struct Dir {
     entries@0: List(DirEntry);
     lookBelow@1: Bool;
+
+    # Appended.
+    sorted@2: Bool;         # The entries are in strictly ascending order of their names.
 }
 
 struct Blk {

@@ -29,11 +29,13 @@ impl Window {
 ///
 /// # Invariants
 ///
-/// What is in `pins` and `copies` is not changed or dropped before `self` is. The windows are
+/// What is in `pins`, `more_pins` and `copies` is not changed or dropped before `self` is. The windows are
 /// those of `pins`, or empty.
 pub struct CacheReader<'a> {
     cache: &'a PrivateCache,
-    pins: UnsafeCell<KVec<(PinnedFolio, Window)>>,
+    /// The first ones; most operations need no more.
+    pins: UnsafeCell<[Option<(PinnedFolio, Window)>; 4]>,
+    more_pins: UnsafeCell<KVec<(PinnedFolio, Window)>>,
     /// What does not lie in one folio.
     copies: UnsafeCell<KVec<KVVec<u8>>>,
     /// The windows used last, since most of what is read is near to what was: each at the
@@ -55,7 +57,8 @@ impl<'a> CacheReader<'a> {
         // INVARIANT: Nothing is there.
         Self {
             cache,
-            pins: UnsafeCell::new(KVec::new()),
+            pins: UnsafeCell::new([const { None }; 4]),
+            more_pins: UnsafeCell::new(KVec::new()),
             copies: UnsafeCell::new(KVec::new()),
             last: [window; 4].map(Cell::new),
         }
@@ -121,11 +124,12 @@ impl<'a> CacheReader<'a> {
     /// The window of a pin that holds `position`.
     fn find(&self, position: u64, load: &mut impl FnMut(u64) -> Result) -> Result<Window> {
         for _ in 0..MAX_LOADS {
-            // SAFETY: Nothing else refers to the vector itself, as above; nor is this reference
-            // used any more when `load` is called.
-            let pins = unsafe { &mut *self.pins.get() };
-            let mut windows = pins.iter().rev().map(|(_, window)| window);
-            if let Some(window) = windows.find(|window| window.holds(position)) {
+            // SAFETY: Nothing else refers to array and vector, as above; nor are these
+            // references used any more when `load` is called.
+            let (pins, more) = unsafe { (&mut *self.pins.get(), &mut *self.more_pins.get()) };
+            let holds = |pin: &&(PinnedFolio, Window)| pin.1.holds(position);
+            let pinned = pins.iter().flatten().find(holds);
+            if let Some((_, window)) = pinned.or_else(|| more.iter().rev().find(holds)) {
                 return Ok(*window);
             }
             match self.cache.pin(position)? {
@@ -134,7 +138,10 @@ impl<'a> CacheReader<'a> {
                         start: pin.position(),
                         memory: pin.bytes(),
                     };
-                    pins.push((pin, window), GFP_KERNEL)?;
+                    match pins.iter_mut().find(|place| place.is_none()) {
+                        Some(place) => *place = Some((pin, window)),
+                        None => more.push((pin, window), GFP_KERNEL)?,
+                    }
                 }
                 None => load(position)?,
             }

@@ -28,16 +28,12 @@ pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> 
     bytes.get(at..)?.first_chunk().copied()
 }
 
-/// A segment of a message.
+/// A segment of a message. It is copied at every step, and so it is small.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment<'a> {
     /// The whole message.
     bytes: Bytes<'a>,
-    /// The sizes of its segments in words, a `u32` each.
-    table: &'a [u8],
-    /// Where in the message the first one begins.
-    body: usize,
-    /// Where this one begins.
+    /// Where in it this segment begins.
     start: usize,
     len: usize,
 }
@@ -46,51 +42,33 @@ impl<'a> Segment<'a> {
     /// One without any bytes.
     pub(super) const EMPTY: Self = Self {
         bytes: Bytes::in_memory(&[]),
-        table: &[],
-        body: 0,
         start: 0,
         len: 0,
     };
 
     /// The first segment of `bytes`, which are checked to be exactly one message.
     pub(super) fn first(mut bytes: Bytes<'a>) -> Result<Self, Error> {
-        let total = bytes.len();
-        let mut get = |at: usize, len: usize| match at.checked_add(len) {
-            Some(end) if end <= total => bytes.get(at, len),
-            _ => Err(Error::Truncated),
-        };
-        let last: [u8; 4] = array(get(0, 4)?, 0).ok_or(Error::Truncated)?;
-        let last = u32::from_le_bytes(last);
-        if last >= limits::MAX_SEGMENTS {
-            return Err(Error::LimitExceeded);
-        }
-        // The count and the sizes fill whole words.
-        let body = bytes_of(size(last.div_ceil(2)).saturating_add(1)).ok_or(Error::Truncated)?;
-        let left = total.checked_sub(body).ok_or(Error::Truncated)?;
-        let table = get(4, size(last).saturating_mul(4).saturating_add(4))?;
-
+        let (table, body) = header(&mut bytes)?;
+        let left = bytes.len().checked_sub(body).ok_or(Error::Truncated)?;
         let sum = sizes(table).try_fold(0, usize::checked_add);
         match left.cmp(&sum.ok_or(Error::Truncated)?) {
-            Ordering::Less => return Err(Error::Truncated),
-            Ordering::Greater => return Err(Error::TrailingBytes),
-            Ordering::Equal => {}
+            Ordering::Less => Err(Error::Truncated),
+            Ordering::Greater => Err(Error::TrailingBytes),
+            Ordering::Equal => {
+                let len = sizes(table).next().ok_or(Error::Truncated)?;
+                let start = body;
+                Ok(Self { bytes, start, len })
+            }
         }
-        Self {
-            bytes,
-            table,
-            body,
-            ..Self::EMPTY
-        }
-        .other(0)
     }
 
     /// Segment `id` of the same message.
-    #[inline]
     fn other(self, id: u32) -> Result<Self, Error> {
-        let mut start = self.body;
-        for (i, len) in sizes(self.table).enumerate() {
+        let mut bytes = self.bytes;
+        let (table, mut start) = header(&mut bytes)?;
+        for (i, len) in sizes(table).enumerate() {
             if i == size(id) {
-                return Ok(Self { start, len, ..self });
+                return Ok(Self { bytes, start, len });
             }
             start = start.checked_add(len).ok_or(Error::BadPointer)?;
         }
@@ -117,6 +95,25 @@ impl<'a> Segment<'a> {
         let at = self.start.checked_add(at).ok_or(Error::BadPointer)?;
         self.bytes.get(at, len)
     }
+}
+
+/// The header of a message: the sizes of its segments in words, a `u32` each, and where the
+/// first one begins.
+fn header<'a>(bytes: &mut Bytes<'a>) -> Result<(&'a [u8], usize), Error> {
+    let total = bytes.len();
+    let mut get = |at: usize, len: usize| match at.checked_add(len) {
+        Some(end) if end <= total => bytes.get(at, len),
+        _ => Err(Error::Truncated),
+    };
+    let last: [u8; 4] = array(get(0, 4)?, 0).ok_or(Error::Truncated)?;
+    let last = u32::from_le_bytes(last);
+    if last >= limits::MAX_SEGMENTS {
+        return Err(Error::LimitExceeded);
+    }
+    let table = get(4, size(last).saturating_mul(4).saturating_add(4))?;
+    // The count and the sizes fill whole words.
+    let words = size(last.div_ceil(2)).saturating_add(1);
+    Ok((table, bytes_of(words).ok_or(Error::Truncated)?))
 }
 
 /// The sizes of the segments in a table.
