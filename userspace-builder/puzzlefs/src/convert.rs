@@ -121,7 +121,7 @@ impl<'a> Images<'a> {
         let mut others = HashSet::new();
         for (manifest, tag) in layout.manifests()? {
             let wanted = tag.as_ref().is_some_and(|tag| tags.contains(tag));
-            if !(wanted || tags.is_empty() && is_image(layout, &manifest)?) {
+            if !(wanted || tags.is_empty() && Image::is_there(layout, &manifest)?) {
                 others.insert(manifest);
                 continue;
             }
@@ -173,12 +173,6 @@ impl<'a> Images<'a> {
         })?;
         Ok(report)
     }
-}
-
-fn is_image(layout: &Layout, manifest: &Digest) -> Result<bool> {
-    // A layout need not have all that its index lists.
-    let is_there = layout.blob_path(manifest).exists();
-    Ok(is_there && Image::with_manifest(layout, manifest)?.is_some())
 }
 
 /// Gives the blocks and the chunks of an image to `sink`; returns them in order of first use.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
 use serde::Serialize;
 
+use crate::chunk::Key;
 use crate::gc::blobs;
 use crate::image::Image;
 use crate::layout::Layout;
@@ -40,7 +41,7 @@ pub struct Usage {
     pub own: Amount,
     /// Chunks that others use too.
     pub shared: Amount,
-    /// Bytes of its Rootfs, manifest and configuration.
+    /// Bytes of its Rootfs, blocks of that among them, manifest and configuration.
     pub metadata_bytes: u64,
     /// All that is needed of the layout to read it.
     pub total_bytes: u64,
@@ -51,9 +52,9 @@ pub struct Usage {
 pub struct Report {
     /// Its PuzzleFS images.
     pub images: Vec<Usage>,
-    /// The chunks that they use, each counted once.
+    /// The chunks that their files use, each counted once.
     pub chunks: Amount,
-    /// Bytes of their Rootfs blobs, manifests and configurations.
+    /// Bytes of their Rootfs blobs, blocks of those, manifests and configurations.
     pub metadata_bytes: u64,
     /// Bytes beside those that `puzzlefs repack` gets rid of: second copies of chunks, and what
     /// packs have that no image uses; and the indexes of packs.
@@ -70,6 +71,8 @@ pub struct Report {
 struct Chunk {
     bytes: u64,
     loose: bool,
+    /// It is a block of an image's metadata.
+    metadata: bool,
     /// The only image that does, by its index, as long as there is only one.
     only: Option<usize>,
 }
@@ -103,10 +106,25 @@ pub fn du(layout: &Layout) -> Result<Report> {
         };
         let mut own = vec![manifest, *image.rootfs_digest()];
         own.extend(image.manifest()?.config().map(|config| config.digest));
-        let metadata_bytes = own.iter().filter_map(|digest| sizes.get(digest)).sum();
+        let blobs: u64 = own.iter().filter_map(|digest| sizes.get(digest)).sum();
         metadata.extend(own);
-        let usage = count(&image, report.images.len(), &mut chunks, &mut packs)
-            .with_context(|| format!("the image sha256:{manifest}"))?;
+        let context = || format!("the image sha256:{manifest}");
+        let places = image.sound_places().with_context(context)?;
+        packs.extend(places.packs().iter().map(|pack| pack.digest));
+        let files = image.chunks().with_context(context)?;
+        let mut count = |keys: &[Key], metadata| {
+            let chunk = |digest: &Digest| {
+                anyhow::Ok(Chunk {
+                    bytes: places.slice(digest)?.size(),
+                    loose: places.of(digest).is_empty(),
+                    metadata,
+                    only: Some(report.images.len()),
+                })
+            };
+            count(keys, &mut chunks, chunk).with_context(context)
+        };
+        let usage = count(&files, false)?;
+        let metadata_bytes = blobs + count(image.blocks(), true)?.bytes;
         report.images.push(Usage {
             manifest: manifest.to_string(),
             tags: tags.remove(&manifest).unwrap_or_default(),
@@ -118,9 +136,13 @@ pub fn du(layout: &Layout) -> Result<Report> {
     }
     let mut packed = 0;
     for chunk in chunks.values() {
-        report.chunks.add(chunk.bytes);
-        if let Some(image) = chunk.only {
-            report.images[image].own.add(chunk.bytes);
+        if chunk.metadata {
+            report.metadata_bytes += chunk.bytes;
+        } else {
+            report.chunks.add(chunk.bytes);
+            if let Some(image) = chunk.only {
+                report.images[image].own.add(chunk.bytes);
+            }
         }
         packed += if chunk.loose { 0 } else { chunk.bytes };
     }
@@ -147,34 +169,24 @@ pub fn du(layout: &Layout) -> Result<Report> {
     Ok(report)
 }
 
-/// Counts the chunks of the image with the given index, and notes its packs.
+/// Adds up the chunks `keys` of an image. Those that are new among `chunks` are what `chunk` says.
 fn count(
-    image: &Image,
-    index: usize,
+    keys: &[Key],
     chunks: &mut HashMap<Digest, Chunk>,
-    packs: &mut HashSet<Digest>,
+    chunk: impl Fn(&Digest) -> Result<Chunk>,
 ) -> Result<Amount> {
-    let places = image.sound_places()?;
-    packs.extend(places.packs().iter().map(|pack| pack.digest));
     let (mut amount, mut seen) = (Amount::default(), HashSet::new());
-    for (digest, _) in image.chunks()? {
+    for (digest, _) in keys {
         // A blob may be one file's raw chunk and another's compressed one.
         if !seen.insert(digest) {
             continue;
         }
-        let bytes = match chunks.entry(digest) {
-            Entry::Occupied(mut chunk) => {
-                chunk.get_mut().only = None;
-                chunk.get().bytes
+        let bytes = match chunks.entry(*digest) {
+            Entry::Occupied(mut known) => {
+                known.get_mut().only = None;
+                known.get().bytes
             }
-            Entry::Vacant(free) => {
-                let chunk = Chunk {
-                    bytes: places.slice(&digest)?.size(),
-                    loose: places.of(&digest).is_empty(),
-                    only: Some(index),
-                };
-                free.insert(chunk).bytes
-            }
+            Entry::Vacant(free) => free.insert(chunk(digest)?).bytes,
         };
         amount.add(bytes);
     }

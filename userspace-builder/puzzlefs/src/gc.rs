@@ -81,11 +81,15 @@ fn in_use(layout: &Layout) -> Result<HashSet<Digest>> {
         let Some(image) = Image::with_manifest(layout, &manifest)? else {
             continue;
         };
-        in_use.extend(image.blocks().iter().map(|(digest, _)| *digest));
         // Upstream's manifests of deltas do not list the chunks of the base.
+        let mut needed = image.blocks().to_vec();
         if image.rootfs()?.layers() > 1 {
-            in_use.extend(image.chunks()?.into_iter().map(|(digest, _)| digest));
+            needed.extend(image.chunks()?);
         }
+        // What is wrong with packs is not what matters here: they stay.
+        let (places, _) = image.places()?;
+        let loose = needed.iter().map(|(digest, _)| *digest);
+        in_use.extend(loose.filter(|digest| places.of(digest).is_empty()));
     }
     reach.faults.into_iter().next().map_or(Ok(in_use), Err)
 }

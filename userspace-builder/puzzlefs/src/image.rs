@@ -49,14 +49,8 @@ impl Image {
     /// Opens the image with a manifest in `layout`; `None` if this has no Rootfs, as that of
     /// an ordinary OCI image.
     pub fn with_manifest(layout: &Layout, digest: &Digest) -> Result<Option<Self>> {
-        let manifest_limit = u64::try_from(limits::MAX_MANIFEST_BYTES)?;
-        let manifest = layout.read_blob(digest, manifest_limit)?;
-        let rootfs_digest = match Manifest::parse(&manifest) {
-            Err(puzzlefs_format::Error::NoRootfs) => return Ok(None),
-            parsed => {
-                let context = || format!("the manifest sha256:{digest} is no PuzzleFS image");
-                parsed.with_context(context)?.rootfs().digest
-            }
+        let Some((manifest, rootfs_digest)) = read_manifest(layout, digest)? else {
+            return Ok(None);
         };
         let rootfs_limit = u64::try_from(limits::MAX_ROOTFS_BYTES)?;
         let blob = layout.read_blob(&rootfs_digest, rootfs_limit)?;
@@ -75,6 +69,13 @@ impl Image {
         };
         image.rootfs()?;
         Ok(Some(image))
+    }
+
+    /// Whether `layout` has this manifest, and it is that of an image. A layout need not have all
+    /// that its index lists.
+    pub fn is_there(layout: &Layout, manifest: &Digest) -> Result<bool> {
+        let is_there = layout.blob_path(manifest).exists();
+        Ok(is_there && read_manifest(layout, manifest)?.is_some())
     }
 
     /// The message that the Rootfs blob says to be in blocks, if it does, and notes which.
@@ -216,4 +217,17 @@ impl Image {
         }
         Ok(inode)
     }
+}
+
+/// A manifest and the digest of its Rootfs; `None` if it has none.
+fn read_manifest(layout: &Layout, digest: &Digest) -> Result<Option<(Vec<u8>, Digest)>> {
+    let text = layout.read_blob(digest, u64::try_from(limits::MAX_MANIFEST_BYTES)?)?;
+    let rootfs = match Manifest::parse(&text) {
+        Err(puzzlefs_format::Error::NoRootfs) => return Ok(None),
+        parsed => {
+            let context = || format!("the manifest sha256:{digest} is no PuzzleFS image");
+            parsed.with_context(context)?.rootfs().digest
+        }
+    };
+    Ok(Some((text, rootfs)))
 }

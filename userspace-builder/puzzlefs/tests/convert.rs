@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
+use common::layout::{blobs, edit_index, packs};
 use common::{
     assert_same_tree, build_into, everything, faults, loose, noise, open, options, scratch,
 };
@@ -17,7 +18,7 @@ use puzzlefs::gc::gc;
 use puzzlefs::layout::Layout;
 use puzzlefs::progress::Silent;
 use puzzlefs::sink::Form;
-use puzzlefs_format::{Digest, MEDIA_TYPE_PACK};
+use puzzlefs_format::Digest;
 
 const TARGET: u64 = 300_000;
 
@@ -41,13 +42,6 @@ fn packed(layout: &Path, tags: &[&str]) -> (usize, usize, usize) {
     (distinct.len(), entries.len(), packs.len())
 }
 
-fn packs(layout: &Path, tag: &str) -> Vec<Digest> {
-    let image = open(layout, tag);
-    let layers = image.manifest().unwrap().layers().map(Result::unwrap);
-    let packs = layers.filter(|layer| layer.media_type == MEDIA_TYPE_PACK);
-    packs.map(|layer| layer.digest).collect()
-}
-
 fn extracts_to(layout: &Path, tag: &str, root: &Path, out: &Path) {
     assert_eq!(faults(layout, tag), [""; 0]);
     puzzlefs::extract::extract(&open(layout, tag), out, &Silent).unwrap();
@@ -58,8 +52,7 @@ fn extracts_to(layout: &Path, tag: &str, root: &Path, out: &Path) {
 /// The parts of du add up to what is on the disk.
 fn check_du(layout: &Path) -> puzzlefs::du::Report {
     let report = du(&Layout::open(layout).unwrap()).unwrap();
-    let entries = fs::read_dir(layout.join("blobs/sha256")).unwrap();
-    let disk: u64 = entries.map(|e| e.unwrap().metadata().unwrap().len()).sum();
+    let disk: u64 = blobs(layout).values().sum();
     assert_eq!(report.total_bytes, disk);
     let parts = [
         report.chunks.bytes,
@@ -93,8 +86,7 @@ fn there_and_back_again() {
     assert_ne!(report.images[0].old_manifest, manifest);
     assert!(packs(&layout, "tag").len() > 1);
     // Packs, Rootfs, manifest and configuration.
-    let blobs = fs::read_dir(layout.join("blobs/sha256")).unwrap().count();
-    assert_eq!(blobs, packs(&layout, "tag").len() + 3);
+    assert_eq!(blobs(&layout).len(), packs(&layout, "tag").len() + 3);
     extracts_to(&layout, "tag", &root, &out);
     assert_eq!(check_du(&layout).chunks, chunks);
 
@@ -147,10 +139,7 @@ fn repack_drops_what_no_image_uses() {
         "{report:?}"
     );
 
-    let mut index: serde_json::Value =
-        serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
-    index["manifests"].as_array_mut().unwrap().remove(0);
-    fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    edit_index(&layout, |list| drop(list.remove(0)));
     gc(&Layout::open(&layout).unwrap(), false, &Silent).unwrap();
     let wasted = check_du(&layout).surplus_bytes;
     assert!(wasted > 1_000_000, "{wasted}");
@@ -220,9 +209,10 @@ fn only_layers_change() {
     let read = || -> serde_json::Value {
         serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap()
     };
-    let mut index = read();
-    index["manifests"][0]["annotations"]["note"] = "kept".into();
-    fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    edit_index(&layout, |list| {
+        list[0]["annotations"]["note"] = "kept".into();
+    });
+    let index = read();
     pack_all(&layout, &["tag"], 10);
     let after = read();
     assert_eq!(

@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,6 +10,7 @@ use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use common::layout::{blobs, edit_index};
 use common::{build_into, everything, faults, loose, noise, open, options, scratch};
 use puzzlefs::build::{build, Options};
 use puzzlefs::digest::sha256;
@@ -19,12 +19,6 @@ use puzzlefs::layout::Layout;
 use puzzlefs::manifest::with_layers;
 use puzzlefs::progress::{Progress, Silent, Unit};
 use serde_json::{json, Value};
-
-fn blobs(layout: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(layout.join("blobs/sha256")).unwrap();
-    let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
-    names.collect()
-}
 
 fn collect(layout: &Path, dry_run: bool) -> Report {
     gc(&Layout::open(layout).unwrap(), dry_run, &Silent).unwrap()
@@ -43,21 +37,8 @@ fn refused(layout: &Path, message: &str) {
 
 /// Stores a blob; returns its descriptor.
 fn store(layout: &Path, media_type: &str, content: &[u8]) -> Value {
-    let digest = sha256(&[content]);
-    fs::write(
-        layout.join("blobs/sha256").join(digest.to_string()),
-        content,
-    )
-    .unwrap();
-    json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": content.len() })
-}
-
-/// Changes the entries of index.json.
-fn edit_index(layout: &Path, change: impl FnOnce(&mut Vec<Value>)) {
-    let path = layout.join("index.json");
-    let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    change(index["manifests"].as_array_mut().unwrap());
-    fs::write(path, index.to_string()).unwrap();
+    let (digest, size) = common::layout::store(layout, content);
+    json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": size })
 }
 
 #[test]
@@ -124,7 +105,7 @@ fn other_images_keep_their_blobs() {
         [sha256(&[b"garbage"]).to_string()]
     );
     let mut left = blobs(&layout);
-    assert!(left.remove("not-a-digest"));
+    assert!(left.remove("not-a-digest").is_some());
     assert_eq!(left, kept);
     // All of the first image goes with its entry.
     edit_index(&layout, |list| drop(list.remove(0)));

@@ -7,12 +7,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use common::layout::replace_rootfs;
 use common::{build_into, open, options, scratch, snapshot};
-use puzzlefs::layout::Layout;
-use puzzlefs::manifest::{render, Descriptor};
 use puzzlefs::progress::Silent;
-use puzzlefs::store::Staging;
-use puzzlefs_format::{Descriptor as Layer, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS};
 
 /// A tree with an image whose Rootfs can be changed.
 struct Forge {
@@ -50,22 +47,7 @@ impl Forge {
     fn patch(&self, change: impl FnOnce(&mut [u8])) {
         let mut rootfs = open(&self.layout, "good").message().to_vec();
         change(&mut rootfs);
-        let layout = Layout::open(&self.layout).unwrap();
-        let staging = Staging::new(&layout).unwrap();
-        let put = |bytes: &[u8]| staging.put_with(|out| Ok(out.write_all(bytes)?)).unwrap();
-        let blob = put(&rootfs);
-        let mut layers = vec![Descriptor::new(MEDIA_TYPE_ROOTFS, blob.digest, blob.size)];
-        let good = open(&self.layout, "good");
-        // The packs.
-        for layer in good.manifest().unwrap().layers().skip(1) {
-            let Layer { digest, size, .. } = layer.unwrap();
-            layers.push(Descriptor::new(MEDIA_TYPE_PACK, digest, size));
-        }
-        let manifest = put(&render(&layers, None).unwrap());
-        staging.commit().unwrap();
-        layout
-            .set_tag("bad", &manifest.digest, manifest.size)
-            .unwrap();
+        replace_rootfs(&self.layout, &rootfs);
     }
 
     /// Extraction fails with `message`, and nothing outside the target changes.

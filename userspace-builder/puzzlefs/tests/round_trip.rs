@@ -91,7 +91,7 @@ fn names_are_sorted_and_numbers_dense() {
             directories += 1;
         }
     }
-    assert_eq!(directories, 7);
+    assert_eq!(directories, 8);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use anyhow::Result;
 use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK};
 
-use super::{is_image, Images};
+use super::Images;
+use crate::image::Image;
 use crate::places::{Place, Places};
 use crate::reach::Reach;
 
@@ -18,6 +19,8 @@ struct Candidate {
     places: Vec<Place>,
     /// An image that is not converted has it: it stays in the layout anyway.
     pinned: bool,
+    /// It has metadata of the images to be converted, and nothing else.
+    metadata: bool,
 }
 
 impl Candidate {
@@ -40,13 +43,16 @@ impl Candidate {
 
 /// The packs whose chunks need not be packed anew: see [`super::repack`].
 pub fn packs(images: &Images<'_>, target: u64, max_unused: u8) -> Result<Vec<Digest>> {
-    let mut needed = HashSet::new();
+    let (mut needed, mut blocks) = (HashSet::new(), HashSet::new());
     for (manifest, _) in &images.list {
-        let chunks = images.open(manifest)?.chunks()?;
+        let image = images.open(manifest)?;
+        let chunks = image.chunks()?;
         needed.extend(chunks.into_iter().map(|(digest, _)| digest));
+        blocks.extend(image.blocks().iter().map(|(digest, _)| *digest));
     }
+    needed.extend(&blocks);
     // Those with the most chunks first: of a chunk that several have, one is of use.
-    let mut candidates = candidates(images)?;
+    let mut candidates = candidates(images, &blocks)?;
     candidates.sort_by_cached_key(|c| (Reverse(c.pinned), Reverse(c.bytes_of(&needed)), c.digest));
     let mut kept = Vec::new();
     let mut small = Vec::new();
@@ -55,7 +61,7 @@ pub fn packs(images: &Images<'_>, target: u64, max_unused: u8) -> Result<Vec<Dig
         let dense = (bytes - used) * 100 <= bytes * u64::from(max_unused);
         if used == 0 {
             continue;
-        } else if candidate.pinned || dense && bytes >= target / 2 {
+        } else if candidate.pinned || dense && (bytes >= target / 2 || candidate.metadata) {
             candidate.remove_from(&mut needed);
             kept.push(candidate.digest);
         } else if dense {
@@ -72,7 +78,7 @@ pub fn packs(images: &Images<'_>, target: u64, max_unused: u8) -> Result<Vec<Dig
     Ok(kept)
 }
 
-fn candidates(images: &Images<'_>) -> Result<Vec<Candidate>> {
+fn candidates(images: &Images<'_>, blocks: &HashSet<Digest>) -> Result<Vec<Candidate>> {
     let layout = images.layout;
     let reach = Reach::of(layout)?;
     let converted = |manifest: &Digest| {
@@ -80,7 +86,7 @@ fn candidates(images: &Images<'_>) -> Result<Vec<Candidate>> {
     };
     let mut pinned = HashSet::new();
     for manifest in reach.with_type(MEDIA_TYPE_MANIFEST) {
-        if !converted(&manifest) && is_image(layout, &manifest)? {
+        if !converted(&manifest) && Image::is_there(layout, &manifest)? {
             for layer in images.open(&manifest)?.manifest()?.layers() {
                 pinned.insert(layer?.digest);
             }
@@ -92,10 +98,13 @@ fn candidates(images: &Images<'_>) -> Result<Vec<Candidate>> {
         digest: pack.digest,
         places: Vec::new(),
         pinned: pinned.contains(&pack.digest),
+        metadata: true,
     });
     let mut candidates: Vec<_> = packs.collect();
     for place in places.table() {
-        candidates[place.pack as usize].places.push(*place);
+        let candidate = &mut candidates[place.pack as usize];
+        candidate.metadata &= blocks.contains(&place.digest);
+        candidate.places.push(*place);
     }
     Ok(candidates)
 }

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod layout;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -88,9 +90,10 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     out
 }
 
-/// A tree with everything that an image can hold; what only root can make, if root.
+/// A tree with everything that an image can hold; what only root can make, if root. Its metadata
+/// are more than a block.
 pub fn everything(root: &Path) {
-    let dirs = ["bin", "deep/er/still", "empty", "many"];
+    let dirs = ["bin", "deep/er/still", "empty", "many", "names"];
     dirs.iter()
         .for_each(|d| fs::create_dir_all(root.join(d)).unwrap());
     for (name, content) in [
@@ -110,6 +113,9 @@ pub fn everything(root: &Path) {
             format!("number {i}\n").repeat(i),
         )
         .unwrap();
+    }
+    for i in 0..700 {
+        File::create(root.join(format!("names/{i:0100}"))).unwrap();
     }
     fs::write(root.join(OsStr::from_bytes(b"\xff\xfe not UTF-8 \n")), "x").unwrap();
     fs::write(root.join("many").join("n".repeat(255)), "the longest name").unwrap();
