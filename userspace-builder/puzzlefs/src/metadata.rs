@@ -344,7 +344,8 @@ fn write_member(out: &mut Out<'_>, member: &Member<'_>) -> Result<()> {
 }
 
 fn write_dir(out: &mut Out<'_>, entries: &Entries<'_>) -> Result<()> {
-    out.word(0)?; // lookBelow: no reader uses it.
+    // lookBelow, which no reader uses, and sorted.
+    out.word(if entries.are_sorted()? { 2 } else { 0 })?;
     out.list_pointer(out.at() + 1, DIR_ENTRY, entries.len())?;
     let mut names = out.at() + DIR_ENTRY.list(entries.len());
     out.tag(DIR_ENTRY, entries.len())?;

@@ -72,6 +72,14 @@ impl Entries<'_> {
         }
     }
 
+    /// Whether they are in ascending order of their names. Those of a tree are.
+    pub fn are_sorted(&self) -> Result<bool> {
+        Ok(match self {
+            Entries::Tree(..) => true,
+            Entries::Base(dir) => dir.is_sorted()?,
+        })
+    }
+
     /// All: inode number and name.
     pub fn iter(&self) -> impl Iterator<Item = Result<(u64, &[u8])>> {
         (0..self.len()).map(move |index| match self {
