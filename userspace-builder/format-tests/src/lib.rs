@@ -4,6 +4,7 @@
 //! write it, and the comparison with the `capnp` crate.
 
 pub mod agree;
+pub mod damage;
 pub mod model;
 pub mod relocate;
 
