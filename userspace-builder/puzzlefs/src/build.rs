@@ -177,8 +177,7 @@ pub fn build(
 /// Stores the metadata. Returns the Rootfs, and the chunks that its message is in if it is in
 /// blocks.
 ///
-/// One that is no larger than a block stays whole: a reader would need that block at once, and
-/// older readers understand it.
+/// One that is no larger than a block stays whole: FORMAT.md, section 6.
 fn store(
     metadata: &Metadata<'_>,
     options: &Options,

@@ -9,6 +9,9 @@
 //! - LZ4 costs a reader a quarter of it. A chunk is LZ4 unless zstd saves a thirteenth of it
 //!   more (balanced), or a quarter (fast): most of what programs consist of is on the
 //!   edge there, so a little more or less moves many chunks.
+//! - Metadata, of which readers use some for each name, are LZ4: of a Debian 2.25 MB become 0.66 MB,
+//!   and by zstd (level 19) 0.46 MB. That is a fifth of a percent of the image; decompressing all took
+//!   10 million instructions, and 28 million (a `stat` of all names: 180 million).
 //! - Small is for bytes alone: a chunk of 512 KiB knows more of what can follow, but for a
 //!   page read at random all before it is decompressed.
 //!

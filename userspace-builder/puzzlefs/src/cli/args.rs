@@ -130,7 +130,11 @@ pub struct Build {
     /// Bytes in a pack, as a rule
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_TARGET)]
     pub pack_size: u64,
-    /// Store holes as zeros and no LZ4, so that upstream's puzzlefs 0.2.0 can read the image
+    /// Build an image that upstream's puzzlefs 0.2.0 can read
+    ///
+    /// It has all metadata in one blob, uncompressed, which a mount reads and keeps as a whole;
+    /// holes as zeros; no LZ4; and loose chunks. Without it metadata of more than 64 KiB are
+    /// stored as chunks, and read when they are needed.
     #[arg(long)]
     pub compat: bool,
     /// Build on top of the image with this tag in the same layout
@@ -139,7 +143,7 @@ pub struct Build {
     /// without.
     #[arg(long, value_name = "TAG", value_parser = parse_tag)]
     pub base: Option<String>,
-    /// Record fs-verity digests of all blobs, as upstream's builder does
+    /// Record fs-verity digests of all blobs, as upstream's builder does: metadata stay one blob
     #[arg(long)]
     pub fs_verity: bool,
     /// Number of compressing threads [default: one for each processor]

@@ -34,7 +34,8 @@ pub struct Repack {
 
 /// Make each chunk of images a blob of its own
 ///
-/// This is what upstream's puzzlefs can read, and the opposite of `puzzlefs repack`.
+/// The opposite of `puzzlefs repack`. Upstream's puzzlefs reads no packs; for it, images
+/// have to be built with --compat as well.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs unpack --gc /var/lib/images debian")]
