@@ -10,8 +10,10 @@ use crate::{
     slot::Key,
     store::{Source, Store},
 };
-use kernel::prelude::*;
-use puzzlefs_format::{self as format, limits, Blocks, Digest, Part, Rootfs, RootfsBlob};
+use kernel::{prelude::*, sync::SetOnce};
+use puzzlefs_format::{
+    self as format, limits, Blocks, Digest, Part, Rootfs, RootfsBlob, RootfsHead,
+};
 use vfs::{CacheReader, Log, SuperBlock};
 
 /// The metadata of an image.
@@ -19,6 +21,8 @@ pub(crate) struct Metadata {
     /// The Rootfs blob that has them, or says where they are.
     digest: Digest,
     form: Form,
+    /// What was found when they were first looked at.
+    head: SetOnce<RootfsHead>,
 }
 
 enum Form {
@@ -90,6 +94,7 @@ impl Metadata {
         Ok(Self {
             digest: blob.digest,
             form,
+            head: SetOnce::new(),
         })
     }
 
@@ -143,11 +148,21 @@ impl<'a> Reader<'a> {
     /// `EUCLEAN` when they are not sound; `EIO` when they cannot be read or are not those
     /// that the digest says; `ENOMEM`.
     pub(crate) fn rootfs(&self) -> Result<Rootfs<'_>> {
-        match &self.image.metadata().form {
+        let Metadata { form, head, .. } = self.image.metadata();
+        if let Some(head) = head.as_ref() {
+            return Ok(match form {
+                Form::Whole(bytes) => head.in_memory(bytes),
+                Form::Blocks(..) => head.in_source(self),
+            });
+        }
+        let rootfs = match form {
             Form::Whole(bytes) => Rootfs::parse(bytes),
             Form::Blocks(..) => Rootfs::parse_source(self),
-        }
-        .map_err(errno)
+        };
+        let rootfs = rootfs.map_err(errno)?;
+        // If someone else was faster, he has found the same.
+        head.populate(rootfs.head());
+        Ok(rootfs)
     }
 
     /// Inode `ino`.

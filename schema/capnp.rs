@@ -156,12 +156,7 @@ impl<'a> Struct<'a> {
     pub(crate) fn list(&self, index: u16) -> Result<List<'a>, Error> {
         match self.object(index)? {
             Some(object) => List::from_object(object),
-            None => Ok(List {
-                segment: Segment::EMPTY,
-                first: 0,
-                len: 0,
-                element: (0, 0),
-            }),
+            None => Ok(List::EMPTY),
         }
     }
 }
@@ -177,7 +172,51 @@ pub(crate) struct List<'a> {
     element: (u16, u16),
 }
 
+/// Where a [`List`] is, without the bytes of the message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListPlace {
+    segment: (usize, usize),
+    first: usize,
+    len: u32,
+    element: (u16, u16),
+}
+
 impl<'a> List<'a> {
+    pub(crate) const EMPTY: Self = Self {
+        segment: Segment::EMPTY,
+        first: 0,
+        len: 0,
+        element: (0, 0),
+    };
+
+    /// Where in the message it is.
+    pub(crate) fn place(&self) -> ListPlace {
+        ListPlace {
+            segment: self.segment.place(),
+            first: self.first,
+            len: self.len,
+            element: self.element,
+        }
+    }
+
+    /// The list at `place` of the message with these `bytes`.
+    #[inline]
+    pub(crate) fn at(place: &ListPlace, bytes: Bytes<'a>) -> Self {
+        Self {
+            segment: Segment::at(place.segment, bytes),
+            first: place.first,
+            len: place.len,
+            element: place.element,
+        }
+    }
+
+    /// Element `index`, which is probably near to `other`.
+    #[inline]
+    pub(crate) fn get_near(&self, other: &Struct<'a>, index: u32) -> Result<Struct<'a>, Error> {
+        let segment = Segment::at(self.segment.place(), other.segment.bytes());
+        Self { segment, ..*self }.get(index)
+    }
+
     #[inline]
     fn from_object(object: Object<'a>) -> Result<Self, Error> {
         let Object {

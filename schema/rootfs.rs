@@ -2,7 +2,7 @@
 
 //! The metadata as a whole: from an inode number to the inode, through the layers.
 
-use crate::capnp::{List, Struct};
+use crate::capnp::{List, ListPlace, Struct};
 use crate::source::{Bytes, Source};
 use crate::{limits, Digest, Dir, DirEntry, Error, FileType, Inode};
 
@@ -45,9 +45,51 @@ pub(crate) fn version(root: &Struct<'_>) -> Result<u64, Error> {
 /// The metadata of an image.
 #[derive(Clone, Copy, Debug)]
 pub struct Rootfs<'a> {
-    root: Struct<'a>,
+    bytes: Bytes<'a>,
     vectors: List<'a>,
+    /// Layer 0, if there is one.
+    newest: InodeVector<'a>,
     version: u64,
+    inode_count: u64,
+    data_size: u64,
+}
+
+/// What parsing the head of a [`Rootfs`] has found, without the bytes of its message: to be
+/// kept and used again.
+#[derive(Clone, Copy, Debug)]
+pub struct RootfsHead {
+    vectors: ListPlace,
+    newest: ListPlace,
+    version: u64,
+    inode_count: u64,
+    data_size: u64,
+}
+
+impl RootfsHead {
+    /// The Rootfs. That other bytes are given than those that it was found in is an error on
+    /// use.
+    pub fn in_memory<'a>(&self, bytes: &'a [u8]) -> Rootfs<'a> {
+        self.of(Bytes::in_memory(bytes))
+    }
+
+    /// The same, of a message that is not in memory.
+    pub fn in_source<'a>(&self, source: &'a dyn Source) -> Rootfs<'a> {
+        self.of(Bytes::in_source(source))
+    }
+
+    fn of<'a>(&self, bytes: Bytes<'a>) -> Rootfs<'a> {
+        Rootfs {
+            bytes,
+            vectors: List::at(&self.vectors, bytes),
+            newest: InodeVector {
+                inodes: List::at(&self.newest, bytes),
+                allow_holes: self.version >= VERSION_HOLES,
+            },
+            version: self.version,
+            inode_count: self.inode_count,
+            data_size: self.data_size,
+        }
+    }
 }
 
 impl<'a> Rootfs<'a> {
@@ -75,13 +117,32 @@ impl<'a> Rootfs<'a> {
         if vectors.len() > limits::MAX_LAYERS {
             return Err(Error::LimitExceeded);
         }
-        let this = Self {
-            root,
+        let mut this = Self {
+            bytes,
             vectors,
+            newest: InodeVector {
+                inodes: List::EMPTY,
+                allow_holes: false,
+            },
             version,
+            inode_count: root.u64(INODE_COUNT),
+            data_size: root.u64(DATA_SIZE),
         };
-        (0..this.layers()).try_for_each(|layer| this.vector(layer).map(drop))?;
+        for layer in (0..this.layers()).rev() {
+            this.newest = this.vector(layer)?;
+        }
         Ok(this)
+    }
+
+    /// What is to be kept of it.
+    pub fn head(&self) -> RootfsHead {
+        RootfsHead {
+            vectors: self.vectors.place(),
+            newest: self.newest.inodes.place(),
+            version: self.version,
+            inode_count: self.inode_count,
+            data_size: self.data_size,
+        }
     }
 
     /// The `manifestVersion`: [`VERSION_BASE`] to [`VERSION_BLOCKS`].
@@ -97,7 +158,7 @@ impl<'a> Rootfs<'a> {
     /// Number of inodes. Without a recorded number, that of all inodes of all
     /// layers, which is too high by those that a later layer replaces or removes.
     pub fn inode_count(&self) -> Result<u64, Error> {
-        match self.root.u64(INODE_COUNT) {
+        match self.inode_count {
             0 => (0..self.layers()).try_fold(0u64, |sum, layer| {
                 let len = self.vector(layer)?.len();
                 Ok(sum.saturating_add(len.into()))
@@ -108,7 +169,7 @@ impl<'a> Rootfs<'a> {
 
     /// The recorded sum of the sizes of all files; 0 if there is no record.
     pub fn data_size(&self) -> u64 {
-        self.root.u64(DATA_SIZE)
+        self.data_size
     }
 
     /// Metadata vector `layer`; 0 is the newest.
@@ -125,7 +186,10 @@ impl<'a> Rootfs<'a> {
     #[inline]
     pub fn inode(&self, ino: u64) -> Result<Option<Inode<'a>>, Error> {
         for layer in 0..self.layers() {
-            let vector = self.vector(layer)?;
+            let vector = match layer {
+                0 => self.newest,
+                _ => self.vector(layer)?,
+            };
             if let Some((_, inode)) = vector.search(ino)? {
                 return Inode::new(inode, vector.allow_holes);
             }
@@ -178,7 +242,7 @@ impl<'a> Rootfs<'a> {
 
     /// The fs-verity digests of the chunks.
     pub fn verity_data(&self) -> Result<VerityData<'a>, Error> {
-        Ok(VerityData(self.root.list(FS_VERITY_DATA)?))
+        Ok(VerityData(Struct::root(self.bytes)?.list(FS_VERITY_DATA)?))
     }
 }
 
@@ -227,13 +291,17 @@ impl<'a> InodeVector<'a> {
         if self.is_empty() {
             return Ok(None);
         }
-        // Numbers mostly have no gaps.
-        let direct = ino.checked_sub(self.ino(0)?).map(u32::try_from);
+        // Numbers mostly have no gaps, and are from 1 on.
+        let direct = ino.checked_sub(ROOT_INO).map(u32::try_from);
         let direct = direct.and_then(Result::ok);
         if let Some(index) = direct.filter(|index| *index < self.len()) {
             let inode = self.inodes.get(index)?;
             let next = index.saturating_add(1);
-            if Inode::ino_of(&inode) == ino && (next >= self.len() || self.ino(next)? > ino) {
+            let is_last = || match next < self.len() {
+                true => Ok(Inode::ino_of(&self.inodes.get_near(&inode, next)?) > ino),
+                false => Ok(true),
+            };
+            if Inode::ino_of(&inode) == ino && is_last()? {
                 return Ok(Some((index, inode)));
             }
         }

@@ -75,6 +75,23 @@ impl<'a> Segment<'a> {
         Err(Error::BadPointer)
     }
 
+    /// Where in the message it is, and how long.
+    pub(super) fn place(&self) -> (usize, usize) {
+        (self.start, self.len)
+    }
+
+    /// The segment at a [`Segment::place`] of the message with these `bytes`.
+    #[inline]
+    pub(super) fn at((start, len): (usize, usize), bytes: Bytes<'a>) -> Self {
+        Self { bytes, start, len }
+    }
+
+    /// The message, and the part of it that was looked at last.
+    #[inline]
+    pub(super) fn bytes(&self) -> Bytes<'a> {
+        self.bytes
+    }
+
     /// Checks that it has `len` bytes from `at` on.
     #[inline]
     pub(super) fn check(&self, at: usize, len: usize) -> Result<(), Error> {

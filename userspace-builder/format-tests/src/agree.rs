@@ -60,7 +60,10 @@ impl format::Source for Elsewhere<'_> {
     fn join(&self, at: usize, len: usize) -> Result<&[u8], format::Error> {
         // What the kernel has to copy.
         assert!(len <= format::limits::MAX_XATTR_VALUE_BYTES, "{len} bytes");
-        assert!(at % PART + len > PART, "{len} bytes at {at} are in one part");
+        assert!(
+            at % PART + len > PART,
+            "{len} bytes at {at} are in one part"
+        );
         Ok(&self.0[at..at + len])
     }
 }
@@ -69,14 +72,19 @@ impl format::Source for Elsewhere<'_> {
 /// where they differ. Returns how many inodes `puzzlefs_format` accepted.
 pub fn agree(message: &[u8], expect: Expect) -> usize {
     let source = Elsewhere(message);
+    let in_memory = format::Rootfs::parse(message);
+    let in_source = format::Rootfs::parse_source(&source);
+    // Found once, used with the bytes of the other.
+    let heads = (in_memory.map(|r| r.head()), in_source.map(|r| r.head()));
     let ours = [
-        format::Rootfs::parse(message),
-        format::Rootfs::parse_source(&source),
+        in_memory,
+        in_source,
+        heads.1.map(|head| head.in_memory(message)),
+        heads.0.map(|head| head.in_source(&source)),
     ];
-    let [accepted, by_source] =
-        ours.map(|ours| agree_with(expect.accepted(ours, "Rootfs"), message, expect));
-    assert_eq!(accepted, by_source);
-    accepted
+    let accepted = ours.map(|ours| agree_with(expect.accepted(ours, "Rootfs"), message, expect));
+    assert!(accepted.iter().all(|other| *other == accepted[0]));
+    accepted[0]
 }
 
 fn agree_with(ours: Option<format::Rootfs<'_>>, message: &[u8], expect: Expect) -> usize {
