@@ -6,11 +6,13 @@
 //! depends on whose it is:
 //!
 //! - A chunk that one file has to itself is decompressed straight into the folios of that
-//!   file, if all of it was asked for; readahead is expanded so that it mostly is.
+//!   file, if all of it was asked for; readahead is expanded so that it mostly is. Several
+//!   such chunks in one window are decompressed at once ([`crate::batch`]).
 //! - A chunk that several small files share goes into a page cache of the mount's own,
 //!   and the files' folios are copied from there, until all of it was copied.
 
 use crate::{
+    batch,
     file::{OpenFile, Part},
     image::Image,
     shared::Shared,
@@ -41,28 +43,50 @@ pub(crate) fn read(
         if vfs::killed() {
             return Err(EINTR);
         }
-        let Some(at) = locate(file.ends(), window.position()) else {
-            // Behind the end of the file the last folio is zero.
-            return window.zero(window.remaining());
-        };
-        let len = at.left.min(window.remaining());
-        let Some(part) = file.part(at.index)? else {
-            window.zero(len)?;
+        if batch::read(image, file, window)? {
             continue;
-        };
-        let start = part.offset.checked_add(at.within).ok_or(EUCLEAN)?;
-        let piece = Piece {
-            start: usize::try_from(start).map_err(|_| EUCLEAN)?,
-            len: usize::try_from(len).map_err(|_| EUCLEAN)?,
-            extent: (part.offset, at.within.saturating_add(at.left)),
-        };
-        piece.read(image, cache, part, window)?;
+        }
+        match next(file, window.position(), window.remaining())? {
+            Next::Piece(piece) => piece.read(image, cache, window)?,
+            Next::Zeroes(len) => window.zero(len)?,
+        }
     }
     Ok(())
 }
 
+/// What comes next in a file.
+pub(crate) enum Next<'a> {
+    /// A part of a chunk.
+    Piece(Piece<'a>),
+    /// So many zeroes: a hole, or what is behind the end, where the last folio is zero.
+    Zeroes(u64),
+}
+
+/// What comes at `position`, in up to `len` bytes.
+///
+/// # Errors
+///
+/// `EUCLEAN` when a chunk would be longer than memory.
+pub(crate) fn next(file: &OpenFile, position: u64, len: u64) -> Result<Next<'_>> {
+    let Some(at) = locate(file.ends(), position) else {
+        return Ok(Next::Zeroes(len));
+    };
+    let len = at.left.min(len);
+    let Some(part) = file.part(at.index)? else {
+        return Ok(Next::Zeroes(len));
+    };
+    let start = part.offset.checked_add(at.within).ok_or(EUCLEAN)?;
+    Ok(Next::Piece(Piece {
+        part,
+        start: usize::try_from(start).map_err(|_| EUCLEAN)?,
+        len: usize::try_from(len).map_err(|_| EUCLEAN)?,
+        extent: (part.offset, at.within.saturating_add(at.left)),
+    }))
+}
+
 /// The next bytes to read: a part of a chunk.
-pub(crate) struct Piece {
+pub(crate) struct Piece<'a> {
+    pub(crate) part: &'a Part,
     /// Where they begin in its content.
     pub(crate) start: usize,
     /// How many they are.
@@ -71,20 +95,20 @@ pub(crate) struct Piece {
     extent: (u64, u64),
 }
 
-impl Piece {
+impl Piece<'_> {
+    /// Whether a chunk of `size` bytes of content belongs to the file alone.
+    pub(crate) fn is_of_own(&self, size: usize) -> bool {
+        self.extent == (0, size as u64)
+    }
+
     /// Where they end in the chunk's content.
     pub(crate) fn end(&self) -> usize {
         self.start.saturating_add(self.len)
     }
 
     /// Reads them, or the first of them.
-    fn read(
-        &self,
-        image: &Image,
-        cache: &PrivateCache,
-        part: &Part,
-        window: &mut ReadWindow<'_>,
-    ) -> Result {
+    fn read(&self, image: &Image, cache: &PrivateCache, window: &mut ReadWindow<'_>) -> Result {
+        let part = self.part;
         let chunk = image.store().stored(&part.source)?;
         let shared = Shared::new(cache, &chunk, part.compressed);
         let copy = |window: &mut ReadWindow<'_>| match &shared {
@@ -115,7 +139,7 @@ impl Piece {
                 return window.fill_with(size, |memory| loaded.write_to(memory));
             }
             // A chunk that belongs to this file alone is not put there.
-            let shared = shared.as_ref().filter(|_| self.extent != (0, size as u64));
+            let shared = shared.as_ref().filter(|_| !self.is_of_own(size));
             if let Some(shared) = shared {
                 if shared.fill(&mut loaded)? && copy(window)? {
                     return Ok(());

@@ -33,6 +33,21 @@ impl Decoder {
         self.consumed = Some(0);
     }
 
+    /// Allocates what [`Decoder::whole`] needs, and [`Decoder::more`] unless `is_whole`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn prepare(&mut self, encoding: &Encoding<'_>, is_whole: bool) -> Result {
+        if matches!(encoding, Encoding::Zstd(_)) {
+            self.context()?;
+            if !is_whole {
+                self.stream()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Decompresses all of `stored` into `buffer`, which is of the size that `encoding` says.
     ///
     /// # Errors
@@ -72,7 +87,7 @@ impl Decoder {
         done: usize,
     ) -> bool {
         let result = match encoding {
-            Encoding::Zstd(table) => self.stream(table, stored, buffer, done),
+            Encoding::Zstd(table) => self.go_on(table, stored, buffer, done),
             // From the begin again: that is cheaper than to be able to go on.
             Encoding::Lz4(frame) => lz4::decompress_begin(buffer, frame.block()),
         };
@@ -82,7 +97,7 @@ impl Decoder {
         result.is_ok()
     }
 
-    fn stream(
+    fn go_on(
         &mut self,
         table: &SeekTable<'_>,
         stored: &[u8],
@@ -93,16 +108,20 @@ impl Decoder {
         let frame = table.frames().next().ok_or(EUCLEAN)?;
         let end = usize::try_from(frame.stored_size).map_err(|_| EUCLEAN)?;
         let mut source = stored.get(consumed..end).ok_or(EUCLEAN)?;
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            none => none.insert(zstd::Stream::new(MAX_STREAM_BYTES)?),
-        };
+        let stream = self.stream()?;
         if consumed == 0 {
             stream.reset();
         }
         stream.read(buffer.get_mut(done..).ok_or(EUCLEAN)?, &mut source)?;
         self.consumed = end.checked_sub(source.len());
         Ok(())
+    }
+
+    fn stream(&mut self) -> Result<&mut zstd::Stream> {
+        Ok(match &mut self.stream {
+            Some(stream) => stream,
+            none => none.insert(zstd::Stream::new(MAX_STREAM_BYTES)?),
+        })
     }
 
     fn context(&mut self) -> Result<&mut zstd::Context> {

@@ -34,6 +34,8 @@ struct Idle {
     slots: KVec<KBox<Slot>>,
     /// What they take.
     bytes: usize,
+    /// How many others readers are using.
+    taken: usize,
     /// Mounts that use the pool; without any it is empty.
     mounts: usize,
     /// The number of the newest of all mounts.
@@ -41,18 +43,19 @@ struct Idle {
 }
 
 impl Pool {
-    /// A pool that keeps two slots for each possible processor, within bounds: the chunk
-    /// that a reader there is in the middle of, and the one before.
+    /// A pool that keeps four slots for each possible processor, within bounds: the chunk
+    /// that a reader there is in the middle of, the one before, and those of a batch.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let processors = usize::try_from(nr_cpu_ids()).unwrap_or(1);
-        let max_slots = processors.saturating_mul(2).clamp(4, 32);
+        let max_slots = processors.saturating_mul(4).clamp(4, 32);
         let idle = Idle {
             slots: KVec::with_capacity(max_slots, GFP_KERNEL)?,
             bytes: 0,
+            taken: 0,
             mounts: 0,
             last_mount: 0,
         };
@@ -94,30 +97,40 @@ impl Pool {
         result
     }
 
-    /// Takes the slot that holds `key`; else, once the pool is full, the one that was not
-    /// used for the longest time; else a new one.
-    fn take(&self, key: &Key) -> Result<KBox<Slot>> {
+    /// Takes the slot that holds `key`; else, once there are as many as the pool keeps, the
+    /// one that was not used for the longest time; else a new one. [`Pool::put`] it back.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn take(&self, key: &Key) -> Result<KBox<Slot>> {
         let mut idle = self.idle.lock();
         let held = |slot: &KBox<Slot>| slot.holds(key);
         let index = match idle.slots.iter().rposition(held) {
             Some(index) => Some(index),
-            None if idle.slots.len() == self.max_slots => Some(0),
+            None if idle.slots.len().saturating_add(idle.taken) >= self.max_slots => Some(0),
             None => None,
         };
-        match index.and_then(|index| idle.remove(index)) {
-            Some(slot) => Ok(slot),
-            None => {
-                drop(idle);
-                Ok(KBox::new(Slot::default(), GFP_KERNEL)?)
-            }
+        let slot = index.and_then(|index| idle.remove(index));
+        idle.taken = idle.taken.saturating_add(1);
+        drop(idle);
+        if let Some(slot) = slot {
+            return Ok(slot);
         }
+        let slot = KBox::new(Slot::default(), GFP_KERNEL);
+        if slot.is_err() {
+            let mut idle = self.idle.lock();
+            idle.taken = idle.taken.saturating_sub(1);
+        }
+        Ok(slot?)
     }
 
     /// Puts a slot back. Older ones make room for it, so that chunks of any size are kept
     /// as long as they are in use.
-    fn put(&self, slot: KBox<Slot>) {
+    pub(crate) fn put(&self, slot: KBox<Slot>) {
         let max_bytes = self.max_slots.saturating_mul(SLOT_BYTES);
         let mut idle = self.idle.lock();
+        idle.taken = idle.taken.saturating_sub(1);
         idle.bytes = idle.bytes.saturating_add(slot.bytes());
         let rest = if idle.mounts == 0 {
             Some(slot)

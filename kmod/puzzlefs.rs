@@ -6,7 +6,8 @@
 //! The way of a read: [`file`] has found the chunks of a file ([`store`]), in the image's
 //! packs ([`pack`]) or each in a blob of its own ([`loose`]);
 //! [`data`] finds the chunk of each position; a [`slot`] reads it, verifies it and
-//! decompresses it into the page cache.
+//! decompresses it into the page cache, with other processors' help if there are several
+//! ([`batch`]).
 //!
 //! All `unsafe` code and all of the C API are behind the `vfs` crate, all parsing
 //! of untrusted bytes is in the `puzzlefs_format` crate.
@@ -21,6 +22,8 @@ use vfs::{
     SuperBlock, Value, XattrLister,
 };
 
+#[forbid(unsafe_code)]
+mod batch;
 #[forbid(unsafe_code)]
 mod blobs;
 #[forbid(unsafe_code)]

@@ -73,7 +73,7 @@ impl<'a> Shared<'a> {
     /// # Errors
     ///
     /// Those of writing to the window.
-    pub(crate) fn copy(&self, piece: &Piece, window: &mut ReadWindow<'_>) -> Result<bool> {
+    pub(crate) fn copy(&self, piece: &Piece<'_>, window: &mut ReadWindow<'_>) -> Result<bool> {
         let size = self.size();
         if piece.end() > size {
             return Ok(false);

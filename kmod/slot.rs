@@ -5,7 +5,7 @@
 
 use crate::{decoder::Decoder, error::errno, store::Stored};
 use kernel::prelude::*;
-use puzzlefs_format::{Digest, Encoding};
+use puzzlefs_format::{self as format, Digest, Encoding};
 
 /// What a slot holds: a chunk of a mount, since an image must not be able to read by its
 /// digest what it does not have; and whether it is compressed, since a hostile image may
@@ -53,8 +53,10 @@ impl Buffer {
 /// The means to read one chunk, and the last one read by them.
 #[derive(Default)]
 pub(crate) struct Slot {
-    /// The chunk whose bytes, verified, are in `stored`.
+    /// The chunk whose bytes are in `stored`.
     holds: Option<Key>,
+    /// Whether they are verified.
+    is_verified: bool,
     stored: Buffer,
     /// Its content, decompressed up to `decompressed`.
     content: Buffer,
@@ -75,36 +77,57 @@ impl Slot {
     /// `EIO` when its bytes are not those that the digest says, `EUCLEAN` when they are not
     /// in a form that the image may have, `ENOMEM`, and what reading says.
     pub(crate) fn load<'a>(&'a mut self, key: &Key, chunk: &'a Stored<'a>) -> Result<Loaded<'a>> {
+        self.read(key, chunk)?;
+        let stored = self.stored.get();
+        if !self.is_verified {
+            chunk.verify(stored).inspect_err(|_| self.holds = None)?;
+            self.is_verified = true;
+        }
+        let encoding = parse(key, chunk, stored).map_err(|error| {
+            chunk.report(format_args!("cannot be decompressed: {error}"));
+            errno(error)
+        })?;
+        Ok(Loaded {
+            chunk,
+            stored,
+            size: size(&encoding, stored).ok_or(EUCLEAN)?,
+            encoding,
+            content: &mut self.content,
+            decompressed: &mut self.decompressed,
+            decoder: &mut self.decoder,
+        })
+    }
+
+    /// Reads `chunk`, unless it is at hand, and allocates what [`Slot::load`] needs, and to
+    /// decompress `len` bytes. Returns the size of its content, if what was read is the chunk.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` when it is not in a form that it may have, `ENOMEM`, and what reading says.
+    pub(crate) fn prepare(&mut self, key: &Key, chunk: &Stored<'_>, len: usize) -> Result<usize> {
+        self.read(key, chunk)?;
+        let stored = self.stored.get();
+        let encoding = parse(key, chunk, stored).map_err(errno)?;
+        let size = size(&encoding, stored).ok_or(EUCLEAN)?;
+        if let Some(encoding) = &encoding {
+            self.decoder.prepare(encoding, len == size)?;
+            if len < size {
+                self.content.more(size, self.decompressed)?;
+            }
+        }
+        Ok(size)
+    }
+
+    fn read(&mut self, key: &Key, chunk: &Stored<'_>) -> Result {
         if !self.holds(key) {
             self.holds = None;
+            self.is_verified = false;
             self.decompressed = 0;
             self.decoder.restart();
             chunk.read(self.stored.resize(chunk.size()?)?)?;
             self.holds = Some(*key);
         }
-        let stored = self.stored.get();
-        let encoding = if key.compressed {
-            let encoding = Encoding::parse(stored, chunk.version()).map_err(|error| {
-                chunk.report(format_args!("cannot be decompressed: {error}"));
-                errno(error)
-            })?;
-            Some(encoding)
-        } else {
-            None
-        };
-        let size = match &encoding {
-            Some(encoding) => encoding.decompressed_size(),
-            None => stored.len() as u64,
-        };
-        Ok(Loaded {
-            chunk,
-            stored,
-            encoding,
-            size: usize::try_from(size).map_err(|_| EUCLEAN)?,
-            content: &mut self.content,
-            decompressed: &mut self.decompressed,
-            decoder: &mut self.decoder,
-        })
+        Ok(())
     }
 
     /// How much memory the slot takes, in bytes.
@@ -114,6 +137,25 @@ impl Slot {
             .len()
             .saturating_add(self.content.bytes.len())
             .saturating_add(self.decoder.bytes())
+    }
+}
+
+/// How `stored` is compressed; none if it is not.
+fn parse<'a>(
+    key: &Key,
+    chunk: &Stored<'_>,
+    stored: &'a [u8],
+) -> Result<Option<Encoding<'a>>, format::Error> {
+    key.compressed
+        .then(|| Encoding::parse(stored, chunk.version()))
+        .transpose()
+}
+
+/// The size of the content.
+fn size(encoding: &Option<Encoding<'_>>, stored: &[u8]) -> Option<usize> {
+    match encoding {
+        Some(encoding) => usize::try_from(encoding.decompressed_size()).ok(),
+        None => Some(stored.len()),
     }
 }
 
@@ -180,6 +222,16 @@ impl Loaded<'_> {
             };
         }
         self.content.get().get(..end).ok_or(EUCLEAN)
+    }
+
+    /// Writes what begins at `start` of the content to `buffer`.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Loaded::content`].
+    pub(crate) fn copy_to(&mut self, start: usize, buffer: &mut [u8]) -> Result {
+        let content = self.content(start.saturating_add(buffer.len()))?;
+        copy(buffer, content.get(start..).unwrap_or_default())
     }
 
     fn report(&self, error: &Error) {

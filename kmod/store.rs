@@ -83,8 +83,12 @@ impl Store {
     ///
     /// `EINTR` when the reader was killed.
     pub(crate) fn reading(&self, digest: &Digest) -> Result<BitGuard<'_>> {
-        let [first, second, ..] = *digest.as_bytes();
-        self.reading.lock(u16::from_le_bytes([first, second]))
+        self.reading.lock(hash(digest))
+    }
+
+    /// The same if nobody else reads it; for who reads several, and must not wait.
+    pub(crate) fn try_reading(&self, digest: &Digest) -> Option<BitGuard<'_>> {
+        self.reading.try_lock(hash(digest))
     }
 
     /// The bytes that `source` stands for.
@@ -122,6 +126,11 @@ impl Store {
             },
         })
     }
+}
+
+fn hash(digest: &Digest) -> u16 {
+    let [first, second, ..] = *digest.as_bytes();
+    u16::from_le_bytes([first, second])
 }
 
 /// A chunk in a pack.
@@ -173,11 +182,12 @@ impl<'a> Stored<'a> {
         usize::try_from(self.size).map_err(|_| EIO)
     }
 
-    /// Reads them into `buffer`, which has room for [`Stored::size`], and verifies them.
+    /// Reads them into `buffer`, which has room for [`Stored::size`]. Nothing may be done
+    /// with them before they are verified.
     ///
     /// # Errors
     ///
-    /// `EIO` when they are not those that the digest says, and what reading says.
+    /// What reading says.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> Result {
         self.file
             .read_exact(buffer, self.offset)
@@ -186,12 +196,21 @@ impl<'a> Stored<'a> {
                 EINTR | ERESTARTSYS | ENOMEM => {}
                 _ => self.report(format_args!("cannot be read: {error:?}")),
             })?;
-        if sha256::digest(buffer) != *self.digest.as_bytes() {
-            self.report(format_args!("its bytes are not those of that digest"));
-            return Err(EIO);
-        }
         if let Some(packed) = &self.packed {
             packed.pack.has_been_read(self.offset, self.size);
+        }
+        Ok(())
+    }
+
+    /// Verifies what was read.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when the bytes are not those that the digest says.
+    pub(crate) fn verify(&self, bytes: &[u8]) -> Result {
+        if sha256::digest(bytes) != *self.digest.as_bytes() {
+            self.report(format_args!("its bytes are not those of that digest"));
+            return Err(EIO);
         }
         Ok(())
     }

@@ -7,8 +7,9 @@ use crate::{
     filesystem::FileSystem,
     folio::{self, LockedFolio},
     inode::Inode,
+    parallel,
 };
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{marker::PhantomData, ops::Range, ptr::NonNull};
 use kernel::{error::from_result, page::PAGE_SIZE, prelude::*};
 
 /// A range of a file that the page cache asks for: folios one after another, all locked.
@@ -131,7 +132,61 @@ impl<'a> ReadWindow<'a> {
     ///
     /// `EINVAL` when they are too many, `ENOMEM`, and those of `fill`.
     pub fn fill_with(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> Result) -> Result {
-        let end = self.position.saturating_add(len as u64);
+        self.fill_folios(len, |_, bytes| {
+            fill(bytes)?;
+            Ok(KVec::new())
+        })
+    }
+
+    /// Fills the next bytes, at most [`ReadWindow::remaining`], part by part, by `fill`, which
+    /// gets the memory of each, possibly in several tasks at once
+    /// ([`parallel::for_each`]). Of parts that fail, nothing is published, nor is the rest
+    /// of the folios that they begin and end in.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when they are too many, `ENOMEM`, and the first of `fill`: what follows in the
+    /// window cannot be filled any more then.
+    pub fn fill_parts<T: Send>(
+        &mut self,
+        parts: &mut [(usize, T)],
+        fill: impl Fn(&mut T, &mut [u8]) -> Result + Sync,
+    ) -> Result {
+        let len = parts.iter().map(|(len, _)| *len).sum();
+        let mut result = Ok(());
+        self.fill_folios(len, |mut position, mut bytes| {
+            let mut jobs = KVec::with_capacity(parts.len(), GFP_KERNEL)?;
+            for (len, part) in parts {
+                let (memory, rest) = bytes.split_at_mut_checked(*len).ok_or(EINVAL)?;
+                jobs.push((part, memory, Ok(())), GFP_KERNEL)?;
+                bytes = rest;
+            }
+            parallel::for_each(&mut jobs, |(part, memory, result)| {
+                *result = fill(part, memory)
+            });
+            let mut failed = KVec::new();
+            for (_, memory, done) in jobs {
+                let end = position + memory.len() as u64;
+                if done.is_err() {
+                    failed.push(position..end, GFP_KERNEL)?;
+                    result = result.and(done);
+                }
+                position = end;
+            }
+            Ok(failed)
+        })?;
+        result
+    }
+
+    /// Fills the next `len` bytes by `fill`, which gets their position and their memory, and
+    /// returns the ranges of the file that it could not fill.
+    fn fill_folios(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(u64, &mut [u8]) -> Result<KVec<Range<u64>>>,
+    ) -> Result {
+        let position = self.position;
+        let end = position.saturating_add(len as u64);
         if len == 0 || end > self.end {
             return Err(EINVAL);
         }
@@ -145,16 +200,21 @@ impl<'a> ReadWindow<'a> {
             folios.push(folio, GFP_KERNEL)?;
             if is_last {
                 let start = folios.first().ok_or(EINVAL)?.position();
-                break self.position.checked_sub(start).ok_or(EINVAL)?;
+                break position.checked_sub(start).ok_or(EINVAL)?;
             }
         };
         let offset = usize::try_from(offset).map_err(|_| EINVAL)?;
-        folio::with_contiguous(&mut folios, |bytes| {
+        let failed = folio::with_contiguous(&mut folios, |bytes| {
             let bytes = bytes.get_mut(offset..).and_then(|rest| rest.get_mut(..len));
-            fill(bytes.ok_or(EINVAL)?)
+            fill(position, bytes.ok_or(EINVAL)?)
         })?;
         self.position = end;
         for folio in folios {
+            let is_in =
+                |range: &Range<u64>| range.start < folio.end() && folio.position() < range.end;
+            if failed.iter().any(is_in) {
+                continue;
+            }
             if folio.end() <= end {
                 folio.complete();
             } else {

@@ -18,6 +18,7 @@
 #include <linux/posix_acl_xattr.h>
 #include <linux/statfs.h>
 #include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 #include <linux/zstd.h>
 
 #ifdef __BINDGEN__
@@ -83,7 +84,11 @@ void vfs_rs_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int len);
 void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb);
 void vfs_rs_warn_ratelimited(const char *name, const void *arguments);
 int vfs_rs_bit_lock_killable(unsigned long *word, unsigned int bit);
+bool vfs_rs_bit_trylock(unsigned long *word, unsigned int bit);
 void vfs_rs_bit_unlock(unsigned long *word, unsigned int bit);
+unsigned int vfs_rs_num_online_cpus(void);
+void vfs_rs_queue_on_stack(struct work_struct *work, work_func_t func);
+void vfs_rs_cancel_on_stack(struct work_struct *work);
 bool vfs_rs_killed(void);
 bool vfs_rs_capable_sys_admin(void);
 

@@ -10,7 +10,8 @@ use kernel::{error::to_result, prelude::*, sync::atomic::Atomic};
 const WORDS: usize = 16;
 
 /// Locks for more things than there are locks: a hash of the thing chooses. They may be held
-/// while sleeping. Who holds one must not wait for another, since that may be the same.
+/// while sleeping. Who holds one must not wait for another: that may be the same, or held by
+/// someone who waits for this one.
 pub struct BitLocks([Atomic<usize>; WORDS]);
 
 impl Default for BitLocks {
@@ -26,12 +27,24 @@ impl BitLocks {
     ///
     /// `EINTR` when the task was killed.
     pub fn lock(&self, hash: u16) -> Result<BitGuard<'_>> {
-        let bit = u32::from(hash) % usize::BITS;
-        let word = usize::from(hash) / usize::BITS as usize % WORDS;
-        let word = self.0.get(word).ok_or(EINVAL)?;
+        let (word, bit) = self.find(hash)?;
         // SAFETY: The word is valid, and has that bit.
         to_result(unsafe { bindings::vfs_rs_bit_lock_killable(word.as_ptr(), bit) })?;
         Ok(BitGuard { word, bit })
+    }
+
+    /// Takes the lock of what has this hash if nobody has it. So does who holds another one.
+    pub fn try_lock(&self, hash: u16) -> Option<BitGuard<'_>> {
+        let (word, bit) = self.find(hash).ok()?;
+        // SAFETY: As above.
+        let taken = unsafe { bindings::vfs_rs_bit_trylock(word.as_ptr(), bit) };
+        taken.then_some(BitGuard { word, bit })
+    }
+
+    fn find(&self, hash: u16) -> Result<(&Atomic<usize>, c_uint)> {
+        let word = usize::from(hash) / usize::BITS as usize % WORDS;
+        let word = self.0.get(word).ok_or(EINVAL)?;
+        Ok((word, u32::from(hash) % usize::BITS))
     }
 }
 

@@ -104,17 +104,18 @@ impl Drop for LockedFolio<'_> {
 /// # Errors
 ///
 /// `ENOMEM`, and those of `write`.
-pub(crate) fn with_contiguous(
+pub(crate) fn with_contiguous<R>(
     folios: &mut [LockedFolio<'_>],
-    write: impl FnOnce(&mut [u8]) -> Result,
-) -> Result {
+    write: impl FnOnce(&mut [u8]) -> Result<R>,
+) -> Result<R> {
     if let [folio] = folios {
         if let Some(memory) = folio.address() {
             // SAFETY: The folio is mapped there, all of it, as long as it exists. It is
             // locked and not up to date, so nobody else looks at its content.
-            write(unsafe { core::slice::from_raw_parts_mut(memory.as_ptr(), folio.size()) })?;
+            let bytes = unsafe { core::slice::from_raw_parts_mut(memory.as_ptr(), folio.size()) };
+            let result = write(bytes)?;
             folio.flush();
-            return Ok(());
+            return Ok(result);
         }
     }
     let bytes = folios.iter().map(LockedFolio::size).sum::<usize>();
@@ -127,10 +128,10 @@ pub(crate) fn with_contiguous(
         }
     }
     let mut mapping = Mapping::new(&mut pages)?;
-    write(mapping.bytes())?;
+    let result = write(mapping.bytes())?;
     drop(mapping);
     folios.iter().for_each(LockedFolio::flush);
-    Ok(())
+    Ok(result)
 }
 
 /// Pages mapped side by side (`vm_map_ram`), until dropped.

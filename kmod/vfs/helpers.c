@@ -11,6 +11,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/wait_bit.h>
+#include <linux/workqueue.h>
 
 #include "bindings.h"
 
@@ -241,9 +242,31 @@ int vfs_rs_bit_lock_killable(unsigned long *word, unsigned int bit)
 	return wait_on_bit_lock(word, bit, TASK_KILLABLE);
 }
 
+bool vfs_rs_bit_trylock(unsigned long *word, unsigned int bit)
+{
+	return !test_and_set_bit_lock(bit, word);
+}
+
 void vfs_rs_bit_unlock(unsigned long *word, unsigned int bit)
 {
 	clear_and_wake_up_bit(bit, word);
+}
+
+unsigned int vfs_rs_num_online_cpus(void)
+{
+	return num_online_cpus();
+}
+
+void vfs_rs_queue_on_stack(struct work_struct *work, work_func_t func)
+{
+	INIT_WORK_ONSTACK(work, func);
+	queue_work(system_dfl_wq, work);
+}
+
+void vfs_rs_cancel_on_stack(struct work_struct *work)
+{
+	cancel_work_sync(work);
+	destroy_work_on_stack(work);
 }
 
 bool vfs_rs_killed(void)

@@ -30,6 +30,7 @@ mod inode;
 mod log;
 pub mod lower;
 pub mod lz4;
+pub mod parallel;
 mod private_cache;
 pub mod sha256;
 mod super_block;
