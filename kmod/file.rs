@@ -22,8 +22,8 @@ pub(crate) struct Part {
     pub(crate) compressed: bool,
 }
 
-/// An open regular file, shared by all who have it open at the same time. Every blob it
-/// needs is open, so that a page fault never has to look one up.
+/// An open regular file, shared by all who have it open at the same time, or kept with its
+/// inode. Every blob it needs is open, so that a page fault never has to look one up.
 pub(crate) struct OpenFile {
     /// Where each extent ends.
     ends: KVVec<u64>,
@@ -32,7 +32,7 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
-    fn new(store: &Store, extents: &Extents<'_>, size: u64) -> Result<Arc<Self>> {
+    fn new(store: &Store, extents: &Extents<'_>, size: u64) -> Result<Self> {
         let count = usize::try_from(extents.len()).map_err(|_| EFBIG)?;
         let mut ends = KVVec::<u64>::zeroed(count, GFP_KERNEL_ACCOUNT)?;
         if extents.ends(&mut ends).map_err(errno)? != size {
@@ -53,7 +53,7 @@ impl OpenFile {
             };
             parts.push(part, GFP_KERNEL_ACCOUNT)?;
         }
-        Ok(Arc::new(Self { ends, parts }, GFP_KERNEL_ACCOUNT)?)
+        Ok(Self { ends, parts })
     }
 
     /// Where each extent ends, for [`puzzlefs_format::locate`].
@@ -106,7 +106,7 @@ impl OpenFile {
 /// Files of more extents are not kept when they are closed: about a page of memory.
 const MAX_KEPT_EXTENTS: usize = 64;
 
-/// What an inode knows of its open files.
+/// What an inode knows of its open files, if they are not kept.
 #[derive(Default)]
 pub(crate) struct Opens {
     users: usize,
@@ -120,16 +120,16 @@ impl Opens {
     }
 }
 
-/// Opens a file, or shares it with those who have it open.
+/// Opens a file, or shares it with those who have it open. None if it is kept from now on.
 ///
 /// # Errors
 ///
 /// `EIO` when a chunk is missing, `EUCLEAN` when the extents are not sound, `EINTR` when
 /// the opener was killed.
-pub(crate) fn open(inode: &Inode<Image>) -> Result<Arc<OpenFile>> {
+pub(crate) fn open(inode: &Inode<Image>) -> Result<Option<Arc<OpenFile>>> {
     let mut opens = inode.data().opens.lock();
     if let Some(file) = opens.file.clone() {
-        return Ok(opens.share(&file));
+        return Ok(Some(opens.share(&file)));
     }
     drop(opens);
     // Without the lock: opening a blob may wait for a fanotify listener that itself opens
@@ -140,16 +140,21 @@ pub(crate) fn open(inode: &Inode<Image>) -> Result<Arc<OpenFile>> {
         return Err(EUCLEAN);
     };
     let ours = OpenFile::new(image.store(), &extents, inode.size())?;
+    if ours.is_kept() {
+        inode.data().keep(KBox::new(ours, GFP_KERNEL_ACCOUNT)?);
+        return Ok(None);
+    }
+    let ours = Arc::new(ours, GFP_KERNEL_ACCOUNT)?;
     let mut opens = inode.data().opens.lock();
     let file = opens.file.get_or_insert(ours).clone();
-    Ok(opens.share(&file))
+    Ok(Some(opens.share(&file)))
 }
 
 /// Undoes one [`open`].
 pub(crate) fn release(inode: &Inode<Image>, file: Arc<OpenFile>) {
     let mut opens = inode.data().opens.lock();
     opens.users = opens.users.saturating_sub(1);
-    let last = if opens.users == 0 && !file.is_kept() {
+    let last = if opens.users == 0 {
         opens.file.take()
     } else {
         None

@@ -2,13 +2,18 @@
 
 //! From inodes of the metadata to inodes of the VFS.
 
-use crate::{error::errno, file::Opens, image::Image, metadata::Reader};
+use crate::{
+    error::errno,
+    file::{OpenFile, Opens},
+    image::Image,
+    metadata::Reader,
+};
 use kernel::{
     new_mutex,
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        Mutex,
+        Mutex, SetOnce,
     },
 };
 use puzzlefs_format::{self as format, Device, FileType, Kind};
@@ -23,7 +28,9 @@ const UNSORTED: u32 = 2;
 pub(crate) struct InodeData {
     /// Of a directory: whether its entries are sorted, once that is known.
     order: Atomic<u32>,
-    /// Of a regular file: its open files.
+    /// Of a regular file: where its data is, once that is known and as long as this lives.
+    kept: SetOnce<KBox<OpenFile>>,
+    /// Of a regular file that is not kept so: its open files.
     #[pin]
     pub(crate) opens: Mutex<Opens>,
 }
@@ -32,8 +39,21 @@ impl InodeData {
     fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             order: Atomic::new(UNKNOWN),
+            kept: SetOnce::new(),
             opens <- new_mutex!(Opens::default()),
         })
+    }
+
+    /// The file, if it is kept.
+    pub(crate) fn kept(&self) -> Option<&OpenFile> {
+        self.kept.as_ref().map(|file| &**file)
+    }
+
+    /// Keeps the file. Whoever else does so at the same time has found the same.
+    pub(crate) fn keep(&self, file: KBox<OpenFile>) {
+        // When this returns it is there, even if another task puts it there.
+        let _opens = self.opens.lock();
+        self.kept.populate(file);
     }
 
     /// Of a directory: whether its entries are sorted, which `check` finds out once.

@@ -159,7 +159,11 @@ impl FileSystem for Image {
         dir::iterate(dir, emitter)
     }
 
-    fn open(inode: &Inode<Self>) -> Result<Arc<Self::OpenFile>> {
+    fn kept(inode: &Inode<Self>) -> Option<&Self::OpenFile> {
+        inode.data().kept()
+    }
+
+    fn open(inode: &Inode<Self>) -> Result<Option<Arc<Self::OpenFile>>> {
         file::open(inode)
     }
 

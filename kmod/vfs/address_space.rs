@@ -298,7 +298,7 @@ impl<T: FileSystem> Operations<T> {
                 )
             };
             let open = open.ok_or(EIO)?;
-            T::read(inode, &open, &mut window)?;
+            T::read(inode, open, &mut window)?;
             Ok(0)
         })
     }
@@ -319,7 +319,7 @@ impl<T: FileSystem> Operations<T> {
         if let Some(open) = open {
             // Nobody waits for the error: folios that are not up to date are read again,
             // by `read_folio`, which reports it.
-            let _ = T::read(inode, &open, &mut window);
+            let _ = T::read(inode, open, &mut window);
         }
     }
 }

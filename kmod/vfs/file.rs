@@ -8,12 +8,7 @@ use crate::{
     inode::{DirEntryType, Inode},
 };
 use core::marker::PhantomData;
-use kernel::{
-    error::from_result,
-    prelude::*,
-    sync::{Arc, ArcBorrow},
-    types::ForeignOwnable,
-};
+use kernel::{error::from_result, prelude::*, sync::Arc, types::ForeignOwnable};
 
 /// Takes the entries of a directory (`struct dir_context`).
 pub struct DirEmitter<'a>(&'a mut bindings::dir_context);
@@ -61,7 +56,7 @@ pub enum SeekTo {
 }
 
 /// `file_operations` of `T`. `private_data` of an open regular file is an
-/// `Arc<T::OpenFile>`.
+/// `Arc<T::OpenFile>`, or null if [`FileSystem::kept`] has what it would be.
 pub(crate) struct Operations<T>(PhantomData<T>);
 
 impl<T: FileSystem> Operations<T> {
@@ -108,9 +103,13 @@ impl<T: FileSystem> Operations<T> {
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         from_result(|| {
             // SAFETY: The VFS passes a regular file's inode of `T`, held for the call.
-            let open = T::open(unsafe { Inode::from_raw(inode) })?;
-            // SAFETY: A file that is being opened is not shared yet.
-            unsafe { (*file).private_data = open.into_foreign() };
+            let inode = unsafe { Inode::from_raw(inode) };
+            if T::kept(inode).is_none() {
+                if let Some(open) = T::open(inode)? {
+                    // SAFETY: A file that is being opened is not shared yet, and null there.
+                    unsafe { (*file).private_data = open.into_foreign() };
+                }
+            }
             Ok(0)
         })
     }
@@ -119,10 +118,13 @@ impl<T: FileSystem> Operations<T> {
     ///
     /// Only to be called by the VFS, as `file_operations.release`.
     unsafe extern "C" fn release(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: The VFS releases a file once, with no user left; `open` set `private_data`.
+        // SAFETY: The VFS releases a file once, with no user left; `private_data` is null or
+        // what `open` set.
         unsafe {
-            let open = Arc::from_foreign((*file).private_data);
-            T::release(Inode::from_raw(inode), open);
+            let open = (*file).private_data;
+            if !open.is_null() {
+                T::release(Inode::from_raw(inode), Arc::from_foreign(open));
+            }
         }
         0
     }
@@ -141,18 +143,16 @@ impl<T: FileSystem> Operations<T> {
             _ => return unsafe { bindings::generic_file_llseek(file, offset, whence) },
         };
         let seek = || {
-            // SAFETY: The VFS passes an open regular file of `T`: it has passed `open`.
+            // SAFETY: The VFS passes an open regular file of `T`.
             let (inode, open) = unsafe {
-                (
-                    Inode::<T>::from_raw(bindings::vfs_rs_file_inode(file)),
-                    <Arc<T::OpenFile> as ForeignOwnable>::borrow((*file).private_data),
-                )
+                let inode = bindings::vfs_rs_file_inode(file);
+                (Inode::<T>::from_raw(inode), Self::open_file(file, inode))
             };
             let position = u64::try_from(offset).map_err(|_| ENXIO)?;
             if position >= inode.size() {
                 return Err(ENXIO);
             }
-            let position = T::seek(&open, position, what)?;
+            let position = T::seek(open.ok_or(EIO)?, position, what)?;
             i64::try_from(position).map_err(|_| EOVERFLOW)
         };
         match seek() {
@@ -167,19 +167,27 @@ impl<T: FileSystem> Operations<T> {
     ///
     /// # Safety
     ///
-    /// `file` is null or valid for `'a`; `inode` is a regular file's of `T`.
+    /// `file` is null or valid for `'a`, as `inode` is, which is a regular file's of `T`.
     pub(crate) unsafe fn open_file<'a>(
         file: *mut bindings::file,
         inode: *const bindings::inode,
-    ) -> Option<ArcBorrow<'a, T::OpenFile>> {
-        // SAFETY: By the caller; an open file of an inode of `T` has passed `open`.
-        unsafe {
+    ) -> Option<&'a T::OpenFile> {
+        // SAFETY: By the caller.
+        let open = unsafe {
             if file.is_null() || !core::ptr::eq(bindings::vfs_rs_file_inode(file), inode) {
                 return None;
             }
-            Some(<Arc<T::OpenFile> as ForeignOwnable>::borrow(
-                (*file).private_data,
-            ))
+            (*file).private_data
+        };
+        if open.is_null() {
+            // SAFETY: By the caller.
+            return T::kept(unsafe { Inode::from_raw(inode) });
+        }
+        // SAFETY: By the caller; it has passed `open`, which stored an `Arc`, and the file
+        // keeps that as long as it is valid itself.
+        unsafe {
+            let open = <Arc<T::OpenFile> as ForeignOwnable>::borrow(open);
+            Some(&*core::ptr::from_ref(&*open))
         }
     }
 }

@@ -36,7 +36,8 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     type Identity: PartialEq + Send + Sync;
     /// Data of an inode in memory. Dropped in an RCU callback: it must not sleep then.
     type InodeData: Send + Sync;
-    /// Data of an open regular file (`file->private_data`).
+    /// Data of an open regular file (`file->private_data`), or of a regular file that is kept
+    /// ready to be read ([`FileSystem::kept`]).
     type OpenFile: Send + Sync;
 
     /// Makes the state that all instances share, before registration.
@@ -109,10 +110,14 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// [`DirEmitter::position`] on, until the emitter is full.
     fn iterate(dir: &Inode<Self>, emitter: &mut DirEmitter<'_>) -> Result;
 
-    /// `file_operations.open` of a regular file.
-    fn open(inode: &Inode<Self>) -> Result<Arc<Self::OpenFile>>;
+    /// What there is to know of a regular file to read it, if that is kept as long as the
+    /// inode is: then it is as good as open.
+    fn kept(inode: &Inode<Self>) -> Option<&Self::OpenFile>;
 
-    /// `file_operations.release` of a regular file: undoes one [`FileSystem::open`].
+    /// `file_operations.open` of a regular file that is not kept. None if it is from now on.
+    fn open(inode: &Inode<Self>) -> Result<Option<Arc<Self::OpenFile>>>;
+
+    /// `file_operations.release`: undoes one [`FileSystem::open`] that returned a file.
     fn release(inode: &Inode<Self>, file: Arc<Self::OpenFile>);
 
     /// `file_operations.llseek` for `SEEK_DATA` and `SEEK_HOLE`: the first position from
