@@ -22,6 +22,14 @@ use kernel::prelude::*;
 use puzzlefs_format::locate;
 use vfs::{PrivateCache, ReadWindow};
 
+/// How far to read ahead, in bytes: some chunks, since several are decompressed at once
+/// ([`crate::batch`]). With more than this, programs that start would read, around what they
+/// touch, more than they need.
+pub(crate) const READAHEAD_BYTES: usize = 256 << 10;
+
+/// Whoever reads more at once, in bytes, gets it at once up to this.
+pub(crate) const REQUEST_BYTES: usize = 1 << 20;
+
 /// How far beyond what was asked for a window may grow, in bytes, so that a chunk that
 /// has to be decompressed anyway is used whole.
 const EXPAND_BYTES: u64 = 512 << 10;

@@ -71,6 +71,8 @@ impl FileSystem for Image {
     /// "PUZZ".
     const MAGIC: u32 = 0x5a5a_5550;
     const PARAMETERS: &'static [ParameterSpec] = options::PARAMETERS;
+    const READAHEAD_BYTES: usize = data::READAHEAD_BYTES;
+    const REQUEST_BYTES: usize = data::REQUEST_BYTES;
     const INODE_CACHE: &'static CStr = c"puzzlefs_inode_cache";
 
     type Shared = Arc<pool::Pool>;

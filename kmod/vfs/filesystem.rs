@@ -25,6 +25,12 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// The mount options; the last one is [`ParameterSpec::END`].
     const PARAMETERS: &'static [ParameterSpec];
 
+    /// How far the page cache reads ahead of who reads a file in order
+    /// (`backing_dev_info.ra_pages`), in bytes.
+    const READAHEAD_BYTES: usize;
+    /// How much it asks for at once if that much is read at once (`io_pages`), in bytes.
+    const REQUEST_BYTES: usize;
+
     /// The name of the slab cache of inodes, in `/proc/slabinfo`.
     const INODE_CACHE: &'static CStr;
 

@@ -253,6 +253,9 @@ impl<T: FileSystem> Operations<T> {
             bindings::vfs_rs_set_uuid(sb, uuid.as_ptr(), uuid.len() as c_uint);
             // Without one there is no readahead.
             to_result(bindings::super_setup_bdi(sb))?;
+            let bdi = (*sb).s_bdi;
+            (*bdi).ra_pages = T::READAHEAD_BYTES.div_ceil(kernel::page::PAGE_SIZE);
+            (*bdi).io_pages = T::REQUEST_BYTES.div_ceil(kernel::page::PAGE_SIZE);
             SuperBlock::<T, New>::from_raw(sb)
         };
         // SAFETY: The context outlives this call.
