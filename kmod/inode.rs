@@ -23,6 +23,10 @@ const UNKNOWN: u32 = 0;
 const SORTED: u32 = 1;
 const UNSORTED: u32 = 2;
 
+/// Files of more extents are taken as if they had no holes by `st_blocks`: that is no reason to
+/// read much of the metadata whenever one is looked up.
+const MAX_EXTENTS_FOR_HOLES: u32 = 64;
+
 /// What this filesystem keeps with an inode in memory.
 #[pin_data]
 pub(crate) struct InodeData {
@@ -85,6 +89,7 @@ pub(crate) fn get<'a>(
         Iget::Found(inode) => return Ok(inode),
         Iget::New(new) => new,
     };
+    let mut holes = 0;
     let (kind, size) = match inode.kind().map_err(errno)? {
         Kind::Fifo => (InodeKind::Fifo, 0),
         Kind::Sock => (InodeKind::Socket, 0),
@@ -97,6 +102,9 @@ pub(crate) fn get<'a>(
                 Some(size) => size,
                 None => extents.total().map_err(errno)?,
             };
+            if extents.len() <= MAX_EXTENTS_FOR_HOLES {
+                holes = extents.holes().map_err(errno)?;
+            }
             (InodeKind::Regular, size)
         }
         Kind::Symlink(target) => (InodeKind::Symlink(target), target.len() as u64),
@@ -111,6 +119,7 @@ pub(crate) fn get<'a>(
         acl: !inode.xattrs().map_err(errno)?.is_empty(),
         nlink: inode.nlink().unwrap_or(1),
         size,
+        holes,
         time_sec: mtime.sec,
         time_nsec: mtime.nsec,
     };

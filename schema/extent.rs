@@ -104,6 +104,18 @@ impl<'a> Extents<'a> {
         (0..this.len()).map(move |index| this.get(index))
     }
 
+    /// How many bytes are in holes. Looks at every extent.
+    pub fn holes(&self) -> Result<u64, Error> {
+        let mut holes: u64 = 0;
+        for extent in self.iter() {
+            let extent = extent?;
+            if extent.chunk.is_none() {
+                holes = holes.checked_add(extent.len).ok_or(Error::LimitExceeded)?;
+            }
+        }
+        Ok(holes)
+    }
+
     /// The file's size as recorded, for those who do not need it proved; `None` if
     /// only [`Self::total`] can tell.
     #[inline]

@@ -172,6 +172,8 @@ pub struct Attributes<'a> {
     pub nlink: u32,
     /// Size in bytes.
     pub size: u64,
+    /// Bytes of it that are in holes, which `st_blocks` does not count.
+    pub holes: u64,
     /// All times, in seconds since the epoch.
     pub time_sec: i64,
     /// Nanoseconds of all times.
@@ -220,7 +222,10 @@ impl<'sb, T: FileSystem> NewInode<'sb, T> {
             data.__init((&raw mut (*slot).data).cast())?;
             (*slot).initialised = true;
             (*inode).i_mode = mode;
-            (*inode).i_blocks = attributes.size.div_ceil(512);
+            (*inode).i_blocks = attributes
+                .size
+                .saturating_sub(attributes.holes)
+                .div_ceil(512);
             (*inode).i_generation = attributes.generation;
             if !attributes.acl {
                 // So that path walks need not leave RCU to look for one.
