@@ -89,26 +89,7 @@ pub(crate) fn get<'a>(
         Iget::Found(inode) => return Ok(inode),
         Iget::New(new) => new,
     };
-    let mut holes = 0;
-    let (kind, size) = match inode.kind().map_err(errno)? {
-        Kind::Fifo => (InodeKind::Fifo, 0),
-        Kind::Sock => (InodeKind::Socket, 0),
-        Kind::Chr(Device { major, minor }) => (InodeKind::CharDevice(major, minor), 0),
-        Kind::Blk(Device { major, minor }) => (InodeKind::BlockDevice(major, minor), 0),
-        Kind::Dir(dir) => (InodeKind::Directory, u64::from(dir.len())),
-        Kind::File(extents) => {
-            // Proved when the file is opened.
-            let size = match extents.recorded() {
-                Some(size) => size,
-                None => extents.total().map_err(errno)?,
-            };
-            if extents.len() <= MAX_EXTENTS_FOR_HOLES {
-                holes = extents.holes().map_err(errno)?;
-            }
-            (InodeKind::Regular, size)
-        }
-        Kind::Symlink(target) => (InodeKind::Symlink(target), target.len() as u64),
-    };
+    let (kind, size, holes) = kind(&inode)?;
     let mtime = inode.mtime();
     let attributes = Attributes {
         kind,
@@ -116,7 +97,7 @@ pub(crate) fn get<'a>(
         uid: inode.uid(),
         gid: inode.gid(),
         generation: sb.identity().generation(),
-        acl: !inode.xattrs().map_err(errno)?.is_empty(),
+        acl: inode.may_have_xattrs().map_err(errno)?,
         nlink: inode.nlink().unwrap_or(1),
         size,
         holes,
@@ -124,6 +105,37 @@ pub(crate) fn get<'a>(
         time_nsec: mtime.nsec,
     };
     new.init(&attributes, InodeData::new())
+}
+
+/// What `inode` is, its size, and how many bytes of that are in holes.
+fn kind<'a>(inode: &format::Inode<'a>) -> Result<(InodeKind<'a>, u64, u64)> {
+    // Of most files all is known without a look at their extents.
+    match inode.recorded_size() {
+        Some(size) if inode.file_type() == FileType::File && !inode.may_have_holes() => {
+            return Ok((InodeKind::Regular, size, 0));
+        }
+        _ => {}
+    }
+    Ok(match inode.kind().map_err(errno)? {
+        Kind::Fifo => (InodeKind::Fifo, 0, 0),
+        Kind::Sock => (InodeKind::Socket, 0, 0),
+        Kind::Chr(Device { major, minor }) => (InodeKind::CharDevice(major, minor), 0, 0),
+        Kind::Blk(Device { major, minor }) => (InodeKind::BlockDevice(major, minor), 0, 0),
+        Kind::Dir(dir) => (InodeKind::Directory, u64::from(dir.len()), 0),
+        Kind::File(extents) => {
+            // Proved when the file is opened.
+            let size = match extents.recorded() {
+                Some(size) => size,
+                None => extents.total().map_err(errno)?,
+            };
+            let holes = match extents.len() {
+                0..=MAX_EXTENTS_FOR_HOLES => extents.holes().map_err(errno)?,
+                _ => 0,
+            };
+            (InodeKind::Regular, size, holes)
+        }
+        Kind::Symlink(target) => (InodeKind::Symlink(target), target.len() as u64, 0),
+    })
 }
 
 /// The inode with number `ino`, for a file handle.

@@ -100,6 +100,17 @@ impl<'a> Struct<'a> {
         self.data.get(at).is_some_and(|byte| byte & 1 != 0)
     }
 
+    /// Whether pointer `index` is null; without a look at what it leads to.
+    #[inline]
+    pub(crate) fn is_null(&self, index: u16) -> Result<bool, Error> {
+        if index >= self.pointer_count {
+            return Ok(true);
+        }
+        let at = bytes_of(index.into()).and_then(|offset| self.pointers.checked_add(offset));
+        let mut segment = self.segment;
+        Ok(Pointer::read(&mut segment, at.ok_or(Error::BadPointer)?)?.is_null())
+    }
+
     /// What pointer `index` leads to; `None` if it is null.
     #[inline]
     fn object(&self, index: u16) -> Result<Option<Object<'a>>, Error> {

@@ -3,12 +3,14 @@
 //! Inodes.
 
 use crate::capnp::Struct;
-use crate::{limits, Dir, Error, Extents, Xattrs};
+use crate::{limits, Dir, Error, Extents, Xattrs, VERSION_BLOCKS, VERSION_HOLES};
 
 // Inode: bytes of data. What upstream lacks reads as 0 from its images.
 const INO: usize = 0;
 const MODE: usize = 8;
 const PERMISSIONS: usize = 10;
+/// A bit of the permissions, from version 6 on.
+const SPARSE: u16 = 1 << 15;
 const UID: usize = 12;
 const GID: usize = 16;
 const MTIME_NSEC: usize = 20;
@@ -89,7 +91,7 @@ pub struct Timespec {
 pub struct Inode<'a> {
     inode: Struct<'a>,
     file_type: FileType,
-    allow_holes: bool,
+    version: u64,
 }
 
 impl<'a> Inode<'a> {
@@ -101,7 +103,7 @@ impl<'a> Inode<'a> {
 
     /// Checks the fields whose accessors cannot fail; `None` for a whiteout.
     #[inline]
-    pub(crate) fn new(inode: Struct<'a>, allow_holes: bool) -> Result<Option<Self>, Error> {
+    pub(crate) fn new(inode: Struct<'a>, version: u64) -> Result<Option<Self>, Error> {
         let file_type = match inode.u16(MODE) {
             1 => FileType::Fifo,
             2 => FileType::Chr,
@@ -119,7 +121,7 @@ impl<'a> Inode<'a> {
         Ok(Some(Self {
             inode,
             file_type,
-            allow_holes,
+            version,
         }))
     }
 
@@ -162,6 +164,26 @@ impl<'a> Inode<'a> {
         Some(self.inode.u32(NLINK)).filter(|nlink| *nlink != 0)
     }
 
+    /// Of a regular file: its size, if that is recorded and not 0. Proved by
+    /// [`Extents::total`].
+    #[inline]
+    pub fn recorded_size(&self) -> Option<u64> {
+        Some(self.inode.u64(SIZE)).filter(|size| *size != 0)
+    }
+
+    /// Of a regular file: whether it may have holes; without a look at its extents.
+    #[inline]
+    pub fn may_have_holes(&self) -> bool {
+        let says_so = self.inode.u16(PERMISSIONS) & SPARSE != 0;
+        self.version >= VERSION_HOLES && (self.version < VERSION_BLOCKS || says_so)
+    }
+
+    /// Whether it may have extended attributes; without a look at them.
+    #[inline]
+    pub fn may_have_xattrs(&self) -> Result<bool, Error> {
+        Ok(self.file_type == FileType::Symlink || !self.inode.is_null(ADDITIONAL)?)
+    }
+
     /// Of a directory: the number of the one that it is in, itself for the root; if that
     /// is recorded.
     #[inline]
@@ -189,7 +211,7 @@ impl<'a> Inode<'a> {
                 Kind::File(Extents::new(
                     chunks,
                     self.inode.u64(SIZE),
-                    self.allow_holes,
+                    self.version >= VERSION_HOLES,
                 )?)
             }
             FileType::Symlink => Kind::Symlink(self.symlink_target()?),

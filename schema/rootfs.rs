@@ -83,7 +83,7 @@ impl RootfsHead {
             vectors: List::at(&self.vectors, bytes),
             newest: InodeVector {
                 inodes: List::at(&self.newest, bytes),
-                allow_holes: self.version >= VERSION_HOLES,
+                version: self.version,
             },
             version: self.version,
             inode_count: self.inode_count,
@@ -122,7 +122,7 @@ impl<'a> Rootfs<'a> {
             vectors,
             newest: InodeVector {
                 inodes: List::EMPTY,
-                allow_holes: false,
+                version,
             },
             version,
             inode_count: root.u64(INODE_COUNT),
@@ -177,7 +177,7 @@ impl<'a> Rootfs<'a> {
     pub fn vector(&self, layer: u32) -> Result<InodeVector<'a>, Error> {
         Ok(InodeVector {
             inodes: self.vectors.get(layer)?.list(INODES)?,
-            allow_holes: self.version >= VERSION_HOLES,
+            version: self.version,
         })
     }
 
@@ -191,7 +191,7 @@ impl<'a> Rootfs<'a> {
                 _ => self.vector(layer)?,
             };
             if let Some((_, inode)) = vector.search(ino)? {
-                return Inode::new(inode, vector.allow_holes);
+                return Inode::new(inode, vector.version);
             }
         }
         Ok(None)
@@ -250,7 +250,7 @@ impl<'a> Rootfs<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct InodeVector<'a> {
     inodes: List<'a>,
-    allow_holes: bool,
+    version: u64,
 }
 
 impl<'a> InodeVector<'a> {
@@ -274,7 +274,7 @@ impl<'a> InodeVector<'a> {
     /// The inode at `index`; `None` if it is a whiteout.
     #[inline]
     pub fn get(&self, index: u32) -> Result<Option<Inode<'a>>, Error> {
-        Inode::new(self.inodes.get(index)?, self.allow_holes)
+        Inode::new(self.inodes.get(index)?, self.version)
     }
 
     /// Where inode `ino` is. If it is there more than once, its last place counts:

@@ -172,7 +172,7 @@ impl Pointer {
     }
 
     #[inline]
-    fn is_null(self) -> bool {
+    pub(super) fn is_null(self) -> bool {
         self.low == 0 && self.high == 0
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, Digest, VERSION_BASE, VERSION_HOLES, VERSION_LZ4};
+use puzzlefs_format::{limits, Digest, VERSION_BASE, VERSION_BLOCKS, VERSION_HOLES, VERSION_LZ4};
 
 use crate::compress::Codec;
 use crate::delta::Delta;
@@ -150,7 +150,7 @@ impl<'a> Metadata<'a> {
             at += size;
         }
         for (vector, (len, _)) in (0..).zip(vectors) {
-            self.write_vector(&mut out, vector, *len)?;
+            self.write_vector(&mut out, vector, *len, version)?;
         }
         write_verity(&mut out, verity)?;
         ensure!(
@@ -238,11 +238,11 @@ impl<'a> Metadata<'a> {
         Ok(words)
     }
 
-    fn write_vector(&self, out: &mut Out<'_>, vector: u32, len: usize) -> Result<()> {
+    fn write_vector(&self, out: &mut Out<'_>, vector: u32, len: usize, version: u64) -> Result<()> {
         let mut at = out.at() + INODE.list(len);
         out.tag(INODE, len)?;
         self.each(vector, |record| {
-            write_inode(out, record, at)?;
+            write_inode(out, record, at, version)?;
             at += member_words(&record.member)? + additional_words(record)?;
             Ok(())
         })?;
@@ -299,7 +299,7 @@ fn target<'a>(record: &Record<'a>) -> &'a [u8] {
 }
 
 /// Writes an Inode; what belongs to it begins at the word `at`.
-fn write_inode(out: &mut Out<'_>, record: &Record<'_>, at: u64) -> Result<()> {
+fn write_inode(out: &mut Out<'_>, record: &Record<'_>, at: u64, version: u64) -> Result<()> {
     // The union's discriminant, in order of the schema.
     let (mode, size) = match &record.member {
         Member::Fifo => (1, 0),
@@ -312,7 +312,12 @@ fn write_inode(out: &mut Out<'_>, record: &Record<'_>, at: u64) -> Result<()> {
         Member::Whiteout => (8, 0),
     };
     out.word(record.ino)?;
-    out.word(mode | (u64::from(record.permissions) << 16) | (u64::from(record.uid) << 32))?;
+    let sparse = match &record.member {
+        Member::File(extents, _) if version >= VERSION_BLOCKS => extents.have_holes()?,
+        _ => false,
+    };
+    let permissions = record.permissions | (u16::from(sparse) << 15);
+    out.word(mode | (u64::from(permissions) << 16) | (u64::from(record.uid) << 32))?;
     out.word(u64::from(record.gid) | (u64::from(record.mtime_nsec) << 32))?;
     out.word(u64::from_le_bytes(record.mtime.to_le_bytes()))?;
     out.word(u64::from(record.nlink) | (u64::from(record.parent) << 32))?;

@@ -125,6 +125,16 @@ impl Extents<'_> {
         }
     }
 
+    /// Whether any is a hole.
+    pub fn have_holes(&self) -> Result<bool> {
+        for extent in self.iter() {
+            if extent?.1.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// All.
     pub fn iter(&self) -> impl Iterator<Item = Result<Extent>> + '_ {
         (0..self.len()).map(move |index| match self {

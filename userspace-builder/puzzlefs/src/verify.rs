@@ -136,7 +136,7 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
     let mut links: HashMap<u64, (u32, Option<u32>)> = HashMap::new();
     // Directories from the root down: their number, and how many are in each.
     let mut stack: Vec<(u64, u32)> = Vec::new();
-    let (mut odd, mut misplaced) = (0u64, 0u64);
+    let (mut odd, mut misplaced, mut secret_holes) = (0u64, 0u64, 0u64);
     let mut directories = 0u64;
     walk(
         image,
@@ -172,6 +172,7 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
             link.0 += 1;
             if let (1, Kind::File(extents)) = (link.0, inode.kind()?) {
                 report.data_bytes = report.data_bytes.saturating_add(extents.total()?);
+                secret_holes += u64::from(extents.holes()? > 0 && !inode.may_have_holes());
                 for extent in extents.iter() {
                     let extent = extent?;
                     if let Some(chunk) = extent.chunk {
@@ -196,6 +197,11 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
         report.warnings.push(format!(
             "{misplaced} directories are in another directory than they say"
         ));
+    }
+    if secret_holes > 0 {
+        report
+            .warnings
+            .push(format!("{secret_holes} files have holes and do not say so"));
     }
     report.inodes = directories + u64::try_from(links.len())?;
     let recorded = (rootfs.inode_count()?, rootfs.data_size());
