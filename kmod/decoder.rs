@@ -78,7 +78,7 @@ impl Decoder {
 
     /// Decompresses more of `stored` into `buffer`, whose first `done` bytes it had filled
     /// before. False if that does not work: there is no memory for it, there are several
-    /// frames, or something is not sound.
+    /// frames, it is not zstd, or something is not sound.
     pub(crate) fn more(
         &mut self,
         encoding: &Encoding<'_>,
@@ -88,8 +88,9 @@ impl Decoder {
     ) -> bool {
         let result = match encoding {
             Encoding::Zstd(table) => self.go_on(table, stored, buffer, done),
-            // From the begin again: that is cheaper than to be able to go on.
-            Encoding::Lz4(frame) => lz4::decompress_begin(buffer, frame.block()),
+            // A part may come out differently than in the whole: see `lz4::decompress`.
+            // What a file holds must not depend on how it is read.
+            Encoding::Lz4(_) => Err(EINVAL),
         };
         if result.is_err() {
             self.consumed = None;
