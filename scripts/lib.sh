@@ -56,7 +56,11 @@ show_warnings() { grep -A 15 -E '^warning|: warning: ' "$_log" >&2 || :; }
 kbuild_objects() { echo "$CACHE/kmod-$(printf '%s\n' "$1" "$2" | key -)"; }
 
 # kernel_cc TREE: the C compiler that the kernel TREE was prepared with.
-kernel_cc() { sed -n 's/^CONFIG_CC_VERSION_TEXT="\([^ ]*\).*/\1/p' "$1/.config"; }
+kernel_cc() {
+	# Debian's clang says whose it is before its name.
+	grep -q '^CONFIG_CC_IS_CLANG=y' "$1/.config" && echo clang && return
+	sed -n 's/^CONFIG_CC_VERSION_TEXT="\([^ ]*\).*/\1/p' "$1/.config"
+}
 
 # kbuild TREE SOURCE [TARGET...]: builds the modules of directory SOURCE against the
 # prepared kernel TREE, with the compiler that the tree was prepared with.
