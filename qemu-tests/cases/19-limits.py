@@ -12,8 +12,8 @@ import subprocess
 import time
 
 from case import check, drop_caches, equal
-from mountapi import libc, syscall
-from peers import KERNEL, outcome, peers
+from mountapi import syscall
+from peers import outcome, peers
 
 GETDENTS64, STATX = 217, 332
 TIB, FILE_4G = 1 << 40, 4 << 30
