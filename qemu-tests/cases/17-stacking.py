@@ -11,7 +11,7 @@ import shutil
 import subprocess
 
 import handles
-from case import Image, check, drop_caches, equal, mounted
+from case import Image, drop_caches, mounted
 from peers import outcome, peers
 
 MERGED = "/mnt/merged"

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 
 import mountapi
-from case import Image, check, drop_caches, equal, mounted
+from case import Image, check, drop_caches, equal
 
 BASE, TARGET = "/mnt/base", "/mnt/target"
 IMAGE = Image("peers-stacking")

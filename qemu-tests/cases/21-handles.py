@@ -4,7 +4,6 @@
 # shows: file handles survive dropped caches and a remount, and are of one image only; the kernel's
 # NFS server exports a mount, and its client reads it, across dropped caches on both sides.
 
-import errno
 import os
 import subprocess
 

@@ -5,13 +5,11 @@
 # under open files; and that a user namespace may not mount an image.
 
 import contextlib
-import errno
 import os
 import struct
 import subprocess
 
-import mountapi
-from case import Image, check, drop_caches, equal
+from case import Image, check, drop_caches
 from mountapi import AT_FDCWD, MOVE_MOUNT, MOVE_MOUNT_F_EMPTY_PATH, syscall
 from peers import outcome, peers
 
