@@ -213,7 +213,7 @@ pub(super) struct Object<'a> {
 
 /// Follows the pointer at `at`; `None` if it is null.
 #[inline]
-pub(super) fn follow<'a>(mut segment: Segment<'a>, at: usize) -> Result<Option<Object<'a>>, Error> {
+pub(super) fn follow(mut segment: Segment<'_>, at: usize) -> Result<Option<Object<'_>>, Error> {
     let pointer = Pointer::read(&mut segment, at)?;
     if pointer.is_null() {
         return Ok(None);
