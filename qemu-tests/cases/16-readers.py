@@ -5,7 +5,6 @@
 # can be killed meanwhile, and try it themselves when that one fails. A chunk that is damaged
 # in the midst of others takes nobody else's bytes along.
 
-import hashlib
 import json
 import os
 import random

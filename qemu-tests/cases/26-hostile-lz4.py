@@ -16,7 +16,8 @@ import subprocess
 import mountapi
 from case import check, drop_caches, equal
 
-LAYOUT, TARGET, FILLERS = "/scratch/oci", "/mnt/target", "/mnt/fillers"
+SCRATCH = "/scratch/hostile-lz4"
+LAYOUT, TARGET, FILLERS = f"{SCRATCH}/oci", "/mnt/hostile-lz4", "/mnt/hostile-lz4-fillers"
 SIZE = 60000  # of the file, and of its only chunk
 PAGE = 4096
 MAGIC = 0x184D2204  # of an LZ4 frame
@@ -48,7 +49,7 @@ def hostile(literals, match):
 
 def build(name, files):
     """An image; returns the digest of its manifest."""
-    tree = f"/scratch/{name}"
+    tree = f"{SCRATCH}/{name}"
     os.mkdir(tree)
     for file, data in files.items():
         with open(os.path.join(tree, file), "wb") as f:
@@ -109,6 +110,7 @@ def readings(digest):
     return found
 
 
+os.mkdir(SCRATCH)
 os.makedirs(TARGET)
 os.makedirs(FILLERS)
 content = random.Random(1).randbytes(SIZE // 4) * 4
