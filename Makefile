@@ -24,6 +24,11 @@ demo: all
 test: all
 	qemu-tests/run $(CASES)
 
+## make sanitizers [CASES="NAME..."]: the cases under a kernel with KASAN, lockdep, kmemleak
+sanitizers: cli
+	scripts/build-kmod --kernel sanitizers
+	PUZZLEFS_KERNEL=sanitizers qemu-tests/run $(CASES)
+
 ## make bench [RUNS=N]: size and speed beside EROFS, squashfs, upstream; writes docs/bench.json and its plots
 bench: all
 	scripts/bench --runs $(or $(RUNS),1)
@@ -57,4 +62,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all kmod cli demo test bench ten-images check rust-analyzer install clean help
+.PHONY: all kmod cli demo test sanitizers bench ten-images check rust-analyzer install clean help

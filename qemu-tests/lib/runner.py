@@ -5,6 +5,10 @@ it needs:
 
     # needs: images NAME...; memory SIZE; cpus N; scratch SIZE; kernel NAME; host
 
+PUZZLEFS_KERNEL names the kernel of scripts/kernel.d that the machines boot, `stock` if it is
+not set. A case that needs another one is skipped, which is not passed. With another kernel
+than the stock one, what needs no machine of ours is left to a run with that.
+
 Booting costs more than most cases, so cases that need the same machine share one boot,
 the module loaded anew for each (qemu-tests/lib/guest). What a case leaves broken is its
 own failure; when the machine dies, the cases that had not begun get another one."""
@@ -26,7 +30,10 @@ RESULTS = CACHE / f"log/qemu-tests-{CHECKOUT}"
 IMAGES = CACHE / f"images-{CHECKOUT}"
 HOST_ENV = os.environ | {"PUZZLEFS_IMAGES": str(IMAGES), "PYTHONDONTWRITEBYTECODE": "1",
                          "PYTHONPATH": str(TOP / "qemu-tests/lib")}
-MACHINE = ("kernel", "memory", "cpus", "scratch")
+KERNEL = os.environ.get("PUZZLEFS_KERNEL") or "stock"
+# Seconds for a case, and for all that share a machine.
+CASE_TIMEOUT, VM_TIMEOUT = (900, 1800) if KERNEL == "stock" else (3600, 14400)
+MACHINE = ("memory", "cpus", "scratch")
 
 
 class Case:
@@ -39,6 +46,15 @@ class Case:
         self.needs = {key: values for key, *values in words}
         for old in self.log, self.status:
             old.unlink(missing_ok=True)
+
+    def runs(self):
+        """Whether this run can have it; says why not."""
+        if "host" in self.needs:
+            return KERNEL == "stock"
+        kernel = self.needs.get("kernel", [KERNEL])[0]
+        if kernel != KERNEL:
+            print(f"SKIP  {self.name}  needs the kernel '{kernel}': make {kernel}", flush=True)
+        return kernel == KERNEL
 
     def machine(self):
         return [w for key in MACHINE if key in self.needs for w in (f"--{key}", *self.needs[key])]
@@ -75,10 +91,10 @@ def run_in_machines(cases, machine):
     while cases:
         console = RESULTS / f"{cases[0].name}.console"
         vm = subprocess.Popen(
-            [TOP / "scripts/vm", *machine, "--", "env", f"PUZZLEFS_IMAGES={IMAGES}",
-             TOP / "qemu-tests/lib/guest", RESULTS, *(case.path for case in cases)],
+            [TOP / "scripts/vm", "--kernel", KERNEL, *machine, "--", "env", f"PUZZLEFS_IMAGES={IMAGES}",
+             f"PUZZLEFS_CASE_TIMEOUT={CASE_TIMEOUT}", TOP / "qemu-tests/lib/guest", RESULTS, *(case.path for case in cases)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=os.environ | {"PUZZLEFS_CONSOLE": str(console)})
+            env={"PUZZLEFS_VM_TIMEOUT": str(VM_TIMEOUT)} | os.environ | {"PUZZLEFS_CONSOLE": str(console)})
         waiting, passed = list(cases), []
         for line in vm.stdout:  # one for each case that ended
             if waiting and line.split()[:2] == [b"ended", waiting[0].name.encode()]:
@@ -105,10 +121,11 @@ def main(arguments):
     fcntl.flock(lock, fcntl.LOCK_EX)  # one run of a checkout at a time
 
     def chosen(folder):
-        return [Case(p) for p in sorted((TOP / "qemu-tests" / folder).iterdir())
-                if p.name.startswith(prefixes)]
+        found = [Case(p) for p in sorted((TOP / "qemu-tests" / folder).iterdir())
+                 if p.name.startswith(prefixes)]
+        return [case for case in found if case.runs()]
 
-    here, machines = chosen("host"), {}
+    here, machines = chosen("host") if KERNEL == "stock" else [], {}
     for case in [] if host_only else chosen("cases"):
         if "host" in case.needs:
             here.append(case)
