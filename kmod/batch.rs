@@ -78,7 +78,10 @@ pub(crate) fn read(image: &Image, file: &OpenFile, window: &mut ReadWindow<'_>) 
         return Ok(false);
     }
     let most = tasks.saturating_mul(CHUNKS_PER_TASK);
-    let mut jobs = KVec::with_capacity(most, GFP_KERNEL)?;
+    // One by one they need no memory for this.
+    let Ok(mut jobs) = KVec::with_capacity(most, GFP_KERNEL) else {
+        return Ok(false);
+    };
     for piece in pieces(file, window).take(most) {
         let len = piece.len;
         let Some(job) = Job::prepare(image, piece) else {

@@ -185,6 +185,12 @@ impl<'a> Reader<'a> {
         let block = block.ok_or(EUCLEAN)?;
         let left = (*size as u64).checked_sub(start).ok_or(EUCLEAN)?;
         let chunk = self.image.store().stored(&block.source)?;
+        let cache = self.cached.cache();
+        let _reading = self.image.store().reading(chunk.digest())?;
+        // Whoever was reading it has put it there.
+        if cache.has(position)? {
+            return Ok(());
+        }
         let key = Key {
             mount: self.image.pool().id(),
             digest: *chunk.digest(),
@@ -197,8 +203,6 @@ impl<'a> Reader<'a> {
                 chunk.report(format_args!("{size} bytes are not a block of metadata"));
                 return Err(EUCLEAN);
             }
-            // The page cache has it from now on.
-            let cache = self.cached.cache();
             cache.fill(start, size, |memory| loaded.write_to(memory))
         })
     }

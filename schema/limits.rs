@@ -17,8 +17,8 @@ pub const MAX_JSON_DEPTH: u32 = 64;
 /// for as long as it is mounted, unless it is in blocks.
 pub const MAX_ROOTFS_BYTES: usize = 2 << 30;
 
-/// Bytes of a block of a Rootfs message: what a reader decompresses to look at one
-/// inode. Twice of it saves a twentieth of the stored size.
+/// Bytes of a block of a Rootfs message: what a reader decompresses, and keeps in memory,
+/// to look at one inode. It is a whole number of pages on every architecture.
 pub const BLOCK_BYTES: u64 = 64 << 10;
 
 /// Segments of a Cap'n Proto message, as in its own C++ implementation. Following

@@ -137,6 +137,15 @@ impl PrivateCache {
         Ok(())
     }
 
+    /// Whether `position` is there, now.
+    ///
+    /// # Errors
+    ///
+    /// `EFBIG` for a position that the page cache cannot have.
+    pub fn has(&self, position: u64) -> Result<bool> {
+        Ok(PinnedFolio::find(self.mapping(), page_index(position)?).is_some())
+    }
+
     /// The folio at `position`, if it is there; it counts as used.
     ///
     /// # Errors

@@ -171,6 +171,11 @@ fn inode_agrees(ours: Option<format::Inode<'_>>, theirs: wire::inode::Reader<'_>
     assert_eq!(ours.mtime().nsec, theirs.get_mtime_nsec());
     assert_eq!(ours.nlink().unwrap_or(0), theirs.get_nlink());
     assert_eq!(ours.parent().unwrap_or(0), theirs.get_parent());
+    assert_eq!(ours.recorded_size().unwrap_or(0), theirs.get_size());
+    if let Some(may_have) = expect.accepted(ours.may_have_xattrs(), "attributes") {
+        let is_symlink = ours.file_type() == format::FileType::Symlink;
+        assert_eq!(may_have, is_symlink || theirs.has_additional());
+    }
     xattrs_agree(&ours, theirs, expect);
 
     let Some(kind) = expect.accepted(ours.kind(), "kind") else {
@@ -193,7 +198,9 @@ fn inode_agrees(ours: Option<format::Inode<'_>>, theirs: wire::inode::Reader<'_>
             assert_eq!(target, additional.get_symlink_target().expect("target"));
         }
         (format::Kind::Dir(ours), Which::Dir(theirs)) => {
-            let entries = theirs.expect("dir").get_entries().expect("entries");
+            let theirs = theirs.expect("dir");
+            assert_eq!(ours.says_sorted(), theirs.get_sorted());
+            let entries = theirs.get_entries().expect("entries");
             dir_agrees(ours, entries, expect);
         }
         (format::Kind::File(ours), Which::File(chunks)) => {

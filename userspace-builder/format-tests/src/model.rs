@@ -262,7 +262,11 @@ impl Mode {
                 to.set_minor((*minor).into());
             }
             Mode::Dir(entries) => {
-                let mut list = to.init_dir().init_entries(count(entries));
+                let mut dir = to.init_dir();
+                // As if a writer had looked; a reader is to say what it finds.
+                dir.set_sorted(entries.is_sorted_by(|a, b| a.1 < b.1));
+                dir.set_look_below(entries.len() % 2 == 1);
+                let mut list = dir.init_entries(count(entries));
                 for (i, (ino, name)) in (0..).zip(entries) {
                     let mut entry = list.reborrow().get(i);
                     entry.set_ino(*ino);

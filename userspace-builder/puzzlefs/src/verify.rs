@@ -136,7 +136,7 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
     let mut links: HashMap<u64, (u32, Option<u32>)> = HashMap::new();
     // Directories from the root down: their number, and how many are in each.
     let mut stack: Vec<(u64, u32)> = Vec::new();
-    let (mut odd, mut misplaced, mut secret_holes) = (0u64, 0u64, 0u64);
+    let (mut odd, mut misplaced, mut secret_holes, mut unsorted) = (0u64, 0u64, 0u64, 0u64);
     let mut directories = 0u64;
     walk(
         image,
@@ -165,6 +165,7 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
                 let parent = above.unwrap_or(inode.ino());
                 misplaced += u64::from(inode.parent().is_some_and(|p| u64::from(p) != parent));
                 stack.push((inode.ino(), 0));
+                unsorted += u64::from(dir.says_sorted() && !dir.is_sorted()?);
                 names(rootfs, &dir).with_context(|| path.display().to_string())?;
                 return Ok(());
             }
@@ -196,6 +197,11 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
     if misplaced > 0 {
         report.warnings.push(format!(
             "{misplaced} directories are in another directory than they say"
+        ));
+    }
+    if unsorted > 0 {
+        report.warnings.push(format!(
+            "{unsorted} directories say that they are sorted and are not: names are not found"
         ));
     }
     if secret_holes > 0 {

@@ -18,7 +18,7 @@ use puzzlefs::inspect::inspect;
 use puzzlefs::layout::Layout;
 use puzzlefs::progress::Silent;
 use puzzlefs::reference::Reference;
-use puzzlefs_format::{limits, Digest};
+use puzzlefs_format::{limits, Digest, Kind};
 
 const BLOCK: usize = limits::BLOCK_BYTES as usize;
 
@@ -59,6 +59,11 @@ fn both_forms_read_the_same() {
         assert_eq!(faults(&layout, tag), [""; 0]);
         let image = open(&layout, tag);
         assert_eq!(image.rootfs().unwrap().version(), version, "{tag}");
+        let root_inode = image.rootfs().unwrap().root().unwrap();
+        let Ok(Kind::Dir(entries)) = root_inode.kind() else {
+            panic!("the root is a directory");
+        };
+        assert!(entries.says_sorted(), "{tag}");
         let facts = inspect(&image).unwrap();
         let count = match version {
             6 => image.message().len().div_ceil(BLOCK),
