@@ -9,7 +9,7 @@ use crate::{
     metadata::Reader,
 };
 use kernel::prelude::*;
-use puzzlefs_format::{Dir, Kind, Rootfs};
+use puzzlefs_format::{Dir, Rootfs};
 use vfs::{DirEmitter, Inode, InodeRef};
 
 /// Entries of a directory that are looked at through one reader, which keeps what it has
@@ -17,11 +17,7 @@ use vfs::{DirEmitter, Inode, InodeRef};
 const BATCH: u32 = 2048;
 
 fn entries<'a>(rootfs: &Rootfs<'a>, dir: &Inode<Image>) -> Result<Dir<'a>> {
-    let inode = rootfs.inode(dir.ino()).map_err(errno)?.ok_or(EUCLEAN)?;
-    match inode.kind().map_err(errno)? {
-        Kind::Dir(entries) => Ok(entries),
-        _ => Err(EUCLEAN),
-    }
+    Ok(rootfs.dir(dir.data().entries().ok_or(ENOTDIR)?))
 }
 
 /// Looks up a name in `dir`.
@@ -39,11 +35,16 @@ pub(crate) fn lookup<'a>(
     let rootfs = reader.rootfs()?;
     let entries = entries(&rootfs, dir)?;
     let sorted = entries.says_sorted() || dir.data().is_sorted(|| is_sorted(dir, entries.len()))?;
-    let found = rootfs.lookup(&entries, name, sorted);
-    found
-        .map_err(errno)?
-        .map(|found| inode::get(sb, found))
-        .transpose()
+    let found = if sorted {
+        let found = rootfs.lookup_sorted(&entries, name, dir.data().next());
+        found.map_err(errno)?.map(|(index, inode)| {
+            dir.data().found(index);
+            inode
+        })
+    } else {
+        rootfs.lookup(&entries, name, sorted).map_err(errno)?
+    };
+    found.map(|found| inode::get(sb, found)).transpose()
 }
 
 fn is_sorted(dir: &Inode<Image>, len: u32) -> Result<bool> {

@@ -16,7 +16,7 @@ use kernel::{
         Mutex, SetOnce,
     },
 };
-use puzzlefs_format::{self as format, Device, FileType, Kind};
+use puzzlefs_format::{self as format, Device, DirPlace, FileType, Kind};
 use vfs::{Attributes, DirEntryType, Iget, Inode, InodeKind, InodeRef, SuperBlock};
 
 const UNKNOWN: u32 = 0;
@@ -30,8 +30,13 @@ const MAX_EXTENTS_FOR_HOLES: u32 = 64;
 /// What this filesystem keeps with an inode in memory.
 #[pin_data]
 pub(crate) struct InodeData {
+    /// Of a directory: where its entries are.
+    entries: Option<DirPlace>,
     /// Of a directory: whether its entries are sorted, once that is known.
     order: Atomic<u32>,
+    /// Of a directory: the entry behind the one that was looked up last. Whoever looks up
+    /// all that it has read there asks for that one next.
+    next: Atomic<u32>,
     /// Of a regular file: where its data is, once that is known and as long as this lives.
     kept: SetOnce<KBox<OpenFile>>,
     /// Of a regular file that is not kept so: its open files.
@@ -40,9 +45,11 @@ pub(crate) struct InodeData {
 }
 
 impl InodeData {
-    fn new() -> impl PinInit<Self> {
+    fn new(entries: Option<DirPlace>) -> impl PinInit<Self> {
         pin_init!(Self {
+            entries,
             order: Atomic::new(UNKNOWN),
+            next: Atomic::new(0),
             kept: SetOnce::new(),
             opens <- new_mutex!(Opens::default()),
         })
@@ -58,6 +65,21 @@ impl InodeData {
         // When this returns it is there, even if another task puts it there.
         let _opens = self.opens.lock();
         self.kept.populate(file);
+    }
+
+    /// Of a directory: where its entries are.
+    pub(crate) fn entries(&self) -> Option<&DirPlace> {
+        self.entries.as_ref()
+    }
+
+    /// Of a directory: the entry that is probably looked up next.
+    pub(crate) fn next(&self) -> u32 {
+        self.next.load(Relaxed)
+    }
+
+    /// Of a directory: says that entry `index` was looked up.
+    pub(crate) fn found(&self, index: u32) {
+        self.next.store(index.saturating_add(1), Relaxed);
     }
 
     /// Of a directory: whether its entries are sorted, which `check` finds out once.
@@ -89,53 +111,81 @@ pub(crate) fn get<'a>(
         Iget::Found(inode) => return Ok(inode),
         Iget::New(new) => new,
     };
-    let (kind, size, holes) = kind(&inode)?;
+    let content = Content::of(&inode)?;
     let mtime = inode.mtime();
     let attributes = Attributes {
-        kind,
+        kind: content.kind,
         permissions: inode.permissions(),
         uid: inode.uid(),
         gid: inode.gid(),
         generation: sb.identity().generation(),
         acl: inode.may_have_xattrs().map_err(errno)?,
         nlink: inode.nlink().unwrap_or(1),
-        size,
-        holes,
+        size: content.size,
+        holes: content.holes,
         time_sec: mtime.sec,
         time_nsec: mtime.nsec,
     };
-    new.init(&attributes, InodeData::new())
+    new.init(&attributes, InodeData::new(content.entries))
 }
 
-/// What `inode` is, its size, and how many bytes of that are in holes.
-fn kind<'a>(inode: &format::Inode<'a>) -> Result<(InodeKind<'a>, u64, u64)> {
-    // Of most files all is known without a look at their extents.
-    match inode.recorded_size() {
-        Some(size) if inode.file_type() == FileType::File && !inode.may_have_holes() => {
-            return Ok((InodeKind::Regular, size, 0));
+/// What is in an inode.
+struct Content<'a> {
+    kind: InodeKind<'a>,
+    size: u64,
+    /// How many bytes of that are in holes.
+    holes: u64,
+    /// Of a directory.
+    entries: Option<DirPlace>,
+}
+
+impl<'a> Content<'a> {
+    fn new(kind: InodeKind<'a>, size: u64) -> Self {
+        Self {
+            kind,
+            size,
+            holes: 0,
+            entries: None,
         }
-        _ => {}
     }
-    Ok(match inode.kind().map_err(errno)? {
-        Kind::Fifo => (InodeKind::Fifo, 0, 0),
-        Kind::Sock => (InodeKind::Socket, 0, 0),
-        Kind::Chr(Device { major, minor }) => (InodeKind::CharDevice(major, minor), 0, 0),
-        Kind::Blk(Device { major, minor }) => (InodeKind::BlockDevice(major, minor), 0, 0),
-        Kind::Dir(dir) => (InodeKind::Directory, u64::from(dir.len()), 0),
-        Kind::File(extents) => {
-            // Proved when the file is opened.
-            let size = match extents.recorded() {
-                Some(size) => size,
-                None => extents.total().map_err(errno)?,
-            };
-            let holes = match extents.len() {
-                0..=MAX_EXTENTS_FOR_HOLES => extents.holes().map_err(errno)?,
-                _ => 0,
-            };
-            (InodeKind::Regular, size, holes)
+
+    fn of(inode: &format::Inode<'a>) -> Result<Self> {
+        // Of most files all is known without a look at their extents.
+        match inode.recorded_size() {
+            Some(size) if inode.file_type() == FileType::File && !inode.may_have_holes() => {
+                return Ok(Self::new(InodeKind::Regular, size));
+            }
+            _ => {}
         }
-        Kind::Symlink(target) => (InodeKind::Symlink(target), target.len() as u64, 0),
-    })
+        Ok(match inode.kind().map_err(errno)? {
+            Kind::Fifo => Self::new(InodeKind::Fifo, 0),
+            Kind::Sock => Self::new(InodeKind::Socket, 0),
+            Kind::Chr(Device { major, minor }) => Self::new(InodeKind::CharDevice(major, minor), 0),
+            Kind::Blk(Device { major, minor }) => {
+                Self::new(InodeKind::BlockDevice(major, minor), 0)
+            }
+            Kind::Dir(dir) => Self {
+                entries: Some(dir.place()),
+                ..Self::new(InodeKind::Directory, dir.len().into())
+            },
+            Kind::File(extents) => {
+                // Proved when the file is opened.
+                let size = match extents.recorded() {
+                    Some(size) => size,
+                    None => extents.total().map_err(errno)?,
+                };
+                let holes = match extents.len() {
+                    0..=MAX_EXTENTS_FOR_HOLES => extents.holes().map_err(errno)?,
+                    _ => 0,
+                };
+                Self {
+                    holes,
+                    ..Self::new(InodeKind::Regular, size)
+                }
+            }
+            Kind::Symlink(target) => Self::new(InodeKind::Symlink(target), target.len() as u64),
+        })
+    }
 }
 
 /// The inode with number `ino`, for a file handle.

@@ -2,7 +2,8 @@
 
 //! Directories.
 
-use crate::capnp::{List, Struct};
+use crate::capnp::{List, ListPlace, Struct};
+use crate::source::Bytes;
 use crate::{limits, Error};
 use core::{cmp::Ordering, ops::Range};
 
@@ -23,6 +24,14 @@ pub struct Dir<'a> {
     says_sorted: bool,
 }
 
+/// Where a [`Dir`] is, without the bytes of the message: to be kept and used again
+/// ([`crate::Rootfs::dir`]).
+#[derive(Clone, Copy, Debug)]
+pub struct DirPlace {
+    entries: Option<ListPlace>,
+    says_sorted: bool,
+}
+
 /// A name in a directory, and whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirEntry<'a> {
@@ -30,6 +39,17 @@ pub struct DirEntry<'a> {
     pub ino: u64,
     /// 1 to 255 bytes without NUL and `/`; neither `.` nor `..`.
     pub name: &'a [u8],
+}
+
+impl<'a> DirEntry<'a> {
+    #[inline]
+    fn new(ino: u64, name: &'a [u8]) -> Result<Self, Error> {
+        let is_special = matches!(name, b"" | b"." | b"..");
+        if ino == 0 || is_special || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
+            return Err(Error::BadDirEntry);
+        }
+        Ok(Self { ino, name })
+    }
 }
 
 /// The order of two names by their bytes, as `Ord` of slices has it. That one subtracts
@@ -55,6 +75,23 @@ impl<'a> Dir<'a> {
         Ok(this)
     }
 
+    /// Where in the message it is.
+    pub fn place(&self) -> DirPlace {
+        DirPlace {
+            entries: self.entries.as_ref().map(List::place),
+            says_sorted: self.says_sorted,
+        }
+    }
+
+    /// The directory at `place` of the message with these `bytes`.
+    #[inline]
+    pub(crate) fn at(place: &DirPlace, bytes: Bytes<'a>) -> Self {
+        Self {
+            entries: place.entries.as_ref().map(|list| List::at(list, bytes)),
+            says_sorted: place.says_sorted,
+        }
+    }
+
     /// Number of entries, those of removed inodes among them
     /// ([`crate::Rootfs::live_entry`]).
     #[inline]
@@ -69,7 +106,10 @@ impl<'a> Dir<'a> {
 
     #[inline]
     fn get(&self, index: u32) -> Result<Struct<'a>, Error> {
-        self.entries.ok_or(Error::OutOfRange)?.get(index)
+        match &self.entries {
+            Some(entries) => entries.get(index),
+            None => Err(Error::OutOfRange),
+        }
     }
 
     /// The name of entry `index`; only its length is checked.
@@ -82,13 +122,8 @@ impl<'a> Dir<'a> {
     #[inline]
     pub fn entry(&self, index: u32) -> Result<DirEntry<'a>, Error> {
         let entry = self.get(index)?;
-        let ino = entry.u64(INO);
         let name = entry.data(NAME, limits::MAX_NAME_BYTES)?;
-        let is_special = matches!(name, b"" | b"." | b"..");
-        if ino == 0 || is_special || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
-            return Err(Error::BadDirEntry);
-        }
-        Ok(DirEntry { ino, name })
+        DirEntry::new(entry.u64(INO), name)
     }
 
     /// Whether it says that its entries are sorted. If they are not, some are not found.
@@ -124,35 +159,44 @@ impl<'a> Dir<'a> {
     ///
     /// That inode may be removed: see [`crate::Rootfs::lookup`].
     pub fn find(&self, name: &[u8], sorted: bool) -> Result<Option<u64>, Error> {
-        match self.position(name, sorted, 0)? {
-            Some(index) => Ok(Some(self.entry(index)?.ino)),
-            None => Ok(None),
-        }
+        let found = match sorted {
+            true => self.bisect(name, 0)?,
+            false => self.search(name, 0)?,
+        };
+        Ok(found.map(|(_, ino)| ino))
     }
 
-    /// The index of an entry `name`, the first one from index `from`.
-    pub(crate) fn position(
-        &self,
-        name: &[u8],
-        sorted: bool,
-        from: u32,
-    ) -> Result<Option<u32>, Error> {
-        if !sorted {
-            for index in from..self.len() {
-                if self.name(index)? == name {
-                    return Ok(Some(index));
-                }
+    /// The index of the first entry `name` from index `from` on, and its inode number. Looks
+    /// at every entry.
+    pub(crate) fn search(&self, name: &[u8], from: u32) -> Result<Option<(u32, u64)>, Error> {
+        for index in from..self.len() {
+            if self.name(index)? == name {
+                return Ok(Some((index, self.entry(index)?.ino)));
             }
-            return Ok(None);
         }
-        let (mut low, mut high) = (from, self.len());
+        Ok(None)
+    }
+
+    /// The index of the entry `name` of a sorted directory, and its inode number. Looks at
+    /// the entry `near` first.
+    #[inline]
+    pub(crate) fn bisect(&self, name: &[u8], near: u32) -> Result<Option<(u32, u64)>, Error> {
+        let (mut low, mut high) = (0, self.len());
+        let mut middle = near;
+        if middle >= high {
+            middle = u32::midpoint(low, high);
+        }
         while low < high {
-            let middle = u32::midpoint(low, high);
-            match compare(self.name(middle)?, name) {
-                Ordering::Equal => return Ok(Some(middle)),
+            let entry = self.get(middle)?;
+            match compare(entry.data(NAME, limits::MAX_NAME_BYTES)?, name) {
+                Ordering::Equal => {
+                    let entry = DirEntry::new(entry.u64(INO), name)?;
+                    return Ok(Some((middle, entry.ino)));
+                }
                 Ordering::Less => low = middle.saturating_add(1),
                 Ordering::Greater => high = middle,
             }
+            middle = u32::midpoint(low, high);
         }
         Ok(None)
     }

@@ -41,7 +41,7 @@ mod xattr;
 
 pub use blocks::{Block, Blocks, RootfsBlob};
 pub use digest::Digest;
-pub use dir::{Dir, DirEntry};
+pub use dir::{Dir, DirEntry, DirPlace};
 pub use encoding::Encoding;
 pub use error::Error;
 pub use extent::{locate, ChunkRef, Extent, Extents, Located};

@@ -4,7 +4,7 @@
 
 use crate::capnp::{List, ListPlace, Struct};
 use crate::source::{Bytes, Source};
-use crate::{limits, Digest, Dir, DirEntry, Error, FileType, Inode};
+use crate::{limits, Digest, Dir, DirEntry, DirPlace, Error, FileType, Inode};
 
 /// Inode number of the root directory.
 pub const ROOT_INO: u64 = 1;
@@ -84,6 +84,7 @@ impl RootfsHead {
             newest: InodeVector {
                 inodes: List::at(&self.newest, bytes),
                 version: self.version,
+                unique: self.version >= VERSION_BLOCKS,
             },
             version: self.version,
             inode_count: self.inode_count,
@@ -123,6 +124,7 @@ impl<'a> Rootfs<'a> {
             newest: InodeVector {
                 inodes: List::EMPTY,
                 version,
+                unique: true,
             },
             version,
             inode_count: root.u64(INODE_COUNT),
@@ -178,6 +180,7 @@ impl<'a> Rootfs<'a> {
         Ok(InodeVector {
             inodes: self.vectors.get(layer)?.list(INODES)?,
             version: self.version,
+            unique: layer == 0 && self.version >= VERSION_BLOCKS,
         })
     }
 
@@ -205,6 +208,12 @@ impl<'a> Rootfs<'a> {
         }
     }
 
+    /// The directory at `place`, which one of this same Rootfs said.
+    #[inline]
+    pub fn dir(&self, place: &DirPlace) -> Dir<'a> {
+        Dir::at(place, self.bytes)
+    }
+
     /// What `name` in `dir` is; `None` if there is no such entry or its inode is
     /// removed. `sorted` is what [`Dir::is_sorted`] said of it.
     pub fn lookup(
@@ -213,19 +222,38 @@ impl<'a> Rootfs<'a> {
         name: &[u8],
         sorted: bool,
     ) -> Result<Option<Inode<'a>>, Error> {
+        if sorted {
+            let found = self.lookup_sorted(dir, name, 0)?;
+            return Ok(found.map(|(_, inode)| inode));
+        }
         let mut from = 0;
         // A delta build adds at most one entry of a name to those below it.
         for _ in 0..=limits::MAX_LAYERS {
-            let Some(index) = dir.position(name, sorted, from)? else {
+            let Some((index, ino)) = dir.search(name, from)? else {
                 return Ok(None);
             };
-            if let Some((_, inode)) = self.live_entry(dir, index)? {
+            if let Some(inode) = self.inode(ino)? {
                 return Ok(Some(inode));
             }
             // Delta builds list removed names too, before those that are there.
             from = index.saturating_add(1);
         }
         Err(Error::LimitExceeded)
+    }
+
+    /// [`Self::lookup`] in a directory that is sorted, where each name is there once; and the
+    /// index of its entry. Looks at the entry `near` first, where the caller expects it.
+    #[inline]
+    pub fn lookup_sorted(
+        &self,
+        dir: &Dir<'a>,
+        name: &[u8],
+        near: u32,
+    ) -> Result<Option<(u32, Inode<'a>)>, Error> {
+        let Some((index, ino)) = dir.bisect(name, near)? else {
+            return Ok(None);
+        };
+        Ok(self.inode(ino)?.map(|inode| (index, inode)))
     }
 
     /// Entry `index` of `dir` with its inode; `None` if that is removed, and so the
@@ -251,6 +279,8 @@ impl<'a> Rootfs<'a> {
 pub struct InodeVector<'a> {
     inodes: List<'a>,
     version: u64,
+    /// Each number is there once, or nobody cares which of its inodes counts.
+    unique: bool,
 }
 
 impl<'a> InodeVector<'a> {
@@ -279,7 +309,8 @@ impl<'a> InodeVector<'a> {
 
     /// Where inode `ino` is. If it is there more than once, its last place counts:
     /// upstream's delta builds put a whiteout for each name of a hard link that is
-    /// gone before the inode itself, if that is still there under another name.
+    /// gone before the inode itself, if that is still there under another name. (In the
+    /// newest layer of version 6 and later, any of its places.)
     #[inline]
     pub fn find(&self, ino: u64) -> Result<Option<u32>, Error> {
         Ok(self.search(ino)?.map(|(index, _)| index))
@@ -296,16 +327,21 @@ impl<'a> InodeVector<'a> {
         let direct = direct.and_then(Result::ok);
         if let Some(index) = direct.filter(|index| *index < self.len()) {
             let inode = self.inodes.get(index)?;
-            let next = index.saturating_add(1);
-            let is_last = || match next < self.len() {
-                true => Ok(Inode::ino_of(&self.inodes.get_near(&inode, next)?) > ino),
-                false => Ok(true),
-            };
-            if Inode::ino_of(&inode) == ino && is_last()? {
+            if Inode::ino_of(&inode) == ino && (self.unique || self.is_last(index, &inode)?) {
                 return Ok(Some((index, inode)));
             }
         }
         self.bisect(ino)
+    }
+
+    /// Whether `inode`, at `index`, is the last one of its number.
+    fn is_last(&self, index: u32, inode: &Struct<'a>) -> Result<bool, Error> {
+        let next = index.saturating_add(1);
+        if next >= self.len() {
+            return Ok(true);
+        }
+        let next = self.inodes.get_near(inode, next)?;
+        Ok(Inode::ino_of(&next) > Inode::ino_of(inode))
     }
 
     /// [`Self::search`] for numbers with gaps.
