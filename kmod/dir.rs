@@ -8,6 +8,7 @@ use crate::{
     inode::{self, dir_entry_type},
     metadata::Reader,
 };
+use core::ops::Range;
 use kernel::prelude::*;
 use puzzlefs_format::{Dir, Rootfs};
 use vfs::{DirEmitter, Inode, InodeRef};
@@ -30,24 +31,28 @@ pub(crate) fn lookup<'a>(
     dir: &'a Inode<Image>,
     name: &[u8],
 ) -> Result<Option<InodeRef<'a, Image>>> {
-    let sb = dir.super_block();
-    let reader = Reader::new(sb);
+    let reader = Reader::new(dir.super_block());
     let rootfs = reader.rootfs()?;
     let entries = entries(&rootfs, dir)?;
-    let sorted = entries.says_sorted() || dir.data().is_sorted(|| is_sorted(dir, entries.len()))?;
-    let found = if sorted {
-        let found = rootfs.lookup_sorted(&entries, name, dir.data().next());
-        found.map_err(errno)?.map(|(index, inode)| {
-            dir.data().found(index);
-            inode
-        })
-    } else {
-        rootfs.lookup(&entries, name, sorted).map_err(errno)?
+    let len = entries.len();
+    if !entries.says_sorted() && !dir.data().is_sorted(|| is_sorted(dir, len))? {
+        return lookup_unsorted(dir, name, len);
+    }
+    let found = rootfs.lookup_sorted(&entries, name, dir.data().next());
+    let Some((index, inode)) = found.map_err(errno)? else {
+        return Ok(None);
     };
-    found.map(|found| inode::get(sb, found)).transpose()
+    dir.data().found(index);
+    inode::get(dir.super_block(), inode).map(Some)
 }
 
-fn is_sorted(dir: &Inode<Image>, len: u32) -> Result<bool> {
+/// Calls `look` with the entries of `dir`, some at a time, until it says something. Keeps
+/// only those in memory: a directory may have millions.
+fn in_batches<T>(
+    dir: &Inode<Image>,
+    len: u32,
+    mut look: impl FnMut(&Rootfs<'_>, &Dir<'_>, Range<u32>) -> Result<Option<T>>,
+) -> Result<Option<T>> {
     let mut start = 0;
     while start < len {
         if vfs::killed() {
@@ -55,13 +60,35 @@ fn is_sorted(dir: &Inode<Image>, len: u32) -> Result<bool> {
         }
         let end = start.saturating_add(BATCH).min(len);
         let reader = Reader::new(dir.super_block());
-        let entries = entries(&reader.rootfs()?, dir)?;
-        if !entries.is_sorted_in(start..end).map_err(errno)? {
-            return Ok(false);
+        let rootfs = reader.rootfs()?;
+        let found = look(&rootfs, &entries(&rootfs, dir)?, start..end)?;
+        if found.is_some() {
+            return Ok(found);
         }
         start = end;
     }
-    Ok(true)
+    Ok(None)
+}
+
+fn lookup_unsorted<'a>(
+    dir: &'a Inode<Image>,
+    name: &[u8],
+    len: u32,
+) -> Result<Option<InodeRef<'a, Image>>> {
+    in_batches(dir, len, |rootfs, entries, range| {
+        let found = rootfs.lookup_in(entries, name, range).map_err(errno)?;
+        found
+            .map(|found| inode::get(dir.super_block(), found))
+            .transpose()
+    })
+}
+
+fn is_sorted(dir: &Inode<Image>, len: u32) -> Result<bool> {
+    let unsorted = in_batches(dir, len, |_, entries, range| {
+        let sorted = entries.is_sorted_in(range).map_err(errno)?;
+        Ok((!sorted).then_some(()))
+    })?;
+    Ok(unsorted.is_none())
 }
 
 /// Emits the entries of `dir`. The position of an entry is its place in the metadata

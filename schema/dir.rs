@@ -161,15 +161,18 @@ impl<'a> Dir<'a> {
     pub fn find(&self, name: &[u8], sorted: bool) -> Result<Option<u64>, Error> {
         let found = match sorted {
             true => self.bisect(name, 0)?,
-            false => self.search(name, 0)?,
+            false => self.search(name, 0..self.len())?,
         };
         Ok(found.map(|(_, ino)| ino))
     }
 
-    /// The index of the first entry `name` from index `from` on, and its inode number. Looks
-    /// at every entry.
-    pub(crate) fn search(&self, name: &[u8], from: u32) -> Result<Option<(u32, u64)>, Error> {
-        for index in from..self.len() {
+    /// The index of the first of these `entries` that is `name`, and its inode number.
+    pub(crate) fn search(
+        &self,
+        name: &[u8],
+        entries: Range<u32>,
+    ) -> Result<Option<(u32, u64)>, Error> {
+        for index in entries {
             if self.name(index)? == name {
                 return Ok(Some((index, self.entry(index)?.ino)));
             }

@@ -5,6 +5,7 @@
 use crate::capnp::{List, ListPlace, Struct};
 use crate::source::{Bytes, Source};
 use crate::{limits, Digest, Dir, DirEntry, DirPlace, Error, FileType, Inode};
+use core::ops::Range;
 
 /// Inode number of the root directory.
 pub const ROOT_INO: u64 = 1;
@@ -226,17 +227,26 @@ impl<'a> Rootfs<'a> {
             let found = self.lookup_sorted(dir, name, 0)?;
             return Ok(found.map(|(_, inode)| inode));
         }
-        let mut from = 0;
+        self.lookup_in(dir, name, 0..dir.len())
+    }
+
+    /// [`Self::lookup`] among these entries of a directory in any order.
+    pub fn lookup_in(
+        &self,
+        dir: &Dir<'a>,
+        name: &[u8],
+        mut entries: Range<u32>,
+    ) -> Result<Option<Inode<'a>>, Error> {
         // A delta build adds at most one entry of a name to those below it.
         for _ in 0..=limits::MAX_LAYERS {
-            let Some((index, ino)) = dir.search(name, from)? else {
+            let Some((index, ino)) = dir.search(name, entries.clone())? else {
                 return Ok(None);
             };
             if let Some(inode) = self.inode(ino)? {
                 return Ok(Some(inode));
             }
             // Delta builds list removed names too, before those that are there.
-            from = index.saturating_add(1);
+            entries.start = index.saturating_add(1);
         }
         Err(Error::LimitExceeded)
     }
