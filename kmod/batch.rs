@@ -8,13 +8,14 @@
 
 use crate::{
     data::{self, Next, Piece},
+    faults::Purpose,
     file::OpenFile,
     image::Image,
     slot::{Key, Slot},
     store::Stored,
 };
 use kernel::prelude::*;
-use vfs::{parallel, BitGuard, ReadWindow};
+use vfs::{parallel, BitGuard, Inode, ReadWindow};
 
 /// So many chunks for each task: they take differently long, and who is done first goes on
 /// with another.
@@ -32,8 +33,10 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     /// Reads the chunk of `piece`. None if it cannot be had at once, or is not the file's own:
     /// then the piece is to be read by itself, and that fails if it must.
-    fn prepare(image: &'a Image, piece: Piece<'a>) -> Option<Self> {
-        let chunk = image.store().stored(&piece.part.source).ok()?;
+    fn prepare(inode: &'a Inode<Image>, piece: Piece<'a>) -> Option<Self> {
+        let image = inode.super_block().data();
+        let purpose = Purpose::Inode(inode.ino());
+        let chunk = image.store().stored(&piece.part.source, purpose).ok()?;
         let _reading = image.store().try_reading(chunk.digest())?;
         let key = Key {
             mount: image.pool().id(),
@@ -72,7 +75,12 @@ impl<'a> Job<'a> {
 /// # Errors
 ///
 /// Those of the first chunk that is damaged. The others are in the page cache then.
-pub(crate) fn read(image: &Image, file: &OpenFile, window: &mut ReadWindow<'_>) -> Result<bool> {
+pub(crate) fn read(
+    inode: &Inode<Image>,
+    file: &OpenFile,
+    window: &mut ReadWindow<'_>,
+) -> Result<bool> {
+    let image = inode.super_block().data();
     let tasks = parallel::tasks();
     if tasks == 1 || pieces(file, window).nth(1).is_none() {
         return Ok(false);
@@ -84,13 +92,16 @@ pub(crate) fn read(image: &Image, file: &OpenFile, window: &mut ReadWindow<'_>) 
     };
     for piece in pieces(file, window).take(most) {
         let len = piece.len;
-        let Some(job) = Job::prepare(image, piece) else {
+        let Some(job) = Job::prepare(inode, piece) else {
             break;
         };
         jobs.push((len, job), GFP_KERNEL)?;
     }
     let result = if jobs.len() > 1 {
-        window.fill_parts(&mut jobs, Job::run).map(|()| true)
+        window.fill_parts(&mut jobs, Job::run).map(|helped| {
+            image.store().stats().chunks_helped.add(helped as u64);
+            true
+        })
     } else {
         Ok(false)
     };

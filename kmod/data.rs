@@ -13,6 +13,7 @@
 
 use crate::{
     batch,
+    faults::Purpose,
     file::{OpenFile, Part},
     image::Image,
     shared::Shared,
@@ -20,7 +21,7 @@ use crate::{
 };
 use kernel::prelude::*;
 use puzzlefs_format::locate;
-use vfs::{PrivateCache, ReadWindow};
+use vfs::{Inode, ReadWindow};
 
 /// How far to read ahead, in bytes: some chunks, since several are decompressed at once
 /// ([`crate::batch`]). With more than this, programs that start would read, around what they
@@ -34,30 +35,28 @@ pub(crate) const REQUEST_BYTES: usize = 1 << 20;
 /// has to be decompressed anyway is used whole.
 const EXPAND_BYTES: u64 = 512 << 10;
 
-/// Fills `window` with the data of `file`.
+/// Fills `window` with the data of `inode`; `file` says where that is.
 ///
 /// # Errors
 ///
 /// `EIO` for a chunk that is damaged, `EUCLEAN` for one that is shorter than the
 /// metadata says, `EINTR` when the reader was killed, `ENOMEM`.
-pub(crate) fn read(
-    image: &Image,
-    cache: &PrivateCache,
-    file: &OpenFile,
-    window: &mut ReadWindow<'_>,
-) -> Result {
+pub(crate) fn read(inode: &Inode<Image>, file: &OpenFile, window: &mut ReadWindow<'_>) -> Result {
+    let stats = inode.super_block().data().store().stats();
     expand(file, window);
     while window.remaining() > 0 {
         if vfs::killed() {
             return Err(EINTR);
         }
-        if batch::read(image, file, window)? {
-            continue;
+        let start = window.position();
+        if !batch::read(inode, file, window)? {
+            match next(file, start, window.remaining())? {
+                Next::Piece(piece) => piece.read(inode, window)?,
+                Next::Zeroes(len) => window.zero(len)?,
+            }
         }
-        match next(file, window.position(), window.remaining())? {
-            Next::Piece(piece) => piece.read(image, cache, window)?,
-            Next::Zeroes(len) => window.zero(len)?,
-        }
+        let filled = window.position().saturating_sub(start);
+        stats.bytes_filled.add(filled);
     }
     Ok(())
 }
@@ -115,20 +114,25 @@ impl Piece<'_> {
     }
 
     /// Reads them, or the first of them.
-    fn read(&self, image: &Image, cache: &PrivateCache, window: &mut ReadWindow<'_>) -> Result {
+    fn read(&self, inode: &Inode<Image>, window: &mut ReadWindow<'_>) -> Result {
         let part = self.part;
-        let chunk = image.store().stored(&part.source)?;
-        let shared = Shared::new(cache, &chunk, part.compressed);
+        let sb = inode.super_block();
+        let image = sb.data();
+        let store = image.store();
+        let chunk = store.stored(&part.source, Purpose::Inode(inode.ino()))?;
+        let shared = Shared::new(sb.data_cache(), &chunk, part.compressed);
         let copy = |window: &mut ReadWindow<'_>| match &shared {
             Some(shared) => shared.copy(self, window),
             None => Ok(false),
         };
         if copy(window)? {
+            store.stats().chunk_hits.add(1);
             return Ok(());
         }
-        let _reading = image.store().reading(chunk.digest())?;
+        let _reading = store.reading(chunk.digest())?;
         // Whoever was reading it may have put it there.
         if copy(window)? {
+            store.stats().chunk_hits.add(1);
             return Ok(());
         }
         let key = Key {

@@ -4,6 +4,7 @@
 
 use crate::{
     error::errno,
+    faults::Purpose,
     image::Image,
     metadata::Reader,
     store::{Source, Store},
@@ -32,10 +33,10 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
-    fn new(store: &Store, extents: &Extents<'_>, size: u64) -> Result<Self> {
+    fn new(store: &Store, extents: &Extents<'_>, inode: &Inode<Image>) -> Result<Self> {
         let count = usize::try_from(extents.len()).map_err(|_| EFBIG)?;
         let mut ends = KVVec::<u64>::zeroed(count, GFP_KERNEL_ACCOUNT)?;
-        if extents.ends(&mut ends).map_err(errno)? != size {
+        if extents.ends(&mut ends).map_err(errno)? != inode.size() {
             return Err(EUCLEAN);
         }
         let mut parts = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
@@ -45,7 +46,7 @@ impl OpenFile {
             }
             let part = match extent.map_err(errno)?.chunk {
                 Some(chunk) => Some(Part {
-                    source: store.acquire(&chunk.digest)?,
+                    source: store.acquire(&chunk.digest, Purpose::Inode(inode.ino()))?,
                     offset: chunk.offset,
                     compressed: chunk.compressed,
                 }),
@@ -139,7 +140,7 @@ pub(crate) fn open(inode: &Inode<Image>) -> Result<Option<Arc<OpenFile>>> {
     let Kind::File(extents) = reader.inode(inode.ino())?.kind().map_err(errno)? else {
         return Err(EUCLEAN);
     };
-    let ours = OpenFile::new(image.store(), &extents, inode.size())?;
+    let ours = OpenFile::new(image.store(), &extents, inode)?;
     if ours.is_kept() {
         inode.data().keep(KBox::new(ours, GFP_KERNEL_ACCOUNT)?);
         return Ok(None);

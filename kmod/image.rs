@@ -5,6 +5,7 @@
 use crate::{
     blobs::Blobs,
     error::errno,
+    faults::Faults,
     metadata::{Blob, Metadata},
     pack::Packs,
     pool::{Mounted, Pool},
@@ -13,7 +14,7 @@ use crate::{
 };
 use kernel::prelude::*;
 use puzzlefs_format::{self as format, blob_kind, limits, BlobKind, Digest, Manifest};
-use vfs::{Log, New, SuperBlock};
+use vfs::{KernelLog, Log, New, SuperBlock};
 
 /// A mounted image.
 pub(crate) struct Image {
@@ -46,7 +47,8 @@ impl Image {
         })?;
         let blobs = Blobs::new(request.blobs().clone());
         let (rootfs, packs) = Self::load(&blobs, request.image_manifest(), log)?;
-        let store = Store::new(blobs, packs, rootfs.version())?;
+        let faults = Faults::new(KernelLog::new(sb)?);
+        let store = Store::new(blobs, packs, rootfs.version(), faults)?;
         Ok(KBox::pin(
             Self {
                 metadata: Metadata::new(rootfs, &store, log)?,

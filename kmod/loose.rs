@@ -2,7 +2,7 @@
 
 //! Loose chunks: blobs of one chunk. Those that open files need are open, each once.
 
-use crate::{blobs::Blobs, store::Reported, NAME};
+use crate::{blobs::Blobs, faults::Reported};
 use core::ops::Deref;
 use kernel::{
     new_mutex,
@@ -52,7 +52,8 @@ impl LooseChunks {
     ///
     /// # Errors
     ///
-    /// `EIO` when there is none, and what opening says.
+    /// `ENOENT` when there is none, `EINVAL` when it is not a regular file, and what opening
+    /// says.
     pub(crate) fn acquire(self: &Arc<Self>, blobs: &Blobs, digest: &Digest) -> Result<OpenChunk> {
         let lend = |shared: &mut Shared| {
             shared.users = shared.users.saturating_add(1);
@@ -64,16 +65,7 @@ impl LooseChunks {
         if let Some(shared) = self.open.lock().get_mut(digest) {
             return Ok(lend(shared));
         }
-        let file = blobs.open(digest).map_err(|error| {
-            vfs::warn(
-                NAME,
-                format_args!("chunk sha256:{digest} cannot be opened: {error:?}"),
-            );
-            match error {
-                ENOENT | EINVAL => EIO,
-                _ => error,
-            }
-        })?;
+        let file = blobs.open(digest)?;
         let chunk = LooseChunk {
             digest: *digest,
             file,
@@ -96,6 +88,11 @@ impl LooseChunks {
         };
         drop(open);
         Ok(chunk)
+    }
+
+    /// How many are open.
+    pub(crate) fn open_chunks(&self) -> usize {
+        self.open.lock().keys().count()
     }
 }
 

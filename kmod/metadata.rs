@@ -6,6 +6,7 @@
 use crate::{
     blobs::{explain, Blobs},
     error::errno,
+    faults::Purpose,
     image::Image,
     slot::Key,
     store::{Source, Store},
@@ -104,7 +105,8 @@ impl Metadata {
         let mut found = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
         for block in blocks.iter() {
             let chunk = block.map_err(errno)?.chunk;
-            let source = store.acquire(&chunk.digest).map_err(|error| {
+            let source = store.acquire(&chunk.digest, Purpose::Metadata);
+            let source = source.map_err(|error| {
                 let what = "a block of the metadata is not in the OCI layout";
                 match error {
                     EIO => explain(log, &chunk.digest, ENODATA, what),
@@ -184,9 +186,10 @@ impl<'a> Reader<'a> {
         let block = usize::try_from(number).ok().and_then(|n| blocks.get(n));
         let block = block.ok_or(EUCLEAN)?;
         let left = (*size as u64).checked_sub(start).ok_or(EUCLEAN)?;
-        let chunk = self.image.store().stored(&block.source)?;
+        let store = self.image.store();
+        let chunk = store.stored(&block.source, Purpose::Metadata)?;
         let cache = self.cached.cache();
-        let _reading = self.image.store().reading(chunk.digest())?;
+        let _reading = store.reading(chunk.digest())?;
         // Whoever was reading it has put it there.
         if cache.has(position)? {
             return Ok(());
@@ -203,7 +206,9 @@ impl<'a> Reader<'a> {
                 chunk.report(format_args!("{size} bytes are not a block of metadata"));
                 return Err(EUCLEAN);
             }
-            cache.fill(start, size, |memory| loaded.write_to(memory))
+            cache.fill(start, size, |memory| loaded.write_to(memory))?;
+            store.stats().metadata_blocks.add(1);
+            Ok(())
         })
     }
 }

@@ -7,8 +7,8 @@
 use crate::{
     blobs::{explain, Blobs},
     error::errno,
+    faults::Reported,
     shared::SharedState,
-    store::Reported,
 };
 use core::ops::Range;
 use kernel::{
@@ -188,6 +188,11 @@ impl Packs {
         Ok(self
             .packs
             .push(Pack::new(file, size, chunks)?, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// How many they are.
+    pub(crate) fn len(&self) -> usize {
+        self.packs.len()
     }
 
     /// Where in the table the chunk with this digest is.

@@ -18,8 +18,8 @@ use error::errno;
 use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
 use metadata::Reader;
 use vfs::{
-    DirEmitter, FileSystem, Inode, InodeRef, Log, New, ParameterSpec, ReadWindow, SeekTo, Statfs,
-    SuperBlock, Value, XattrLister,
+    Attribute, DirEmitter, FileSystem, Inode, InodeRef, Log, New, ParameterSpec, ReadWindow,
+    SeekTo, Statfs, SuperBlock, Value, XattrLister,
 };
 
 #[forbid(unsafe_code)]
@@ -34,6 +34,8 @@ mod decoder;
 mod dir;
 #[forbid(unsafe_code)]
 mod error;
+#[forbid(unsafe_code)]
+mod faults;
 #[forbid(unsafe_code)]
 mod file;
 #[forbid(unsafe_code)]
@@ -57,6 +59,8 @@ mod shared;
 #[forbid(unsafe_code)]
 mod slot;
 #[forbid(unsafe_code)]
+mod stats;
+#[forbid(unsafe_code)]
 mod store;
 #[forbid(unsafe_code)]
 mod xattr;
@@ -71,6 +75,7 @@ impl FileSystem for Image {
     /// "PUZZ".
     const MAGIC: u32 = 0x5a5a_5550;
     const PARAMETERS: &'static [ParameterSpec] = options::PARAMETERS;
+    const ATTRIBUTES: &'static [Option<&'static Attribute<Self>>] = stats::ATTRIBUTES;
     const READAHEAD_BYTES: usize = data::READAHEAD_BYTES;
     const REQUEST_BYTES: usize = data::REQUEST_BYTES;
     const INODE_CACHE: &'static CStr = c"puzzlefs_inode_cache";
@@ -178,8 +183,7 @@ impl FileSystem for Image {
     }
 
     fn read(inode: &Inode<Self>, file: &Self::OpenFile, window: &mut ReadWindow<'_>) -> Result {
-        let sb = inode.super_block();
-        data::read(sb.data(), sb.data_cache(), file, window)
+        data::read(inode, file, window)
     }
 }
 

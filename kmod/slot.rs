@@ -3,7 +3,7 @@
 //! The means to read a chunk: memory for its bytes as stored, verified before anything
 //! else is done with them, and for its content.
 
-use crate::{decoder::Decoder, error::errno, store::Stored};
+use crate::{decoder::Decoder, error::errno, faults::is_passing, store::Stored};
 use kernel::prelude::*;
 use puzzlefs_format::{self as format, Digest, Encoding};
 
@@ -79,7 +79,9 @@ impl Slot {
     pub(crate) fn load<'a>(&'a mut self, key: &Key, chunk: &'a Stored<'a>) -> Result<Loaded<'a>> {
         self.read(key, chunk)?;
         let stored = self.stored.get();
-        if !self.is_verified {
+        if self.is_verified {
+            chunk.stats().chunk_hits.add(1);
+        } else {
             chunk.verify(stored).inspect_err(|_| self.holds = None)?;
             self.is_verified = true;
         }
@@ -235,8 +237,7 @@ impl Loaded<'_> {
     }
 
     fn report(&self, error: &Error) {
-        // Not the chunk's fault: a later one must still be heard of.
-        if *error != ENOMEM {
+        if !is_passing(*error) {
             let chunk = self.chunk;
             chunk.report(format_args!("cannot be decompressed: {error:?}"));
         }

@@ -4,29 +4,14 @@
 
 use crate::{
     blobs::Blobs,
+    faults::{is_passing, Faults, Purpose, Reported},
     loose::{LooseChunks, OpenChunk},
     pack::{Pack, PackedChunk, Packs},
-    NAME,
+    stats::Stats,
 };
-use kernel::{
-    fmt,
-    prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        Arc,
-    },
-};
+use kernel::{fmt, prelude::*, sync::Arc};
 use puzzlefs_format::{limits, Digest};
 use vfs::{lower::LowerFile, sha256, BitGuard, BitLocks};
-
-/// Remembers that the log has heard of a chunk's fault.
-pub(crate) struct Reported(Atomic<u32>);
-
-impl Default for Reported {
-    fn default() -> Self {
-        Self(Atomic::new(0))
-    }
-}
 
 /// The chunks of an image.
 pub(crate) struct Store {
@@ -37,6 +22,8 @@ pub(crate) struct Store {
     version: u64,
     /// Of the chunks that are being read.
     reading: BitLocks,
+    faults: Faults,
+    stats: Stats,
 }
 
 /// A chunk that can be read without looking anything up.
@@ -54,14 +41,31 @@ impl Store {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(blobs: Blobs, packs: Packs, version: u64) -> Result<Self> {
+    pub(crate) fn new(blobs: Blobs, packs: Packs, version: u64, faults: Faults) -> Result<Self> {
         Ok(Self {
             blobs,
             packs,
             loose: LooseChunks::new()?,
             version,
             reading: BitLocks::default(),
+            faults,
+            stats: Stats::default(),
         })
+    }
+
+    /// The image's `manifestVersion`.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What is counted of its reads.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// How many blobs are open: all packs, and the loose chunks of open files.
+    pub(crate) fn open_blobs(&self) -> usize {
+        self.packs.len().saturating_add(self.loose.open_chunks())
     }
 
     /// Makes the chunk with this digest ready to be read.
@@ -69,11 +73,22 @@ impl Store {
     /// # Errors
     ///
     /// `EIO` when there is none, and what opening a loose one says.
-    pub(crate) fn acquire(&self, digest: &Digest) -> Result<Source> {
-        Ok(match self.packs.find(digest) {
-            Some(index) => Source::Packed(index),
-            None => Source::Loose(self.loose.acquire(&self.blobs, digest)?),
-        })
+    pub(crate) fn acquire(&self, digest: &Digest, purpose: Purpose) -> Result<Source> {
+        if let Some(index) = self.packs.find(digest) {
+            return Ok(Source::Packed(index));
+        }
+        let chunk = self.loose.acquire(&self.blobs, digest).map_err(|error| {
+            if !is_passing(error) {
+                self.stats.chunk_errors.add(1);
+                self.faults
+                    .log(purpose, digest, format_args!("cannot be opened: {error:?}"));
+            }
+            match error {
+                ENOENT | EINVAL => EIO,
+                _ => error,
+            }
+        })?;
+        Ok(Source::Loose(chunk))
     }
 
     /// Waits until nobody else reads the chunk with this digest. So of many readers that
@@ -96,7 +111,7 @@ impl Store {
     /// # Errors
     ///
     /// `EINVAL` for a source of another store.
-    pub(crate) fn stored<'a>(&'a self, source: &'a Source) -> Result<Stored<'a>> {
+    pub(crate) fn stored<'a>(&'a self, source: &'a Source, purpose: Purpose) -> Result<Stored<'a>> {
         Ok(match source {
             Source::Packed(index) => {
                 let (chunk, pack) = self.packs.get(*index).ok_or(EINVAL)?;
@@ -112,7 +127,8 @@ impl Store {
                         chunk,
                         pack,
                     }),
-                    version: self.version,
+                    store: self,
+                    purpose,
                 }
             }
             Source::Loose(chunk) => Stored {
@@ -122,7 +138,8 @@ impl Store {
                 size: chunk.file.size(),
                 reported: &chunk.reported,
                 packed: None,
-                version: self.version,
+                store: self,
+                purpose,
             },
         })
     }
@@ -149,7 +166,8 @@ pub(crate) struct Stored<'a> {
     size: u64,
     reported: &'a Reported,
     packed: Option<Packed<'a>>,
-    version: u64,
+    store: &'a Store,
+    purpose: Purpose,
 }
 
 impl<'a> Stored<'a> {
@@ -160,7 +178,12 @@ impl<'a> Stored<'a> {
 
     /// The `manifestVersion` of its image.
     pub(crate) fn version(&self) -> u64 {
-        self.version
+        self.store.version
+    }
+
+    /// What is counted of its image's reads.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.store.stats
     }
 
     /// The chunk in its pack, if it is in one.
@@ -191,11 +214,12 @@ impl<'a> Stored<'a> {
     pub(crate) fn read(&self, buffer: &mut [u8]) -> Result {
         self.file
             .read_exact(buffer, self.offset)
-            .inspect_err(|error| match *error {
-                // Not the chunk's fault: a later one must still be heard of.
-                EINTR | ERESTARTSYS | ENOMEM => {}
-                _ => self.report(format_args!("cannot be read: {error:?}")),
+            .inspect_err(|error| {
+                if !is_passing(*error) {
+                    self.report(format_args!("cannot be read: {error:?}"));
+                }
             })?;
+        self.stats().bytes_read.add(self.size);
         if let Some(packed) = &self.packed {
             packed.pack.has_been_read(self.offset, self.size);
         }
@@ -209,16 +233,23 @@ impl<'a> Stored<'a> {
     /// `EIO` when the bytes are not those that the digest says.
     pub(crate) fn verify(&self, bytes: &[u8]) -> Result {
         if sha256::digest(bytes) != *self.digest.as_bytes() {
-            self.report(format_args!("its bytes are not those of that digest"));
+            self.stats().verify_failures.add(1);
+            self.log(format_args!("its bytes are not those of that digest"));
             return Err(EIO);
         }
+        self.stats().chunks_verified.add(1);
         Ok(())
     }
 
-    /// Logs a fault of this chunk, once.
+    /// Counts a fault of this chunk, and logs it, once.
     pub(crate) fn report(&self, what: fmt::Arguments<'_>) {
-        if self.reported.0.xchg(1, Relaxed) == 0 {
-            vfs::warn(NAME, format_args!("chunk sha256:{}: {what}", self.digest));
-        }
+        self.stats().chunk_errors.add(1);
+        self.log(what);
+    }
+
+    fn log(&self, what: fmt::Arguments<'_>) {
+        let faults = &self.store.faults;
+        self.reported
+            .once(|| faults.log(self.purpose, self.digest, what));
     }
 }

@@ -140,7 +140,7 @@ impl<'a> ReadWindow<'a> {
 
     /// Fills the next bytes, at most [`ReadWindow::remaining`], part by part, by `fill`, which
     /// gets the memory of each, possibly in several tasks at once
-    /// ([`parallel::for_each`]). Of parts that fail, nothing is published, nor is the rest
+    /// ([`parallel::for_each`]). Returns how many other tasks filled. Of parts that fail, nothing is published, nor is the rest
     /// of the folios that they begin and end in.
     ///
     /// # Errors
@@ -151,9 +151,10 @@ impl<'a> ReadWindow<'a> {
         &mut self,
         parts: &mut [(usize, T)],
         fill: impl Fn(&mut T, &mut [u8]) -> Result + Sync,
-    ) -> Result {
+    ) -> Result<usize> {
         let len = parts.iter().map(|(len, _)| *len).sum();
         let mut result = Ok(());
+        let mut helped = 0;
         self.fill_folios(len, |mut position, mut bytes| {
             let mut jobs = KVec::with_capacity(parts.len(), GFP_KERNEL)?;
             for (len, part) in parts {
@@ -161,7 +162,7 @@ impl<'a> ReadWindow<'a> {
                 jobs.push((part, memory, Ok(())), GFP_KERNEL)?;
                 bytes = rest;
             }
-            parallel::for_each(&mut jobs, |(part, memory, result)| {
+            helped = parallel::for_each(&mut jobs, |(part, memory, result)| {
                 *result = fill(part, memory)
             });
             let mut failed = KVec::new();
@@ -175,7 +176,7 @@ impl<'a> ReadWindow<'a> {
             }
             Ok(failed)
         })?;
-        result
+        result.map(|()| helped)
     }
 
     /// Fills the next `len` bytes by `fill`, which gets their position and their memory, and

@@ -16,6 +16,7 @@
 #include <linux/namei.h>
 #include <linux/pagemap.h>
 #include <linux/posix_acl_xattr.h>
+#include <linux/ratelimit_types.h>
 #include <linux/statfs.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
@@ -81,8 +82,11 @@ u32 vfs_rs_dev_major_minor(u32 major, u32 minor);
 struct dentry *vfs_rs_dget(struct dentry *dentry);
 void vfs_rs_cache_no_acl(struct inode *inode);
 void vfs_rs_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int len);
+void vfs_rs_set_id(struct super_block *sb);
+void vfs_rs_set_sysfs_name(struct super_block *sb);
 void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb);
-void vfs_rs_warn_ratelimited(const char *name, const void *arguments);
+void vfs_rs_ratelimit_init(struct ratelimit_state *limit);
+void vfs_rs_warn(const char *name, const void *arguments);
 int vfs_rs_bit_lock_killable(unsigned long *word, unsigned int bit);
 bool vfs_rs_bit_trylock(unsigned long *word, unsigned int bit);
 void vfs_rs_bit_unlock(unsigned long *word, unsigned int bit);

@@ -9,6 +9,7 @@ use crate::{
     file::{DirEmitter, SeekTo},
     inode::{Cache, Inode, InodeRef},
     super_block::{self, New, Statfs, SuperBlock},
+    sysfs::{Attribute, TypeDirectory},
     xattr::XattrLister,
 };
 use kernel::{error::to_result, prelude::*, seq_file::SeqFile, sync::Arc, types::Opaque};
@@ -24,6 +25,10 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     const MAGIC: u32;
     /// The mount options; the last one is [`ParameterSpec::END`].
     const PARAMETERS: &'static [ParameterSpec];
+
+    /// The files in the directory of a superblock, `/sys/fs/NAME/MAJOR:MINOR`; the last one is
+    /// `None`, and no other.
+    const ATTRIBUTES: &'static [Option<&'static Attribute<Self>>];
 
     /// How far the page cache reads ahead of who reads a file in order
     /// (`backing_dev_info.ra_pages`), in bytes.
@@ -150,6 +155,7 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
 pub struct Registration<T: FileSystem> {
     shared: T::Shared,
     inode_cache: Cache<T>,
+    directory: TypeDirectory,
     #[pin]
     fs: Opaque<bindings::file_system_type>,
 }
@@ -174,6 +180,7 @@ impl<T: FileSystem> Registration<T> {
         try_pin_init!(Self {
             shared: T::shared()?,
             inode_cache: Cache::new()?,
+            directory: TypeDirectory::new(T::NAME)?,
             fs <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();
                 fs.owner = module.as_ptr();
@@ -215,6 +222,11 @@ impl<T: FileSystem> Registration<T> {
 
     pub(crate) fn inode_cache(&self) -> &Cache<T> {
         &self.inode_cache
+    }
+
+    /// `/sys/fs/NAME`.
+    pub(crate) fn directory(&self) -> &TypeDirectory {
+        &self.directory
     }
 }
 

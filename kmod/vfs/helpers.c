@@ -227,14 +227,29 @@ void vfs_rs_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int len)
 	super_set_uuid(sb, uuid, len);
 }
 
+void vfs_rs_set_id(struct super_block *sb)
+{
+	snprintf(sb->s_id, sizeof(sb->s_id), "%u:%u", MAJOR(sb->s_dev), MINOR(sb->s_dev));
+}
+
+void vfs_rs_set_sysfs_name(struct super_block *sb)
+{
+	super_set_sysfs_name_id(sb);
+}
+
 void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb)
 {
 	buf->f_fsid = u64_to_fsid(huge_encode_dev(sb->s_dev));
 }
 
-void vfs_rs_warn_ratelimited(const char *name, const void *arguments)
+void vfs_rs_ratelimit_init(struct ratelimit_state *limit)
 {
-	printk_ratelimited(KERN_WARNING "%s: %pA\n", name, arguments);
+	ratelimit_default_init(limit);
+}
+
+void vfs_rs_warn(const char *name, const void *arguments)
+{
+	printk(KERN_WARNING "%s: %pA\n", name, arguments);
 }
 
 int vfs_rs_bit_lock_killable(unsigned long *word, unsigned int bit)

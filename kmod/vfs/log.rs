@@ -2,16 +2,54 @@
 
 //! The kernel log, never without limit.
 
-use crate::bindings;
-use kernel::{fmt, prelude::*};
+use crate::{bindings, filesystem::FileSystem, super_block::SuperBlock};
+use kernel::{fmt, prelude::*, str::CString, types::Opaque};
 
-/// Logs a warning of the filesystem `name`, rate limited (`printk_ratelimited`).
-pub fn warn(name: &'static CStr, arguments: fmt::Arguments<'_>) {
-    // SAFETY: `name` is a C string; `%pA` in the callee takes a pointer to `Arguments`.
-    unsafe {
-        bindings::vfs_rs_warn_ratelimited(
-            name.as_char_ptr(),
-            core::ptr::from_ref(&arguments).cast(),
+/// The kernel log for one superblock: each line names it, and only its own lines count for the
+/// limit (`struct ratelimit_state`), so that one broken image cannot silence another.
+#[pin_data]
+pub struct KernelLog {
+    /// `NAME (s_id)`.
+    name: CString,
+    #[pin]
+    limit: Opaque<bindings::ratelimit_state>,
+}
+
+// SAFETY: The limit has a lock of its own, and nothing in it depends on the thread.
+unsafe impl Send for KernelLog {}
+// SAFETY: As above.
+unsafe impl Sync for KernelLog {}
+
+impl KernelLog {
+    /// The log for `sb`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new<T: FileSystem, S>(sb: &SuperBlock<T, S>) -> Result<Pin<KBox<Self>>> {
+        let name = CString::try_from_fmt(fmt!("{} ({})", T::NAME, sb.id()))?;
+        KBox::pin_init(
+            pin_init!(Self {
+                name,
+                limit <- Opaque::ffi_init(|slot| {
+                    // SAFETY: `slot` is writable, and stays where it is.
+                    unsafe { bindings::vfs_rs_ratelimit_init(slot) }
+                }),
+            }),
+            GFP_KERNEL,
         )
-    };
+    }
+
+    /// Logs a warning. False if there were too many of late: how many were left out, a later
+    /// line says.
+    pub fn warn(&self, arguments: fmt::Arguments<'_>) -> bool {
+        let name = self.name.as_char_ptr();
+        // SAFETY: The limit was initialised by `new`; `name` is a C string.
+        let is_allowed = unsafe { bindings::___ratelimit(self.limit.get(), name) } != 0;
+        if is_allowed {
+            // SAFETY: `name` is a C string; `%pA` in the callee takes a pointer to `Arguments`.
+            unsafe { bindings::vfs_rs_warn(name, core::ptr::from_ref(&arguments).cast()) };
+        }
+        is_allowed
+    }
 }

@@ -19,7 +19,7 @@ pub fn tasks() -> usize {
 }
 
 /// Calls `run` with each of `items`, in this task and in workers of the kernel's unbound
-/// queue, and returns when all are done.
+/// queue, and returns when all are done: how many of them were the workers'.
 ///
 /// An item belongs to whoever comes for it first, and a worker that has not begun when none is
 /// left is not waited for. So nothing depends on a worker: where no processor is idle, or no
@@ -27,7 +27,7 @@ pub fn tasks() -> usize {
 ///
 /// In a worker neither the caller's credentials nor its memory cgroup count: `run` had better
 /// neither open, read nor allocate anything.
-pub fn for_each<T: Send, F: Fn(&mut T) + Sync>(items: &mut [T], run: F) {
+pub fn for_each<T: Send, F: Fn(&mut T) + Sync>(items: &mut [T], run: F) -> usize {
     let helpers = tasks().min(items.len()).saturating_sub(1);
     let jobs = Jobs {
         items: items.as_mut_ptr(),
@@ -46,12 +46,13 @@ pub fn for_each<T: Send, F: Fn(&mut T) + Sync>(items: &mut [T], run: F) {
             bindings::vfs_rs_queue_on_stack(&raw mut (*helper).work, Some(Helper::<T, F>::run));
         }
     }
-    jobs.run();
+    let ours = jobs.run();
     for work in works {
         // SAFETY: It was initialised and queued above. Once it is cancelled no worker has
         // begun it, or the one that had has ended, and what it did is seen here.
         unsafe { bindings::vfs_rs_cancel_on_stack(&raw mut (*work.as_mut_ptr()).work) };
     }
+    items.len().saturating_sub(ours)
 }
 
 /// Items that several tasks share.
@@ -64,16 +65,18 @@ struct Jobs<T, F> {
 }
 
 impl<T: Send, F: Fn(&mut T) + Sync> Jobs<T, F> {
-    /// Does what nobody else does.
-    fn run(&self) {
+    /// Does what nobody else does. Returns how many that was.
+    fn run(&self) -> usize {
+        let mut count = 0;
         loop {
             let index = self.next.fetch_add(1, Relaxed);
             if index >= self.len {
-                return;
+                return count;
             }
             // SAFETY: There are `len` items, borrowed by `for_each`, and each index is given
             // to one task only.
             (self.run)(unsafe { &mut *self.items.add(index) });
+            count += 1;
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     inode::{self, Cache, Iget, InodeRef, NewInode},
     lower,
     private_cache::PrivateCache,
+    sysfs::Directory,
     xattr,
 };
 use core::{cell::UnsafeCell, marker::PhantomData};
@@ -42,6 +43,8 @@ struct Info<T: FileSystem> {
     identity: T::Identity,
     /// Set by `fill`, taken by `put_super`.
     instance: UnsafeCell<Option<Instance<T>>>,
+    /// Set by `fill` last, taken by `put_super` first: who reads it looks at the instance.
+    directory: UnsafeCell<Option<Directory<T>>>,
 }
 
 /// What there is of a mounted filesystem. Fields are dropped in this order.
@@ -82,6 +85,12 @@ impl<T: FileSystem, S> SuperBlock<T, S> {
     /// What is mounted.
     pub fn identity(&self) -> &T::Identity {
         &self.info().identity
+    }
+
+    /// What the log calls it, and sysfs: `MAJOR:MINOR` of the device that `stat(2)` shows.
+    pub(crate) fn id(&self) -> &CStr {
+        // SAFETY: By the invariants; `fill` has set it, and it stays as it is.
+        unsafe { CStr::from_char_ptr((&raw const (*self.as_ptr()).s_id).cast()) }
     }
 
     fn info(&self) -> &Info<T> {
@@ -187,6 +196,7 @@ impl<T: FileSystem> Operations<T> {
         let info = Info::<T> {
             identity,
             instance: UnsafeCell::new(None),
+            directory: UnsafeCell::new(None),
         };
         let info = KBox::into_raw(KBox::new(info, GFP_KERNEL)?);
         // SAFETY: By the caller. A new superblock takes `s_fs_info` over, and then sets it to
@@ -249,6 +259,8 @@ impl<T: FileSystem> Operations<T> {
             (*sb).s_blocksize_bits = kernel::page::PAGE_SHIFT as u8;
             (*sb).s_maxbytes = bindings::VFS_RS_MAX_LFS_FILESIZE;
             (*sb).s_time_gran = 1;
+            bindings::vfs_rs_set_id(sb);
+            bindings::vfs_rs_set_sysfs_name(sb);
             let uuid = T::uuid(SuperBlock::<T, New>::from_raw(sb).identity());
             bindings::vfs_rs_set_uuid(sb, uuid.as_ptr(), uuid.len() as c_uint);
             // Without one there is no readahead.
@@ -280,8 +292,13 @@ impl<T: FileSystem> Operations<T> {
         if root.is_null() {
             return Err(ENOMEM);
         }
-        // SAFETY: As above.
-        unsafe { (*sb).s_root = root };
+        // SAFETY: As above. `put_super` drops the directory before the instance; with a root
+        // directory it is called even if this fails.
+        unsafe {
+            (*sb).s_root = root;
+            let parent = Registration::<T>::of(sb).directory();
+            *new.info().directory.get() = Some(Directory::new(parent, sb)?);
+        }
         Ok(())
     }
 
@@ -301,8 +318,12 @@ impl<T: FileSystem> Operations<T> {
     /// Only to be called by the VFS, as `super_operations.put_super`.
     unsafe extern "C" fn put_super(sb: *mut bindings::super_block) {
         // SAFETY: All inodes are evicted by now but those that the instance itself holds, and
-        // these must be gone when this returns.
-        unsafe { Self::drop_instance(sb) };
+        // these must be gone when this returns. Nobody else looks at the directory's cell.
+        unsafe {
+            let info = SuperBlock::<T>::from_raw(sb).info();
+            drop((*info.directory.get()).take());
+            Self::drop_instance(sb);
+        }
     }
 
     /// # Safety

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Safe objects of the VFS, for filesystems that only read, and of what else such a
-//! filesystem calls: SHA-256, zstd, the log.
+//! filesystem calls: SHA-256, zstd, the log, sysfs.
 //!
 //! Each object of the C kernel has a type of its own here, with the states that
 //! the C code has by convention as types: [`SuperBlock`] being filled or ready,
@@ -34,6 +34,7 @@ pub mod parallel;
 mod private_cache;
 pub mod sha256;
 mod super_block;
+mod sysfs;
 mod task;
 mod xattr;
 pub mod zstd;
@@ -45,8 +46,9 @@ pub use context::{Log, ParameterSpec, Value};
 pub use file::{DirEmitter, SeekTo};
 pub use filesystem::{FileSystem, Registration};
 pub use inode::{Attributes, DirEntryType, Iget, Inode, InodeKind, InodeRef, NewInode};
-pub use log::warn;
+pub use log::KernelLog;
 pub use private_cache::PrivateCache;
 pub use super_block::{New, Ready, Statfs, SuperBlock};
+pub use sysfs::Attribute;
 pub use task::killed;
 pub use xattr::XattrLister;

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Faults of chunks, as the kernel log names them: by mount, inode and chunk.
+
+use core::fmt;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+use puzzlefs_format::Digest;
+use vfs::KernelLog;
+
+/// What a chunk is read for.
+#[derive(Clone, Copy)]
+pub(crate) enum Purpose {
+    /// The data of the inode with this number.
+    Inode(u64),
+    /// Metadata.
+    Metadata,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inode(ino) => write!(f, "inode {ino}"),
+            Self::Metadata => f.write_str("metadata"),
+        }
+    }
+}
+
+/// Remembers that the log has heard of a chunk's fault.
+pub(crate) struct Reported(Atomic<u32>);
+
+impl Default for Reported {
+    fn default() -> Self {
+        Self(Atomic::new(0))
+    }
+}
+
+impl Reported {
+    /// Calls `log` until that returns true.
+    pub(crate) fn once(&self, log: impl FnOnce() -> bool) {
+        if self.0.xchg(1, Relaxed) == 0 && !log() {
+            self.0.store(0, Relaxed);
+        }
+    }
+}
+
+/// The log of an image's faults.
+pub(crate) struct Faults(Pin<KBox<KernelLog>>);
+
+impl Faults {
+    /// Faults that go to `log`.
+    pub(crate) fn new(log: Pin<KBox<KernelLog>>) -> Self {
+        Self(log)
+    }
+
+    /// Logs what is wrong with a chunk. False if the log has no room now.
+    pub(crate) fn log(&self, purpose: Purpose, digest: &Digest, what: fmt::Arguments<'_>) -> bool {
+        self.0
+            .warn(format_args!("{purpose}: chunk sha256:{digest}: {what}"))
+    }
+}
+
+/// Whether `error` says nothing of what was read: a later fault of it must still be heard of.
+pub(crate) fn is_passing(error: Error) -> bool {
+    matches!(error, EINTR | ERESTARTSYS | ENOMEM)
+}
