@@ -41,6 +41,7 @@ pub mod reference;
 pub mod scan;
 mod segment;
 pub mod sink;
+pub mod stats;
 pub mod store;
 pub mod time;
 pub mod tree;

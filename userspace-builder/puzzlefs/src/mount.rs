@@ -17,7 +17,7 @@ use crate::layout::Layout;
 use crate::reference::Reference;
 
 /// Name of the kernel's filesystem.
-const FS_TYPE: &str = "puzzlefs";
+pub const FS_TYPE: &str = "puzzlefs";
 
 /// What to mount, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -46,6 +46,7 @@ pub enum Command {
     Gc(Gc),
     Mount(Mount),
     Umount(Umount),
+    Stats(Stats),
     Completions(Completions),
     Man(Man),
 }
@@ -252,6 +253,22 @@ pub struct Umount {
     #[arg(short, long)]
     pub lazy: bool,
     /// Where it is mounted
+    pub mountpoint: PathBuf,
+}
+
+/// Show what the kernel has counted of a mounted image
+///
+/// Chunks read and verified, bytes, failures, since it was mounted. Mounts of one image from one
+/// layout share the counters. /sys/fs/puzzlefs/DEVICE has them too, one file each.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs stats /mnt
+  puzzlefs stats --format json /mnt | jq .verify_failures")]
+pub struct Stats {
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Where the image is mounted, or anything below
     pub mountpoint: PathBuf,
 }
 

@@ -38,6 +38,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Gc(args) => store::gc(&args),
         Command::Mount(args) => mount::mount(&args),
         Command::Umount(args) => mount::umount(&args),
+        Command::Stats(args) => mount::stats(&args),
         Command::Completions(args) => completions(&args),
         Command::Man(args) => man(&args),
     }?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! puzzlefs mount, puzzlefs umount, and the helper of mount(8).
+//! puzzlefs mount, umount and stats, and the helper of mount(8).
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -8,7 +8,8 @@ use anyhow::{bail, Context, Result};
 use puzzlefs::mount::Request;
 use puzzlefs::reference::Reference;
 
-use super::args::{Mount, MountHelper, Umount};
+use super::args::{Mount, MountHelper, Stats, Umount};
+use super::show;
 
 /// puzzlefs mount.
 pub fn mount(args: &Mount) -> Result<()> {
@@ -22,6 +23,25 @@ pub fn mount(args: &Mount) -> Result<()> {
 /// puzzlefs umount.
 pub fn umount(args: &Umount) -> Result<()> {
     puzzlefs::mount::umount(&args.mountpoint, args.lazy)
+}
+
+/// puzzlefs stats.
+pub fn stats(args: &Stats) -> Result<()> {
+    let stats = puzzlefs::stats::read(&args.mountpoint)?;
+    show::report(args.format, &stats, |out| {
+        writeln!(out, "device           {}", stats.device)?;
+        writeln!(out, "rootfs           sha256:{}", stats.rootfs)?;
+        writeln!(out, "version          {}", stats.version)?;
+        writeln!(out, "blobs open       {}", stats.blobs_open)?;
+        writeln!(out, "chunks verified  {}", stats.chunks_verified)?;
+        writeln!(out, "  with help      {}", stats.chunks_helped)?;
+        writeln!(out, "  found at hand  {}", stats.chunk_hits)?;
+        writeln!(out, "metadata blocks  {}", stats.metadata_blocks)?;
+        writeln!(out, "bytes read       {}", show::bytes(stats.bytes_read))?;
+        writeln!(out, "  filled         {}", show::bytes(stats.bytes_filled))?;
+        writeln!(out, "verify failures  {}", stats.verify_failures)?;
+        writeln!(out, "other errors     {}", stats.chunk_errors)
+    })
 }
 
 /// mount.puzzlefs, as mount(8) calls it. Its exit status is one of mount(8)'s.
