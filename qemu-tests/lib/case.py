@@ -67,6 +67,23 @@ def mounted(image, target=None, extra=""):
     subprocess.run(["umount", target], check=True)
 
 
+class Logged:
+    """What the kernel logs meanwhile: `lines`."""
+
+    def __enter__(self):
+        self.fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        os.lseek(self.fd, 0, os.SEEK_END)
+        return self
+
+    def __exit__(self, *_):
+        self.lines = []
+        with contextlib.suppress(BlockingIOError):  # no more
+            while True:
+                record = os.read(self.fd, 8192).decode(errors="replace")
+                self.lines.append(record.partition(";")[2].splitlines()[0])
+        os.close(self.fd)
+
+
 def drop_caches():
     """Empties page cache, dentries and inodes."""
     with open("/proc/sys/vm/drop_caches", "w") as f:
