@@ -62,6 +62,18 @@ kernel_cc() {
 	sed -n 's/^CONFIG_CC_VERSION_TEXT="\([^ ]*\).*/\1/p' "$1/.config"
 }
 
+# kernel_config TREE FRAGMENT MAKE...: configures the kernel TREE, which MAKE builds, as
+# allnoconfig and the lines of FRAGMENT; fails unless all of them come out.
+kernel_config() {
+	_tree=$1 _fragment=$2; shift 2
+	# Lines for Kconfig, without their reasons.
+	sed -n 's/^\(CONFIG_[^ \t]*\).*/\1/p' "$_fragment" >"$_tree/fragment.config"
+	"$@" KCONFIG_ALLCONFIG=fragment.config allnoconfig
+	# Kconfig leaves out what needs something that is not set, without a word.
+	_missing=$(sed 's/^\(.*\)=n$/# \1 is not set/' "$_tree/fragment.config" | grep -vxFf "$_tree/.config") || :
+	[ -z "$_missing" ] || { echo "not in the configuration: $_missing"; return 1; }
+}
+
 # kbuild TREE SOURCE [TARGET...]: builds the modules of directory SOURCE against the
 # prepared kernel TREE, with the compiler that the tree was prepared with.
 kbuild() {
@@ -72,6 +84,10 @@ kbuild() {
 	*-gcc*) set -- "CC=$_cc" "CROSS_COMPILE=${_cc%%gcc*}" "$@" ;;
 	*) set -- "CC=$_cc" "$@" ;;
 	esac
+	# User-mode Linux builds its Rust position-independent, by a table of addresses that its
+	# module loader does not make; its C is of the large model, since modules lie far away.
+	! grep -q '^CONFIG_UML=y' "$_tree/.config" ||
+		set -- ARCH=um "KRUSTFLAGS=-Crelocation-model=static -Ccode-model=large" "$@"
 	mkdir -p "$(kbuild_objects "$_tree" "$_source")"
 	flock "$(kbuild_objects "$_tree" "$_source")" \
 		make -C "$_tree" -j"$(nproc)" M="$_source" MO="$(kbuild_objects "$_tree" "$_source")" "$@"
