@@ -33,6 +33,11 @@ sanitizers: cli
 bench: all
 	scripts/bench --runs $(or $(RUNS),1)
 
+## make bench-native [RUNS=N]: the read rows at native speed (user-mode Linux), beside the counted ones; writes docs/bench-native.json
+bench-native: cli
+	scripts/build-kmod --kernel uml
+	scripts/bench --native --runs $(or $(RUNS),12)
+
 ## make ten-images: ten related images, their size and memory in each form; writes docs/ten-images.md
 ten-images: all
 	scripts/ten-images
@@ -62,4 +67,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all kmod cli demo test sanitizers bench ten-images check rust-analyzer install clean help
+.PHONY: all kmod cli demo test sanitizers bench bench-native ten-images check rust-analyzer install clean help

@@ -12,13 +12,13 @@ import systems
 LEVEL, FRAME = 15, "64K"
 
 
-def module():
-    """bare.ko for the stock kernel."""
+def module(kernel):
+    """bare.ko for a kernel of scripts/kernel."""
     script = """. "$PUZZLEFS_TOP/scripts/lib.sh"
-        tree=$("$TOP/scripts/kernel") source=$TOP/scripts/bench.d/bare
+        tree=$("$TOP/scripts/kernel" "$1") source=$TOP/scripts/bench.d/bare
         step "module that measures bare zstd" kbuild "$tree" "$source" modules
         kbuild_objects "$tree" "$source\""""
-    objects = subprocess.run(["sh", "-c", script], check=True, text=True, stdout=subprocess.PIPE).stdout
+    objects = subprocess.run(["sh", "-c", script, "sh", kernel], check=True, text=True, stdout=subprocess.PIPE).stdout
     return objects.strip() + "/bare.ko"
 
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The floor of `make bench`: what zstd and SHA-256 take in this kernel with no file system
- * around them. Loading the module measures; its parameters in /sys then say how long, in ns.
+ * around them, and what it takes to map pages side by side, which decompressors do.
+ * Loading the module measures; its parameters in /sys then say how long, in ns.
  */
 #include <crypto/sha2.h>
 #include <linux/file.h>
@@ -23,6 +24,44 @@ module_param(zstd_ns, ulong, 0444);
 MODULE_PARM_DESC(zstd_ns, "result: decompressing all frames");
 module_param(sha256_ns, ulong, 0444);
 MODULE_PARM_DESC(sha256_ns, "result: hashing what came out");
+static unsigned long vmap_ns;
+module_param(vmap_ns, ulong, 0444);
+MODULE_PARM_DESC(vmap_ns, "result: mapping a page beside others, touching it, unmapping it");
+
+#define VMAP_PAGES 16	/* 64 KiB, as one chunk */
+#define VMAP_TIMES 64
+
+static int measure_vmap(void)
+{
+	struct page *pages[VMAP_PAGES];
+	int i, times, ret = 0;
+	u64 t0;
+
+	for (i = 0; i < VMAP_PAGES; i++) {
+		pages[i] = alloc_page(GFP_KERNEL);
+		if (!pages[i]) {
+			ret = -ENOMEM;
+			goto free;
+		}
+	}
+	t0 = ktime_get_ns();
+	for (times = 0; times < VMAP_TIMES; times++) {
+		u8 *mapped = vm_map_ram(pages, VMAP_PAGES, NUMA_NO_NODE);
+
+		if (!mapped) {
+			ret = -ENOMEM;
+			goto free;
+		}
+		for (int page = 0; page < VMAP_PAGES; page++)
+			WRITE_ONCE(mapped[page * PAGE_SIZE], 1);
+		vm_unmap_ram(mapped, VMAP_PAGES);
+	}
+	vmap_ns = (ktime_get_ns() - t0) / (VMAP_TIMES * VMAP_PAGES);
+free:
+	while (i--)
+		__free_page(pages[i]);
+	return ret;
+}
 
 static int measure(const void *stored, size_t length, void *content, void *workspace)
 {
@@ -67,7 +106,7 @@ static int __init bare_init(void)
 		return PTR_ERR(file);
 	ret = measure_file(file);
 	fput(file);
-	return ret;
+	return ret ?: measure_vmap();
 }
 module_init(bare_init);
 
