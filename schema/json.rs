@@ -11,6 +11,8 @@ use core::fmt;
 pub struct Str<'a> {
     /// What stands between the quotes.
     raw: &'a str,
+    /// Whether there are escapes in it: there are none in almost every string.
+    escaped: bool,
 }
 
 impl<'a> Str<'a> {
@@ -26,6 +28,11 @@ impl<'a> Str<'a> {
     /// Its characters as ASCII, written to `buffer`; `None` if one is not ASCII or there
     /// are more than fit.
     pub(crate) fn ascii(self, buffer: &mut [u8]) -> Option<&[u8]> {
+        if !self.escaped {
+            let bytes = buffer.get_mut(..self.raw.len())?;
+            bytes.copy_from_slice(self.raw.as_bytes());
+            return bytes.is_ascii().then_some(bytes);
+        }
         let mut len: usize = 0;
         for c in self.chars() {
             *buffer.get_mut(len)? = u8::try_from(c).ok().filter(u8::is_ascii)?;
@@ -37,7 +44,10 @@ impl<'a> Str<'a> {
 
 impl PartialEq<str> for Str<'_> {
     fn eq(&self, other: &str) -> bool {
-        self.chars().eq(other.chars())
+        match self.escaped {
+            true => self.chars().eq(other.chars()),
+            false => self.raw == other,
+        }
     }
 }
 
@@ -218,21 +228,28 @@ impl<'a> Reader<'a> {
     pub(crate) fn string(&mut self) -> Result<Str<'a>, Error> {
         self.expect(b'"')?;
         let rest = self.text.get(self.at..).ok_or(Error::BadJson)?;
-        let mut chars = rest.chars();
+        let (mut len, mut escaped) = (0usize, false);
+        // Byte by byte: what matters is ASCII, which no other character has in it.
+        let matters = |byte: &&u8| matches!(**byte, b'"' | b'\\' | 0..0x20);
         loop {
-            let behind = chars.as_str().len();
-            match chars.next().ok_or(Error::BadJson)? {
-                '"' => {
-                    let len = rest.len().saturating_sub(behind);
-                    self.at = self.at.saturating_add(len).saturating_add(1);
+            let mut ahead = rest.as_bytes().get(len..).ok_or(Error::BadJson)?.iter();
+            let found = ahead.find(matters).ok_or(Error::BadJson)?;
+            // Where it was found: not by `position`, which can overflow as far as the compiler knows.
+            let behind = rest.len().saturating_sub(ahead.len());
+            len = behind.saturating_sub(1);
+            match found {
+                b'"' => {
+                    self.at = self.at.saturating_add(behind);
                     let raw = rest.get(..len).ok_or(Error::BadJson)?;
-                    return Ok(Str { raw });
+                    return Ok(Str { raw, escaped });
                 }
-                '\\' => {
+                b'\\' => {
+                    let mut chars = rest.get(behind..).ok_or(Error::BadJson)?.chars();
                     unescape(&mut chars).ok_or(Error::BadJson)?;
+                    len = rest.len().saturating_sub(chars.as_str().len());
+                    escaped = true;
                 }
-                '\0'..'\x20' => return Err(Error::BadJson),
-                _ => {}
+                _ => return Err(Error::BadJson),
             }
         }
     }

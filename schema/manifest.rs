@@ -112,6 +112,15 @@ impl<'a> Manifest<'a> {
     /// Parses a manifest, all of it, in one pass. Keys may come in any order, and
     /// unknown ones are skipped.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        Self::parse_each(bytes, |_| Ok(()))
+    }
+
+    /// The same; calls `each` with the layers as they come. What follows them may yet turn out
+    /// to be no manifest.
+    pub fn parse_each(
+        bytes: &'a [u8],
+        mut each: impl FnMut(&Descriptor<'a>) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         if bytes.len() > limits::MAX_MANIFEST_BYTES {
             return Err(Error::LimitExceeded);
         }
@@ -139,7 +148,7 @@ impl<'a> Manifest<'a> {
                     if layer.media_type == MEDIA_TYPE_ROOTFS && rootfs.replace(layer).is_some() {
                         return Err(Error::SeveralRootfs);
                     }
-                    Ok(())
+                    each(&layer)
                 })
             } else {
                 reader.skip_value()
