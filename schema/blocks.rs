@@ -3,9 +3,9 @@
 //! Rootfs blobs, and messages that are not in one of them but in chunks.
 
 use crate::capnp::Struct;
-use crate::rootfs::{version, BLOCKS};
+use crate::rootfs::{version, BLOCKS, ROOT};
 use crate::source::Bytes;
-use crate::{limits, ChunkRef, Error, Extents, Rootfs, VERSION_BLOCKS};
+use crate::{limits, ChunkRef, Error, Extents, FileType, Inode, Rootfs, ROOT_INO, VERSION_BLOCKS};
 
 /// What a Rootfs blob holds.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,8 @@ pub enum RootfsBlob<'a> {
 }
 
 impl<'a> RootfsBlob<'a> {
-    /// Parses a Rootfs blob: work for its segments, and for its layers or its blocks.
+    /// Parses a Rootfs blob: work for its segments, and for its layers if it has any, none
+    /// for its blocks. What those say is checked when one is asked for.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         if bytes.len() > limits::MAX_ROOTFS_BYTES {
             return Err(Error::LimitExceeded);
@@ -35,6 +36,7 @@ impl<'a> RootfsBlob<'a> {
 /// last one, which may be shorter.
 #[derive(Clone, Copy, Debug)]
 pub struct Blocks<'a> {
+    root: Struct<'a>,
     version: u64,
     extents: Extents<'a>,
     total: u64,
@@ -52,19 +54,14 @@ pub struct Block {
 impl<'a> Blocks<'a> {
     fn new(root: Struct<'a>, version: u64) -> Result<Self, Error> {
         let mut this = Self {
+            root,
             version,
             extents: Extents::new(root.list(BLOCKS)?, 0, false)?,
             total: 0,
         };
-        for index in 0..this.len() {
-            let Block { chunk, len } = this.get(index)?;
-            let is_last = index.saturating_add(1) == this.len();
-            let is_full = len == limits::BLOCK_BYTES;
-            if chunk.offset != 0 || len > limits::BLOCK_BYTES || !(is_full || is_last) {
-                return Err(Error::BadBlocks);
-            }
-            this.total = this.total.saturating_add(len);
-        }
+        let last = this.len().saturating_sub(1);
+        let full = u64::from(last).saturating_mul(limits::BLOCK_BYTES);
+        this.total = full.saturating_add(this.get(last)?.len);
         match usize::try_from(this.total) {
             Ok(total) if total <= limits::MAX_ROOTFS_BYTES => Ok(this),
             _ => Err(Error::LimitExceeded),
@@ -90,10 +87,27 @@ impl<'a> Blocks<'a> {
     /// Block `index`.
     pub fn get(&self, index: u32) -> Result<Block, Error> {
         let extent = self.extents.get(index)?;
-        Ok(Block {
-            chunk: extent.chunk.ok_or(Error::BadBlocks)?,
-            len: extent.len,
-        })
+        let (len, chunk) = (extent.len, extent.chunk.ok_or(Error::BadBlocks)?);
+        let is_last = index.saturating_add(1) == self.len();
+        let is_full = len == limits::BLOCK_BYTES;
+        if chunk.offset != 0 || len > limits::BLOCK_BYTES || !(is_full || is_last) {
+            return Err(Error::BadBlocks);
+        }
+        Ok(Block { chunk, len })
+    }
+
+    /// What [`crate::ROOT_INO`] is, without its entries and the values of its extended
+    /// attributes; `None` if only the message says that.
+    pub fn root(&self) -> Result<Option<Inode<'a>>, Error> {
+        let Some(copy) = self.root.structure(ROOT)? else {
+            return Ok(None);
+        };
+        match Inode::new(copy, self.version)? {
+            Some(inode) if inode.ino() == ROOT_INO && inode.file_type() == FileType::Dir => {
+                Ok(Some(inode))
+            }
+            _ => Err(Error::NoRootDirectory),
+        }
     }
 
     /// All blocks, from the first to the last.

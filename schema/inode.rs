@@ -164,8 +164,8 @@ impl<'a> Inode<'a> {
         Some(self.inode.u32(NLINK)).filter(|nlink| *nlink != 0)
     }
 
-    /// Of a regular file: its size, if that is recorded and not 0. Proved by
-    /// [`Extents::total`].
+    /// Of a regular file its size, of a directory its number of entries; if that is recorded
+    /// and not 0. Proved by [`Extents::total`] and [`Dir::len`].
     #[inline]
     pub fn recorded_size(&self) -> Option<u64> {
         Some(self.inode.u64(SIZE)).filter(|size| *size != 0)

@@ -76,7 +76,8 @@ struct Inode {
     mtime@14: Int64;        # Seconds since the epoch.
     mtimeNsec@15: UInt32;   # 0 to 999,999,999.
     nlink@16: UInt32;       # 0: not recorded.
-    size@17: UInt64;        # Of a file: the sum of its chunks' len. 0: not recorded.
+    size@17: UInt64;        # Of a file: the sum of its chunks' len. Of a directory: the number
+                            # of its entries. 0: not recorded.
     parent@18: UInt32;      # Of a directory: the ino of the one it is in. 0: not recorded.
 }
 
@@ -99,4 +100,5 @@ struct Rootfs {
         dataSize@4: UInt64;     # Sum of the sizes of all files, in bytes.
         blocks@5: List(FileChunk);  # Not empty: only where the Rootfs message itself is
                                     # (manifestVersion 6).
+        root@6: Inode;              # With blocks: the root directory, without what is in it.
 }

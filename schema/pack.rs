@@ -7,6 +7,7 @@
 //! lies makes chunks unreadable, never wrong.
 
 use crate::{capnp, limits, Digest, Error};
+use core::cmp::Ordering;
 
 /// Media type of the layers that are packs.
 pub const MEDIA_TYPE_PACK: &str = "application/vnd.puzzlefs.image.pack.v1";
@@ -105,6 +106,7 @@ impl PackEntry {
         bytes
     }
 
+    /// The entry in `bytes`, of a pack whose chunks end at `index_offset`.
     fn parse(bytes: &[u8], index_offset: u64) -> Result<Self, Error> {
         let field = |at| capnp::array(bytes, at).map(u32::from_le_bytes);
         let entry = match (capnp::array(bytes, 0), field(OFFSET), field(SIZE)) {
@@ -132,7 +134,8 @@ pub struct PackIndex<'a> {
 }
 
 impl<'a> PackIndex<'a> {
-    /// The index in `bytes`, the [`PackTrailer::index_bytes`] in front of `trailer`.
+    /// The index in `bytes`, the [`PackTrailer::index_bytes`] in front of `trailer`. No work
+    /// for its entries.
     pub fn new(bytes: &'a [u8], trailer: &PackTrailer) -> Result<Self, Error> {
         if bytes.len() != trailer.index_bytes() {
             return Err(Error::Truncated);
@@ -141,6 +144,35 @@ impl<'a> PackIndex<'a> {
             entries: bytes,
             index_offset: trailer.index_offset(),
         })
+    }
+
+    /// Where the entry of the chunk with this digest is. In an index that is not in order it
+    /// may not be found.
+    pub fn find(&self, digest: &Digest) -> Option<u32> {
+        let count = self.entries.len().checked_div(PackEntry::BYTES)?;
+        let (mut low, mut high) = (0, count);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            match self.bytes_of(middle)?.get(..OFFSET)?.cmp(digest.as_bytes()) {
+                Ordering::Less => low = middle.saturating_add(1),
+                Ordering::Equal => return u32::try_from(middle).ok(),
+                Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    /// The entry at `place`.
+    pub fn get(&self, place: u32) -> Result<PackEntry, Error> {
+        let place = usize::try_from(place).ok();
+        let bytes = place.and_then(|place| self.bytes_of(place));
+        PackEntry::parse(bytes.ok_or(Error::Truncated)?, self.index_offset)
+    }
+
+    fn bytes_of(&self, place: usize) -> Option<&'a [u8]> {
+        let start = place.checked_mul(PackEntry::BYTES)?;
+        self.entries
+            .get(start..start.checked_add(PackEntry::BYTES)?)
     }
 
     /// All entries, as they come.

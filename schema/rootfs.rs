@@ -14,6 +14,7 @@ pub const ROOT_INO: u64 = 1;
 const METADATAS: u16 = 0;
 const FS_VERITY_DATA: u16 = 1;
 pub(crate) const BLOCKS: u16 = 2;
+pub(crate) const ROOT: u16 = 3;
 // Rootfs: bytes of data.
 const MANIFEST_VERSION: usize = 0;
 const INODE_COUNT: usize = 8;

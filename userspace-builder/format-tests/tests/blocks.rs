@@ -16,7 +16,7 @@ use puzzlefs_format::{Block, ChunkRef, Digest, Error, Rootfs, RootfsBlob};
 /// A block: digest, offset and whether compressed, or a hole; and its length.
 type Item = (Option<([u8; 32], u64, bool)>, u64);
 
-fn write(version: u64, blocks: &[Item]) -> Vec<u8> {
+fn write_blocks(version: u64, blocks: &[Item]) -> Vec<u8> {
     let mut message = Builder::new_default();
     let mut rootfs: wire::rootfs::Builder<'_> = message.init_root();
     rootfs.set_manifest_version(version);
@@ -45,6 +45,55 @@ fn blocks() -> impl Strategy<Value = Vec<Item>> {
         blocks.last_mut().unwrap().1 = last;
         blocks
     })
+}
+
+/// A Rootfs blob that has, or claims to have, a copy of the root directory.
+fn write_root(ino: u64, links: u32, entries: u64, has_xattrs: bool, is_dir: bool) -> Vec<u8> {
+    let mut message = Builder::new_default();
+    let mut rootfs: wire::rootfs::Builder<'_> = message.init_root();
+    rootfs.set_manifest_version(6);
+    let mut block = rootfs.reborrow().init_blocks(1).get(0);
+    block.set_len(9);
+    block.init_blob().set_digest(&[7; 32]);
+    let mut root = rootfs.init_root();
+    root.set_ino(ino);
+    root.set_permissions(0o755);
+    root.set_nlink(links);
+    root.set_size(entries);
+    if has_xattrs {
+        root.reborrow().init_additional();
+    }
+    match is_dir {
+        true => drop(root.init_mode().init_dir()),
+        false => root.init_mode().set_fifo(()),
+    }
+    capnp::serialize::write_message_to_words(&message)
+}
+
+#[test]
+fn root() {
+    let check = |message: &[u8]| match RootfsBlob::parse(message).unwrap() {
+        RootfsBlob::Blocks(blocks) => blocks.root().map(|root| {
+            root.map(|root| {
+                let has_xattrs = root.may_have_xattrs().unwrap();
+                (root.nlink(), root.recorded_size(), has_xattrs)
+            })
+        }),
+        RootfsBlob::Whole(_) => panic!("it has blocks"),
+    };
+    let chunk = (Some(([7; 32], 0, false)), 9);
+    assert_eq!(check(&write_blocks(6, &[chunk])), Ok(None));
+    for has_xattrs in [false, true] {
+        let message = write_root(1, 4, 20, has_xattrs, true);
+        assert_eq!(check(&message), Ok(Some((Some(4), Some(20), has_xattrs))));
+    }
+    assert_eq!(
+        check(&write_root(1, 0, 0, false, true)),
+        Ok(Some((None, None, false)))
+    );
+    let none = Err(Error::NoRootDirectory);
+    assert_eq!(check(&write_root(2, 4, 20, false, true)), none);
+    assert_eq!(check(&write_root(1, 4, 20, false, false)), none);
 }
 
 fn parse(message: &[u8]) -> Result<Vec<Block>, Error> {
@@ -93,7 +142,7 @@ proptest! {
 
     #[test]
     fn valid(blocks in blocks(), segments in 1..9usize, seed: u64) {
-        let message = relocate(&write(6, &blocks), segments, seed);
+        let message = relocate(&write_blocks(6, &blocks), segments, seed);
         prop_assert_eq!(agree(&message), blocks.len());
         // It is no message with metadata.
         prop_assert_eq!(Rootfs::parse(&message).err(), Some(Error::BadBlocks));
@@ -106,7 +155,7 @@ proptest! {
         seed: u64,
         damage in vec(damage(), 1..4),
     ) {
-        let mut message = relocate(&write(6, &blocks), segments, seed);
+        let mut message = relocate(&write_blocks(6, &blocks), segments, seed);
         apply(&mut message, &damage);
         agree(&message);
     }
@@ -122,7 +171,7 @@ proptest! {
 fn bad_lists() {
     let chunk = |offset| Some(([7; 32], offset, true));
     let full = (chunk(0), BLOCK_BYTES);
-    let check = |blocks: &[Item]| parse(&write(6, blocks)).map(|blocks| blocks.len());
+    let check = |blocks: &[Item]| parse(&write_blocks(6, blocks)).map(|blocks| blocks.len());
     assert_eq!(check(&[full, full, (chunk(0), 1)]), Ok(3));
     for bad in [
         [full, (chunk(0), BLOCK_BYTES - 1), full],
@@ -143,11 +192,11 @@ fn versions() {
     let blocks = [(Some(([7; 32], 0, false)), 9)];
     // Before, nobody knew the field.
     for version in 3..6 {
-        assert_eq!(parse(&write(version, &blocks)), Ok(Vec::new()));
+        assert_eq!(parse(&write_blocks(version, &blocks)), Ok(Vec::new()));
     }
-    assert_eq!(parse(&write(6, &blocks)).map(|b| b.len()), Ok(1));
-    assert_eq!(parse(&write(6, &[])), Ok(Vec::new()));
-    let next = parse(&write(7, &blocks));
+    assert_eq!(parse(&write_blocks(6, &blocks)).map(|b| b.len()), Ok(1));
+    assert_eq!(parse(&write_blocks(6, &[])), Ok(Vec::new()));
+    let next = parse(&write_blocks(7, &blocks));
     assert_eq!(next, Err(Error::UnsupportedVersion(7)));
 }
 
@@ -157,7 +206,7 @@ fn longest() {
     let most = u64::try_from(MAX_ROOTFS_BYTES).unwrap() / BLOCK_BYTES;
     let full = (Some(([7; 32], 0, false)), BLOCK_BYTES);
     let mut blocks = vec![full; usize::try_from(most).unwrap()];
-    let count = |blocks: &[Item]| parse(&write(6, blocks)).map(|blocks| blocks.len());
+    let count = |blocks: &[Item]| parse(&write_blocks(6, blocks)).map(|blocks| blocks.len());
     assert_eq!(count(&blocks), Ok(blocks.len()));
     blocks.push((full.0, 1));
     assert_eq!(count(&blocks), Err(Error::LimitExceeded));

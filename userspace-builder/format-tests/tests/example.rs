@@ -24,6 +24,7 @@ fn write() -> Vec<u8> {
     root.set_permissions(0o755);
     root.set_mtime(1_000_000_000);
     root.set_nlink(2);
+    root.set_size(1);
     let mut entry = root.init_mode().init_dir().init_entries(1).get(0);
     entry.set_ino(2);
     entry.set_name(b"hello");

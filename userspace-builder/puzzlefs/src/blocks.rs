@@ -5,12 +5,13 @@
 use std::io::{self, Write};
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, Blocks, Digest, VERSION_BLOCKS};
+use puzzlefs_format::{limits, Blocks, Digest, Inode, Kind, VERSION_BLOCKS};
 
 use crate::chunk::{ChunkReader, Key};
-use crate::metadata::{BLOB_REF, DIGEST, FILE_CHUNK};
+use crate::metadata::{write_data, ADDITIONAL, BLOB_REF, DIGEST, FILE_CHUNK, INODE};
 use crate::pipeline::{Chunks, Feeder};
 use crate::places::Places;
+use crate::record::Record;
 use crate::segment::{Layout, Segment};
 
 /// Bytes of a block.
@@ -19,7 +20,7 @@ pub const BYTES: usize = limits::BLOCK_BYTES as usize;
 /// The struct `Rootfs`, as far as the blob needs it.
 const ROOTFS: Layout = Layout {
     data: 1,
-    pointers: 3,
+    pointers: 4,
 };
 
 /// Cuts what is written into blocks.
@@ -65,18 +66,26 @@ impl Write for Cutter<'_> {
     }
 }
 
-/// Writes the Rootfs blob of a message of `size` bytes whose blocks are `chunks`.
-pub fn write_blob(chunks: &Chunks, size: u64, out: &mut dyn Write) -> Result<()> {
+/// Writes the Rootfs blob of a message of `size` bytes whose blocks are `chunks`, and whose
+/// root directory is `root`.
+pub fn write_blob(
+    chunks: &Chunks,
+    size: u64,
+    root: &Record<'_>,
+    out: &mut dyn Write,
+) -> Result<()> {
     let Chunks { list, index } = chunks;
     let blobs = 1 + ROOTFS.words() + FILE_CHUNK.list(index.len());
     let digests = blobs + BLOB_REF.words() * list.len() as u64;
-    let words = digests + DIGEST * list.len() as u64;
+    let copy = digests + DIGEST * list.len() as u64;
+    let words = copy + INODE.words() + ADDITIONAL.words();
     let mut out = Segment::begin(out, words)?;
     out.pointer(1, ROOTFS)?;
     out.word(VERSION_BLOCKS)?;
     out.null()?; // metadatas
     out.null()?; // fsVerityData
-    out.list_pointer(out.at() + 1, FILE_CHUNK, index.len())?;
+    out.list_pointer(out.at() + 2, FILE_CHUNK, index.len())?;
+    out.pointer(copy, INODE)?;
     out.tag(FILE_CHUNK, index.len())?;
     let mut left = size;
     for &chunk in index {
@@ -93,11 +102,32 @@ pub fn write_blob(chunks: &Chunks, size: u64, out: &mut dyn Write) -> Result<()>
     for chunk in list {
         out.bytes(chunk.digest.as_bytes())?;
     }
+    write_data(&mut out, root, VERSION_BLOCKS)?;
+    out.null()?; // Its entries.
+    match root.xattrs.len() {
+        0 => out.null()?,
+        _ => out.pointer(copy + INODE.words(), ADDITIONAL)?,
+    }
+    (0..ADDITIONAL.words()).try_for_each(|_| out.null())?;
     ensure!(
         left == 0 && out.at() == words,
         "the blocks are not as large as computed"
     );
     Ok(())
+}
+
+/// Whether `copy`, the root directory in a Rootfs blob, is that of the message, `root`.
+pub fn is_copy(copy: &Inode<'_>, root: &Inode<'_>) -> Result<bool> {
+    let facts = |inode: &Inode<'_>| -> Result<_> {
+        let owner = (inode.uid(), inode.gid(), inode.permissions());
+        let links = (inode.nlink(), inode.parent());
+        Ok((owner, links, inode.mtime(), inode.may_have_xattrs()?))
+    };
+    let len = match root.kind()? {
+        Kind::Dir(entries) => u64::from(entries.len()),
+        _ => 0,
+    };
+    Ok(facts(copy)? == facts(root)? && copy.recorded_size().unwrap_or(0) == len)
 }
 
 /// The chunks that are blocks, each once, in the order of the message.

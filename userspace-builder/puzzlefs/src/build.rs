@@ -205,7 +205,7 @@ fn store(
         })
     })?;
     let size = metadata.bytes();
-    let blob = staging.put_with(|out| blocks::write_blob(&chunks, size, out))?;
+    let blob = staging.put_with(|out| blocks::write_blob(&chunks, size, &metadata.root(), out))?;
     Ok((blob, chunks.list))
 }
 

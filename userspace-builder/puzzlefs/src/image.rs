@@ -94,10 +94,19 @@ impl Image {
         };
         let message = message.with_context(|| format!("the Rootfs sha256:{}", self.rootfs_digest));
         let message = message?;
-        let version = Rootfs::parse(&message).map(|rootfs| rootfs.version());
+        let rootfs = Rootfs::parse(&message).with_context(|| self.malformed())?;
         ensure!(
-            version.with_context(|| self.malformed())? == blocks.version(),
+            rootfs.version() == blocks.version(),
             "{}: its blocks have another manifestVersion",
+            self.malformed()
+        );
+        let is_copy = match blocks.root().with_context(|| self.malformed())? {
+            Some(copy) => blocks::is_copy(&copy, &rootfs.root()?)?,
+            None => true,
+        };
+        ensure!(
+            is_copy,
+            "{}: its blocks have another root directory",
             self.malformed()
         );
         Ok(Some(message))

@@ -16,7 +16,7 @@ use crate::delta::Delta;
 use crate::pipeline::Stored;
 use crate::record::{Entries, Extents, Member, Record, Sources};
 use crate::segment::{bytes, Layout, Segment};
-use crate::tree::{Extent, Tree};
+use crate::tree::{Extent, Tree, ROOT_INO};
 
 // Structs of the schema, as capnp lays them out (`capnp compile -ocapnp`).
 const ROOTFS: Layout = Layout {
@@ -31,11 +31,11 @@ const INODE_VECTOR: Layout = Layout {
     data: 0,
     pointers: 1,
 };
-const INODE: Layout = Layout {
+pub(crate) const INODE: Layout = Layout {
     data: 6,
     pointers: 2,
 };
-const ADDITIONAL: Layout = Layout {
+pub(crate) const ADDITIONAL: Layout = Layout {
     data: 0,
     pointers: 2,
 };
@@ -67,7 +67,7 @@ pub(crate) const BLOB_REF: Layout = Layout {
 /// Words of a digest.
 pub(crate) const DIGEST: u64 = bytes(Digest::BYTES);
 
-type Out<'a> = Segment<&'a mut dyn Write>;
+pub(crate) type Out<'a> = Segment<&'a mut dyn Write>;
 
 /// What the message is made of.
 pub struct Metadata<'a> {
@@ -117,6 +117,11 @@ impl<'a> Metadata<'a> {
     /// Bytes of the message.
     pub fn bytes(&self) -> u64 {
         8 * (1 + self.words)
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> Record<'_> {
+        self.sources.of_tree(ROOT_INO)
     }
 
     /// The word where the list of vectors begins.
@@ -298,13 +303,13 @@ fn target<'a>(record: &Record<'a>) -> &'a [u8] {
     }
 }
 
-/// Writes an Inode; what belongs to it begins at the word `at`.
-fn write_inode(out: &mut Out<'_>, record: &Record<'_>, at: u64, version: u64) -> Result<()> {
+/// Writes the data of an Inode, in front of its pointers.
+pub(crate) fn write_data(out: &mut Out<'_>, record: &Record<'_>, version: u64) -> Result<()> {
     // The union's discriminant, in order of the schema.
     let (mode, size) = match &record.member {
         Member::Fifo => (1, 0),
         Member::Chr(..) => (2, 0),
-        Member::Dir(_) => (3, 0),
+        Member::Dir(entries) => (3, entries.len() as u64),
         Member::Blk(..) => (4, 0),
         Member::File(_, size) => (5, *size),
         Member::Symlink(_) => (6, 0),
@@ -321,7 +326,12 @@ fn write_inode(out: &mut Out<'_>, record: &Record<'_>, at: u64, version: u64) ->
     out.word(u64::from(record.gid) | (u64::from(record.mtime_nsec) << 32))?;
     out.word(u64::from_le_bytes(record.mtime.to_le_bytes()))?;
     out.word(u64::from(record.nlink) | (u64::from(record.parent) << 32))?;
-    out.word(size)?;
+    Ok(out.word(size)?)
+}
+
+/// Writes an Inode; what belongs to it begins at the word `at`.
+fn write_inode(out: &mut Out<'_>, record: &Record<'_>, at: u64, version: u64) -> Result<()> {
+    write_data(out, record, version)?;
     match &record.member {
         Member::Dir(entries) if entries.len() > 0 => out.pointer(at, DIR)?,
         Member::File(extents, _) => out.list_pointer(at, FILE_CHUNK, extents.len())?,

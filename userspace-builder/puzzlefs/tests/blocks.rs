@@ -189,7 +189,9 @@ struct Head {
 
 impl Head {
     /// Where the list of blocks begins, behind its tag. The framing is a word too.
-    const LIST: usize = 7;
+    const LIST: usize = 8;
+    /// Words of the copy of the root directory: six of data, two pointers, and no xattrs.
+    const ROOT: usize = 6 + 2 + 2;
 
     fn new() -> Self {
         let dir = scratch();
@@ -205,7 +207,7 @@ impl Head {
         let words: Vec<u64> = words.collect();
         let count = image.blocks().len();
         assert!(count > 2);
-        assert_eq!(words.len(), Self::LIST + count * (2 + 3 + 4));
+        assert_eq!(words.len(), Self::LIST + count * (2 + 3 + 4) + Self::ROOT);
         let _dir = dir;
         Head {
             _dir,
@@ -239,6 +241,16 @@ impl Head {
         &mut self.words[Self::LIST + 5 * self.count + 4 * block..][..4]
     }
 
+    /// The data of the copy of the root directory.
+    fn root(&mut self) -> &mut [u64] {
+        &mut self.words[Self::LIST + 9 * self.count..][..6]
+    }
+
+    /// The pointer to that copy.
+    fn root_pointer(&mut self) -> &mut u64 {
+        &mut self.words[6]
+    }
+
     /// Lets a block be the raw chunk `content`, of which it says that it has `len` bytes.
     fn set(&mut self, block: usize, content: &[u8], len: usize) {
         let (digest, _) = store(&self.layout, content);
@@ -253,7 +265,7 @@ impl Head {
     /// Keeps the first blocks only.
     fn truncate(&mut self, count: usize) {
         // The pointer to the list says how many words it has, the tag how many elements.
-        let [pointer, tag] = &mut self.words[Self::LIST - 2..][..2] else {
+        let [pointer, _, tag] = &mut self.words[Self::LIST - 3..][..3] else {
             unreachable!()
         };
         *pointer = *pointer & 0x7_ffff_ffff | ((2 * count as u64) << 35);
@@ -305,6 +317,21 @@ fn lists_that_lie_are_refused() {
     let longer = vec![0; BLOCK + 1];
     head.refused("65537 bytes in place of", |h| h.set(0, &longer, BLOCK));
     head.refused("malformed", |h| h.truncate(last));
+}
+
+/// The kernel takes the root directory's attributes from the copy.
+#[test]
+fn another_root_is_refused() {
+    let mut head = Head::new();
+    let other = "its blocks have another root directory";
+    for field in [1, 2, 3, 4, 5] {
+        head.refused(other, |h| h.root()[field] ^= 1 << 32);
+    }
+    let none = "no root directory";
+    head.refused(none, |h| h.root()[0] = 2);
+    head.refused(none, |h| h.root()[1] ^= 3 ^ 5); // A file.
+    head.refused(none, |h| h.root()[1] ^= 3 ^ 8); // A whiteout.
+    head.refused("malformed", |h| *h.root_pointer() ^= 1);
 }
 
 /// Blocks that are sound, of a message that is not.
