@@ -7,6 +7,7 @@
 #define _VFS_RS_BINDINGS_H
 
 #include <crypto/sha2.h>
+#include <linux/backing-dev.h>
 #include <linux/compiler_types.h>
 #include <linux/exportfs.h>
 #include <linux/fs.h>
@@ -40,9 +41,11 @@ static const unsigned int VFS_RS_FILEID_INVALID = FILEID_INVALID;
 struct inode *vfs_rs_alloc_inode(struct super_block *sb, struct kmem_cache *cache);
 struct kmem_cache *vfs_rs_inode_cache(const char *name, unsigned int size,
 				      unsigned int align, void (*ctor)(void *));
+struct backing_dev_info *vfs_rs_bdi_get(struct backing_dev_info *bdi);
 bool vfs_rs_inode_is_new(struct inode *inode);
 bool vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
 void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec);
+void vfs_rs_inode_ctime(const struct inode *inode, s64 *sec, u32 *nsec);
 void vfs_rs_inode_set_size(struct inode *inode, loff_t size);
 loff_t vfs_rs_inode_size(const struct inode *inode);
 void vfs_rs_mapping_avoid_highmem(struct address_space *mapping);

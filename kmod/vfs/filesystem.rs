@@ -4,6 +4,7 @@
 
 use crate::{
     address_space::ReadWindow,
+    backing_dev::BackingDev,
     bindings,
     context::{self, Log, ParameterSpec, Value},
     file::{DirEmitter, SeekTo},
@@ -156,6 +157,7 @@ pub struct Registration<T: FileSystem> {
     shared: T::Shared,
     inode_cache: Cache<T>,
     directory: TypeDirectory,
+    backing_dev: BackingDev,
     #[pin]
     fs: Opaque<bindings::file_system_type>,
 }
@@ -181,6 +183,7 @@ impl<T: FileSystem> Registration<T> {
             shared: T::shared()?,
             inode_cache: Cache::new()?,
             directory: TypeDirectory::new(T::NAME)?,
+            backing_dev: BackingDev::new(T::NAME, T::READAHEAD_BYTES, T::REQUEST_BYTES)?,
             fs <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();
                 fs.owner = module.as_ptr();
@@ -218,6 +221,10 @@ impl<T: FileSystem> Registration<T> {
 
     pub(crate) fn shared(&self) -> &T::Shared {
         &self.shared
+    }
+
+    pub(crate) fn backing_dev(&self) -> &BackingDev {
+        &self.backing_dev
     }
 
     pub(crate) fn inode_cache(&self) -> &Cache<T> {

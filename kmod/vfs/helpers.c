@@ -3,6 +3,7 @@
  * Inline functions and macros of the kernel as functions that Rust can call.
  * One line each: anything longer belongs in Rust.
  */
+#include <linux/backing-dev.h>
 #include <linux/capability.h>
 #include <linux/cred.h>
 #include <linux/highmem.h>
@@ -27,6 +28,11 @@ struct kmem_cache *vfs_rs_inode_cache(const char *name, unsigned int size,
 				 SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT, ctor);
 }
 
+struct backing_dev_info *vfs_rs_bdi_get(struct backing_dev_info *bdi)
+{
+	return bdi_get(bdi);
+}
+
 bool vfs_rs_inode_is_new(struct inode *inode)
 {
 	return inode_state_read_once(inode) & I_NEW;
@@ -44,6 +50,12 @@ void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec)
 	inode_set_mtime(inode, sec, nsec);
 	inode_set_atime(inode, sec, nsec);
 	inode_set_ctime(inode, sec, nsec);
+}
+
+void vfs_rs_inode_ctime(const struct inode *inode, s64 *sec, u32 *nsec)
+{
+	*sec = inode_get_ctime_sec(inode);
+	*nsec = inode_get_ctime_nsec(inode);
 }
 
 void vfs_rs_inode_set_size(struct inode *inode, loff_t size)

@@ -163,6 +163,11 @@ impl Drop for Path {
     }
 }
 
+/// What tells a file from the others that are open, and from what it was before it was changed:
+/// its inode, its size, and the time of its last change.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileId(usize, u64, i64, u32);
+
 /// A regular file of another filesystem, open for reading.
 pub struct LowerFile(ARef<File>);
 
@@ -173,6 +178,18 @@ impl LowerFile {
         unsafe { bindings::vfs_rs_inode_size(bindings::vfs_rs_file_inode(self.0.as_ptr())) }
             .try_into()
             .unwrap_or(0)
+    }
+
+    /// What tells the file from others, for as long as it is open.
+    pub fn id(&self) -> FileId {
+        let (mut sec, mut nsec) = (0, 0);
+        // SAFETY: An open file has an inode; both are writable.
+        let inode = unsafe {
+            let inode = bindings::vfs_rs_file_inode(self.0.as_ptr());
+            bindings::vfs_rs_inode_ctime(inode, &mut sec, &mut nsec);
+            inode
+        };
+        FileId(inode.addr(), self.size(), sec, nsec)
     }
 
     /// Drops `len` bytes from `position` on from the page cache of the filesystem below,

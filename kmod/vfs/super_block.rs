@@ -15,7 +15,7 @@ use crate::{
 };
 use core::{cell::UnsafeCell, marker::PhantomData};
 use kernel::{
-    error::{from_err_ptr, from_result, to_result},
+    error::{from_err_ptr, from_result},
     prelude::*,
     seq_file::SeqFile,
     types::Opaque,
@@ -263,11 +263,7 @@ impl<T: FileSystem> Operations<T> {
             bindings::vfs_rs_set_sysfs_name(sb);
             let uuid = T::uuid(SuperBlock::<T, New>::from_raw(sb).identity());
             bindings::vfs_rs_set_uuid(sb, uuid.as_ptr(), uuid.len() as c_uint);
-            // Without one there is no readahead.
-            to_result(bindings::super_setup_bdi(sb))?;
-            let bdi = (*sb).s_bdi;
-            (*bdi).ra_pages = T::READAHEAD_BYTES.div_ceil(kernel::page::PAGE_SIZE);
-            (*bdi).io_pages = T::REQUEST_BYTES.div_ceil(kernel::page::PAGE_SIZE);
+            Registration::<T>::of(sb).backing_dev().attach(sb);
             SuperBlock::<T, New>::from_raw(sb)
         };
         // SAFETY: The context outlives this call.

@@ -17,6 +17,7 @@
 #![cfg_attr(not(CONFIG_RUST), no_std)]
 
 mod address_space;
+mod backing_dev;
 mod bindings;
 mod bit_lock;
 mod cache_reader;
