@@ -10,7 +10,7 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::prelude::*;
-use puzzlefs_format::{Dir, Rootfs};
+use puzzlefs_format::{Dir, Kind, Rootfs};
 use vfs::{DirEmitter, Inode, InodeRef};
 
 /// Entries of a directory that are looked at through one reader, which keeps what it has
@@ -18,7 +18,14 @@ use vfs::{DirEmitter, Inode, InodeRef};
 const BATCH: u32 = 2048;
 
 fn entries<'a>(rootfs: &Rootfs<'a>, dir: &Inode<Image>) -> Result<Dir<'a>> {
-    Ok(rootfs.dir(dir.data().entries().ok_or(ENOTDIR)?))
+    let place = dir.data().entries(|| {
+        let inode = rootfs.inode(dir.ino()).map_err(errno)?.ok_or(EUCLEAN)?;
+        match inode.kind().map_err(errno)? {
+            Kind::Dir(entries) => Ok(entries.place()),
+            _ => Err(EUCLEAN),
+        }
+    })?;
+    Ok(rootfs.dir(&place))
 }
 
 /// Looks up a name in `dir`.

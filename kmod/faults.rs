@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Faults of chunks, as the kernel log names them: by mount, inode and chunk.
+//! Faults of chunks and packs, as the kernel log names them: by mount, inode and chunk.
 
 use core::fmt;
 use kernel::{
@@ -28,7 +28,7 @@ impl fmt::Display for Purpose {
     }
 }
 
-/// Remembers that the log has heard of a chunk's fault.
+/// Remembers that the log has heard of a fault.
 pub(crate) struct Reported(Atomic<u32>);
 
 impl Default for Reported {
@@ -59,6 +59,11 @@ impl Faults {
     pub(crate) fn log(&self, purpose: Purpose, digest: &Digest, what: fmt::Arguments<'_>) -> bool {
         self.0
             .warn(format_args!("{purpose}: chunk sha256:{digest}: {what}"))
+    }
+
+    /// Logs what is wrong with a pack. False if the log has no room now.
+    pub(crate) fn log_pack(&self, digest: &Digest, what: fmt::Arguments<'_>) -> bool {
+        self.0.warn(format_args!("pack sha256:{digest} {what}"))
     }
 }
 

@@ -6,15 +6,38 @@ use crate::{
     blobs::Blobs,
     error::errno,
     faults::Faults,
-    metadata::{Blob, Metadata},
+    index::Indexes,
+    metadata::Metadata,
     pack::Packs,
     pool::{Mounted, Pool},
     request::Request,
     store::Store,
 };
-use kernel::prelude::*;
-use puzzlefs_format::{self as format, blob_kind, limits, BlobKind, Digest, Manifest};
+use kernel::{prelude::*, sync::Arc};
+use puzzlefs_format::{
+    self as format, blob_kind, limits, BlobKind, Digest, Manifest, MEDIA_TYPE_PACK,
+};
 use vfs::{KernelLog, Log, New, SuperBlock};
+
+/// What all mounts share.
+pub(crate) struct Shared {
+    pool: Arc<Pool>,
+    indexes: Arc<Indexes>,
+}
+
+impl Shared {
+    /// What there is of it before the first mount.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            pool: Pool::new()?,
+            indexes: Indexes::new()?,
+        })
+    }
+}
 
 /// A mounted image.
 pub(crate) struct Image {
@@ -46,14 +69,15 @@ impl Image {
             ));
         })?;
         let blobs = Blobs::new(request.blobs().clone());
-        let (rootfs, packs) = Self::load(&blobs, request.image_manifest(), log)?;
+        let mut packs = Packs::new(sb.shared().indexes.clone());
+        let metadata = Self::load(&blobs, request.image_manifest(), &mut packs, log)?;
         let faults = Faults::new(KernelLog::new(sb)?);
-        let store = Store::new(blobs, packs, rootfs.version(), faults)?;
+        let store = Store::new(blobs, packs, metadata.version(), faults)?;
         Ok(KBox::pin(
             Self {
-                metadata: Metadata::new(rootfs, &store, log)?,
+                metadata,
                 store,
-                pool: Pool::mount(sb.shared()),
+                pool: sb.shared().pool.mount(),
             },
             GFP_KERNEL,
         )?)
@@ -61,18 +85,29 @@ impl Image {
 
     /// Loads the Rootfs that `digest` names, directly or by its manifest, and opens the
     /// packs that the manifest lists.
-    fn load(blobs: &Blobs, digest: &Digest, log: &Log<'_>) -> Result<(Blob, Packs)> {
+    fn load(blobs: &Blobs, digest: &Digest, packs: &mut Packs, log: &Log<'_>) -> Result<Metadata> {
         let refuse = |error: format::Error| {
             log.error(format_args!("blob sha256:{digest}: {error}"));
             errno(error)
         };
         let bytes = blobs.load(digest, limits::MAX_ROOTFS_BYTES, log)?;
         match blob_kind(&bytes).map_err(refuse)? {
-            BlobKind::Rootfs => Ok((Blob::new(digest, bytes, log)?, Packs::default())),
+            BlobKind::Rootfs => Metadata::new(digest, bytes, log),
             BlobKind::Manifest => {
-                let manifest = Manifest::parse(&bytes).map_err(refuse)?;
-                let rootfs = Blob::load(blobs, &manifest.rootfs().digest, log)?;
-                Ok((rootfs, Packs::open(blobs, &manifest, log)?))
+                let mut listed = KVVec::new();
+                let manifest = Manifest::parse_each(&bytes, |layer| {
+                    if layer.media_type == MEDIA_TYPE_PACK {
+                        let pack = (layer.digest, layer.size);
+                        let pushed = listed.push(pack, GFP_KERNEL);
+                        pushed.map_err(|_| format::Error::Unreadable(ENOMEM.to_errno()))?;
+                    }
+                    Ok(())
+                })
+                .map_err(refuse)?;
+                for (digest, size) in &listed {
+                    packs.open(blobs, digest, *size, log)?;
+                }
+                Metadata::load(blobs, &manifest.rootfs().digest, log)
             }
         }
     }

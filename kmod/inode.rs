@@ -16,7 +16,7 @@ use kernel::{
         Mutex, SetOnce,
     },
 };
-use puzzlefs_format::{self as format, Device, DirPlace, FileType, Kind};
+use puzzlefs_format::{self as format, limits, Device, DirPlace, FileType, Kind};
 use vfs::{Attributes, DirEntryType, Iget, Inode, InodeKind, InodeRef, SuperBlock};
 
 const UNKNOWN: u32 = 0;
@@ -30,8 +30,8 @@ const MAX_EXTENTS_FOR_HOLES: u32 = 64;
 /// What this filesystem keeps with an inode in memory.
 #[pin_data]
 pub(crate) struct InodeData {
-    /// Of a directory: where its entries are.
-    entries: Option<DirPlace>,
+    /// Of a directory: where its entries are, once that is known.
+    entries: SetOnce<DirPlace>,
     /// Of a directory: whether its entries are sorted, once that is known.
     order: Atomic<u32>,
     /// Of a directory: the entry behind the one that was looked up last. Whoever looks up
@@ -45,7 +45,11 @@ pub(crate) struct InodeData {
 }
 
 impl InodeData {
-    fn new(entries: Option<DirPlace>) -> impl PinInit<Self> {
+    fn new(known: Option<DirPlace>) -> impl PinInit<Self> {
+        let entries = SetOnce::new();
+        if let Some(known) = known {
+            entries.populate(known);
+        }
         pin_init!(Self {
             entries,
             order: Atomic::new(UNKNOWN),
@@ -67,9 +71,15 @@ impl InodeData {
         self.kept.populate(file);
     }
 
-    /// Of a directory: where its entries are.
-    pub(crate) fn entries(&self) -> Option<&DirPlace> {
-        self.entries.as_ref()
+    /// Of a directory: where its entries are, which `find` finds out once.
+    pub(crate) fn entries(&self, find: impl FnOnce() -> Result<DirPlace>) -> Result<DirPlace> {
+        if let Some(entries) = self.entries.copy() {
+            return Ok(entries);
+        }
+        let entries = find()?;
+        // Whoever else looks at the same time finds the same.
+        self.entries.populate(entries);
+        Ok(entries)
     }
 
     /// Of a directory: the entry that is probably looked up next.
@@ -135,7 +145,7 @@ struct Content<'a> {
     size: u64,
     /// How many bytes of that are in holes.
     holes: u64,
-    /// Of a directory.
+    /// Of a directory, if it was looked at.
     entries: Option<DirPlace>,
 }
 
@@ -150,10 +160,15 @@ impl<'a> Content<'a> {
     }
 
     fn of(inode: &format::Inode<'a>) -> Result<Self> {
-        // Of most files all is known without a look at their extents.
+        // Of most files all is known without a look at their extents, and of directories
+        // without one at their entries.
         match inode.recorded_size() {
             Some(size) if inode.file_type() == FileType::File && !inode.may_have_holes() => {
                 return Ok(Self::new(InodeKind::Regular, size));
+            }
+            Some(len) if inode.file_type() == FileType::Dir => {
+                let len = len.min(limits::MAX_DIR_ENTRIES.into());
+                return Ok(Self::new(InodeKind::Directory, len));
             }
             _ => {}
         }

@@ -3,14 +3,7 @@
 //! The metadata of an image: in memory as a whole, or in blocks, each of which is a chunk
 //! that is read when someone looks at what is in it.
 
-use crate::{
-    blobs::{explain, Blobs},
-    error::errno,
-    faults::Purpose,
-    image::Image,
-    slot::Key,
-    store::{Source, Store},
-};
+use crate::{blobs::Blobs, error::errno, faults::Purpose, image::Image, slot::Key};
 use kernel::{prelude::*, sync::SetOnce};
 use puzzlefs_format::{
     self as format, limits, Blocks, Digest, Part, Rootfs, RootfsBlob, RootfsHead,
@@ -21,6 +14,8 @@ use vfs::{CacheReader, Log, SuperBlock};
 pub(crate) struct Metadata {
     /// The Rootfs blob that has them, or says where they are.
     digest: Digest,
+    /// The `manifestVersion`.
+    version: u64,
     form: Form,
     /// What was found when they were first looked at.
     head: SetOnce<RootfsHead>,
@@ -29,24 +24,11 @@ pub(crate) struct Metadata {
 enum Form {
     /// The Rootfs message.
     Whole(KVVec<u8>),
-    /// Its blocks, and its size.
-    Blocks(KVVec<Block>, usize),
+    /// The blob that says where its blocks are, and its size.
+    Blocks(KVVec<u8>, usize),
 }
 
-/// A chunk that holds a block.
-struct Block {
-    source: Source,
-    compressed: bool,
-}
-
-/// A Rootfs blob, verified.
-pub(crate) struct Blob {
-    digest: Digest,
-    version: u64,
-    bytes: KVVec<u8>,
-}
-
-impl Blob {
+impl Metadata {
     /// Loads the Rootfs blob `digest` and verifies it. Every error is explained in `log`.
     ///
     /// # Errors
@@ -60,18 +42,23 @@ impl Blob {
 
     /// The same of a blob that is loaded already.
     pub(crate) fn new(digest: &Digest, bytes: KVVec<u8>, log: &Log<'_>) -> Result<Self> {
-        let version = match RootfsBlob::parse(&bytes) {
-            Ok(RootfsBlob::Whole(rootfs)) => rootfs.version(),
-            Ok(RootfsBlob::Blocks(blocks)) => blocks.version(),
+        let (version, size) = match RootfsBlob::parse(&bytes) {
+            Ok(RootfsBlob::Whole(rootfs)) => (rootfs.version(), None),
+            Ok(RootfsBlob::Blocks(blocks)) => (blocks.version(), Some(blocks.total())),
             Err(error) => {
                 log.error(format_args!("blob sha256:{digest}: {error}"));
                 return Err(errno(error));
             }
         };
+        let form = match size {
+            None => Form::Whole(bytes),
+            Some(size) => Form::Blocks(bytes, usize::try_from(size).map_err(|_| EFBIG)?),
+        };
         Ok(Self {
             digest: *digest,
             version,
-            bytes,
+            form,
+            head: SetOnce::new(),
         })
     }
 
@@ -79,52 +66,22 @@ impl Blob {
     pub(crate) fn version(&self) -> u64 {
         self.version
     }
-}
-
-impl Metadata {
-    /// The metadata that `blob` has, or whose blocks are in `store`.
-    ///
-    /// # Errors
-    ///
-    /// `ENODATA` for a block that is not there, explained in `log`; `ENOMEM`.
-    pub(crate) fn new(blob: Blob, store: &Store, log: &Log<'_>) -> Result<Self> {
-        let form = match RootfsBlob::parse(&blob.bytes).map_err(errno)? {
-            RootfsBlob::Whole(_) => Form::Whole(blob.bytes),
-            RootfsBlob::Blocks(blocks) => Self::find(&blocks, store, log)?,
-        };
-        Ok(Self {
-            digest: blob.digest,
-            form,
-            head: SetOnce::new(),
-        })
-    }
-
-    fn find(blocks: &Blocks<'_>, store: &Store, log: &Log<'_>) -> Result<Form> {
-        let size = usize::try_from(blocks.total()).map_err(|_| EFBIG)?;
-        let count = usize::try_from(blocks.len()).map_err(|_| EFBIG)?;
-        let mut found = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
-        for block in blocks.iter() {
-            let chunk = block.map_err(errno)?.chunk;
-            let source = store.acquire(&chunk.digest, Purpose::Metadata);
-            let source = source.map_err(|error| {
-                let what = "a block of the metadata is not in the OCI layout";
-                match error {
-                    EIO => explain(log, &chunk.digest, ENODATA, what),
-                    error => error,
-                }
-            })?;
-            let block = Block {
-                source,
-                compressed: chunk.compressed,
-            };
-            found.push(block, GFP_KERNEL_ACCOUNT)?;
-        }
-        Ok(Form::Blocks(found, size))
-    }
 
     /// The digest of the Rootfs blob.
     pub(crate) fn digest(&self) -> &Digest {
         &self.digest
+    }
+
+    /// The root directory, if the blob says what it is and leaves the rest to blocks.
+    ///
+    /// # Errors
+    ///
+    /// What is not sound in it.
+    pub(crate) fn root(&self) -> Result<Option<format::Inode<'_>>, format::Error> {
+        match &self.form {
+            Form::Whole(_) => Ok(None),
+            Form::Blocks(bytes, _) => blocks(bytes)?.root(),
+        }
     }
 }
 
@@ -178,16 +135,17 @@ impl<'a> Reader<'a> {
 
     /// Puts the block at `position` of the message into the cache.
     fn load(&self, position: u64) -> Result {
-        let Form::Blocks(blocks, size) = &self.image.metadata().form else {
+        let Form::Blocks(bytes, _) = &self.image.metadata().form else {
             return Err(EINVAL);
         };
         let number = position.checked_div(limits::BLOCK_BYTES).ok_or(EINVAL)?;
         let start = number.checked_mul(limits::BLOCK_BYTES).ok_or(EUCLEAN)?;
-        let block = usize::try_from(number).ok().and_then(|n| blocks.get(n));
-        let block = block.ok_or(EUCLEAN)?;
-        let left = (*size as u64).checked_sub(start).ok_or(EUCLEAN)?;
+        let number = u32::try_from(number).map_err(|_| EUCLEAN)?;
+        let block = blocks(bytes).and_then(|blocks| blocks.get(number));
+        let block = block.map_err(errno)?;
         let store = self.image.store();
-        let chunk = store.stored(&block.source, Purpose::Metadata)?;
+        let source = store.acquire(&block.chunk.digest, Purpose::Metadata)?;
+        let chunk = store.stored(&source, Purpose::Metadata)?;
         let cache = self.cached.cache();
         let _reading = store.reading(chunk.digest())?;
         // Whoever was reading it has put it there.
@@ -197,12 +155,12 @@ impl<'a> Reader<'a> {
         let key = Key {
             mount: self.image.pool().id(),
             digest: *chunk.digest(),
-            compressed: block.compressed,
+            compressed: block.chunk.compressed,
         };
         self.image.pool().with_slot(&key, |slot| {
             let mut loaded = slot.load(&key, &chunk)?;
             let size = loaded.size();
-            if size as u64 != left.min(limits::BLOCK_BYTES) {
+            if size as u64 != block.len {
                 chunk.report(format_args!("{size} bytes are not a block of metadata"));
                 return Err(EUCLEAN);
             }
@@ -234,6 +192,14 @@ impl format::Source for Reader<'_> {
         self.cached
             .join(at as u64, len, |position| self.load(position))
             .map_err(unreadable)
+    }
+}
+
+/// The blocks that the blob in `bytes` lists.
+fn blocks(bytes: &[u8]) -> Result<Blocks<'_>, format::Error> {
+    match RootfsBlob::parse(bytes)? {
+        RootfsBlob::Blocks(blocks) => Ok(blocks),
+        RootfsBlob::Whole(_) => Err(format::Error::BadBlocks),
     }
 }
 

@@ -1,67 +1,96 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Packs: blobs of many chunks. All of an image's are opened when it is mounted, and their
-//! indexes become one table. It says where a chunk might be: whoever reads it there
-//! checks the digest.
+//! Packs: blobs of many chunks. All of an image's are opened when it is mounted; the index
+//! of one is loaded when a chunk is looked for in it. It says where a chunk might be: whoever
+//! reads it there checks the digest.
 
 use crate::{
     blobs::{explain, Blobs},
     error::errno,
-    faults::Reported,
+    faults::{is_passing, Faults, Reported},
+    index::{Index, Indexes, LoadedIndex},
     shared::SharedState,
 };
-use core::ops::Range;
 use kernel::{
+    fmt,
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, SetOnce,
+    },
 };
-use puzzlefs_format::{
-    self as format, limits, Digest, Manifest, PackEntry, PackIndex, PackTrailer, MEDIA_TYPE_PACK,
-};
-use vfs::{lower::LowerFile, Log};
+use puzzlefs_format::{limits, Digest, PackEntry};
+use vfs::{lower::LowerFile, BitLocks, Log};
 
-/// A chunk in a pack.
-pub(crate) struct PackedChunk {
-    entry: PackEntry,
-    /// Index of its pack.
-    pack: usize,
+/// What is dropped from the page cache of the filesystem below at once, in bytes.
+const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// What a mount remembers of a chunk in a pack.
+#[derive(Default)]
+pub(crate) struct ChunkState {
     pub(crate) reported: Reported,
     pub(crate) shared: SharedState,
 }
 
-impl PackedChunk {
-    /// What the index says of it.
-    pub(crate) fn entry(&self) -> &PackEntry {
-        &self.entry
+/// Where a chunk is: the number of its pack, and its place in the index there.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pack: u32,
+    index: u32,
+}
+
+impl Place {
+    /// A number that no other place has, less than 2^30.
+    pub(crate) fn number(&self) -> u64 {
+        u64::from(self.pack)
+            .saturating_mul(limits::MAX_PACK_CHUNKS.into())
+            .saturating_add(self.index.into())
     }
 }
 
-/// What is dropped from the page cache of the filesystem below at once, in bytes.
-const SEGMENT_BYTES: u64 = 1 << 20;
+/// What there is of a pack from its first use on.
+struct InUse {
+    /// Shared with the other mounts of the same file.
+    index: LoadedIndex,
+    /// One for each chunk.
+    states: KVVec<ChunkState>,
+    /// Bytes read of each segment.
+    read: KVec<Atomic<u32>>,
+}
+
+impl InUse {
+    fn new(index: LoadedIndex, size: u64) -> Result<Self> {
+        let count = usize::try_from(index.count()).map_err(|_| EFBIG)?;
+        let mut states = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..count {
+            states.push(ChunkState::default(), GFP_KERNEL_ACCOUNT)?;
+        }
+        let segments = usize::try_from(size.div_ceil(SEGMENT_BYTES)).map_err(|_| EFBIG)?;
+        let mut read = KVec::with_capacity(segments, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..segments {
+            read.push(Atomic::new(0), GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(Self {
+            index,
+            states,
+            read,
+        })
+    }
+}
 
 /// An open pack. What was read of it is in this mount's page cache, decompressed: there is
 /// no use in keeping it in that of the filesystem below. But chunks share pages there, and
 /// readahead makes large folios of them, so nothing is dropped until as many bytes were
 /// read as a whole segment has.
 pub(crate) struct Pack {
+    digest: Digest,
+    // Before the file: the key of the index is only good while somebody has it open.
+    in_use: SetOnce<InUse>,
     file: LowerFile,
-    /// Bytes read of each segment.
-    read: KVec<Atomic<u32>>,
-    /// Its chunks in the table of all.
-    chunks: Range<usize>,
+    reported: Reported,
 }
 
 impl Pack {
-    fn new(file: LowerFile, size: u64, chunks: Range<usize>) -> Result<Self> {
-        let segments = size.div_ceil(SEGMENT_BYTES);
-        let segments = usize::try_from(segments).map_err(|_| EFBIG)?;
-        let mut read = KVec::with_capacity(segments, GFP_KERNEL_ACCOUNT)?;
-        for _ in 0..segments {
-            read.push(Atomic::new(0), GFP_KERNEL_ACCOUNT)?;
-        }
-        Ok(Self { file, read, chunks })
-    }
-
     /// The file.
     pub(crate) fn file(&self) -> &LowerFile {
         &self.file
@@ -80,12 +109,16 @@ impl Pack {
         }
     }
 
+    /// Logs a fault of the pack, once.
+    fn report(&self, faults: &Faults, what: fmt::Arguments<'_>) {
+        self.reported.once(|| faults.log_pack(&self.digest, what));
+    }
+
     fn count(&self, segment: u64, bytes: u64) {
         let index = usize::try_from(segment).ok();
-        let (Some(read), Ok(bytes)) = (
-            index.and_then(|index| self.read.get(index)),
-            u32::try_from(bytes),
-        ) else {
+        let read = self.in_use.as_ref().zip(index);
+        let read = read.and_then(|(in_use, index)| in_use.read.get(index));
+        let (Some(read), Ok(bytes)) = (read, u32::try_from(bytes)) else {
             return;
         };
         let read_now = read.fetch_add(bytes, Relaxed).saturating_add(bytes);
@@ -103,91 +136,63 @@ impl Pack {
 /// The packs of an image.
 pub(crate) struct Packs {
     packs: KVec<Pack>,
-    /// The chunks of all packs, pack by pack, in ascending order of their digests there.
-    chunks: KVVec<PackedChunk>,
+    indexes: Arc<Indexes>,
     /// The pack that had the last chunk that was looked for: most likely the next one too.
     last: Atomic<usize>,
-}
-
-impl Default for Packs {
-    fn default() -> Self {
-        Self {
-            packs: KVec::new(),
-            chunks: KVVec::new(),
-            last: Atomic::new(0),
-        }
-    }
+    /// Chunks in packs that are in use.
+    chunks: Atomic<u32>,
+    /// Of the packs that are being taken into use.
+    loading: BitLocks,
 }
 
 impl Packs {
-    /// Opens the packs that `manifest` lists. Every error is explained in `log`.
+    /// No packs, for now, whose indexes are shared by `indexes`.
+    pub(crate) fn new(indexes: Arc<Indexes>) -> Self {
+        Self {
+            packs: KVec::new(),
+            indexes,
+            last: Atomic::new(0),
+            chunks: Atomic::new(0),
+            loading: BitLocks::default(),
+        }
+    }
+
+    /// Opens the pack with this digest, of `size` bytes as the manifest says. Every error is
+    /// explained in `log`.
     ///
     /// # Errors
     ///
-    /// `ENODATA` when one is not there, `EUCLEAN` when it is none or the image is over the
-    /// limits, `EINTR` when the task was killed, and what reading says.
-    pub(crate) fn open(blobs: &Blobs, manifest: &Manifest<'_>, log: &Log<'_>) -> Result<Self> {
-        let mut packs = Self::default();
-        for layer in manifest.layers() {
-            let layer = layer.map_err(errno)?;
-            if layer.media_type == MEDIA_TYPE_PACK {
-                if vfs::killed() {
-                    return Err(EINTR);
-                }
-                packs.add(blobs, &layer.digest, log)?;
-            }
+    /// `ENODATA` when it is not there, `EUCLEAN` when it has another size or there are too
+    /// many, `EINTR` when the task was killed, and what opening says.
+    pub(crate) fn open(
+        &mut self,
+        blobs: &Blobs,
+        digest: &Digest,
+        size: u64,
+        log: &Log<'_>,
+    ) -> Result {
+        if vfs::killed() {
+            return Err(EINTR);
         }
-        Ok(packs)
-    }
-
-    fn add(&mut self, blobs: &Blobs, digest: &Digest, log: &Log<'_>) -> Result {
-        let file = blobs.open_logged(digest, log)?;
-        let unreadable = |error| explain(log, digest, error, "cannot be read");
-        let not_a_pack = |error| {
-            log.error(format_args!("blob sha256:{digest}: {error}"));
-            errno(error)
-        };
-
-        let size = file.size();
-        let mut trailer = [0; PackTrailer::BYTES];
-        let at = size.checked_sub(trailer.len() as u64);
-        let at = at.ok_or_else(|| not_a_pack(format::Error::BadPack))?;
-        file.read_exact(&mut trailer, at).map_err(unreadable)?;
-        let trailer = PackTrailer::parse(trailer, size).map_err(not_a_pack)?;
-
-        let count = usize::try_from(trailer.count()).map_err(|_| EFBIG)?;
-        let packed = self.chunks.len().saturating_add(count);
-        let max_packs = usize::try_from(limits::MAX_PACKS).map_err(|_| EFBIG)?;
-        let max_packed = usize::try_from(limits::MAX_PACKED_CHUNKS).map_err(|_| EFBIG)?;
-        if self.packs.len() >= max_packs || packed > max_packed {
+        if u32::try_from(self.packs.len()).unwrap_or(u32::MAX) >= limits::MAX_PACKS {
             return Err(explain(log, digest, EUCLEAN, "more packs than allowed"));
         }
-
-        let mut index = KVVec::<u8>::zeroed(trailer.index_bytes(), GFP_KERNEL)?;
-        file.read_exact(&mut index, trailer.index_offset())
-            .map_err(unreadable)?;
-        let index = PackIndex::new(&index, &trailer).map_err(not_a_pack)?;
-        let start = self.chunks.len();
-        let chunks = start..start.saturating_add(count);
-        self.chunks.reserve(count, GFP_KERNEL_ACCOUNT)?;
-        let mut last = None;
-        for entry in index.iter() {
-            let entry = entry.map_err(not_a_pack)?;
-            // Or else it could not be found.
-            if last.replace(entry.digest) >= Some(entry.digest) {
-                return Err(not_a_pack(format::Error::BadPack));
-            }
-            let chunk = PackedChunk {
-                entry,
-                pack: self.packs.len(),
-                reported: Reported::default(),
-                shared: SharedState::default(),
-            };
-            self.chunks.push(chunk, GFP_KERNEL_ACCOUNT)?;
+        let file = blobs.open_logged(digest, log)?;
+        let found = file.size();
+        if found != size {
+            log.error(format_args!(
+                "blob sha256:{digest}: {found} bytes, not {size} as the manifest says: copy or \
+                 build the image again"
+            ));
+            return Err(EUCLEAN);
         }
-        Ok(self
-            .packs
-            .push(Pack::new(file, size, chunks)?, GFP_KERNEL_ACCOUNT)?)
+        let pack = Pack {
+            digest: *digest,
+            in_use: SetOnce::new(),
+            file,
+            reported: Reported::default(),
+        };
+        Ok(self.packs.push(pack, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// How many they are.
@@ -195,26 +200,100 @@ impl Packs {
         self.packs.len()
     }
 
-    /// Where in the table the chunk with this digest is.
-    pub(crate) fn find(&self, digest: &Digest) -> Option<usize> {
-        let last = self.last.load(Relaxed);
-        (0..self.packs.len()).find_map(|step| {
-            let index = last.checked_add(step)?.checked_rem(self.packs.len())?;
-            let found = self.find_in(self.packs.get(index)?, digest)?;
-            self.last.store(index, Relaxed);
-            Some(found)
+    /// Where the chunk with this digest is. A pack that is none, or cannot be read, has no
+    /// chunks: `faults` are told.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EINTR` when the task was killed.
+    pub(crate) fn find(&self, digest: &Digest, faults: &Faults) -> Result<Option<Place>> {
+        let last = self.last.load(Relaxed).min(self.packs.len());
+        for number in Iterator::chain(last..self.packs.len(), 0..last) {
+            let pack = self.packs.get(number).ok_or(EINVAL)?;
+            if let Some(index) = self.find_in(number, pack, digest, faults)? {
+                self.last.store(number, Relaxed);
+                let pack = u32::try_from(number).map_err(|_| EFBIG)?;
+                return Ok(Some(Place { pack, index }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_in(
+        &self,
+        number: usize,
+        pack: &Pack,
+        digest: &Digest,
+        faults: &Faults,
+    ) -> Result<Option<u32>> {
+        let index = match self.in_use(number, pack) {
+            Ok(in_use) => in_use.index.get()?,
+            Err(error) if is_passing(error) => return Err(error),
+            Err(EUCLEAN) => {
+                pack.report(
+                    faults,
+                    format_args!("is not a pack, or has too many chunks"),
+                );
+                return Ok(None);
+            }
+            Err(error) => {
+                pack.report(faults, format_args!("cannot be read: {error:?}"));
+                return Ok(None);
+            }
+        };
+        let found = index.find(digest);
+        Ok(found.filter(|found| match index.get(*found) {
+            Ok(_) => true,
+            Err(error) => {
+                pack.report(
+                    faults,
+                    format_args!("has no place for chunk sha256:{digest}: {error}"),
+                );
+                false
+            }
+        }))
+    }
+
+    /// What there is of `pack`, taken into use if it was not.
+    fn in_use<'a>(&self, number: usize, pack: &'a Pack) -> Result<&'a InUse> {
+        if let Some(in_use) = pack.in_use.as_ref() {
+            return Ok(in_use);
+        }
+        let [hash, ..] = number.to_le_bytes();
+        let _loading = self.loading.lock(hash.into())?;
+        if pack.in_use.as_ref().is_none() {
+            pack.in_use.populate(self.load(pack)?);
+        }
+        pack.in_use.as_ref().ok_or(EIO)
+    }
+
+    fn load(&self, pack: &Pack) -> Result<InUse> {
+        let file = &pack.file;
+        let index = self.indexes.get(file.id(), || Index::load(file))?;
+        let count = index.count();
+        let all = self.chunks.fetch_add(count, Relaxed).saturating_add(count);
+        let in_use = if all > limits::MAX_PACKED_CHUNKS {
+            Err(EUCLEAN)
+        } else {
+            InUse::new(index, file.size())
+        };
+        in_use.inspect_err(|_| {
+            self.chunks.fetch_sub(count, Relaxed);
         })
     }
 
-    fn find_in(&self, pack: &Pack, digest: &Digest) -> Option<usize> {
-        let chunks = self.chunks.get(pack.chunks.clone())?;
-        let found = chunks.binary_search_by(|chunk| chunk.entry.digest.cmp(digest));
-        pack.chunks.start.checked_add(found.ok()?)
-    }
-
-    /// The chunk at `index` of the table, and the pack that it lies in.
-    pub(crate) fn get(&self, index: usize) -> Option<(&PackedChunk, &Pack)> {
-        let chunk = self.chunks.get(index)?;
-        Some((chunk, self.packs.get(chunk.pack)?))
+    /// The chunk at `place`: its entry in the index, what is remembered of it, and its pack.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` for an entry that is not sound, `EINVAL` for a place of another image.
+    pub(crate) fn get(&self, place: Place) -> Result<(PackEntry, &ChunkState, &Pack)> {
+        let pack = usize::try_from(place.pack).ok();
+        let pack = pack.and_then(|pack| self.packs.get(pack)).ok_or(EINVAL)?;
+        let in_use = pack.in_use.as_ref().ok_or(EINVAL)?;
+        let state = usize::try_from(place.index).ok();
+        let state = state.and_then(|index| in_use.states.get(index));
+        let entry = in_use.index.get()?.get(place.index).map_err(errno)?;
+        Ok((entry, state.ok_or(EINVAL)?, pack))
     }
 }

@@ -41,6 +41,8 @@ mod file;
 #[forbid(unsafe_code)]
 mod image;
 #[forbid(unsafe_code)]
+mod index;
+#[forbid(unsafe_code)]
 mod inode;
 #[forbid(unsafe_code)]
 mod loose;
@@ -63,6 +65,8 @@ mod stats;
 #[forbid(unsafe_code)]
 mod store;
 #[forbid(unsafe_code)]
+mod table;
+#[forbid(unsafe_code)]
 mod xattr;
 
 use image::Image;
@@ -80,14 +84,14 @@ impl FileSystem for Image {
     const REQUEST_BYTES: usize = data::REQUEST_BYTES;
     const INODE_CACHE: &'static CStr = c"puzzlefs_inode_cache";
 
-    type Shared = Arc<pool::Pool>;
+    type Shared = image::Shared;
     type Options = options::Options;
     type Identity = request::Request;
     type InodeData = inode::InodeData;
     type OpenFile = file::OpenFile;
 
     fn shared() -> Result<Self::Shared> {
-        pool::Pool::new()
+        image::Shared::new()
     }
 
     fn parse_param(
@@ -112,13 +116,17 @@ impl FileSystem for Image {
     }
 
     fn root<'a>(sb: &'a SuperBlock<Self>, log: &Log<'_>) -> Result<InodeRef<'a, Self>> {
-        let reader = Reader::new(sb);
-        let root = reader.rootfs()?.root().map_err(|error| {
-            let digest = sb.data().metadata().digest();
-            log.error(format_args!("blob sha256:{digest}: {error}"));
+        let metadata = sb.data().metadata();
+        let refuse = |error| {
+            log.error(format_args!("blob sha256:{}: {error}", metadata.digest()));
             errno(error)
-        });
-        inode::get(sb, root?)
+        };
+        if let Some(root) = metadata.root().map_err(refuse)? {
+            return inode::get(sb, root);
+        }
+        let reader = Reader::new(sb);
+        let root = reader.rootfs()?.root().map_err(refuse)?;
+        inode::get(sb, root)
     }
 
     fn statfs(sb: &SuperBlock<Self>) -> Result<Statfs> {

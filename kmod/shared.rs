@@ -51,17 +51,17 @@ impl<'a> Shared<'a> {
         compressed: bool,
     ) -> Option<Self> {
         let packed = chunk.packed()?;
-        let [stored, decompressed] = &packed.chunk.shared.cached;
+        let [stored, decompressed] = &packed.state.shared.cached;
         let (cached, form) = if compressed {
             (decompressed, 1)
         } else {
             (stored, 0)
         };
-        let place = u64::try_from(packed.number).ok()?.checked_mul(2)?;
+        let place = packed.number.checked_mul(2)?;
         Some(Self {
             cache,
             cached,
-            copied: &packed.chunk.shared.copied,
+            copied: &packed.state.shared.copied,
             position: place
                 .checked_add(form)?
                 .checked_mul(limits::MAX_CHUNK_BYTES)?,

@@ -5,8 +5,8 @@
 use crate::{
     blobs::Blobs,
     faults::{is_passing, Faults, Purpose, Reported},
-    loose::{LooseChunks, OpenChunk},
-    pack::{Pack, PackedChunk, Packs},
+    loose::{self, LooseChunks, OpenChunk},
+    pack::{ChunkState, Pack, Packs, Place},
     stats::Stats,
 };
 use kernel::{fmt, prelude::*, sync::Arc};
@@ -28,8 +28,8 @@ pub(crate) struct Store {
 
 /// A chunk that can be read without looking anything up.
 pub(crate) enum Source {
-    /// Index in the table of [`Packs`].
-    Packed(usize),
+    /// In a pack.
+    Packed(Place),
     /// A blob by itself.
     Loose(OpenChunk),
 }
@@ -65,7 +65,7 @@ impl Store {
 
     /// How many blobs are open: all packs, and the loose chunks of open files.
     pub(crate) fn open_blobs(&self) -> usize {
-        self.packs.len().saturating_add(self.loose.open_chunks())
+        self.packs.len().saturating_add(self.loose.len())
     }
 
     /// Makes the chunk with this digest ready to be read.
@@ -74,10 +74,11 @@ impl Store {
     ///
     /// `EIO` when there is none, and what opening a loose one says.
     pub(crate) fn acquire(&self, digest: &Digest, purpose: Purpose) -> Result<Source> {
-        if let Some(index) = self.packs.find(digest) {
-            return Ok(Source::Packed(index));
+        if let Some(place) = self.packs.find(digest, &self.faults)? {
+            return Ok(Source::Packed(place));
         }
-        let chunk = self.loose.acquire(&self.blobs, digest).map_err(|error| {
+        let open = || loose::open(&self.blobs, digest);
+        let chunk = self.loose.get(*digest, open).map_err(|error| {
             if !is_passing(error) {
                 self.stats.chunk_errors.add(1);
                 self.faults
@@ -113,18 +114,17 @@ impl Store {
     /// `EINVAL` for a source of another store.
     pub(crate) fn stored<'a>(&'a self, source: &'a Source, purpose: Purpose) -> Result<Stored<'a>> {
         Ok(match source {
-            Source::Packed(index) => {
-                let (chunk, pack) = self.packs.get(*index).ok_or(EINVAL)?;
-                let entry = chunk.entry();
+            Source::Packed(place) => {
+                let (entry, state, pack) = self.packs.get(*place)?;
                 Stored {
-                    digest: &entry.digest,
+                    digest: entry.digest,
                     file: pack.file(),
                     offset: entry.offset.into(),
                     size: entry.size.into(),
-                    reported: &chunk.reported,
+                    reported: &state.reported,
                     packed: Some(Packed {
-                        number: *index,
-                        chunk,
+                        number: place.number(),
+                        state,
                         pack,
                     }),
                     store: self,
@@ -132,7 +132,7 @@ impl Store {
                 }
             }
             Source::Loose(chunk) => Stored {
-                digest: &chunk.digest,
+                digest: *chunk.key(),
                 file: &chunk.file,
                 offset: 0,
                 size: chunk.file.size(),
@@ -152,15 +152,16 @@ fn hash(digest: &Digest) -> u16 {
 
 /// A chunk in a pack.
 pub(crate) struct Packed<'a> {
-    /// Its place in the table of [`Packs`].
-    pub(crate) number: usize,
-    pub(crate) chunk: &'a PackedChunk,
+    /// No other chunk of the image has this number, which is less than 2^30.
+    pub(crate) number: u64,
+    /// What is remembered of it.
+    pub(crate) state: &'a ChunkState,
     pack: &'a Pack,
 }
 
 /// The bytes of a chunk, as stored.
 pub(crate) struct Stored<'a> {
-    digest: &'a Digest,
+    digest: Digest,
     file: &'a LowerFile,
     offset: u64,
     size: u64,
@@ -173,7 +174,7 @@ pub(crate) struct Stored<'a> {
 impl<'a> Stored<'a> {
     /// The digest that the bytes ought to have.
     pub(crate) fn digest(&self) -> &Digest {
-        self.digest
+        &self.digest
     }
 
     /// The `manifestVersion` of its image.
@@ -250,6 +251,6 @@ impl<'a> Stored<'a> {
     fn log(&self, what: fmt::Arguments<'_>) {
         let faults = &self.store.faults;
         self.reported
-            .once(|| faults.log(self.purpose, self.digest, what));
+            .once(|| faults.log(self.purpose, &self.digest, what));
     }
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # needs: images small; memory 2G
-# shows: issue 3, packs: what is not a pack is refused when it is mounted; an index that lies
-# and chunks that are damaged give errors to those who read them, and wrong bytes to nobody;
-# a chunk that no pack has is found loose; packs that are open may be deleted.
+# shows: issue 3, packs: one that is missing or has another size is refused when it is mounted;
+# what is no pack, an index that lies and chunks that are damaged give errors to those who read
+# them, and wrong bytes to nobody; a chunk that no pack has is found loose; packs that are open
+# may be deleted; a mount looks into none of them, and mounts share what they know of them.
 
 import errno
 import hashlib
@@ -11,6 +12,7 @@ import json
 import os
 import shutil
 import struct
+import subprocess
 
 import mountapi
 from case import Image, check, drop_caches, equal
@@ -68,6 +70,20 @@ def refused(want, *words):
         check(False, f"mounted, but {errno.errorcode[want]} was expected")
 
 
+def all_fail(data, pack):
+    """Mounts with `data` in place of the pack: there are none of its files. Returns what the log
+    says of the pack; that may be nothing, since the log takes ten messages in some seconds."""
+    pack.write(data)
+    subprocess.run(["dmesg", "--clear"], check=True)
+    failed = mounted_files()
+    check(len(failed) > len(FILES) // 2, f"{len(failed)} of {len(FILES)} files failed")
+    log = subprocess.run(["dmesg"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    heard = [line for line in log.splitlines() if f"pack sha256:{pack.digest}" in line]
+    check(len(heard) < 2, f"the log has {heard}")
+    print(f"{len(failed)} of {len(FILES)} files gave EIO: {heard}")
+    return "".join(heard)
+
+
 def mounted_files():
     """Mounts; reads every file; returns those that gave EIO. All others must be right."""
     mountapi.mount([("oci_root_dir", LAYOUT), ("image_manifest", IMAGE.digest)], TARGET)
@@ -91,22 +107,46 @@ def read_files():
 
 
 def no_packs(pack):
-    for data in (b"", b"PzPk", pack.bytes[:-1], pack.bytes[:len(pack.bytes) // 2], pack.bytes[:-4] + b"PzPl"):
+    for data in b"", b"PzPk", pack.bytes[:-1], pack.bytes[:len(pack.bytes) // 2], pack.bytes + b"\0":
         pack.write(data)
-        refused(errno.EUCLEAN, pack.digest, "not a pack")
-    digest, offset, size = pack.entries[0]
-    for bad in (digest, pack.index, size), (digest, offset, 0), (digest, 2**32 - 1, 2), (digest, 0, 2**25):
-        pack.write(pack.with_entries([bad] + pack.entries[1:]))
-        refused(errno.EUCLEAN, pack.digest)
-    for entries in pack.entries[::-1], pack.entries[:1] * 2:
-        pack.write(pack.with_entries(entries))
-        refused(errno.EUCLEAN, pack.digest, "not a pack")
-    for count in len(pack.entries) + 2**20, 2**32 - 1:
-        pack.write(pack.bytes[:-TRAILER.size] + TRAILER.pack(count, b"PzPk"))
-        refused(errno.EUCLEAN, pack.digest)
+        refused(errno.EUCLEAN, pack.digest, f"{len(data)} bytes, not {len(pack.bytes)}")
     os.rename(blob(pack.digest), blob("kept"))
     refused(errno.ENODATA, pack.digest, "no such blob")
     os.rename(blob("kept"), blob(pack.digest))
+    pack.write()
+
+
+def not_packs(pack):
+    """Of the right size, they are mounted: who looks for a chunk finds out."""
+    body = pack.bytes[:-TRAILER.size]
+    said = all_fail(body + TRAILER.pack(len(pack.entries), b"PzPl"), pack)
+    check("is not a pack" in said, f"the log says {said!r}")
+    for count in 2**20, 2**32 - 1:
+        all_fail(body + TRAILER.pack(count, b"PzPk"), pack)
+    for place in (pack.index, 1), (0, 0), (2**32 - 1, 2), (0, 2**25):
+        all_fail(pack.with_entries([(digest, *place) for digest, _, _ in pack.entries]), pack)
+    # Not in order: some are found, and those are right.
+    for entries in pack.entries[::-1], pack.entries[:1] * len(pack.entries):
+        pack.write(pack.with_entries(entries))
+        check(mounted_files(), "a chunk was found where the index is not in order")
+    pack.write()
+    equal(mounted_files(), [], "files that failed when the pack was right again")
+
+
+def no_metadata(pack):
+    """Without the blocks of the metadata there is a root directory, and nothing in it."""
+    pack.write(bytes(len(pack.bytes)))
+    mountapi.mount([("oci_root_dir", LAYOUT), ("image_manifest", IMAGE.digest)], TARGET)
+    try:
+        check(os.stat(TARGET).st_size > 0, "the root directory has no size")
+        for function in os.listdir, os.statvfs, lambda root: os.stat(f"{root}/etc"):
+            try:
+                function(TARGET)
+                check(False, "metadata were read that are not there")
+            except OSError as error:
+                equal(errno.errorcode[error.errno], "EIO", "the errno of metadata that are not there")
+    finally:
+        os.system(f"umount {TARGET}")
     pack.write()
 
 
@@ -153,7 +193,9 @@ def damaged(pack):
 def loose(pack):
     """The index does not have a chunk any more; then it is there as a blob of its own."""
     digest, offset, size = max(pack.entries, key=lambda entry: entry[2])
-    pack.write(pack.with_entries([entry for entry in pack.entries if entry[0] != digest]))
+    # In its place another one, which nobody asks for: the size stays the same.
+    entries = [entry for entry in pack.entries if entry[0] != digest] + [(b"\xff" * 32, offset, size)]
+    pack.write(pack.with_entries(entries))
     failed = mounted_files()
     check(failed, "no file misses a chunk that is nowhere")
     with open(blob(digest.hex()), "wb") as f:
@@ -198,7 +240,8 @@ equal(mounted_files(), [], "files that failed at first")
 # The blocks of the metadata are in a pack of their own, which is listed first.
 for pack in packs[:2]:
     no_packs(pack)
-for test in lies, damaged, loose, someone_elses:
+no_metadata(packs[0])
+for test in not_packs, lies, damaged, loose, someone_elses:
     test(packs[1])
 equal(mounted_files(), [], "files that failed at last")
 print(f"{len(packs)} packs, {sum(len(p.entries) for p in packs)} chunks, {len(FILES)} files")

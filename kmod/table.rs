@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tables of what several use: each value is there once, and as long as somebody uses it.
+
+use core::ops::Deref;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    rbtree::{Entry, RBTree, RBTreeNodeReservation},
+    sync::{Arc, Mutex},
+};
+
+/// A value with its key.
+struct Pair<K, V> {
+    key: K,
+    value: V,
+}
+
+/// A value in the table, with its number of users.
+struct Counted<K, V> {
+    pair: Arc<Pair<K, V>>,
+    users: usize,
+}
+
+/// The values that are in use.
+#[pin_data]
+pub(crate) struct Table<K, V> {
+    #[pin]
+    values: Mutex<RBTree<K, Counted<K, V>>>,
+}
+
+impl<K: Ord + Copy + Unpin, V: Unpin> Table<K, V> {
+    /// A table without any.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                values <- new_mutex!(RBTree::new()),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The value of `key`, made by `make` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and those of `make`.
+    pub(crate) fn get(
+        self: &Arc<Self>,
+        key: K,
+        make: impl FnOnce() -> Result<V>,
+    ) -> Result<Lent<K, V>> {
+        let lend = |counted: &mut Counted<K, V>| {
+            counted.users = counted.users.saturating_add(1);
+            Lent {
+                table: self.clone(),
+                pair: counted.pair.clone(),
+            }
+        };
+        if let Some(counted) = self.values.lock().get_mut(&key) {
+            return Ok(lend(counted));
+        }
+        // Without the lock: this may take long.
+        let value = make()?;
+        let mut ours = Counted {
+            pair: Arc::new(Pair { key, value }, GFP_KERNEL_ACCOUNT)?,
+            users: 0,
+        };
+        let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let mut values = self.values.lock();
+        let lent = match values.entry(key) {
+            // Someone else has made it meanwhile. Ours is dropped, without the lock.
+            Entry::Occupied(mut entry) => lend(entry.get_mut()),
+            Entry::Vacant(entry) => {
+                let lent = lend(&mut ours);
+                entry.insert(ours, node);
+                return Ok(lent);
+            }
+        };
+        drop(values);
+        Ok(lent)
+    }
+
+    /// How many values are in use.
+    pub(crate) fn len(&self) -> usize {
+        self.values.lock().keys().count()
+    }
+}
+
+/// A value that is in its table at least until this is dropped.
+pub(crate) struct Lent<K: Ord + Copy + Unpin, V: Unpin> {
+    table: Arc<Table<K, V>>,
+    pair: Arc<Pair<K, V>>,
+}
+
+impl<K: Ord + Copy + Unpin, V: Unpin> Lent<K, V> {
+    /// The key.
+    pub(crate) fn key(&self) -> &K {
+        &self.pair.key
+    }
+}
+
+impl<K: Ord + Copy + Unpin, V: Unpin> Deref for Lent<K, V> {
+    type Target = V;
+
+    fn deref(&self) -> &V {
+        &self.pair.value
+    }
+}
+
+impl<K: Ord + Copy + Unpin, V: Unpin> Drop for Lent<K, V> {
+    fn drop(&mut self) {
+        let mut values = self.table.values.lock();
+        let Some(counted) = values.get_mut(&self.pair.key) else {
+            return;
+        };
+        counted.users = counted.users.saturating_sub(1);
+        if counted.users == 0 {
+            let node = values.remove_node(&self.pair.key);
+            // The value itself goes with us, without the lock.
+            drop(values);
+            drop(node);
+        }
+    }
+}
