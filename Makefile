@@ -38,6 +38,10 @@ bench-native: cli
 	scripts/build-kmod --kernel uml
 	scripts/bench --native --runs $(or $(RUNS),12)
 
+## make scale: mount and first read at 10 thousand, 100 thousand and 1 million files
+scale: all
+	scripts/scale
+
 ## make ten-images: ten related images, their size and memory in each form; writes docs/ten-images.md
 ten-images: all
 	scripts/ten-images
@@ -67,4 +71,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all kmod cli demo test sanitizers bench bench-native ten-images check rust-analyzer install clean help
+.PHONY: all kmod cli demo test sanitizers bench bench-native scale ten-images check rust-analyzer install clean help

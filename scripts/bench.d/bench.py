@@ -52,7 +52,7 @@ def everything(options, built):
         **bare_values(walks[0]),
         "bytes_read": max(w["read-cold"]["bytes"] for w in walks[0].values() if "read-cold" in w),
         "tar_cpu": tar["cpu"], "tar_peak": tar["peak"],
-        "metadata": {s.name: built[s.name]["metadata"] for s in systems.OURS},
+        "hashed": {s.name: built[s.name]["hashed"] for s in systems.OURS},
     }
     runs = [values(results, built) for results in walks]
     report.measured(options.systems, options.chosen, runs[0])

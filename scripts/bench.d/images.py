@@ -77,33 +77,37 @@ def bytes_of(path):
     return sum(f.stat().st_size for f in files if f.is_file())
 
 
-def build(system):
-    """The image of a system: {"path", "manifest", "metadata" (bytes that a mount of ours
-    hashes), "size", "cpu", "peak"}. A layout, which has a manifest, is kept as an archive."""
-    places = {"top": systems.TOP, "tree": tree(), "upstream": systems.upstream() if system.mount == "fuse" else ""}
+def build(system, source=None):
+    """The image of a system, of the tree that source() gives, or of tree(): {"path", "manifest",
+    "hashed" (bytes that a mount of ours hashes), "size", "cpu", "peak"}. A layout, which has a
+    manifest, is kept as an archive."""
+    places = {"top": systems.TOP, "tree": None if source else tree(), "upstream": systems.upstream() if system.mount == "fuse" else ""}
     builder = shutil.which(system.build[0].format(**places))
     if not builder:
         sys.exit(f"puzzlefs: error: there is no {system.build[0].format(**places)}; `make` builds what is ours")
-    made_from = [tree(), *system.build, (HERE / "cost.c").read_text(),
+    made_from = [source.__doc__ if source else tree(), "hashed", *system.build, (HERE / "cost.c").read_text(),
                  hashlib.sha256(pathlib.Path(builder).read_bytes()).hexdigest()]
 
     def make(place):
+        if source:
+            places["tree"] = source()
         say(f"image of {system.title} ...")
         image = place / "image"
         command = [word.format(image=image, **places) for word in system.build]
         cost = measured(command, place)
-        manifest, metadata, size = None, 0, bytes_of(image)
+        manifest, hashed, size = None, 0, bytes_of(image)
         if image.is_dir():
             index = json.loads((image / "index.json").read_text())
             manifest = index["manifests"][0]["digest"].removeprefix("sha256:")
             if system.mount == "puzzlefs":
                 text = subprocess.check_output([builder, "inspect", "--format", "json", f"{image}:bench"])
-                metadata = json.loads(text)["metadata_bytes"]
+                digests = manifest, json.loads(text)["rootfs"]
+                hashed = sum((image / "blobs/sha256" / digest).stat().st_size for digest in digests)
             # One file is sooner in the machine than thousands.
             subprocess.run(["tar", "-C", place, "--sort=name", "-cf", f"{image}.tar", image.name], check=True)
             shutil.rmtree(image)
             image = place / "image.tar"
-        return {"path": str(image), "manifest": manifest, "metadata": metadata, "size": size, **cost}
+        return {"path": str(image), "manifest": manifest, "hashed": hashed, "size": size, **cost}
 
     return cached(system.name, made_from, make)[1]
 

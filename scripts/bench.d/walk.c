@@ -33,8 +33,37 @@ static char buffer[128 << 10];
 static unsigned long count, bytes;
 
 struct memory {
-	long cache, slab;
+	long cache, slab, free;
 };
+
+static void write_to(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		err(1, "%s", path);
+	close(fd);
+}
+
+/* KiB that are free to the page: MemFree lacks what each processor has on lists of its own. */
+static long free_memory(void)
+{
+	char line[256];
+	long value, pages = 0;
+	FILE *f;
+
+	if (!access("/proc/sys/vm/stat_refresh", W_OK)) /* of SMP kernels only */
+		write_to("/proc/sys/vm/stat_refresh", "1");
+	f = fopen("/proc/zoneinfo", "r");
+	if (!f)
+		err(1, "/proc/zoneinfo");
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, " nr_free_pages %ld", &value) == 1 ||
+		    sscanf(line, " count: %ld", &value) == 1)
+			pages += value;
+	fclose(f);
+	return pages * (sysconf(_SC_PAGESIZE) >> 10);
+}
 
 /* /proc/meminfo in KiB; Buffers is the page cache of block devices. */
 static struct memory memory(void)
@@ -53,16 +82,8 @@ static struct memory memory(void)
 			now.slab = value;
 	}
 	fclose(f);
+	now.free = free_memory();
 	return now;
-}
-
-static void write_to(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		err(1, "%s", path);
-	close(fd);
 }
 
 static void perf(const char *command)
@@ -203,8 +224,9 @@ int main(int argc, char **argv)
 	perf("disable\n");
 	after = memory();
 
-	printf("{\"ns\": %lld, \"count\": %lu, \"bytes\": %lu, \"cache\": %ld, \"slab\": %ld}\n",
+	printf("{\"ns\": %lld, \"count\": %lu, \"bytes\": %lu, \"cache\": %ld, \"slab\": %ld, \"used\": %ld}\n",
 	       (t1.tv_sec - t0.tv_sec) * 1000000000LL + t1.tv_nsec - t0.tv_nsec, count, bytes,
-	       (after.cache - before.cache) << 10, (after.slab - before.slab) << 10);
+	       (after.cache - before.cache) << 10, (after.slab - before.slab) << 10,
+	       (before.free - after.free) << 10);
 	return 0;
 }
