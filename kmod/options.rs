@@ -2,16 +2,16 @@
 
 //! Mount options.
 
-use kernel::{prelude::*, str::CString};
+use kernel::prelude::*;
 use puzzlefs_format::Digest;
-use vfs::{Log, ParameterSpec, Value};
+use vfs::{lower, Log, ParameterSpec, Value};
 
 const OCI_ROOT_DIR: u8 = 0;
 const IMAGE_MANIFEST: u8 = 1;
 
 /// The options; `Options::parse` gets the index.
 pub(crate) const PARAMETERS: &[ParameterSpec] = &[
-    ParameterSpec::string(c"oci_root_dir", OCI_ROOT_DIR),
+    ParameterSpec::path(c"oci_root_dir", OCI_ROOT_DIR),
     ParameterSpec::string(c"image_manifest", IMAGE_MANIFEST),
     ParameterSpec::END,
 ];
@@ -19,20 +19,36 @@ pub(crate) const PARAMETERS: &[ParameterSpec] = &[
 /// The options of one mount, as far as they were given.
 #[derive(Default)]
 pub(crate) struct Options {
-    /// The OCI layout: the directory that has `blobs/sha256` in it.
-    pub(crate) oci_root_dir: Option<CString>,
+    /// The OCI layout.
+    pub(crate) layout: Option<Layout>,
     /// The digest of an OCI manifest or of a Rootfs.
     pub(crate) image_manifest: Option<Digest>,
 }
 
+/// An OCI layout.
+pub(crate) struct Layout {
+    /// `oci_root_dir`, the directory that has `blobs/sha256` in it.
+    pub(crate) root: lower::Path,
+    /// `blobs/sha256`. It need not be there for a remount.
+    pub(crate) blobs: Result<lower::Path>,
+}
+
 impl Options {
     /// Takes the option with this index in [`PARAMETERS`].
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a digest that is none; those of the path walk to the layout.
     pub(crate) fn parse(&mut self, index: u8, value: Value<'_>, log: &Log<'_>) -> Result {
-        let Value::String(value) = value;
         match index {
-            OCI_ROOT_DIR => self.oci_root_dir = Some(value.try_into()?),
+            OCI_ROOT_DIR => {
+                self.layout = Some(Layout {
+                    root: value.directory(c"")?,
+                    blobs: value.directory(c"blobs/sha256"),
+                });
+            }
             IMAGE_MANIFEST => {
-                let digest = Digest::parse(value.to_bytes()).map_err(|error| {
+                let digest = Digest::parse(value.string()?.to_bytes()).map_err(|error| {
                     log.error(format_args!("image_manifest: {error}"));
                     EINVAL
                 })?;

@@ -28,42 +28,31 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a missing option; `ENOENT`, `ENOTDIR` and what else a path walk says
-    /// of the layout.
+    /// `EINVAL` for a missing option; `ENOENT`, `ENOTDIR` and what else the path walk to
+    /// `blobs/sha256` said.
     pub(crate) fn new(options: &Options, log: &Log<'_>) -> Result<Self> {
         let missing = |name: &str| {
             log.error(fmt!("the option {name} is missing"));
             EINVAL
         };
-        let dir = options.oci_root_dir.as_ref();
-        let dir = dir.ok_or_else(|| missing("oci_root_dir=DIRECTORY"))?;
+        let layout = options
+            .layout
+            .as_ref()
+            .ok_or_else(|| missing("oci_root_dir=DIRECTORY"))?;
         let image_manifest = options
             .image_manifest
             .ok_or_else(|| missing("image_manifest=DIGEST"))?;
-        let oci_root_dir = lower::Path::directory(dir).inspect_err(|error| {
-            log.error(fmt!("oci_root_dir {}: {error:?}", &**dir));
-        })?;
-        let blobs = Self::blobs_directory(dir).inspect_err(|error| {
+        let blobs = layout.blobs.as_ref().map_err(|error| {
             log.error(fmt!(
-                "oci_root_dir {} is not an OCI layout: blobs/sha256: {error:?}",
-                &**dir
+                "oci_root_dir is not an OCI layout: blobs/sha256: {error:?}"
             ));
+            *error
         })?;
         Ok(Self {
-            oci_root_dir,
-            blobs,
+            oci_root_dir: layout.root.clone(),
+            blobs: blobs.clone(),
             image_manifest,
         })
-    }
-
-    /// `DIR/blobs/sha256`, by one path walk: a symbolic link on the way, an absolute one
-    /// too, leads where it leads for the one who mounts.
-    fn blobs_directory(dir: &CStr) -> Result<lower::Path> {
-        let mut name = KVec::new();
-        name.extend_from_slice(dir.to_bytes(), GFP_KERNEL)?;
-        name.extend_from_slice(b"/blobs/sha256\0", GFP_KERNEL)?;
-        let name = CStr::from_bytes_with_nul(&name).map_err(|_| EINVAL)?;
-        lower::Path::directory(name)
     }
 
     /// The directory of the blobs.
@@ -93,10 +82,10 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for those, and what a path walk says of the layout.
+    /// `EINVAL` for those.
     pub(crate) fn check_remount(&self, options: &Options, log: &Log<'_>) -> Result {
-        let is_same_dir = match &options.oci_root_dir {
-            Some(dir) => lower::Path::directory(dir)?.is_same_directory(&self.oci_root_dir),
+        let is_same_dir = match &options.layout {
+            Some(layout) => layout.root.is_same_directory(&self.oci_root_dir),
             None => true,
         };
         let manifest = options.image_manifest.unwrap_or(self.image_manifest);

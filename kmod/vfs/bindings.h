@@ -73,6 +73,7 @@ void vfs_rs_flush_vmap(void *address, size_t size);
 void vfs_rs_memcpy_to_folio(struct folio *folio, size_t offset, const char *from,
 			    size_t len);
 void vfs_rs_folio_zero_range(struct folio *folio, size_t offset, size_t len);
+const char *vfs_rs_filename(const struct filename *filename);
 const struct cred *vfs_rs_current_cred(void);
 const struct cred *vfs_rs_override_creds(const struct cred *cred);
 void vfs_rs_revert_creds(const struct cred *old);

@@ -7,6 +7,7 @@
 use crate::{
     bindings,
     filesystem::FileSystem,
+    lower,
     super_block::{self, SuperBlock},
 };
 use core::marker::PhantomData;
@@ -26,9 +27,19 @@ impl ParameterSpec {
 
     /// An option `name=value`; `index` is what [`FileSystem::parse_param`] gets.
     pub const fn string(name: &'static CStr, index: u8) -> Self {
+        Self::new(name, index, Some(bindings::fs_param_is_string))
+    }
+
+    /// An option whose value is a path: `name=path`, or what fsconfig(2) takes by
+    /// `FSCONFIG_SET_PATH`, `FSCONFIG_SET_PATH_EMPTY` and `FSCONFIG_SET_FD`.
+    pub const fn path(name: &'static CStr, index: u8) -> Self {
+        Self::new(name, index, Some(is_path))
+    }
+
+    const fn new(name: &'static CStr, index: u8, type_: bindings::fs_param_type) -> Self {
         let mut spec: bindings::fs_parameter_spec = pin_init::zeroed();
         spec.name = kernel::str::as_char_ptr_in_const_context(name);
-        spec.type_ = Some(bindings::fs_param_is_string);
+        spec.type_ = type_;
         spec.opt = index;
         Self(spec)
     }
@@ -42,10 +53,91 @@ impl ParameterSpec {
     }
 }
 
-/// The value of a mount option.
-pub enum Value<'a> {
-    /// That of an option made by [`ParameterSpec::string`].
-    String(&'a CStr),
+/// The `fs_param_type` of [`ParameterSpec::path`].
+///
+/// # Safety
+///
+/// Only to be called by `__fs_parse`.
+unsafe extern "C" fn is_path(
+    log: *mut bindings::p_log,
+    spec: *const bindings::fs_parameter_spec,
+    parameter: *mut bindings::fs_parameter,
+    result: *mut bindings::fs_parse_result,
+) -> c_int {
+    // SAFETY: `__fs_parse` passes valid pointers.
+    unsafe {
+        match (*parameter).type_() {
+            bindings::fs_value_type_fs_value_is_filename
+            | bindings::fs_value_type_fs_value_is_file => 0,
+            // It has the message for what is no path at all.
+            _ => bindings::fs_param_is_string(log, spec, parameter, result),
+        }
+    }
+}
+
+/// The value of a mount option (`struct fs_parameter`).
+///
+/// # Invariants
+///
+/// Context and parameter are valid for `'a`, and the parameter is what its
+/// [`ParameterSpec`] admits: the string, the file name or the file of its type is there.
+pub struct Value<'a> {
+    context: *mut bindings::fs_context,
+    parameter: *const bindings::fs_parameter,
+    _context: PhantomData<&'a ()>,
+}
+
+impl<'a> Value<'a> {
+    /// The string of an option made by [`ParameterSpec::string`].
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when it is not a string, as a path may be.
+    pub fn string(&self) -> Result<&'a CStr> {
+        // SAFETY: By the invariants.
+        unsafe {
+            if (*self.parameter).type_() != bindings::fs_value_type_fs_value_is_string {
+                return Err(EINVAL);
+            }
+            Ok(CStr::from_char_ptr(
+                (*self.parameter).__bindgen_anon_1.string,
+            ))
+        }
+    }
+
+    /// The directory `below` the one that this leads to, by one path walk of the current task
+    /// (`fs_lookup_param`): a symbolic link on the way, an absolute one too, leads where it
+    /// leads for the task. None below is `c""`. Failures are explained in the mount's log.
+    ///
+    /// # Errors
+    ///
+    /// Those of a path walk: `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP` ...
+    pub fn directory(&self, below: &CStr) -> Result<lower::Path> {
+        // SAFETY: By the invariants.
+        let (dirfd, start) = unsafe {
+            let value = &(*self.parameter).__bindgen_anon_1;
+            match (*self.parameter).type_() {
+                bindings::fs_value_type_fs_value_is_string => {
+                    (bindings::AT_FDCWD, CStr::from_char_ptr(value.string))
+                }
+                bindings::fs_value_type_fs_value_is_filename => (
+                    (*self.parameter).dirfd,
+                    CStr::from_char_ptr(bindings::vfs_rs_filename(value.name)),
+                ),
+                bindings::fs_value_type_fs_value_is_file => ((*self.parameter).dirfd, c""),
+                _ => return Err(EINVAL),
+            }
+        };
+        // What an empty path leads to: the directory that `dirfd` is open on.
+        let start = if start.is_empty() { c"." } else { start };
+        let mut name = KVec::new();
+        for part in [start.to_bytes(), b"/", below.to_bytes_with_nul()] {
+            name.extend_from_slice(part, GFP_KERNEL)?;
+        }
+        let name = CStr::from_bytes_with_nul(&name).map_err(|_| EINVAL)?;
+        // SAFETY: By the invariants.
+        unsafe { lower::Path::of_option(self.context, *self.parameter, dirfd, name) }
+    }
 }
 
 /// Where a mount's messages go: to the reader of the `fsopen()` file descriptor,
@@ -146,9 +238,12 @@ impl<T: FileSystem> Operations<T> {
                 )
             };
             to_result(index)?;
-            // SAFETY: `__fs_parse` accepted the parameter by `fs_param_is_string`, so it
-            // holds a string that lives for this call.
-            let value = unsafe { CStr::from_char_ptr((*parameter).__bindgen_anon_1.string) };
+            // INVARIANT: `__fs_parse` accepted the parameter; both live for this call.
+            let value = Value {
+                context,
+                parameter,
+                _context: PhantomData,
+            };
             // SAFETY: `fs_private` was set by `init`; the context's `uapi_mutex` is held.
             let options = unsafe { &mut *(*context).fs_private.cast::<T::Options>() };
             // SAFETY: The context outlives this call.
@@ -156,7 +251,7 @@ impl<T: FileSystem> Operations<T> {
             T::parse_param(
                 options,
                 u8::try_from(index).map_err(|_| EINVAL)?,
-                Value::String(value),
+                value,
                 &log,
             )?;
             Ok(0)

@@ -183,6 +183,11 @@ void vfs_rs_folio_zero_range(struct folio *folio, size_t offset, size_t len)
 	folio_zero_range(folio, offset, len);
 }
 
+const char *vfs_rs_filename(const struct filename *filename)
+{
+	return filename->name;
+}
+
 const struct cred *vfs_rs_current_cred(void)
 {
 	return current_cred();

@@ -68,16 +68,35 @@ impl Clone for Path {
 }
 
 impl Path {
-    /// The directory with this name, as the current task sees it (`kern_path`).
+    /// The directory `name`, from `dirfd` on, that a mount option leads to, as the current
+    /// task sees it (`fs_lookup_param`).
     ///
     /// # Errors
     ///
-    /// Those of a path walk: `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP` ...
-    pub fn directory(name: &CStr) -> Result<Self> {
+    /// Those of a path walk, explained in the log of the context.
+    ///
+    /// # Safety
+    ///
+    /// `context` is valid, and the parameter has a key.
+    pub(crate) unsafe fn of_option(
+        context: *mut bindings::fs_context,
+        mut parameter: bindings::fs_parameter,
+        dirfd: c_int,
+        name: &CStr,
+    ) -> Result<Self> {
         let mut path = pin_init::zeroed();
         let flags = bindings::VFS_RS_LOOKUP_FOLLOW | bindings::VFS_RS_LOOKUP_DIRECTORY;
-        // SAFETY: `name` is a C string, `path` is writable.
-        to_result(unsafe { bindings::kern_path(name.as_char_ptr(), flags, &mut path) })?;
+        parameter.set_type(bindings::fs_value_type_fs_value_is_filename);
+        parameter.dirfd = dirfd;
+        // SAFETY: By the caller; `name` is a C string, of which `getname_kernel` makes a copy
+        // that is ours; `path` is writable.
+        to_result(unsafe {
+            let name = from_err_ptr(bindings::getname_kernel(name.as_char_ptr()))?;
+            parameter.__bindgen_anon_1.name = name;
+            let error = bindings::fs_lookup_param(context, &mut parameter, false, flags, &mut path);
+            bindings::putname(name);
+            error
+        })?;
         // INVARIANT: On success both are referenced; only positive dentries are found.
         Ok(Self(path))
     }
@@ -99,7 +118,7 @@ impl Path {
             let (dentry, mnt) = (self.0.dentry, self.0.mnt);
             bindings::vfs_path_lookup(dentry, mnt, name.as_char_ptr(), flags, &mut path)
         })?;
-        // INVARIANT: As in `directory`.
+        // INVARIANT: As in `of_option`.
         let path = Self(path);
         // Before it is opened: opening a fifo or a device has effects.
         // SAFETY: By the invariants the dentry is positive; a type does not change.

@@ -9,6 +9,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 # Numbers that all architectures share (include/uapi/asm-generic/unistd.h).
 MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT = 429, 430, 431, 432
 FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE = 0, 1, 6, 7
+FSCONFIG_SET_PATH, FSCONFIG_SET_PATH_EMPTY, FSCONFIG_SET_FD = 3, 4, 5
 FSCONFIG_CMD_CREATE_EXCL = 8
 MOVE_MOUNT_F_EMPTY_PATH = 4
 AT_FDCWD = -100
@@ -39,12 +40,24 @@ def messages(fs):
             return found
 
 
+def set_option(fs, key, value):
+    """Sets an option to a string, to an open file or to a path from a directory on."""
+    if isinstance(value, str):
+        syscall(FSCONFIG, fs, FSCONFIG_SET_STRING, key.encode(), value.encode(), 0)
+    elif isinstance(value, int):
+        syscall(FSCONFIG, fs, FSCONFIG_SET_FD, key.encode(), None, value)
+    else:
+        directory, path = value
+        command = FSCONFIG_SET_PATH if path else FSCONFIG_SET_PATH_EMPTY
+        syscall(FSCONFIG, fs, command, key.encode(), path.encode(), directory)
+
+
 def mount(options, target, flags=()):
-    """Mounts a PuzzleFS; returns nothing, or raises MountError."""
+    """Mounts a PuzzleFS; returns nothing, or raises MountError. Options as of `set_option`."""
     fs = syscall(FSOPEN, b"puzzlefs", 0)
     try:
         for key, value in options:
-            syscall(FSCONFIG, fs, FSCONFIG_SET_STRING, key.encode(), value.encode(), 0)
+            set_option(fs, key, value)
         for flag in flags:
             syscall(FSCONFIG, fs, FSCONFIG_SET_FLAG, flag.encode(), None, 0)
         syscall(FSCONFIG, fs, FSCONFIG_CMD_CREATE, None, None, 0)
