@@ -30,6 +30,7 @@ pub mod list;
 pub mod manifest;
 pub mod metadata;
 pub mod mount;
+pub mod overlay;
 pub mod pack;
 pub mod pipeline;
 pub mod places;

@@ -2,15 +2,16 @@
 //! Mounting by the new mount API (fsopen(2) and its kin), whose messages say why the
 //! kernel refused.
 
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
-use rustix::fs::CWD;
+use rustix::fs::{Mode, OFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::{
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    move_mount, unmount, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags,
 };
 
 use crate::layout::Layout;
@@ -20,13 +21,26 @@ use crate::reference::Reference;
 pub const FS_TYPE: &str = "puzzlefs";
 
 /// What to mount, and how.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Request {
-    /// Options for the filesystem, in order; without a value they are flags.
-    pub options: Vec<(String, Option<String>)>,
+    /// The kernel's name of the filesystem.
+    fs_type: &'static str,
+    /// Options for the filesystem, in order.
+    pub options: Vec<(String, Value)>,
     /// What the mount table shows as its source.
     pub source: String,
     attributes: u32,
+}
+
+/// The value of an option, as fsconfig(2) takes it.
+#[derive(Debug)]
+pub enum Value {
+    /// None: the option is a flag.
+    Flag,
+    /// What stands behind the equals sign.
+    Text(String),
+    /// An open file: of any path, or of none.
+    File(OwnedFd),
 }
 
 impl Request {
@@ -35,24 +49,26 @@ impl Request {
         let layout = Layout::open(&reference.layout)?;
         let manifest = layout.resolve(&reference.tag)?.digest;
         let dir = reference.layout.canonicalize()?;
-        let dir = dir
-            .to_str()
-            .with_context(|| format!("{} is not UTF-8", dir.display()))?;
-        Ok(Request {
-            options: vec![
-                ("oci_root_dir".into(), Some(dir.to_owned())),
-                ("image_manifest".into(), Some(manifest.to_string())),
-            ],
-            source: format!("{dir}:{}", reference.tag),
-            attributes: 0,
-        })
+        let mut request = Self::of_options(&format!("{}:{}", dir.display(), reference.tag));
+        request.options = vec![
+            ("oci_root_dir".into(), Value::File(directory(&dir)?)),
+            ("image_manifest".into(), Value::Text(manifest.to_string())),
+        ];
+        Ok(request)
     }
 
     /// A mount that the options alone describe.
     pub fn of_options(source: &str) -> Self {
+        Self::new(FS_TYPE, source)
+    }
+
+    /// A mount of another filesystem.
+    pub(crate) fn new(fs_type: &'static str, source: &str) -> Self {
         Request {
+            fs_type,
+            options: Vec::new(),
             source: source.to_owned(),
-            ..Request::default()
+            attributes: 0,
         }
     }
 
@@ -69,13 +85,72 @@ impl Request {
                 && !option.starts_with("comment=")
             {
                 let (name, value) = match option.split_once('=') {
-                    Some((name, value)) => (name, Some(value.to_owned())),
-                    None => (option, None),
+                    Some((name, value)) => (name, Value::Text(value.to_owned())),
+                    None => (option, Value::Flag),
                 };
                 self.options.push((name.to_owned(), value));
             }
         }
     }
+
+    /// Mounts at the directory `target`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's messages and its errno.
+    pub fn mount(&self, target: &Path) -> Result<()> {
+        move_mount(
+            self.detached()?.as_fd(),
+            "",
+            CWD,
+            target,
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+        .with_context(|| format!("mounting at {}", target.display()))
+    }
+
+    /// A mount that is nowhere yet. It ends with the file, unless it was moved somewhere.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Request::mount`].
+    pub(crate) fn detached(&self) -> Result<OwnedFd> {
+        let fs = match fsopen(self.fs_type, FsOpenFlags::FSOPEN_CLOEXEC) {
+            Err(Errno::NODEV) => bail!(
+                "the kernel has no filesystem {0}: load the module (modprobe {0})",
+                self.fs_type
+            ),
+            Err(Errno::PERM) => bail!("only root may mount (fsopen: {})", Errno::PERM),
+            fs => fs.context("fsopen")?,
+        };
+        let kernel = |result: rustix::io::Result<()>, what: &str| {
+            result.map_err(|errno| refusal(&fs, what, errno))
+        };
+        // It is for people, and no layout is too deep to be mounted for its sake.
+        if self.source.len() <= VALUE_MAX {
+            kernel(fsconfig_set_string(&fs, "source", &*self.source), "source")?;
+        }
+        for (name, value) in &self.options {
+            match value {
+                Value::Text(value) if value.len() > VALUE_MAX => {
+                    bail!("{name}={value}: fsconfig(2) takes no value of more than {VALUE_MAX} bytes; use a shorter path")
+                }
+                Value::Text(value) => kernel(fsconfig_set_string(&fs, name, value), name)?,
+                Value::File(file) => kernel(fsconfig_set_fd(&fs, name, file), name)?,
+                Value::Flag => kernel(fsconfig_set_flag(&fs, name), name)?,
+            }
+        }
+        kernel(fsconfig_create(&fs), "mount")?;
+        let attributes = MountAttrFlags::from_bits_retain(self.attributes);
+        fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map_err(|errno| refusal(&fs, "fsmount", errno).into())
+    }
+}
+
+/// A directory, open as a place and for nothing else.
+pub(crate) fn directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).with_context(|| path.display().to_string())
 }
 
 const NONE: MountAttrFlags = MountAttrFlags::empty();
@@ -110,49 +185,6 @@ const FSTAB_ONLY: &[&str] = &[
     "loud",
 ];
 
-/// Mounts at the directory `target`.
-///
-/// # Errors
-///
-/// The kernel's messages and its errno.
-pub fn mount(request: &Request, target: &Path) -> Result<()> {
-    let fs = match fsopen(FS_TYPE, FsOpenFlags::FSOPEN_CLOEXEC) {
-        Err(Errno::NODEV) => {
-            bail!("the kernel has no filesystem {FS_TYPE}: load the module (modprobe {FS_TYPE})")
-        }
-        Err(Errno::PERM) => bail!("only root may mount (fsopen: {})", Errno::PERM),
-        fs => fs.context("fsopen")?,
-    };
-    let kernel = |result: rustix::io::Result<()>, what: &str| {
-        result.map_err(|errno| refusal(&fs, what, errno))
-    };
-    kernel(
-        fsconfig_set_string(&fs, "source", &*request.source),
-        "source",
-    )?;
-    for (name, value) in &request.options {
-        match value {
-            Some(value) if value.len() > VALUE_MAX => {
-                bail!("{name}={value}: fsconfig(2) takes no value of more than {VALUE_MAX} bytes; use a shorter path")
-            }
-            Some(value) => kernel(fsconfig_set_string(&fs, name, value), name)?,
-            None => kernel(fsconfig_set_flag(&fs, name), name)?,
-        }
-    }
-    kernel(fsconfig_create(&fs), "mount")?;
-    let attributes = MountAttrFlags::from_bits_retain(request.attributes);
-    let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .map_err(|errno| refusal(&fs, "fsmount", errno))?;
-    move_mount(
-        mount.as_fd(),
-        "",
-        CWD,
-        target,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-    .with_context(|| format!("mounting at {}", target.display()))
-}
-
 /// Unmounts what is mounted at `target`; `lazy` as umount(8) -l.
 pub fn umount(target: &Path, lazy: bool) -> Result<()> {
     let flags = if lazy {
@@ -167,19 +199,40 @@ pub fn umount(target: &Path, lazy: bool) -> Result<()> {
     }
 }
 
-/// The messages that the kernel left in the context, one at a read(2), and the errno.
-fn refusal(fs: &OwnedFd, what: &str, errno: Errno) -> anyhow::Error {
-    let mut text = String::new();
+/// Why the kernel refused.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// The messages that it left.
+    messages: String,
+    /// The option or the step.
+    pub(crate) what: String,
+    pub(crate) errno: Errno,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}: {}", self.messages, self.what, self.errno)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Takes the messages that the kernel left in the context, one at a read(2).
+fn refusal(fs: &OwnedFd, what: &str, errno: Errno) -> Refusal {
+    let mut messages = String::new();
     let mut buffer = [0; 1024];
     while let Ok(len @ 1..) = rustix::io::read(fs, &mut buffer) {
         // "e message", "w message" or "i message".
         let message = String::from_utf8_lossy(&buffer[..len]);
         let message = message.trim_end();
-        text += message.get(2..).unwrap_or(message);
-        text += "; ";
+        messages += message.get(2..).unwrap_or(message);
+        messages += "; ";
     }
-    let raw = errno.raw_os_error();
-    anyhow::anyhow!("{text}{what}: {errno} (errno {raw})")
+    Refusal {
+        messages,
+        what: what.to_owned(),
+        errno,
+    }
 }
 
 #[cfg(test)]
@@ -195,9 +248,9 @@ mod tests {
         let options: Vec<_> = request
             .options
             .iter()
-            .map(|(n, v)| (n.as_str(), v.as_deref()))
+            .map(|(name, value)| format!("{name} {value:?}"))
             .collect();
-        assert_eq!(options, [("oci_root_dir", Some("/a=b")), ("flag", None)]);
+        assert_eq!(options, [r#"oci_root_dir Text("/a=b")"#, "flag Flag"]);
         let expected = MountAttrFlags::MOUNT_ATTR_RDONLY
             | MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NOATIME;

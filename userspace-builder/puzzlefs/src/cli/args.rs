@@ -232,11 +232,21 @@ pub struct Extract {
 /// Mount an image by the kernel's puzzlefs module
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
-  puzzlefs mount -o nosuid,nodev /var/lib/images:debian /mnt")]
+  puzzlefs mount -o nosuid,nodev /var/lib/images:debian /mnt
+  puzzlefs mount --overlay /var/lib/changes /var/lib/images:debian /mnt")]
 pub struct Mount {
     /// Mount options, as mount(8) has them
     #[arg(short, long, value_name = "OPTIONS")]
     pub options: Vec<String>,
+    /// Mount it writable: what is changed goes to the directory UPPER
+    ///
+    /// It is an overlayfs over the image, which stays as it is and is mounted nowhere else:
+    /// umount(8) leaves UPPER and nothing more. UPPER is made if need be, on a filesystem that can
+    /// be an upper layer of overlayfs (ext4, xfs, btrfs, tmpfs). UPPER/upper has what was
+    /// changed, UPPER/work is overlayfs's own; mounted again with the same image it goes on from
+    /// there. Options that are not of the mount are those of overlayfs, as volatile.
+    #[arg(long, value_name = "UPPER")]
+    pub overlay: Option<PathBuf>,
     /// The image
     #[arg(value_name = "OCI_DIR:TAG")]
     pub image: Reference,

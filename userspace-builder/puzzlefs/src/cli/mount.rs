@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{bail, Context, Result};
 use puzzlefs::mount::Request;
+use puzzlefs::overlay;
 use puzzlefs::reference::Reference;
 
 use super::args::{Mount, MountHelper, Stats, Umount};
@@ -14,10 +15,13 @@ use super::show;
 /// puzzlefs mount.
 pub fn mount(args: &Mount) -> Result<()> {
     let mut request = Request::of_image(&args.image)?;
+    if let Some(upper) = &args.overlay {
+        return overlay::mount(&request, upper, &args.options, &args.mountpoint);
+    }
     args.options
         .iter()
         .for_each(|options| request.add_options(options));
-    puzzlefs::mount::mount(&request, &args.mountpoint)
+    request.mount(&args.mountpoint)
 }
 
 /// puzzlefs umount.
@@ -77,6 +81,8 @@ fn try_helper(args: &MountHelper) -> Result<()> {
         Err(error) if !named => bail!("{}: {error}, or the option image_manifest", args.spec),
         _ => Request::of_options(&args.spec),
     };
+    // As fstab has it: `mount -a` looks for that to see what is mounted.
+    request.source.clone_from(&args.spec);
     args.options
         .iter()
         .for_each(|options| request.add_options(options));
@@ -91,5 +97,5 @@ fn try_helper(args: &MountHelper) -> Result<()> {
     if args.fake {
         return Ok(());
     }
-    puzzlefs::mount::mount(&request, &args.dir)
+    request.mount(&args.dir)
 }
