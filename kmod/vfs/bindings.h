@@ -10,6 +10,7 @@
 #include <linux/backing-dev.h>
 #include <linux/compiler_types.h>
 #include <linux/exportfs.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>

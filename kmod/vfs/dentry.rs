@@ -6,7 +6,7 @@ use crate::{
     bindings,
     filesystem::FileSystem,
     inode::{Inode, NAME_MAX},
-    xattr,
+    stat, xattr,
 };
 use core::marker::PhantomData;
 use kernel::prelude::*;
@@ -16,6 +16,7 @@ pub(crate) struct Operations<T>(PhantomData<T>);
 
 impl<T: FileSystem> Operations<T> {
     pub(crate) const DIRECTORY_INODE: bindings::inode_operations = bindings::inode_operations {
+        getattr: Some(stat::getattr),
         lookup: Some(Self::lookup),
         listxattr: Some(xattr::Operations::<T>::listxattr),
         get_inode_acl: Some(xattr::Operations::<T>::get_inode_acl),

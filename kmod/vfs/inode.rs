@@ -243,7 +243,7 @@ impl<'sb, T: FileSystem> NewInode<'sb, T> {
                     (*inode).__bindgen_anon_3.i_fop = &file::Operations::<T>::DIRECTORY;
                 }
                 InodeKind::Regular => {
-                    (*inode).i_op = &xattr::Operations::<T>::INODE;
+                    (*inode).i_op = &xattr::Operations::<T>::REGULAR_INODE;
                     (*inode).__bindgen_anon_3.i_fop = &file::Operations::<T>::REGULAR;
                     (*inode).i_data.a_ops = &address_space::Operations::<T>::TABLE;
                     bindings::vfs_rs_mapping_set_large_folios((*inode).i_mapping);

@@ -102,6 +102,10 @@ impl<T: FileSystem, S> SuperBlock<T, S> {
 impl<T: FileSystem> SuperBlock<T, New> {
     /// Declares that this filesystem reads files below `lower`.
     ///
+    /// It counts as a level, although its reads change nothing: EROFS over a file does not
+    /// count itself, and only refuses files of filesystems that do. If neither counted, the two
+    /// could be stacked on each other until the kernel's stack ends.
+    ///
     /// # Errors
     ///
     /// `ELOOP` when `lower` is of this filesystem type itself, or at the stacking

@@ -3,7 +3,7 @@
 //! Extended attributes and POSIX ACLs, and the operations of inodes that have nothing
 //! else (`include/linux/xattr.h`, `include/linux/posix_acl_xattr.h`).
 
-use crate::{bindings, filesystem::FileSystem, inode::Inode};
+use crate::{bindings, fiemap, filesystem::FileSystem, inode::Inode, stat};
 use core::marker::PhantomData;
 use kernel::{error::from_result, prelude::*};
 
@@ -54,12 +54,19 @@ pub(crate) struct Operations<T>(PhantomData<T>);
 
 impl<T: FileSystem> Operations<T> {
     pub(crate) const INODE: bindings::inode_operations = bindings::inode_operations {
+        getattr: Some(stat::getattr),
         listxattr: Some(Self::listxattr),
         get_inode_acl: Some(Self::get_inode_acl),
         ..pin_init::zeroed()
     };
 
+    pub(crate) const REGULAR_INODE: bindings::inode_operations = bindings::inode_operations {
+        fiemap: Some(fiemap::fiemap::<T>),
+        ..Self::INODE
+    };
+
     pub(crate) const SYMLINK_INODE: bindings::inode_operations = bindings::inode_operations {
+        getattr: Some(stat::getattr),
         get_link: Some(bindings::simple_get_link),
         listxattr: Some(Self::listxattr),
         ..pin_init::zeroed()
