@@ -32,6 +32,20 @@ pub struct Request {
     attributes: u32,
 }
 
+/// The options, as `mount -o` has them, those without what is not text.
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, value)) in self.options.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            match value {
+                Value::Text(text) => write!(f, "{comma}{name}={text}")?,
+                Value::Flag | Value::File(_) => write!(f, "{comma}{name}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The value of an option, as fsconfig(2) takes it.
 #[derive(Debug)]
 pub enum Value {
@@ -160,7 +174,7 @@ const ATIME: MountAttrFlags = MountAttrFlags::MOUNT_ATTR__ATIME;
 const VALUE_MAX: usize = 255;
 
 /// Options of a mount: name, attributes that it sets and that it clears (MOUNT_ATTR_*
-/// of include/uapi/linux/mount.h). `rw` is not here: the kernel is to refuse it.
+/// of include/uapi/linux/mount.h). `rw` is not here: it is the filesystem's to ignore.
 const MOUNT_OPTIONS: &[(&str, MountAttrFlags, MountAttrFlags)] = &[
     ("defaults", NONE, NONE),
     ("ro", MountAttrFlags::MOUNT_ATTR_RDONLY, NONE),
@@ -245,12 +259,7 @@ mod tests {
         request.add_options(
             "ro,nosuid,noatime,nodev,dev,oci_root_dir=/a=b,x-systemd.automount,noauto,flag",
         );
-        let options: Vec<_> = request
-            .options
-            .iter()
-            .map(|(name, value)| format!("{name} {value:?}"))
-            .collect();
-        assert_eq!(options, [r#"oci_root_dir Text("/a=b")"#, "flag Flag"]);
+        assert_eq!(request.to_string(), "oci_root_dir=/a=b,flag");
         let expected = MountAttrFlags::MOUNT_ATTR_RDONLY
             | MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NOATIME;

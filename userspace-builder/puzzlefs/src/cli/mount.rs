@@ -88,10 +88,9 @@ fn try_helper(args: &MountHelper) -> Result<()> {
         .for_each(|options| request.add_options(options));
     if args.verbose {
         println!(
-            "mount.puzzlefs: {} on {}: {:?}",
+            "mount.puzzlefs: {} on {}: {request}",
             request.source,
-            args.dir.display(),
-            request.options
+            args.dir.display()
         );
     }
     if args.fake {
