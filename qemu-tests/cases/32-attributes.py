@@ -37,8 +37,9 @@ def attributes(root):
 
 
 def is_immutable(ours, erofs):
-    """EROFS says of each file whether it is compressed, PuzzleFS only that nothing changes."""
-    return all(mine[0] == "0x10" == mine[1] and mine[2] == theirs[2] and int(theirs[0], 16) & IMMUTABLE
+    """EROFS says of each file whether it is compressed, and reads others directly from a block
+    device. PuzzleFS says of all that nothing changes, and nothing is read directly."""
+    return all(mine == ("0x10", "0x10", theirs[2] and (0, 0)) and int(theirs[0], 16) & IMMUTABLE
                for mine, theirs in zip(ours, erofs))
 
 

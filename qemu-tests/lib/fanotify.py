@@ -8,7 +8,8 @@ import select
 import struct
 
 libc = ctypes.CDLL(None, use_errno=True)
-FAN_CLASS_CONTENT, FAN_MARK_ADD, FAN_ACCESS_PERM, AT_FDCWD = 4, 1, 0x20000, -100
+FAN_NONBLOCK, FAN_CLASS_CONTENT, FAN_MARK_ADD, FAN_MARK_FILESYSTEM, AT_FDCWD = 2, 4, 1, 0x100, -100
+FAN_OPEN_PERM, FAN_ACCESS_PERM = 0x10000, 0x20000
 FAN_ALLOW, FAN_DENY = 1, 2
 EVENT = struct.Struct("=IBBHQii")  # struct fanotify_event_metadata
 RESPONSE = struct.Struct("=iI")
@@ -23,16 +24,23 @@ def checked(result):
 class Watch:
     """Every read of a file, by whatever task, that waits for `allow` or `deny`."""
 
-    def __init__(self, path):
-        self.fd = checked(libc.fanotify_init(FAN_CLASS_CONTENT, os.O_RDONLY))
-        checked(libc.fanotify_mark(self.fd, FAN_MARK_ADD, ctypes.c_uint64(FAN_ACCESS_PERM), AT_FDCWD,
-                                   os.fsencode(path)))
+    def __init__(self, path, **what):
+        self.fd = checked(libc.fanotify_init(FAN_CLASS_CONTENT | FAN_NONBLOCK, os.O_RDONLY))
+        self.add(path, **what)
 
-    def events(self, seconds):
+    def add(self, path, mask=FAN_ACCESS_PERM, mark=0):
+        """Watches a file, or with FAN_MARK_FILESYSTEM all files of its filesystem."""
+        checked(libc.fanotify_mark(self.fd, FAN_MARK_ADD | mark, ctypes.c_uint64(mask), AT_FDCWD, os.fsencode(path)))
+
+    def events(self, seconds, at_once=1 << 11):
         """The reads that have come since the last call, or come within `seconds`."""
         if not select.select([self.fd], [], [], seconds)[0]:
             return []
-        return [Event(self, fd, pid) for *_, fd, pid in EVENT.iter_unpack(os.read(self.fd, 1 << 16))]
+        try:
+            data = os.read(self.fd, at_once * EVENT.size)
+        except BlockingIOError:  # another thread was faster
+            return []
+        return [Event(self, mask, fd, pid) for *_, mask, fd, pid in EVENT.iter_unpack(data)]
 
     def close(self):
         """Lets all go on, and watches no more."""
@@ -40,8 +48,8 @@ class Watch:
 
 
 class Event:
-    def __init__(self, watch, fd, pid):
-        self.watch, self.fd, self.pid = watch, fd, pid
+    def __init__(self, watch, mask, fd, pid):
+        self.watch, self.mask, self.fd, self.pid = watch, mask, fd, pid
 
     def answer(self, response):
         os.write(self.watch.fd, RESPONSE.pack(self.fd, response))

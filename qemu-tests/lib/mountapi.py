@@ -52,9 +52,9 @@ def set_option(fs, key, value):
         syscall(FSCONFIG, fs, command, key.encode(), path.encode(), directory)
 
 
-def mount(options, target, flags=()):
+def mount(options, target, flags=(), kind="puzzlefs"):
     """Mounts a PuzzleFS; returns nothing, or raises MountError. Options as of `set_option`."""
-    fs = syscall(FSOPEN, b"puzzlefs", 0)
+    fs = syscall(FSOPEN, kind.encode(), 0)
     try:
         for key, value in options:
             set_option(fs, key, value)
