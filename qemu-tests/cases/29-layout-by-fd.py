@@ -68,7 +68,7 @@ def refused(what, options, number, word):
 
 
 for name in "/mnt/first", "/mnt/bound", TARGET:
-    os.mkdir(name)
+    os.makedirs(name, exist_ok=True)
 mountapi.mount([("oci_root_dir", IMAGE.layout), ("image_manifest", IMAGE.digest)], "/mnt/first")
 
 with opened(IMAGE.layout) as fd:
@@ -88,6 +88,14 @@ run("mount", "--bind", IMAGE.layout, "/mnt/bound")
 with opened("/mnt/bound") as fd:
     mounts("a descriptor of another mount of the same directory", fd)
 run("umount", "/mnt/bound")
+deep = "/mnt/" + "/".join(["d" * 100] * 3)
+os.makedirs(deep)
+run("mount", "--bind", IMAGE.layout, deep)
+run("puzzlefs", "mount", f"{deep}:test", TARGET)
+right_bytes()
+run("umount", TARGET)
+run("umount", deep)
+print("puzzlefs mount of a path of more than 256 bytes: right bytes")
 
 # Where no path leads; its blobs behind an absolute link.
 run("mount", "-t", "tmpfs", "tmpfs", "/mnt/bound")

@@ -40,7 +40,7 @@ def mounts():
     return [tail for tail in tails if tail[0] in ("overlay", "puzzlefs")]
 
 
-os.mkdir(TARGET)
+os.makedirs(TARGET, exist_ok=True)
 
 # The image, then the changes.
 must(overlay("-o", "nosuid"))
