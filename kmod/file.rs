@@ -5,6 +5,7 @@
 use crate::{
     error::errno,
     faults::Purpose,
+    fingerprint,
     image::Image,
     metadata::Reader,
     store::{Source, Store},
@@ -57,6 +58,12 @@ impl OpenFile {
         Ok(Self { ends, parts })
     }
 
+    /// The extents: where each one ends, and its part of a chunk unless it is a hole.
+    pub(crate) fn extents(&self) -> impl Iterator<Item = (u64, Option<&Part>)> {
+        let ends = self.ends.iter().copied();
+        ends.zip(self.parts.iter().map(Option::as_ref))
+    }
+
     /// Where each extent ends, for [`puzzlefs_format::locate`].
     pub(crate) fn ends(&self) -> &[u64] {
         &self.ends
@@ -71,8 +78,7 @@ impl OpenFile {
     pub(crate) fn seek(&self, position: u64, what: SeekTo) -> Result<u64> {
         let at = locate(&self.ends, position).ok_or(ENXIO)?;
         let mut start = position;
-        let extents = self.ends.iter().zip(self.parts.iter());
-        for (end, part) in extents.skip(at.index) {
+        for (end, part) in self.extents().skip(at.index) {
             let found = match part {
                 Some(_) => SeekTo::Data,
                 None => SeekTo::Hole,
@@ -80,7 +86,7 @@ impl OpenFile {
             if found == what {
                 return Ok(start);
             }
-            start = *end;
+            start = end;
         }
         match what {
             SeekTo::Hole => Ok(start),
@@ -141,6 +147,10 @@ pub(crate) fn open(inode: &Inode<Image>) -> Result<Option<Arc<OpenFile>>> {
         return Err(EUCLEAN);
     };
     let ours = OpenFile::new(image.store(), &extents, inode)?;
+    // Before anyone can read it by what is kept from here on.
+    if !inode.shares_page_cache() {
+        inode.share_page_cache(&fingerprint::of(&ours, inode)?)?;
+    }
     if ours.is_kept() {
         inode.data().keep(KBox::new(ours, GFP_KERNEL_ACCOUNT)?);
         return Ok(None);

@@ -2,17 +2,20 @@
 
 //! Mount options.
 
+use core::fmt;
 use kernel::prelude::*;
 use puzzlefs_format::Digest;
 use vfs::{lower, Log, ParameterSpec, Value};
 
 const OCI_ROOT_DIR: u8 = 0;
 const IMAGE_MANIFEST: u8 = 1;
+const DOMAIN_ID: u8 = 2;
 
 /// The options; `Options::parse` gets the index.
 pub(crate) const PARAMETERS: &[ParameterSpec] = &[
     ParameterSpec::path(c"oci_root_dir", OCI_ROOT_DIR),
     ParameterSpec::string(c"image_manifest", IMAGE_MANIFEST),
+    ParameterSpec::string(c"domain_id", DOMAIN_ID),
     ParameterSpec::END,
 ];
 
@@ -23,6 +26,45 @@ pub(crate) struct Options {
     pub(crate) layout: Option<Layout>,
     /// The digest of an OCI manifest or of a Rootfs.
     pub(crate) image_manifest: Option<Digest>,
+    /// Which images it shares its page cache with.
+    pub(crate) domain_id: Option<DomainId>,
+}
+
+/// The name of a domain: mounts that name the same one share the page cache of files with the
+/// same content, and with no others. See [`crate::fingerprint`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DomainId {
+    bytes: [u8; Self::MAX_BYTES],
+    len: usize,
+}
+
+impl DomainId {
+    /// Room for a digest in hexadecimal.
+    const MAX_BYTES: usize = 64;
+
+    /// The domain `name`; none if it is too long, or has another character than ASCII letters
+    /// and digits, `-`, `_`, and `.`: then `/proc/mounts` needs no escapes.
+    fn new(name: &[u8]) -> Option<Self> {
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+        if !name.iter().all(is_plain) {
+            return None;
+        }
+        let mut bytes = [0; Self::MAX_BYTES];
+        bytes.get_mut(..name.len())?.copy_from_slice(name);
+        let len = name.len();
+        Some(Self { bytes, len })
+    }
+
+    /// Its bytes.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for DomainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(core::str::from_utf8(self.as_bytes()).unwrap_or_default())
+    }
 }
 
 /// An OCI layout.
@@ -53,6 +95,16 @@ impl Options {
                     EINVAL
                 })?;
                 self.image_manifest = Some(digest);
+            }
+            DOMAIN_ID => {
+                let name = DomainId::new(value.string()?.to_bytes()).ok_or_else(|| {
+                    log.error(format_args!(
+                        "domain_id: up to {} letters, digits, '-', '_' and '.'",
+                        DomainId::MAX_BYTES
+                    ));
+                    EINVAL
+                })?;
+                self.domain_id = Some(name);
             }
             _ => return Err(EINVAL),
         }

@@ -84,7 +84,6 @@ impl InUse {
 /// read as a whole segment has.
 pub(crate) struct Pack {
     digest: Digest,
-    // Before the file: the key of the index is only good while somebody has it open.
     in_use: SetOnce<InUse>,
     file: LowerFile,
     reported: Reported,

@@ -2,7 +2,7 @@
 
 //! What a mount asks for: an image in a layout.
 
-use crate::options::Options;
+use crate::options::{DomainId, Options};
 use kernel::{prelude::*, seq_file::SeqFile};
 use puzzlefs_format::Digest;
 use vfs::{lower, Log};
@@ -15,11 +15,15 @@ pub(crate) struct Request {
     blobs: lower::Path,
     /// The digest of a manifest or of a Rootfs.
     image_manifest: Digest,
+    /// Which images it shares its page cache with, if not those of the same layout.
+    domain_id: Option<DomainId>,
 }
 
 impl PartialEq for Request {
     fn eq(&self, other: &Self) -> bool {
-        self.image_manifest == other.image_manifest && self.blobs.is_same_directory(&other.blobs)
+        self.image_manifest == other.image_manifest
+            && self.domain_id == other.domain_id
+            && self.blobs.is_same_directory(&other.blobs)
     }
 }
 
@@ -52,6 +56,7 @@ impl Request {
             oci_root_dir: layout.root.clone(),
             blobs: blobs.clone(),
             image_manifest,
+            domain_id: options.domain_id,
         })
     }
 
@@ -63,6 +68,11 @@ impl Request {
     /// The digest that was asked for.
     pub(crate) fn image_manifest(&self) -> &Digest {
         &self.image_manifest
+    }
+
+    /// The domain, if it is in one.
+    pub(crate) fn domain_id(&self) -> Option<&DomainId> {
+        self.domain_id.as_ref()
     }
 
     /// A `s_uuid` that two images do not share.
@@ -89,9 +99,11 @@ impl Request {
             None => true,
         };
         let manifest = options.image_manifest.unwrap_or(self.image_manifest);
-        if !is_same_dir || manifest != self.image_manifest {
+        let is_same_domain = options.domain_id.is_none() || options.domain_id == self.domain_id;
+        if !is_same_dir || manifest != self.image_manifest || !is_same_domain {
             log.error(format_args!(
-                "a remount cannot change oci_root_dir or image_manifest: mount the other image"
+                "a remount cannot change oci_root_dir, image_manifest or domain_id: mount the \
+                 other image"
             ));
             return Err(EINVAL);
         }
@@ -103,5 +115,8 @@ impl Request {
         seq.call_printf(format_args!(",oci_root_dir="));
         self.oci_root_dir.show(seq, c", \t\n\\");
         seq.call_printf(format_args!(",image_manifest={}", self.image_manifest));
+        if let Some(domain) = &self.domain_id {
+            seq.call_printf(format_args!(",domain_id={domain}"));
+        }
     }
 }

@@ -177,6 +177,12 @@ impl<'a> Stored<'a> {
         &self.digest
     }
 
+    /// Where they are: in which file, from where on, and how many.
+    pub(crate) fn place(&self) -> [u64; 7] {
+        let [device, inode, generation, sec, nsec] = self.file.id().numbers();
+        [device, inode, generation, sec, nsec, self.offset, self.size]
+    }
+
     /// The `manifestVersion` of its image.
     pub(crate) fn version(&self) -> u64 {
         self.store.version

@@ -26,10 +26,16 @@ impl<'a> Encoding<'a> {
         if !Lz4Frame::has_magic(stored) {
             return SeekTable::parse(stored).map(Self::Zstd);
         }
-        if version < VERSION_LZ4 {
+        if !Self::may_be_lz4(version) {
             return Err(Error::UnexpectedLz4);
         }
         Lz4Frame::parse(stored).map(Self::Lz4)
+    }
+
+    /// Whether images of `version` may have LZ4 chunks.
+    #[inline]
+    pub const fn may_be_lz4(version: u64) -> bool {
+        version >= VERSION_LZ4
     }
 
     /// Size of the chunk when decompressed.

@@ -6,7 +6,6 @@ use crate::{
     bindings, file,
     filesystem::FileSystem,
     folio::{self, LockedFolio},
-    inode::Inode,
     parallel,
 };
 use core::{marker::PhantomData, ops::Range, ptr::NonNull};
@@ -290,15 +289,14 @@ impl<T: FileSystem> Operations<T> {
             let folio = NonNull::new(folio).ok_or(EINVAL)?;
             // SAFETY: The VFS passes a locked folio of a regular file of `T`, and hands over
             // the lock; `file` is null or an open file.
-            let (mut window, inode, open) = unsafe {
-                let inode = bindings::vfs_rs_folio_inode(folio.as_ptr());
+            let (mut window, open) = unsafe {
+                let mapping = bindings::vfs_rs_folio_mapping(folio.as_ptr());
                 (
                     ReadWindow::folio(LockedFolio::from_raw(folio)),
-                    Inode::<T>::from_raw(inode),
-                    file::Operations::<T>::open_file(file, inode),
+                    file::Operations::<T>::open_file(file, mapping),
                 )
             };
-            let open = open.ok_or(EIO)?;
+            let (inode, open) = open.ok_or(EIO)?;
             T::read(inode, open, &mut window)?;
             Ok(0)
         })
@@ -309,15 +307,14 @@ impl<T: FileSystem> Operations<T> {
     /// Only to be called by the VFS, as `address_space_operations.readahead`.
     unsafe extern "C" fn readahead(control: *mut bindings::readahead_control) {
         // SAFETY: The VFS passes a valid control of a regular file of `T` for this call.
-        let (mut window, inode, open) = unsafe {
-            let (file, inode) = ((*control).file, (*(*control).mapping).host);
+        let (mut window, open) = unsafe {
+            let (file, mapping) = ((*control).file, (*control).mapping);
             (
                 ReadWindow::readahead(&mut *control),
-                Inode::<T>::from_raw(inode),
-                file::Operations::<T>::open_file(file, inode),
+                file::Operations::<T>::open_file(file, mapping),
             )
         };
-        if let Some(open) = open {
+        if let Some((inode, open)) = open {
             // Nobody waits for the error: folios that are not up to date are read again,
             // by `read_folio`, which reports it.
             let _ = T::read(inode, open, &mut window);

@@ -15,9 +15,11 @@
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
 #include <linux/lz4.h>
+#include <linux/mount.h>
 #include <linux/namei.h>
 #include <linux/pagemap.h>
 #include <linux/posix_acl_xattr.h>
+#include <linux/pseudo_fs.h>
 #include <linux/ratelimit_types.h>
 #include <linux/statfs.h>
 #include <linux/vmalloc.h>
@@ -29,6 +31,7 @@ static const unsigned int VFS_RS_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
 static const unsigned int VFS_RS_LOOKUP_NO_XDEV = LOOKUP_NO_XDEV;
 static const unsigned int VFS_RS_LOOKUP_DIRECTORY = LOOKUP_DIRECTORY;
 static const loff_t VFS_RS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
+static const unsigned int VFS_RS_S_PRIVATE = S_PRIVATE;
 static const unsigned long VFS_RS_SB_RDONLY = SB_RDONLY;
 static const unsigned long VFS_RS_SB_NOATIME = SB_NOATIME;
 static const unsigned long VFS_RS_SB_POSIXACL = SB_POSIXACL;
@@ -46,9 +49,12 @@ struct backing_dev_info *vfs_rs_bdi_get(struct backing_dev_info *bdi);
 bool vfs_rs_inode_is_new(struct inode *inode);
 bool vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
 void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec);
-void vfs_rs_inode_ctime(const struct inode *inode, s64 *sec, u32 *nsec);
+u64 vfs_rs_inode_ctime_sec(const struct inode *inode);
+u32 vfs_rs_inode_ctime_nsec(const struct inode *inode);
 void vfs_rs_inode_set_size(struct inode *inode, loff_t size);
 loff_t vfs_rs_inode_size(const struct inode *inode);
+struct address_space *vfs_rs_inode_mapping(const struct inode *inode);
+bool vfs_rs_inode_share_mapping(struct inode *inode, struct address_space *mapping);
 void vfs_rs_mapping_avoid_highmem(struct address_space *mapping);
 void vfs_rs_mapping_set_large_folios(struct address_space *mapping);
 struct inode *vfs_rs_file_inode(const struct file *file);
@@ -61,7 +67,7 @@ loff_t vfs_rs_readahead_pos(const struct readahead_control *ractl);
 size_t vfs_rs_readahead_length(const struct readahead_control *ractl);
 loff_t vfs_rs_folio_pos(const struct folio *folio);
 size_t vfs_rs_folio_size(const struct folio *folio);
-struct inode *vfs_rs_folio_inode(const struct folio *folio);
+struct address_space *vfs_rs_folio_mapping(const struct folio *folio);
 void *vfs_rs_folio_address(struct folio *folio);
 struct page *vfs_rs_folio_page(struct folio *folio, size_t index);
 bool vfs_rs_folio_test_uptodate(struct folio *folio);

@@ -103,13 +103,16 @@ impl<T: FileSystem> Operations<T> {
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         from_result(|| {
             // SAFETY: The VFS passes a regular file's inode of `T`, held for the call.
-            let inode = unsafe { Inode::from_raw(inode) };
-            if T::kept(inode).is_none() {
-                if let Some(open) = T::open(inode)? {
+            let this = unsafe { Inode::from_raw(inode) };
+            if T::kept(this).is_none() {
+                if let Some(open) = T::open(this)? {
                     // SAFETY: A file that is being opened is not shared yet, and null there.
                     unsafe { (*file).private_data = open.into_foreign() };
                 }
             }
+            // It may be another one only now.
+            // SAFETY: As above. The inode keeps its mapping from here on, and the file the inode.
+            unsafe { (*file).f_mapping = bindings::vfs_rs_inode_mapping(inode) };
             Ok(0)
         })
     }
@@ -144,15 +147,12 @@ impl<T: FileSystem> Operations<T> {
         };
         let seek = || {
             // SAFETY: The VFS passes an open regular file of `T`.
-            let (inode, open) = unsafe {
-                let inode = bindings::vfs_rs_file_inode(file);
-                (Inode::<T>::from_raw(inode), Self::open_file(file, inode))
-            };
+            let (inode, open) = unsafe { Self::open_file(file, (*file).f_mapping) }.ok_or(EIO)?;
             let position = u64::try_from(offset).map_err(|_| ENXIO)?;
             if position >= inode.size() {
                 return Err(ENXIO);
             }
-            let position = T::seek(open.ok_or(EIO)?, position, what)?;
+            let position = T::seek(open, position, what)?;
             i64::try_from(position).map_err(|_| EOVERFLOW)
         };
         match seek() {
@@ -162,32 +162,36 @@ impl<T: FileSystem> Operations<T> {
         }
     }
 
-    /// The data of `file`, which must be an open file of `inode`: what reaches the page
+    /// The inode and the data of `file`, through which the page cache asks for what is in
+    /// `mapping`; none if that is no file of `T` with this page cache: what reaches the page
     /// cache operations through a stacked filesystem may be something else, or null.
     ///
     /// # Safety
     ///
-    /// `file` is null or valid for `'a`, as `inode` is, which is a regular file's of `T`.
+    /// `file` is null or valid for `'a`; `mapping` is one that a regular file of `T` has.
     pub(crate) unsafe fn open_file<'a>(
         file: *mut bindings::file,
-        inode: *const bindings::inode,
-    ) -> Option<&'a T::OpenFile> {
-        // SAFETY: By the caller.
-        let open = unsafe {
-            if file.is_null() || !core::ptr::eq(bindings::vfs_rs_file_inode(file), inode) {
+        mapping: *mut bindings::address_space,
+    ) -> Option<(&'a Inode<T>, &'a T::OpenFile)> {
+        // SAFETY: By the caller. The host of the mapping is a regular file's inode of `T`, or
+        // one that shares its page cache with some and has their operations. Who else has
+        // these is one, too, and so is its inode.
+        let (inode, open) = unsafe {
+            let inode = (!file.is_null()).then(|| bindings::vfs_rs_file_inode(file))?;
+            let is_of_type = (*file).f_op == (*(*mapping).host).__bindgen_anon_3.i_fop;
+            if !is_of_type || bindings::vfs_rs_inode_mapping(inode) != mapping {
                 return None;
             }
-            (*file).private_data
+            (Inode::from_raw(inode), (*file).private_data)
         };
         if open.is_null() {
-            // SAFETY: By the caller.
-            return T::kept(unsafe { Inode::from_raw(inode) });
+            return Some((inode, T::kept(inode)?));
         }
         // SAFETY: By the caller; it has passed `open`, which stored an `Arc`, and the file
         // keeps that as long as it is valid itself.
         unsafe {
             let open = <Arc<T::OpenFile> as ForeignOwnable>::borrow(open);
-            Some(&*core::ptr::from_ref(&*open))
+            Some((inode, &*core::ptr::from_ref(&*open)))
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     context::{self, Log, ParameterSpec, Value},
     file::{DirEmitter, SeekTo},
     inode::{Cache, Inode, InodeRef},
+    shared_mapping::SharedMappings,
     super_block::{self, New, Statfs, SuperBlock},
     sysfs::{Attribute, TypeDirectory},
     xattr::XattrLister,
@@ -39,6 +40,8 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
 
     /// The name of the slab cache of inodes, in `/proc/slabinfo`.
     const INODE_CACHE: &'static CStr;
+    /// That of the inodes of shared page caches ([`Inode::share_page_cache`]).
+    const SHARED_INODE_CACHE: &'static CStr;
 
     /// State that all instances share, from registration to the end of the module.
     type Shared: Send + Sync;
@@ -159,6 +162,8 @@ pub struct Registration<T: FileSystem> {
     directory: TypeDirectory,
     backing_dev: BackingDev,
     #[pin]
+    shared_mappings: SharedMappings,
+    #[pin]
     fs: Opaque<bindings::file_system_type>,
 }
 
@@ -184,6 +189,12 @@ impl<T: FileSystem> Registration<T> {
             inode_cache: Cache::new()?,
             directory: TypeDirectory::new(T::NAME)?,
             backing_dev: BackingDev::new(T::NAME, T::READAHEAD_BYTES, T::REQUEST_BYTES)?,
+            shared_mappings <- SharedMappings::new(
+                T::NAME,
+                T::SHARED_INODE_CACHE,
+                T::READAHEAD_BYTES,
+                T::REQUEST_BYTES,
+            ),
             fs <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();
                 fs.owner = module.as_ptr();
@@ -234,6 +245,10 @@ impl<T: FileSystem> Registration<T> {
     /// `/sys/fs/NAME`.
     pub(crate) fn directory(&self) -> &TypeDirectory {
         &self.directory
+    }
+
+    pub(crate) fn shared_mappings(&self) -> &SharedMappings {
+        &self.shared_mappings
     }
 }
 

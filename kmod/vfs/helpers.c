@@ -52,10 +52,14 @@ void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec)
 	inode_set_ctime(inode, sec, nsec);
 }
 
-void vfs_rs_inode_ctime(const struct inode *inode, s64 *sec, u32 *nsec)
+u64 vfs_rs_inode_ctime_sec(const struct inode *inode)
 {
-	*sec = inode_get_ctime_sec(inode);
-	*nsec = inode_get_ctime_nsec(inode);
+	return inode_get_ctime_sec(inode);
+}
+
+u32 vfs_rs_inode_ctime_nsec(const struct inode *inode)
+{
+	return inode_get_ctime_nsec(inode);
 }
 
 void vfs_rs_inode_set_size(struct inode *inode, loff_t size)
@@ -66,6 +70,16 @@ void vfs_rs_inode_set_size(struct inode *inode, loff_t size)
 loff_t vfs_rs_inode_size(const struct inode *inode)
 {
 	return i_size_read(inode);
+}
+
+struct address_space *vfs_rs_inode_mapping(const struct inode *inode)
+{
+	return READ_ONCE(inode->i_mapping);
+}
+
+bool vfs_rs_inode_share_mapping(struct inode *inode, struct address_space *mapping)
+{
+	return cmpxchg(&inode->i_mapping, &inode->i_data, mapping) == &inode->i_data;
 }
 
 void vfs_rs_mapping_avoid_highmem(struct address_space *mapping)
@@ -124,9 +138,9 @@ size_t vfs_rs_folio_size(const struct folio *folio)
 	return folio_size(folio);
 }
 
-struct inode *vfs_rs_folio_inode(const struct folio *folio)
+struct address_space *vfs_rs_folio_mapping(const struct folio *folio)
 {
-	return folio_inode((struct folio *)folio);
+	return folio->mapping;
 }
 
 void *vfs_rs_folio_address(struct folio *folio)

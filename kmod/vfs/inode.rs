@@ -5,6 +5,7 @@
 use crate::{
     address_space, bindings, dentry, file,
     filesystem::{FileSystem, Registration},
+    shared_mapping::Fingerprint,
     super_block::SuperBlock,
     xattr,
 };
@@ -55,6 +56,33 @@ impl<T: FileSystem> Inode<T> {
     pub fn super_block(&self) -> &SuperBlock<T> {
         // SAFETY: By the invariants.
         unsafe { SuperBlock::from_raw((*self.0.get()).i_sb) }
+    }
+
+    /// Has this regular file share its page cache with all files of the type that have the
+    /// same `fingerprint`, which must have the same content. Only before anyone reads it, that
+    /// is, from [`FileSystem::open`]; nothing happens if it shares one already.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when it is not a regular file, `ENOMEM`.
+    pub fn share_page_cache(&self, fingerprint: &Fingerprint) -> Result {
+        let inode = self.0.get();
+        let mappings = self.super_block().shared_mappings();
+        // SAFETY: By the invariants the inode is valid, its type does not change, and
+        // `evict_inode` is that of the operations of its superblock.
+        unsafe {
+            if u32::from((*inode).i_mode) & bindings::S_IFMT != bindings::S_IFREG {
+                return Err(EINVAL);
+            }
+            mappings.share(fingerprint, inode)
+        }
+    }
+
+    /// Whether it shares its page cache.
+    pub fn shares_page_cache(&self) -> bool {
+        let inode = self.0.get();
+        // SAFETY: By the invariants.
+        unsafe { bindings::vfs_rs_inode_mapping(inode) != &raw mut (*inode).i_data }
     }
 
     /// The filesystem's data of this inode.

@@ -182,10 +182,17 @@ impl Drop for Path {
     }
 }
 
-/// What tells a file from the others that are open, and from what it was before it was changed:
-/// its inode, its size, and the time of its last change.
+/// What tells a file from all others, and from what it was before it was changed: its device,
+/// inode number, generation, and `ctime`, in seconds and nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FileId(usize, u64, i64, u32);
+pub struct FileId([u64; 5]);
+
+impl FileId {
+    /// These numbers.
+    pub fn numbers(&self) -> [u64; 5] {
+        self.0
+    }
+}
 
 /// A regular file of another filesystem, open for reading.
 pub struct LowerFile(ARef<File>);
@@ -199,16 +206,19 @@ impl LowerFile {
             .unwrap_or(0)
     }
 
-    /// What tells the file from others, for as long as it is open.
+    /// What tells it from all other files.
     pub fn id(&self) -> FileId {
-        let (mut sec, mut nsec) = (0, 0);
-        // SAFETY: An open file has an inode; both are writable.
-        let inode = unsafe {
+        // SAFETY: An open file has an inode, which has a superblock.
+        FileId(unsafe {
             let inode = bindings::vfs_rs_file_inode(self.0.as_ptr());
-            bindings::vfs_rs_inode_ctime(inode, &mut sec, &mut nsec);
-            inode
-        };
-        FileId(inode.addr(), self.size(), sec, nsec)
+            [
+                (*(*inode).i_sb).s_dev.into(),
+                (*inode).i_ino,
+                (*inode).i_generation.into(),
+                bindings::vfs_rs_inode_ctime_sec(inode),
+                bindings::vfs_rs_inode_ctime_nsec(inode).into(),
+            ]
+        })
     }
 
     /// Drops `len` bytes from `position` on from the page cache of the filesystem below,

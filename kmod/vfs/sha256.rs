@@ -10,16 +10,39 @@ const STEP_BYTES: usize = 64 << 10;
 
 /// The SHA-256 digest of `bytes`.
 pub fn digest(bytes: &[u8]) -> [u8; 32] {
-    let mut context = pin_init::zeroed();
-    let mut out = [0; 32];
-    // SAFETY: The context is initialised before its use, each part is readable for its
-    // length, `out` is writable for `SHA256_DIGEST_SIZE` bytes.
-    unsafe {
-        bindings::sha256_init(&mut context);
-        for part in bytes.chunks(STEP_BYTES) {
-            bindings::vfs_rs_sha256_update(&mut context, part.as_ptr(), part.len());
-        }
-        bindings::sha256_final(&mut context, out.as_mut_ptr());
+    let mut hasher = Hasher::default();
+    hasher.update(bytes);
+    hasher.finish()
+}
+
+/// Hashes what comes piece by piece.
+pub struct Hasher(bindings::sha256_ctx);
+
+impl Default for Hasher {
+    fn default() -> Self {
+        let mut context = pin_init::zeroed();
+        // SAFETY: The context is writable.
+        unsafe { bindings::sha256_init(&mut context) };
+        Self(context)
     }
-    out
+}
+
+impl Hasher {
+    /// Hashes the next `bytes`.
+    pub fn update(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(STEP_BYTES) {
+            // SAFETY: The context is initialised, each part is readable for its length.
+            unsafe {
+                bindings::vfs_rs_sha256_update(&mut self.0, part.as_ptr(), part.len());
+            }
+        }
+    }
+
+    /// The digest of all of them.
+    pub fn finish(mut self) -> [u8; 32] {
+        let mut out = [0; 32];
+        // SAFETY: The context is initialised, `out` is writable for `SHA256_DIGEST_SIZE` bytes.
+        unsafe { bindings::sha256_final(&mut self.0, out.as_mut_ptr()) };
+        out
+    }
 }

@@ -10,6 +10,7 @@ use crate::{
     inode::{self, Cache, Iget, InodeRef, NewInode},
     lower,
     private_cache::PrivateCache,
+    shared_mapping,
     sysfs::Directory,
     xattr,
 };
@@ -52,6 +53,7 @@ struct Instance<T> {
     data: Pin<KBox<T>>,
     data_cache: PrivateCache,
     metadata_cache: PrivateCache,
+    shared_mappings: shared_mapping::User,
 }
 
 /// What `statfs(2)` reports of a filesystem; all of it is in use.
@@ -144,6 +146,11 @@ impl<T: FileSystem> SuperBlock<T> {
         &self.instance().metadata_cache
     }
 
+    /// The page caches that its files may share with others'.
+    pub(crate) fn shared_mappings(&self) -> &shared_mapping::User {
+        &self.instance().shared_mappings
+    }
+
     fn instance(&self) -> &Instance<T> {
         // SAFETY: By the invariants there is one, which nobody changes while it is in use.
         unsafe { (*self.info().instance.get()).as_ref().unwrap_unchecked() }
@@ -178,6 +185,7 @@ impl<T: FileSystem> Operations<T> {
     const TABLE: bindings::super_operations = bindings::super_operations {
         alloc_inode: Some(Cache::<T>::alloc_inode),
         free_inode: Some(Cache::<T>::free_inode),
+        evict_inode: Some(shared_mapping::evict_inode),
         put_super: Some(Self::put_super),
         statfs: Some(Self::statfs),
         show_options: Some(Self::show_options),
@@ -279,6 +287,8 @@ impl<T: FileSystem> Operations<T> {
             data,
             data_cache: caches.0,
             metadata_cache: caches.1,
+            // SAFETY: The registration stays while there are superblocks, and it is pinned.
+            shared_mappings: unsafe { Registration::<T>::of(sb).shared_mappings().enter()? },
         };
         // SAFETY: As above: nobody else looks at the instance yet. INVARIANT: From here on
         // the superblock is `Ready`; should the rest fail, `kill` drops the instance.

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Page caches that files of several superblocks share.
+//!
+//! `inode->i_mapping` of such a file, and `file->f_mapping` whenever it is open, is not the
+//! inode's own `i_data`, but that of an inode of an internal superblock, which stands for the
+//! content ([`crate::Inode::share_page_cache`]). So the page cache of a block device is that of
+//! whoever opens a node of it (`blkdev_open`), and Coda's that of the file it has its data in.
+//! There is no other open file behind the user's (`fs/erofs/ishare.c` has one,
+//! `backing_file_open`): permissions, security modules, fanotify, mincore, uprobes and
+//! `/proc/PID/maps` see the file and the inode that the user opened, and nothing else.
+//!
+//! **Lifetime.** An inode owns a reference to the one whose page cache it shares, from its
+//! first open until it is evicted. Shared are pages and nothing else: nothing here leads to a
+//! superblock. What is not there is read through the file that the page cache is asked
+//! through, whose superblock is there because that file is open; a VMA holds its file. So a
+//! superblock can go while another's files map what was read through it. Pages that no file
+//! has are in the page cache as before, until memory is short, or a file of that content is
+//! opened again, be it of a superblock that comes later: as if there was one filesystem with
+//! all of them. When the last superblock goes, so do the internal one and all pages.
+//!
+//! **Errors.** A read that fails leaves folios that are not up to date. Whoever comes next,
+//! or waited for them, reads again, through a file of his own: a fault of one superblock's
+//! data is not the others'. `wb_err` and `AS_EIO` are of writeback, which there is none of.
+//!
+//! **What users of one superblock learn of another's.** Which pages are there, by mincore(2)
+//! or the time that a read takes; and they can drop them, by `POSIX_FADV_DONTNEED`. Whoever
+//! wants a folio waits for whoever is reading it, be that from a slower disk. So a superblock
+//! whose data is in a file of another one, by a loop device, must not share with that: their
+//! readers could wait for each other, if the content of each was made of the other's.
+
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    error::{from_err_ptr, to_result},
+    new_mutex,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::Mutex,
+    types::Opaque,
+};
+
+/// The shared page caches of a filesystem type. They belong to inodes of an internal
+/// superblock, which is mounted as long as there is a [`User`].
+#[pin_data]
+pub(crate) struct SharedMappings {
+    #[pin]
+    mounted: Mutex<Mounted>,
+    /// How far is read ahead, and how much at once, in bytes.
+    readahead: usize,
+    request: usize,
+    inodes: Slab,
+    #[pin]
+    fs: Opaque<bindings::file_system_type>,
+}
+
+#[derive(Default)]
+struct Mounted {
+    users: usize,
+    /// There is one as long as there are users.
+    mount: Option<Mount>,
+}
+
+/// Says which content a file has: files with the same one have the same.
+pub type Fingerprint = [u8; 32];
+
+/// What the slab allocates: an inode, and the content that it stands for.
+#[repr(C)]
+struct Slot {
+    inode: bindings::inode,
+    fingerprint: Fingerprint,
+}
+
+impl SharedMappings {
+    const SUPER: bindings::super_operations = bindings::super_operations {
+        alloc_inode: Some(Self::alloc_inode),
+        free_inode: Some(Self::free_inode),
+        ..pin_init::zeroed()
+    };
+
+    /// None yet, for the filesystem type `name`. As in [`crate::FileSystem`] are `inode_cache`
+    /// and, in bytes, how far is read ahead and how much at once.
+    pub(crate) fn new(
+        name: &'static CStr,
+        inode_cache: &'static CStr,
+        readahead: usize,
+        request: usize,
+    ) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            mounted <- new_mutex!(Mounted::default()),
+            readahead,
+            request,
+            inodes: Slab::new(inode_cache)?,
+            fs <- Opaque::ffi_init(move |slot: *mut bindings::file_system_type| {
+                let mut fs: bindings::file_system_type = pin_init::zeroed();
+                // It has no owner: users hold the module.
+                fs.name = name.as_char_ptr();
+                fs.init_fs_context = Some(Self::init_fs_context);
+                fs.kill_sb = Some(bindings::kill_anon_super);
+                // SAFETY: `slot` is writable.
+                unsafe { slot.write(fs) };
+            }),
+        })
+    }
+
+    /// Mounts the internal superblock, unless it is, until the result is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    ///
+    /// # Safety
+    ///
+    /// These are pinned, and outlive the result.
+    pub(crate) unsafe fn enter(&self) -> Result<User> {
+        let mut mounted = self.mounted.lock();
+        let mount = match &mounted.mount {
+            Some(mount) => mount,
+            None => {
+                // SAFETY: `fs` is pinned, and stays as long as there are users. The slab that
+                // it allocates from is in the same struct.
+                let mount = unsafe { Mount::new(self.fs.get(), self.readahead, self.request)? };
+                mounted.mount.insert(mount)
+            }
+        };
+        let sb = mount.super_block();
+        mounted.users += 1;
+        // INVARIANT: It is counted, so that the mount stays.
+        Ok(User {
+            mappings: self.into(),
+            sb,
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Only to be called by `iget5_locked` in [`User::get`].
+    unsafe extern "C" fn test(inode: *mut bindings::inode, data: *mut c_void) -> c_int {
+        // SAFETY: An inode of the internal superblock is in a slot, and stays for an RCU grace
+        // period after it can be found; `data` is a fingerprint.
+        unsafe { ((*inode.cast::<Slot>()).fingerprint == *data.cast::<Fingerprint>()).into() }
+    }
+
+    /// # Safety
+    ///
+    /// As [`SharedMappings::test`].
+    unsafe extern "C" fn set(inode: *mut bindings::inode, data: *mut c_void) -> c_int {
+        // SAFETY: As above; a new inode is ours alone.
+        unsafe { (*inode.cast::<Slot>()).fingerprint = *data.cast::<Fingerprint>() };
+        0
+    }
+
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `file_system_type.init_fs_context`.
+    unsafe extern "C" fn init_fs_context(context: *mut kernel::bindings::fs_context) -> c_int {
+        // SAFETY: The VFS passes a new context.
+        let pseudo = unsafe { bindings::init_pseudo(context.cast(), 0) };
+        if pseudo.is_null() {
+            return ENOMEM.to_errno();
+        }
+        // SAFETY: It was just made, and belongs to the context.
+        unsafe { (*pseudo).ops = &Self::SUPER };
+        0
+    }
+
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `super_operations.alloc_inode`.
+    unsafe extern "C" fn alloc_inode(sb: *mut bindings::super_block) -> *mut bindings::inode {
+        // SAFETY: The superblock is that of a `SharedMappings`, whose `fs` was its type;
+        // `Opaque` is transparent.
+        unsafe {
+            let fs: *mut Opaque<bindings::file_system_type> = (*sb).s_type.cast();
+            let this = kernel::container_of!(fs, Self, fs);
+            bindings::vfs_rs_alloc_inode(sb, (*this).inodes.0.as_ptr())
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `super_operations.free_inode`.
+    unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
+        // SAFETY: The VFS frees each inode once, after an RCU grace period; the inode is the
+        // first field of its slot, and the slab knows its cache.
+        unsafe { bindings::kfree(inode.cast()) };
+    }
+}
+
+/// Uses shared page caches: a superblock whose files do.
+///
+/// # Invariants
+///
+/// `mappings` are valid, have counted this, and so keep `sb` mounted.
+pub(crate) struct User {
+    mappings: NonNull<SharedMappings>,
+    sb: *mut bindings::super_block,
+}
+
+impl User {
+    /// The inode whose page cache is for content `fingerprint`; the caller gets a reference. A
+    /// new one takes after `file`.
+    ///
+    /// # Safety
+    ///
+    /// `file` is a valid inode of a regular file.
+    unsafe fn get(
+        &self,
+        fingerprint: &Fingerprint,
+        file: *const bindings::inode,
+    ) -> Result<NonNull<bindings::inode>> {
+        let hash = fingerprint.first_chunk().copied().unwrap_or_default();
+        // SAFETY: The superblock is mounted; its inodes are in slots, as `test` and `set` need
+        // it, which get the fingerprint that they are given here.
+        let inode = unsafe {
+            bindings::iget5_locked(
+                self.sb,
+                u64::from_le_bytes(hash),
+                Some(SharedMappings::test),
+                Some(SharedMappings::set),
+                fingerprint.as_ptr().cast_mut().cast(),
+            )
+        };
+        let inode = NonNull::new(inode).ok_or(ENOMEM)?;
+        // SAFETY: `iget5_locked` gave us a reference; a new inode is ours alone until it is
+        // unlocked. By the caller `file` is valid.
+        unsafe {
+            let inode = inode.as_ptr();
+            if bindings::vfs_rs_inode_is_new(inode) {
+                (*inode).i_mode = (bindings::S_IFREG | 0o444) as bindings::umode_t;
+                (*inode).i_flags |= bindings::VFS_RS_S_PRIVATE;
+                // Nobody opens it. It tells which files this can be read through.
+                (*inode).__bindgen_anon_3.i_fop = (*file).__bindgen_anon_3.i_fop;
+                (*inode).i_data.a_ops = (*file).i_data.a_ops;
+                bindings::vfs_rs_inode_set_size(inode, bindings::vfs_rs_inode_size(file));
+                bindings::vfs_rs_mapping_set_large_folios((*inode).i_mapping);
+                bindings::unlock_new_inode(inode);
+            }
+        }
+        Ok(inode)
+    }
+
+    /// Makes the page cache for content `fingerprint`, which `file` has, that of `file`, unless
+    /// it shares one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    ///
+    /// # Safety
+    ///
+    /// `file` is a valid inode of a regular file, of the one type that these are for, which
+    /// [`evict_inode`] is to evict.
+    pub(crate) unsafe fn share(
+        &self,
+        fingerprint: &Fingerprint,
+        file: *mut bindings::inode,
+    ) -> Result {
+        // SAFETY: By the caller.
+        let shared = unsafe { self.get(fingerprint, file) }?.as_ptr();
+        // SAFETY: Both inodes are valid. Our reference to the shared one goes to the file, or
+        // away if the file has got one meanwhile.
+        unsafe {
+            if !bindings::vfs_rs_inode_share_mapping(file, (*shared).i_mapping) {
+                bindings::iput(shared);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        // SAFETY: By the invariants.
+        let mut mounted = unsafe { self.mappings.as_ref() }.mounted.lock();
+        mounted.users -= 1;
+        if mounted.users == 0 {
+            // Under the lock: the next one is mounted after that.
+            mounted.mount = None;
+        }
+    }
+}
+
+/// `super_operations.evict_inode` of superblocks whose files share page caches.
+///
+/// # Safety
+///
+/// Only to be called by the VFS.
+pub(crate) unsafe extern "C" fn evict_inode(inode: *mut bindings::inode) {
+    // SAFETY: Nobody else uses the inode. If `i_mapping` is not its own, then `share` put it
+    // there, with a reference to the inode that it belongs to.
+    unsafe {
+        let own = &raw mut (*inode).i_data;
+        bindings::truncate_inode_pages_final(own);
+        bindings::clear_inode(inode);
+        let mapping = core::mem::replace(&mut (*inode).i_mapping, own);
+        if mapping != own {
+            bindings::iput((*mapping).host);
+        }
+    }
+}
+
+/// The mount of the internal superblock.
+///
+/// # Invariants
+///
+/// It is a valid one by `kern_mount`.
+struct Mount(NonNull<bindings::vfsmount>);
+
+// SAFETY: A mount is used and dropped by any thread.
+unsafe impl Send for Mount {}
+// SAFETY: As above.
+unsafe impl Sync for Mount {}
+
+impl Mount {
+    /// # Safety
+    ///
+    /// `fs` is a filesystem type that is ready to be mounted, until this is dropped.
+    unsafe fn new(
+        fs: *mut bindings::file_system_type,
+        readahead: usize,
+        request: usize,
+    ) -> Result<Self> {
+        // SAFETY: By the caller.
+        let mount = from_err_ptr(unsafe { bindings::kern_mount(fs) })?;
+        // INVARIANT: It was just made.
+        let mount = Self(NonNull::new(mount).ok_or(ENOMEM)?);
+        // SAFETY: The mount is valid, and nobody else knows its superblock yet. Without a
+        // `backing_dev_info` there is no readahead.
+        unsafe {
+            let sb = mount.super_block();
+            to_result(bindings::super_setup_bdi(sb))?;
+            (*(*sb).s_bdi).ra_pages = readahead.div_ceil(PAGE_SIZE);
+            (*(*sb).s_bdi).io_pages = request.div_ceil(PAGE_SIZE);
+        }
+        Ok(mount)
+    }
+
+    fn super_block(&self) -> *mut bindings::super_block {
+        // SAFETY: By the invariants.
+        unsafe { (*self.0.as_ptr()).mnt_sb }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // SAFETY: By the invariants. No inode of it is in use any more: inodes that own one are
+        // evicted before their superblock ceases to be a user.
+        unsafe { bindings::kern_unmount(self.0.as_ptr()) };
+    }
+}
+
+/// The slab cache of [`Slot`]s.
+///
+/// # Invariants
+///
+/// It is a valid one.
+struct Slab(NonNull<bindings::kmem_cache>);
+
+// SAFETY: A slab cache is used and dropped by any thread.
+unsafe impl Send for Slab {}
+// SAFETY: As above.
+unsafe impl Sync for Slab {}
+
+impl Slab {
+    fn new(name: &'static CStr) -> Result<Self> {
+        // Both fit by far: an inode takes some hundred bytes.
+        let (size, align) = (size_of::<Slot>() as c_uint, align_of::<Slot>() as c_uint);
+        // SAFETY: The name lives as long as the module, the constructor fits the size.
+        let cache = unsafe {
+            bindings::vfs_rs_inode_cache(name.as_char_ptr(), size, align, Some(Self::construct))
+        };
+        // INVARIANT: It was just made.
+        Ok(Self(NonNull::new(cache).ok_or(ENOMEM)?))
+    }
+
+    /// # Safety
+    ///
+    /// Only to be called by the slab allocator, as the constructor.
+    unsafe extern "C" fn construct(object: *mut c_void) {
+        // SAFETY: The slab allocator passes memory for one `Slot`.
+        unsafe { bindings::inode_init_once(&raw mut (*object.cast::<Slot>()).inode) };
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        // SAFETY: By the invariants. The mount is gone; the barrier waits for its last inodes.
+        unsafe {
+            bindings::rcu_barrier();
+            bindings::kmem_cache_destroy(self.0.as_ptr());
+        }
+    }
+}

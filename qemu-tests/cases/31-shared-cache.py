@@ -1,0 +1,376 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# needs: images; memory 2G; cpus 2
+# shows: files of the same content in several images have one page cache, if their chunks are in
+# the same place, or their mounts in the same domain; and what must not come of that.
+
+import contextlib
+import errno
+import json
+import mmap
+import os
+import random
+import shutil
+import subprocess
+import threading
+
+import mountapi
+from case import check, drop_caches, equal
+from pagecache import PAGE, Map, cached
+from uprobe import Uprobe
+
+LAYOUT, APART, MNT = "/scratch/layout", "/scratch/apart", "/mnt/shared"
+FILES = {}
+
+
+def run(*command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def trees():
+    """Two trees with common files by other names, and one that is alike but for its content."""
+    rng = random.Random(31)
+    words = [rng.randbytes(6).hex().encode() for _ in range(500)]
+    FILES["text"] = b" ".join(rng.choices(words, k=400_000))
+    FILES["noise"] = rng.randbytes(2_000_000)
+    with open("/bin/busybox", "rb") as f:
+        FILES["busybox"] = f.read()
+    FILES["sparse"] = FILES["noise"][:300_000] + bytes(4 << 20) + FILES["noise"][-300_000:]
+    for tree, other in ("one", ""), ("two", "moved/"):
+        os.makedirs(f"/scratch/{tree}/{other}", exist_ok=True)
+        for name in FILES:
+            path = f"/scratch/{tree}/{other}{name}"
+            with open(path, "wb") as f:
+                if name == "sparse":
+                    f.write(FILES[name][:300_000])
+                    f.seek(4 << 20, os.SEEK_CUR)
+                    f.write(FILES[name][-300_000:])
+                else:
+                    f.write(FILES[name])
+            os.chmod(path, 0o755 if tree == "one" else 0o555)
+        # One chunk in each image, of the same size.
+        FILES[f"{tree}'s"] = random.Random(tree).randbytes(50_000)
+        with open(f"/scratch/{tree}/own", "wb") as f:
+            f.write(FILES[f"{tree}'s"])
+    shutil.copy("/scratch/one/text", "/scratch/one/copy")
+
+
+def build(tree, layout):
+    run("puzzlefs", "build", f"/scratch/{tree}", f"{layout}:{tree}")
+
+
+def blobs(layout):
+    top = f"{layout}/blobs/sha256"
+    return [os.path.join(top, name) for name in os.listdir(top)]
+
+
+@contextlib.contextmanager
+def damaged(layout):
+    """Every pack of a layout with other bytes in the place of its chunks."""
+    kept = {}
+    for path in blobs(layout):
+        with open(path, "rb") as f:
+            data = f.read()
+        if data.endswith(b"PzPk"):
+            kept[path] = data
+    check(kept, f"no packs in {layout}")
+
+    def write(change):
+        for path, data in kept.items():
+            index = len(data) - 8 - 40 * int.from_bytes(data[-8:-4], "little")
+            with open(path, "r+b") as f:
+                f.write(change(data[:index]))
+    write(lambda chunks: bytes(byte ^ 0x55 for byte in chunks[:4096]) + bytes(max(len(chunks) - 4096, 0)))
+    try:
+        yield
+    finally:
+        write(lambda chunks: chunks)
+
+
+def options(layout, tree, domain=None):
+    with open(f"{layout}/index.json") as f:
+        digest = next(m["digest"] for m in json.load(f)["manifests"]
+                      if m["annotations"]["org.opencontainers.image.ref.name"] == tree)
+    found = [("oci_root_dir", layout), ("image_manifest", digest)]
+    return found + [("domain_id", domain)] if domain else found
+
+
+@contextlib.contextmanager
+def mounts(*wanted):
+    """Mounts of (layout, tree, domain), nothing of them cached, at the paths that it yields."""
+    drop_caches()
+    paths = [f"{MNT}/{number}" for number in range(len(wanted))]
+    try:
+        for path, what in zip(paths, wanted):
+            os.makedirs(path, exist_ok=True)
+            mountapi.mount(options(*what), path)
+        yield paths
+    finally:
+        for path in paths:
+            if os.path.ismount(path):
+                subprocess.run(["umount", "-l", path], check=True)
+
+
+def read(path):
+    with open(path, "rb", buffering=0) as f:
+        return b"".join(iter(lambda: f.read(1 << 20), b""))
+
+
+def right(path, name=None):
+    check(read(path) == FILES[name or os.path.basename(path)], f"{path} has other bytes")
+
+
+def fails(path):
+    try:
+        read(path)
+    except OSError as error:
+        equal(errno.errorcode[error.errno], "EIO", f"the errno of {path}")
+    else:
+        check(False, f"{path} can be read")
+
+
+def is_cached(path):
+    """Whether all of a file that nobody need have read is in the page cache; none of it is not."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        pages, all_of_it = cached(fd), (os.fstat(fd).st_size + PAGE - 1) // PAGE
+    finally:
+        os.close(fd)
+    check(pages in (0, all_of_it), f"{pages} of {all_of_it} pages of {path} are cached")
+    return pages > 0
+
+
+def cached_bytes():
+    with open("/proc/meminfo") as f:
+        return 1024 * next(int(line.split()[1]) for line in f if line.startswith("Cached:"))
+
+
+def one_place():
+    """Two images of a layout."""
+    with mounts((LAYOUT, "one"), (LAYOUT, "two")) as (one, two):
+        for name in "text", "noise", "busybox":
+            check(not is_cached(f"{two}/moved/{name}"), f"{name} is cached before it is read")
+            right(f"{one}/{name}")
+            check(is_cached(f"{two}/moved/{name}"), f"{name} of the other image is not cached")
+        check(is_cached(f"{one}/copy"), "the file's copy in the image is not cached")
+        with damaged(LAYOUT):  # where reading a chunk would be noticed
+            before = cached_bytes()
+            for name in "text", "noise", "busybox":
+                right(f"{two}/moved/{name}")
+            grown = cached_bytes() - before
+        check(grown < 1_000_000, f"reading them again took {grown} bytes of page cache")
+        # Of the same size, and cut in the same way.
+        right(f"{one}/own", "one's")
+        check(not is_cached(f"{two}/own"), "another content is shared")
+        right(f"{two}/own", "two's")
+
+
+def domains():
+    """Images of two layouts: only in one domain, and then not with others."""
+    for first, second, shared in ((None, None, False), ("x", "x", True), ("x", "y", False), ("x", None, False)):
+        with mounts((LAYOUT, "one", first), (APART, "two", second)) as (one, two):
+            right(f"{one}/text")
+            equal(is_cached(f"{two}/moved/text"), shared, f"sharing of the domains {first} and {second}")
+            right(f"{two}/moved/text")
+    with mounts((LAYOUT, "one", "x"), (LAYOUT, "one", "y"), (LAYOUT, "one", "x")) as paths:
+        devices = [os.stat(path).st_dev for path in paths]
+        check(devices[0] == devices[2] != devices[1], "a superblock is in two domains")
+        with open("/proc/mounts") as f:
+            shown = [line for line in f if line.split()[1] in paths]
+        check(["domain_id=x" in line for line in shown] == [True, False, True], f"shown are {shown}")
+        remount = subprocess.run(["mount", "-o", "remount,domain_id=y", paths[0]], stderr=subprocess.DEVNULL)
+        equal(remount.returncode, 32, "the status of a remount in another domain")
+        run("mount", "-o", "remount", paths[0])
+    for bad in "a b", "a,b", "n" * 65, "":
+        try:
+            mountapi.mount(options(LAYOUT, "one") + [("domain_id", bad)], f"{MNT}/0")
+            check(False, f"the domain {bad!r} was taken")
+        except mountapi.MountError as error:
+            equal(errno.errorcode[error.errno], "EINVAL", f"the errno of the domain {bad!r}")
+
+
+def possession():
+    """Who has not got the chunks that he names sees nothing of them, but in a domain."""
+    wanted = (LAYOUT, "one"), (LAYOUT, "one", "x"), (APART, "two"), (APART, "two", "x")
+    with mounts(*wanted) as (one, one_in_x, two, two_in_x):
+        right(f"{one}/text")
+        right(f"{one_in_x}/text")
+        with damaged(APART):
+            fails(f"{two}/moved/text")
+            right(f"{two_in_x}/moved/text")
+
+
+def faults():
+    """A damaged chunk is the fault of one image; the other one's readers are not hurt."""
+    with mounts((LAYOUT, "one", "x"), (APART, "two", "x")) as (one, two):
+        with damaged(LAYOUT), open(f"{one}/text", "rb", buffering=0) as f, Map(f.fileno()) as area:
+            fails(f"{one}/text")
+            right(f"{two}/moved/text")
+            right(f"{one}/text")
+            check(area.bytes() == FILES["text"], "a map of the one has other bytes")
+        drop_caches()
+        with damaged(LAYOUT):  # both at once
+            failed = []
+            reader = threading.Thread(target=lambda: [failed.append(1) for _ in range(20) if attempt(f"{one}/text")])
+            reader.start()
+            for _ in range(20):
+                right(f"{two}/moved/text")
+                drop_caches()
+            reader.join()
+            print(f"beside a reader whose chunks are damaged, who failed {len(failed)} times")
+
+
+def attempt(path):
+    try:
+        right(path)
+        return False
+    except OSError:
+        return True
+
+
+def goes():
+    """The first mount goes, by umount(8) and lazily under an open file."""
+    with mounts((LAYOUT, "one"), (LAYOUT, "two")) as (one, two):
+        with open(f"{two}/moved/text", "rb", buffering=0) as f, Map(f.fileno()) as area:
+            right(f"{one}/text")
+            run("umount", one)
+            check(sum(area.in_core()) == len(area.in_core()), "what the first had read went with it")
+            check(area.bytes() == FILES["text"], "the map has other bytes")
+            area.advise(mmap.MADV_DONTNEED)
+            drop_caches()
+            check(area.bytes() == FILES["text"], "the map has other bytes, read anew")
+        mountapi.mount(options(LAYOUT, "one"), one)
+        with open(f"{one}/noise", "rb", buffering=0) as f:
+            subprocess.run(["umount", "-l", one], check=True)
+            drop_caches()
+            check(f.read(3_000_000) == FILES["noise"], "an open file of the first has other bytes")
+            check(is_cached(f"{two}/moved/noise"), "and shares them no more")
+        # What no file had open when its mount went is there for the next one, as long as there
+        # is a mount of any image.
+        mountapi.mount(options(LAYOUT, "one"), one)
+        right(f"{one}/busybox")
+        run("umount", one)
+        check(is_cached(f"{two}/moved/busybox"), "what the first had read went with it")
+    with mounts((LAYOUT, "one")) as (one,):
+        right(f"{one}/busybox")
+        run("umount", one)
+        mountapi.mount(options(LAYOUT, "one"), one)
+        check(not is_cached(f"{one}/busybox"), "page cache is left when the last mount is gone")
+
+
+def as_before():
+    """What else is done with files, in the second image, the first having read them."""
+    with mounts((LAYOUT, "one"), (LAYOUT, "two")) as (one, two):
+        for name in FILES:
+            if "'" not in name:
+                right(f"{one}/{name}")
+        path = f"{two}/moved/text"
+        fd = os.open(path, os.O_RDONLY)
+        with Map(fd), open("/proc/self/maps") as f:
+            st = os.fstat(fd)
+            entry = f"{os.major(st.st_dev):02x}:{os.minor(st.st_dev):02x} {st.st_ino} "
+            check(any(line.endswith(f" {path}\n") and entry in line for line in f), "/proc/self/maps has another file")
+        with mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE) as area:
+            area[:4] = b"mine"
+            right(f"{one}/text")
+        with open("/scratch/sent", "wb") as f:
+            while os.sendfile(f.fileno(), fd, None, 1 << 20):
+                pass
+        right("/scratch/sent", "text")
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        check(cached(fd) < 100, f"{cached(fd)} pages are left after POSIX_FADV_DONTNEED")
+        os.pread(fd, 1, 0)
+        check(cached(fd) > 1, "nothing is read ahead")
+        os.close(fd)
+        try:
+            os.open(path, os.O_RDONLY | os.O_DIRECT)
+            check(False, "O_DIRECT was taken")
+        except OSError as error:
+            equal(errno.errorcode[error.errno], "EINVAL", "the errno of O_DIRECT")
+        with open(f"{two}/moved/sparse", "rb", buffering=0) as f:
+            hole = f.seek(0, os.SEEK_HOLE)
+            data = f.seek(hole, os.SEEK_DATA)
+            check(300_000 <= hole and 3 << 20 <= data - hole, f"the hole is {hole}..{data}")
+            equal(f.seek(0, os.SEEK_END), len(FILES["sparse"]), "the end of the sparse file")
+        right(f"{two}/moved/sparse")
+        programs(one, two)
+
+
+def programs(one, two):
+    """exec; and a probe in the one's program, which the other's must not meet."""
+    for program in f"{one}/busybox", f"{two}/moved/busybox":
+        equal(run(program, "echo", "hello"), "hello", f"what {program} says")
+    with Uprobe(f"{one}/busybox") as probe:
+        for program, hits in (f"{two}/moved/busybox", 0), (f"{one}/busybox", 1), (f"{two}/moved/busybox", 1):
+            equal(run(program, "echo", "hello"), "hello", f"what {program} says, with a probe")
+            equal(probe.hits(), hits, "how often the probe was hit")
+
+
+def overlay():
+    """Below overlayfs; also copied up, mapped, executed."""
+    with mounts((LAYOUT, "one"), (LAYOUT, "two")) as (one, two):
+        for name in "upper", "work", "merged":
+            os.makedirs(f"/scratch/overlay/{name}", exist_ok=True)
+        run("mount", "-t", "overlay", "-o", f"lowerdir={one},upperdir=/scratch/overlay/upper,workdir=/scratch/overlay/work",
+            "none", "/scratch/overlay/merged")
+        merged = "/scratch/overlay/merged"
+        try:
+            with open(f"{merged}/text", "rb") as f, Map(f.fileno()) as area:
+                check(area.bytes() == FILES["text"], "the map through overlayfs has other bytes")
+            check(is_cached(f"{two}/moved/text"), "what overlayfs has read is not shared")
+            equal(run(f"{merged}/busybox", "echo", "hello"), "hello", "what the program below overlayfs says")
+            with open(f"{merged}/text", "r+b") as f:
+                f.write(b"mine")
+            check(read(f"{merged}/text") == b"mine" + FILES["text"][4:], "the file that was copied up is wrong")
+            right(f"{two}/moved/text")
+        finally:
+            run("umount", merged)
+
+
+def at_once():
+    """First opens, reads, and mounts that come and go, from several tasks at once."""
+    done = threading.Event()
+
+    def reader(root, names):
+        while not done.is_set():
+            for name in names:
+                right(f"{root}/{name}")
+
+    def dropper():
+        while not done.wait(0.3):
+            drop_caches()
+
+    with mounts((LAYOUT, "two"), (APART, "two", "x"), (LAYOUT, "two", "x")) as paths:
+        failed = []
+
+        def guarded(function, *arguments):
+            try:
+                function(*arguments)
+            except BaseException as error:  # check() exits
+                failed.append(error)
+                done.set()
+        names = [f"moved/{name}" for name in ("text", "noise", "busybox")]
+        threads = [threading.Thread(target=guarded, args=(reader, path, names[::step]))
+                   for path, step in zip(paths * 2, (1, -1, 1, -1, 1, -1))]
+        threads.append(threading.Thread(target=guarded, args=(dropper,)))
+        for thread in threads:
+            thread.start()
+        os.makedirs(f"{MNT}/guest", exist_ok=True)
+        for number in range(10):
+            mountapi.mount(options(LAYOUT, "one", (None, "x")[number % 2]), f"{MNT}/guest")
+            right(f"{MNT}/guest/text")
+            subprocess.run(["umount", f"{MNT}/guest"], check=True)
+        done.set()
+        for thread in threads:
+            thread.join()
+        check(not failed, f"a reader failed: {failed}")
+
+
+trees()
+build("one", LAYOUT)
+build("two", LAYOUT)
+build("two", APART)
+for test in one_place, domains, possession, faults, goes, as_before, overlay, at_once:
+    test()
+    print(f"{test.__name__}: {test.__doc__.splitlines()[0]}", flush=True)
+print("one content, one page cache")
