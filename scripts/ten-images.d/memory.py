@@ -20,8 +20,11 @@ def systems(stored):
     options, and the image that is mounted from a loop device, if one is)}."""
     place, ours = stored["puzzlefs"]
     layout = "oci_root_dir={images}/image,image_manifest="
-    yield {"name": "puzzlefs", "title": "PuzzleFS, one layout", "images": [str(place / "image")],
-           "mounts": [["puzzlefs", layout + manifest, None] for manifest in ours["manifests"].values()]}
+    for name, title, option in (("puzzlefs", "PuzzleFS, one layout", ""),
+                                ("puzzlefs-apart", "PuzzleFS, one layout, no page cache shared", ",domain_id=")):
+        yield {"name": name, "title": title, "images": [str(place / "image")],
+               "mounts": [["puzzlefs", layout + manifest + option + (image if option else ""), None]
+                          for image, manifest in ours["manifests"].items()]}
 
     names = list(ours["manifests"])
     place, _ = stored["erofs-each"]
@@ -41,7 +44,7 @@ def measured(system):
             [f"{TOP}/scripts/vm", "--memory", MEMORY, "--scratch", SCRATCH, "--", "python3", "-B", GUEST, plan]))
 
     made_from = [json.dumps(system), GUEST.read_text(), MEMORY]
-    if system["name"] == "puzzlefs":
+    if system["name"].startswith("puzzlefs"):
         made_from.append(hashlib.sha256((pathlib.Path(TOP) / "build/puzzlefs.ko").read_bytes()).hexdigest())
     return {"title": system["title"], **cached(f"ten-memory-{system['name']}", made_from, make)[1]}
 

@@ -36,8 +36,7 @@ version's.
 
 {du}
 `puzzlefs du`: *own* are chunks that no other image uses. The chunks of all images together are
-{chunks} MB, the metadata {metadata} MB: it is stored uncompressed, as the kernel reads it, and for each
-image anew.
+{chunks} MB, the metadata {metadata} MB, stored compressed, for each image anew.
 
 ## Memory
 
@@ -49,7 +48,9 @@ what the kernel cannot take back at once (some 80 MB of the page cache count as 
 {machine} of memory, so that nothing is dropped meanwhile. EROFS is mounted from loop devices with
 direct I/O. For its page cache sharing (`inode_share,domain_id=`, which the kernel calls
 experimental), its images have fingerprints of all files, which mkfs.erofs 1.8 cannot write by
-itself (`scripts/ten-images.d/fingerprint.py`). PuzzleFS shares no page cache between mounts yet.
+itself (`scripts/ten-images.d/fingerprint.py`). PuzzleFS shares the page cache of files whose chunks are
+the same, without an option; for the row without, each image was mounted with a `domain_id` of its own.
+Small files have chunks in common with their neighbours, so where these differ, they are not shared.
 """
 
 
