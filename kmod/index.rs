@@ -17,6 +17,8 @@ use vfs::lower::{FileId, LowerFile};
 pub(crate) struct Index {
     trailer: PackTrailer,
     bytes: KVVec<u8>,
+    /// Of the pack.
+    size: u64,
 }
 
 /// The indexes that are in use.
@@ -40,12 +42,21 @@ impl Index {
         let trailer = PackTrailer::parse(trailer, size).map_err(errno)?;
         let mut bytes = KVVec::zeroed(trailer.index_bytes(), GFP_KERNEL_ACCOUNT)?;
         file.read_exact(&mut bytes, trailer.index_offset())?;
-        Ok(Self { trailer, bytes })
+        Ok(Self {
+            trailer,
+            bytes,
+            size,
+        })
     }
 
     /// Number of chunks.
     pub(crate) fn count(&self) -> u32 {
         self.trailer.count()
+    }
+
+    /// Size of the pack, in bytes.
+    pub(crate) fn pack_bytes(&self) -> u64 {
+        self.size
     }
 
     /// Its entries.

@@ -59,13 +59,14 @@ struct InUse {
 }
 
 impl InUse {
-    fn new(index: LoadedIndex, size: u64) -> Result<Self> {
+    fn new(index: LoadedIndex) -> Result<Self> {
         let count = usize::try_from(index.count()).map_err(|_| EFBIG)?;
         let mut states = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..count {
             states.push(ChunkState::default(), GFP_KERNEL_ACCOUNT)?;
         }
-        let segments = usize::try_from(size.div_ceil(SEGMENT_BYTES)).map_err(|_| EFBIG)?;
+        let segments =
+            usize::try_from(index.pack_bytes().div_ceil(SEGMENT_BYTES)).map_err(|_| EFBIG)?;
         let mut read = KVec::with_capacity(segments, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..segments {
             read.push(Atomic::new(0), GFP_KERNEL_ACCOUNT)?;
@@ -84,6 +85,7 @@ impl InUse {
 /// read as a whole segment has.
 pub(crate) struct Pack {
     digest: Digest,
+    // Before the file: the key of the index is only good while somebody has it open.
     in_use: SetOnce<InUse>,
     file: LowerFile,
     reported: Reported,
@@ -274,7 +276,7 @@ impl Packs {
         let in_use = if all > limits::MAX_PACKED_CHUNKS {
             Err(EUCLEAN)
         } else {
-            InUse::new(index, file.size())
+            InUse::new(index)
         };
         in_use.inspect_err(|_| {
             self.chunks.fetch_sub(count, Relaxed);

@@ -85,6 +85,7 @@ impl FileSystem for Image {
     const READAHEAD_BYTES: usize = data::READAHEAD_BYTES;
     const REQUEST_BYTES: usize = data::REQUEST_BYTES;
     const INODE_CACHE: &'static CStr = c"puzzlefs_inode_cache";
+    const SHARED_NAME: &'static CStr = c"pseudo_puzzlefs";
     const SHARED_INODE_CACHE: &'static CStr = c"puzzlefs_shared_inode_cache";
 
     type Shared = image::Shared;

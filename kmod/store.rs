@@ -178,9 +178,9 @@ impl<'a> Stored<'a> {
     }
 
     /// Where they are: in which file, from where on, and how many.
-    pub(crate) fn place(&self) -> [u64; 7] {
-        let [device, inode, generation, sec, nsec] = self.file.id().numbers();
-        [device, inode, generation, sec, nsec, self.offset, self.size]
+    pub(crate) fn place(&self) -> impl Iterator<Item = u64> {
+        let file = self.file.id().numbers();
+        Iterator::chain(file.into_iter(), [self.offset, self.size])
     }
 
     /// The `manifestVersion` of its image.

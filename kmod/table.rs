@@ -7,7 +7,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     rbtree::{Entry, RBTree, RBTreeNodeReservation},
-    sync::{Arc, Mutex},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, Mutex,
+    },
 };
 
 /// A value with its key.
@@ -27,6 +30,8 @@ struct Counted<K, V> {
 pub(crate) struct Table<K, V> {
     #[pin]
     values: Mutex<RBTree<K, Counted<K, V>>>,
+    /// How many they are.
+    len: Atomic<usize>,
 }
 
 impl<K: Ord + Copy + Unpin, V: Unpin> Table<K, V> {
@@ -39,6 +44,7 @@ impl<K: Ord + Copy + Unpin, V: Unpin> Table<K, V> {
         Arc::pin_init(
             pin_init!(Self {
                 values <- new_mutex!(RBTree::new()),
+                len: Atomic::new(0),
             }),
             GFP_KERNEL,
         )
@@ -78,6 +84,7 @@ impl<K: Ord + Copy + Unpin, V: Unpin> Table<K, V> {
             Entry::Vacant(entry) => {
                 let lent = lend(&mut ours);
                 entry.insert(ours, node);
+                self.len.add(1, Relaxed);
                 return Ok(lent);
             }
         };
@@ -87,7 +94,7 @@ impl<K: Ord + Copy + Unpin, V: Unpin> Table<K, V> {
 
     /// How many values are in use.
     pub(crate) fn len(&self) -> usize {
-        self.values.lock().keys().count()
+        self.len.load(Relaxed)
     }
 }
 
@@ -121,6 +128,7 @@ impl<K: Ord + Copy + Unpin, V: Unpin> Drop for Lent<K, V> {
         counted.users = counted.users.saturating_sub(1);
         if counted.users == 0 {
             let node = values.remove_node(&self.pair.key);
+            self.table.len.fetch_sub(1, Relaxed);
             // The value itself goes with us, without the lock.
             drop(values);
             drop(node);

@@ -97,14 +97,15 @@ impl<'a> Blocks<'a> {
     }
 
     /// What [`crate::ROOT_INO`] is, without its entries and the values of its extended
-    /// attributes; `None` if only the message says that.
+    /// attributes, but with its recorded size; `None` if only the message says that. To look
+    /// for its entries here would be to find none.
     pub fn root(&self) -> Result<Option<Inode<'a>>, Error> {
         let Some(copy) = self.root.structure(ROOT)? else {
             return Ok(None);
         };
         match Inode::new(copy, self.version)? {
             Some(inode) if inode.ino() == ROOT_INO && inode.file_type() == FileType::Dir => {
-                Ok(Some(inode))
+                Ok(Some(inode).filter(|inode| inode.recorded_size().is_some()))
             }
             _ => Err(Error::NoRootDirectory),
         }

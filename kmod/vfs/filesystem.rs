@@ -40,7 +40,9 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
 
     /// The name of the slab cache of inodes, in `/proc/slabinfo`.
     const INODE_CACHE: &'static CStr;
-    /// That of the inodes of shared page caches ([`Inode::share_page_cache`]).
+    /// The name of the internal filesystem of shared page caches ([`Inode::share_page_cache`]).
+    const SHARED_NAME: &'static CStr;
+    /// The name of the slab cache of its inodes.
     const SHARED_INODE_CACHE: &'static CStr;
 
     /// State that all instances share, from registration to the end of the module.
@@ -189,12 +191,7 @@ impl<T: FileSystem> Registration<T> {
             inode_cache: Cache::new()?,
             directory: TypeDirectory::new(T::NAME)?,
             backing_dev: BackingDev::new(T::NAME, T::READAHEAD_BYTES, T::REQUEST_BYTES)?,
-            shared_mappings <- SharedMappings::new(
-                T::NAME,
-                T::SHARED_INODE_CACHE,
-                T::READAHEAD_BYTES,
-                T::REQUEST_BYTES,
-            ),
+            shared_mappings <- SharedMappings::new(T::SHARED_NAME, T::SHARED_INODE_CACHE),
             fs <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();
                 fs.owner = module.as_ptr();

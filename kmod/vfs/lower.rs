@@ -182,14 +182,16 @@ impl Drop for Path {
     }
 }
 
-/// What tells a file from all others, and from what it was before it was changed: its device,
-/// inode number, generation, and `ctime`, in seconds and nanoseconds.
+/// What tells a file from all others that are open, and from what it was before it was changed:
+/// where its inode is in memory, and its `ctime` in seconds and nanoseconds. Numbers alone do
+/// not: files of two layers of an overlayfs, or of two subvolumes of a btrfs, can have the same.
+/// The others (device, inode number, generation) are for those that were open before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FileId([u64; 5]);
+pub struct FileId([u64; 6]);
 
 impl FileId {
     /// These numbers.
-    pub fn numbers(&self) -> [u64; 5] {
+    pub fn numbers(&self) -> [u64; 6] {
         self.0
     }
 }
@@ -206,12 +208,13 @@ impl LowerFile {
             .unwrap_or(0)
     }
 
-    /// What tells it from all other files.
+    /// What tells it from other files, as long as it is open.
     pub fn id(&self) -> FileId {
         // SAFETY: An open file has an inode, which has a superblock.
         FileId(unsafe {
             let inode = bindings::vfs_rs_file_inode(self.0.as_ptr());
             [
+                inode.addr() as u64,
                 (*(*inode).i_sb).s_dev.into(),
                 (*inode).i_ino,
                 (*inode).i_generation.into(),

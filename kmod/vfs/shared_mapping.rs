@@ -26,19 +26,12 @@
 //! **What users of one superblock learn of another's.** Which pages are there, by mincore(2)
 //! or the time that a read takes; and they can drop them, by `POSIX_FADV_DONTNEED`. Whoever
 //! wants a folio waits for whoever is reading it, be that from a slower disk. So a superblock
-//! whose data is in a file of another one, by a loop device, must not share with that: their
-//! readers could wait for each other, if the content of each was made of the other's.
+//! whose data is in a file of another one, by a loop device, must not share with that: a reader
+//! of a file whose content claims to be that other file's would wait for itself.
 
-use crate::bindings;
+use crate::{backing_dev::BackingDev, bindings};
 use core::ptr::NonNull;
-use kernel::{
-    error::{from_err_ptr, to_result},
-    new_mutex,
-    page::PAGE_SIZE,
-    prelude::*,
-    sync::Mutex,
-    types::Opaque,
-};
+use kernel::{error::from_err_ptr, new_mutex, prelude::*, sync::Mutex, types::Opaque};
 
 /// The shared page caches of a filesystem type. They belong to inodes of an internal
 /// superblock, which is mounted as long as there is a [`User`].
@@ -46,9 +39,6 @@ use kernel::{
 pub(crate) struct SharedMappings {
     #[pin]
     mounted: Mutex<Mounted>,
-    /// How far is read ahead, and how much at once, in bytes.
-    readahead: usize,
-    request: usize,
     inodes: Slab,
     #[pin]
     fs: Opaque<bindings::file_system_type>,
@@ -78,18 +68,14 @@ impl SharedMappings {
         ..pin_init::zeroed()
     };
 
-    /// None yet, for the filesystem type `name`. As in [`crate::FileSystem`] are `inode_cache`
-    /// and, in bytes, how far is read ahead and how much at once.
+    /// None yet. As in [`crate::FileSystem`] are the `name` of the internal filesystem type, and
+    /// `inode_cache`.
     pub(crate) fn new(
         name: &'static CStr,
         inode_cache: &'static CStr,
-        readahead: usize,
-        request: usize,
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             mounted <- new_mutex!(Mounted::default()),
-            readahead,
-            request,
             inodes: Slab::new(inode_cache)?,
             fs <- Opaque::ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();
@@ -103,7 +89,8 @@ impl SharedMappings {
         })
     }
 
-    /// Mounts the internal superblock, unless it is, until the result is dropped.
+    /// Mounts the internal superblock, unless it is, until the result is dropped. Its readahead
+    /// is that of `backing_dev`.
     ///
     /// # Errors
     ///
@@ -112,14 +99,14 @@ impl SharedMappings {
     /// # Safety
     ///
     /// These are pinned, and outlive the result.
-    pub(crate) unsafe fn enter(&self) -> Result<User> {
+    pub(crate) unsafe fn enter(&self, backing_dev: &BackingDev) -> Result<User> {
         let mut mounted = self.mounted.lock();
         let mount = match &mounted.mount {
             Some(mount) => mount,
             None => {
                 // SAFETY: `fs` is pinned, and stays as long as there are users. The slab that
                 // it allocates from is in the same struct.
-                let mount = unsafe { Mount::new(self.fs.get(), self.readahead, self.request)? };
+                let mount = unsafe { Mount::new(self.fs.get(), backing_dev)? };
                 mounted.mount.insert(mount)
             }
         };
@@ -316,23 +303,14 @@ impl Mount {
     /// # Safety
     ///
     /// `fs` is a filesystem type that is ready to be mounted, until this is dropped.
-    unsafe fn new(
-        fs: *mut bindings::file_system_type,
-        readahead: usize,
-        request: usize,
-    ) -> Result<Self> {
+    unsafe fn new(fs: *mut bindings::file_system_type, backing_dev: &BackingDev) -> Result<Self> {
         // SAFETY: By the caller.
         let mount = from_err_ptr(unsafe { bindings::kern_mount(fs) })?;
         // INVARIANT: It was just made.
         let mount = Self(NonNull::new(mount).ok_or(ENOMEM)?);
-        // SAFETY: The mount is valid, and nobody else knows its superblock yet. Without a
-        // `backing_dev_info` there is no readahead.
-        unsafe {
-            let sb = mount.super_block();
-            to_result(bindings::super_setup_bdi(sb))?;
-            (*(*sb).s_bdi).ra_pages = readahead.div_ceil(PAGE_SIZE);
-            (*(*sb).s_bdi).io_pages = request.div_ceil(PAGE_SIZE);
-        }
+        // SAFETY: The superblock is valid, has no `backing_dev_info`, and nobody else knows it
+        // yet.
+        unsafe { backing_dev.attach(mount.super_block()) };
         Ok(mount)
     }
 

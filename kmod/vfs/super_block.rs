@@ -288,7 +288,12 @@ impl<T: FileSystem> Operations<T> {
             data_cache: caches.0,
             metadata_cache: caches.1,
             // SAFETY: The registration stays while there are superblocks, and it is pinned.
-            shared_mappings: unsafe { Registration::<T>::of(sb).shared_mappings().enter()? },
+            shared_mappings: unsafe {
+                let registration = Registration::<T>::of(sb);
+                registration
+                    .shared_mappings()
+                    .enter(registration.backing_dev())?
+            },
         };
         // SAFETY: As above: nobody else looks at the instance yet. INVARIANT: From here on
         // the superblock is `Ready`; should the rest fail, `kill` drops the instance.
