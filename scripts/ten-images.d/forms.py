@@ -98,7 +98,7 @@ def erofs_form(name, title, *options):
 
 
 def forms():
-    """All forms, those of PuzzleFS last."""
+    """All forms, PuzzleFS last."""
     squash = ("-comp", "zstd", "-b", "128K")
     each = ("-zzstd", "-C65536")
     zstd = f"-zzstd,level={LEVEL}"
@@ -113,8 +113,6 @@ def forms():
                    zstd, "-C131072", "-Eall-fragments,dedupe"),
         Form("upstream", "upstream 0.2.0, one layout", upstream(), ("--compression",),
              layout(upstream(), "--compression")),
-        Form("puzzlefs-small", "PuzzleFS, `--profile small`, one layout", OURS, ("small",),
-             layout(OURS, "--profile", "small")),
         Form("puzzlefs", f"PuzzleFS, zstd level {LEVEL}, one layout", OURS, (f"zstd:{LEVEL}",), ours),
     ]
 
