@@ -45,13 +45,9 @@ pub(crate) struct InodeData {
 }
 
 impl InodeData {
-    fn new(known: Option<DirPlace>) -> impl PinInit<Self> {
-        let entries = SetOnce::new();
-        if let Some(known) = known {
-            entries.populate(known);
-        }
+    fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            entries,
+            entries: SetOnce::new(),
             order: Atomic::new(UNKNOWN),
             next: Atomic::new(0),
             kept: SetOnce::new(),
@@ -136,7 +132,7 @@ pub(crate) fn get<'a>(
         time_sec: mtime.sec,
         time_nsec: mtime.nsec,
     };
-    new.init(&attributes, InodeData::new(content.entries))
+    new.init(&attributes, InodeData::new())
 }
 
 /// What is in an inode.
@@ -145,8 +141,6 @@ struct Content<'a> {
     size: u64,
     /// How many bytes of that are in holes.
     holes: u64,
-    /// Of a directory, if it was looked at.
-    entries: Option<DirPlace>,
 }
 
 impl<'a> Content<'a> {
@@ -155,7 +149,6 @@ impl<'a> Content<'a> {
             kind,
             size,
             holes: 0,
-            entries: None,
         }
     }
 
@@ -179,10 +172,7 @@ impl<'a> Content<'a> {
             Kind::Blk(Device { major, minor }) => {
                 Self::new(InodeKind::BlockDevice(major, minor), 0)
             }
-            Kind::Dir(dir) => Self {
-                entries: Some(dir.place()),
-                ..Self::new(InodeKind::Directory, dir.len().into())
-            },
+            Kind::Dir(dir) => Self::new(InodeKind::Directory, dir.len().into()),
             Kind::File(extents) => {
                 // Proved when the file is opened.
                 let size = match extents.recorded() {

@@ -6,7 +6,7 @@
 
 use crate::image::Image;
 use kernel::sync::atomic::{Atomic, Relaxed};
-use vfs::{Attribute, SuperBlock};
+use vfs::Attribute;
 
 /// A number that only grows, from 0 when the image is mounted. Counting orders nothing.
 pub(crate) struct Counter(Atomic<u64>);
@@ -52,6 +52,15 @@ pub(crate) struct Stats {
     pub(crate) chunk_errors: Counter,
 }
 
+/// The file of a counter.
+macro_rules! counter {
+    ($name:literal, $counter:ident) => {
+        Some(&Attribute::number($name, |sb| {
+            sb.data().store().stats().$counter.get()
+        }))
+    };
+}
+
 /// The files in the directory of a superblock.
 pub(crate) const ATTRIBUTES: &[Option<&Attribute<Image>>] = &[
     Some(&Attribute::text(c"rootfs", |sb| {
@@ -63,33 +72,13 @@ pub(crate) const ATTRIBUTES: &[Option<&Attribute<Image>>] = &[
     Some(&Attribute::number(c"blobs_open", |sb| {
         sb.data().store().open_blobs() as u64
     })),
-    Some(&Attribute::number(c"chunks_verified", |sb| {
-        stats(sb).chunks_verified.get()
-    })),
-    Some(&Attribute::number(c"chunks_helped", |sb| {
-        stats(sb).chunks_helped.get()
-    })),
-    Some(&Attribute::number(c"chunk_hits", |sb| {
-        stats(sb).chunk_hits.get()
-    })),
-    Some(&Attribute::number(c"bytes_read", |sb| {
-        stats(sb).bytes_read.get()
-    })),
-    Some(&Attribute::number(c"bytes_filled", |sb| {
-        stats(sb).bytes_filled.get()
-    })),
-    Some(&Attribute::number(c"metadata_blocks", |sb| {
-        stats(sb).metadata_blocks.get()
-    })),
-    Some(&Attribute::number(c"verify_failures", |sb| {
-        stats(sb).verify_failures.get()
-    })),
-    Some(&Attribute::number(c"chunk_errors", |sb| {
-        stats(sb).chunk_errors.get()
-    })),
+    counter!(c"chunks_verified", chunks_verified),
+    counter!(c"chunks_helped", chunks_helped),
+    counter!(c"chunk_hits", chunk_hits),
+    counter!(c"bytes_read", bytes_read),
+    counter!(c"bytes_filled", bytes_filled),
+    counter!(c"metadata_blocks", metadata_blocks),
+    counter!(c"verify_failures", verify_failures),
+    counter!(c"chunk_errors", chunk_errors),
     None,
 ];
-
-fn stats(sb: &SuperBlock<Image>) -> &Stats {
-    sb.data().store().stats()
-}

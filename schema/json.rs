@@ -174,7 +174,7 @@ impl<'a> Reader<'a> {
         is_next
     }
 
-    pub(crate) fn expect(&mut self, byte: u8) -> Result<(), Error> {
+    pub(crate) fn require(&mut self, byte: u8) -> Result<(), Error> {
         self.eat(byte).then_some(()).ok_or(Error::BadJson)
     }
 
@@ -188,7 +188,7 @@ impl<'a> Reader<'a> {
         &mut self,
         mut member: impl FnMut(&mut Self, Str<'a>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.expect(b'{')?;
+        self.require(b'{')?;
         if self.eat(b'}') {
             return Ok(());
         }
@@ -196,7 +196,7 @@ impl<'a> Reader<'a> {
             let key = self.key()?;
             member(self, key)?;
             if !self.eat(b',') {
-                return self.expect(b'}');
+                return self.require(b'}');
             }
         }
     }
@@ -206,14 +206,14 @@ impl<'a> Reader<'a> {
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.expect(b'[')?;
+        self.require(b'[')?;
         if self.eat(b']') {
             return Ok(());
         }
         loop {
             element(self)?;
             if !self.eat(b',') {
-                return self.expect(b']');
+                return self.require(b']');
             }
         }
     }
@@ -221,12 +221,12 @@ impl<'a> Reader<'a> {
     /// Reads a key and its colon.
     fn key(&mut self) -> Result<Str<'a>, Error> {
         let key = self.string()?;
-        self.expect(b':')?;
+        self.require(b':')?;
         Ok(key)
     }
 
     pub(crate) fn string(&mut self) -> Result<Str<'a>, Error> {
-        self.expect(b'"')?;
+        self.require(b'"')?;
         let rest = self.text.get(self.at..).ok_or(Error::BadJson)?;
         let (mut len, mut escaped) = (0usize, false);
         // Byte by byte: what matters is ASCII, which no other character has in it.
@@ -307,7 +307,7 @@ impl<'a> Reader<'a> {
                     }
                     break;
                 }
-                self.expect(if in_object { b'}' } else { b']' })?;
+                self.require(if in_object { b'}' } else { b']' })?;
                 nesting.pop();
             }
         }
