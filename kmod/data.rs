@@ -8,8 +8,9 @@
 //! - A chunk that one file has to itself is decompressed straight into the folios of that
 //!   file, if all of it was asked for; readahead is expanded so that it mostly is. Several
 //!   such chunks in one window are decompressed at once ([`crate::batch`]).
-//! - A chunk that several small files share goes into a page cache of the mount's own,
-//!   and the files' folios are copied from there, until all of it was copied.
+//! - A chunk that several small files share goes into a page cache of its own
+//!   ([`crate::shared`]), from which these are read. If they have folios, they are copied
+//!   from there, until all of it was copied.
 
 use crate::{
     batch,
@@ -17,11 +18,12 @@ use crate::{
     file::{OpenFile, Part},
     image::Image,
     shared::Shared,
-    slot::Key,
+    slot::{Key, Loaded, Slot},
+    store::Stored,
 };
 use kernel::prelude::*;
 use puzzlefs_format::locate;
-use vfs::{Inode, ReadWindow};
+use vfs::{Inode, ReadWindow, SuperBlock};
 
 /// How far to read ahead, in bytes: some chunks, since several are decompressed at once
 /// ([`crate::batch`]). With more than this, programs that start would read, around what they
@@ -34,6 +36,9 @@ pub(crate) const REQUEST_BYTES: usize = 1 << 20;
 /// How far beyond what was asked for a window may grow, in bytes, so that a chunk that
 /// has to be decompressed anyway is used whole.
 const EXPAND_BYTES: u64 = 512 << 10;
+
+/// How often a chunk is put into its page cache for one reader, before whom it may be reclaimed.
+const MAX_FILLS: usize = 8;
 
 /// Fills `window` with the data of `inode`; `file` says where that is.
 ///
@@ -59,6 +64,50 @@ pub(crate) fn read(inode: &Inode<Image>, file: &OpenFile, window: &mut ReadWindo
         stats.bytes_filled.add(filled);
     }
     Ok(())
+}
+
+/// Calls `copy` with `len` bytes of `file`, which is that of `inode`, from `position` on, if it
+/// is a small one and they are in the page cache of its chunk, or can be put there. False if not
+/// all of them could.
+///
+/// # Errors
+///
+/// As [`read`], and those of `copy`.
+pub(crate) fn copy_shared(
+    inode: &Inode<Image>,
+    file: &OpenFile,
+    position: u64,
+    len: usize,
+    mut copy: impl FnMut(&[u8]) -> Result,
+) -> Result<bool> {
+    if file.small().is_none() {
+        return Ok(false);
+    }
+    let Next::Piece(piece) = next(file, position, len as u64)? else {
+        return Ok(false);
+    };
+    let sb = inode.super_block();
+    let image = sb.data();
+    let purpose = Purpose::Inode(inode.ino());
+    let chunk = image.store().stored(&piece.part.source, purpose)?;
+    let Some(shared) = piece.shared(sb, &chunk) else {
+        return Ok(false);
+    };
+    let mut start = piece.start;
+    for _ in 0..MAX_FILLS {
+        let read = shared.read(start, piece.end().saturating_sub(start), &mut copy)?;
+        start = start.saturating_add(read);
+        if start == piece.end() {
+            return Ok(piece.len == len);
+        }
+        if vfs::killed() {
+            return Err(EINTR);
+        }
+        if !piece.fill(start, image, &chunk, shared)? {
+            break;
+        }
+    }
+    Ok(false)
 }
 
 /// What comes next in a file.
@@ -113,6 +162,60 @@ impl Piece<'_> {
         self.start.saturating_add(self.len)
     }
 
+    /// The page cache of the chunk, if that is known to be of several files, or was found out.
+    fn shared<'a>(&self, sb: &SuperBlock<Image>, chunk: &Stored<'a>) -> Option<&'a Shared> {
+        let part = self.part;
+        if part.is_of_several(self.extent.1) {
+            Shared::make(sb, chunk, part.compressed)
+        } else {
+            Shared::get(chunk, part.compressed)
+        }
+    }
+
+    fn key(&self, image: &Image, chunk: &Stored<'_>) -> Key {
+        Key {
+            mount: image.pool().id(),
+            digest: *chunk.digest(),
+            compressed: self.part.compressed,
+        }
+    }
+
+    /// Loads the chunk, which must have the bytes.
+    fn load<'a>(&self, slot: &'a mut Slot, key: &Key, chunk: &'a Stored<'a>) -> Result<Loaded<'a>> {
+        let loaded = slot.load(key, chunk)?;
+        let size = loaded.size();
+        if self.end() > size {
+            chunk.report(format_args!("has {size} bytes, less than a file uses"));
+            return Err(EUCLEAN);
+        }
+        Ok(loaded)
+    }
+
+    /// Puts the chunk, of which `start` is missing, into its page cache. False if that cannot be.
+    fn fill(
+        &self,
+        start: usize,
+        image: &Image,
+        chunk: &Stored<'_>,
+        shared: &Shared,
+    ) -> Result<bool> {
+        let _reading = image.store().reading(chunk.digest())?;
+        // Whoever was reading it may have put it there.
+        if shared.has(start) {
+            return Ok(true);
+        }
+        let key = self.key(image, chunk);
+        image.pool().with_slot(&key, |slot| {
+            let mut loaded = self.load(slot, &key, chunk)?;
+            let filled = shared.fill(&mut loaded)?;
+            if filled {
+                let stats = image.store().stats();
+                stats.bytes_filled.add(loaded.size() as u64);
+            }
+            Ok(filled)
+        })
+    }
+
     /// Reads them, or the first of them.
     fn read(&self, inode: &Inode<Image>, window: &mut ReadWindow<'_>) -> Result {
         let part = self.part;
@@ -120,40 +223,33 @@ impl Piece<'_> {
         let image = sb.data();
         let store = image.store();
         let chunk = store.stored(&part.source, Purpose::Inode(inode.ino()))?;
-        let shared = Shared::new(sb.data_cache(), &chunk, part.compressed);
-        let copy = |window: &mut ReadWindow<'_>| match &shared {
+        let shared = self.shared(sb, &chunk);
+        let copy = |shared: Option<&Shared>, window: &mut ReadWindow<'_>| match shared {
             Some(shared) => shared.copy(self, window),
             None => Ok(false),
         };
-        if copy(window)? {
+        if copy(shared, window)? {
             store.stats().chunk_hits.add(1);
             return Ok(());
         }
         let _reading = store.reading(chunk.digest())?;
         // Whoever was reading it may have put it there.
-        if copy(window)? {
+        if copy(shared, window)? {
             store.stats().chunk_hits.add(1);
             return Ok(());
         }
-        let key = Key {
-            mount: image.pool().id(),
-            digest: *chunk.digest(),
-            compressed: part.compressed,
-        };
+        let key = self.key(image, &chunk);
         image.pool().with_slot(&key, |slot| {
-            let mut loaded = slot.load(&key, &chunk)?;
+            let mut loaded = self.load(slot, &key, &chunk)?;
             let size = loaded.size();
-            if self.end() > size {
-                chunk.report(format_args!("has {size} bytes, less than a file uses"));
-                return Err(EUCLEAN);
-            }
             if self.len == size {
                 return window.fill_with(size, |memory| loaded.write_to(memory));
             }
             // A chunk that belongs to this file alone is not put there.
-            let shared = shared.as_ref().filter(|_| !self.is_of_own(size));
-            if let Some(shared) = shared {
-                if shared.fill(&mut loaded)? && copy(window)? {
+            if !self.is_of_own(size) {
+                let shared = shared.or_else(|| Shared::make(sb, &chunk, part.compressed));
+                let filled = shared.map_or(Ok(false), |shared| shared.fill(&mut loaded))?;
+                if filled && copy(shared, window)? {
                     return Ok(());
                 }
             }

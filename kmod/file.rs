@@ -24,6 +24,18 @@ pub(crate) struct Part {
     pub(crate) compressed: bool,
 }
 
+/// Files of less share chunks. Larger ones mostly have theirs to themselves, which cannot be
+/// known before the chunk is read: an inode does not tell how long one is.
+const SMALL_BYTES: u64 = 16 << 10;
+
+impl Part {
+    /// Whether the extent, of `len` bytes, is of a chunk that several files are in, as far as
+    /// that can be told from outside.
+    pub(crate) fn is_of_several(&self, len: u64) -> bool {
+        self.offset > 0 || len < SMALL_BYTES
+    }
+}
+
 /// An open regular file, shared by all who have it open at the same time, or kept with its
 /// inode. Every blob it needs is open, so that a page fault never has to look one up.
 pub(crate) struct OpenFile {
@@ -104,6 +116,16 @@ impl OpenFile {
         self.parts.len() <= MAX_KEPT_EXTENTS && !self.parts.iter().any(is_loose)
     }
 
+    /// The only extent of a small file that is in a pack: it is read from the page cache of
+    /// its chunk ([`crate::shared`]).
+    pub(crate) fn small(&self) -> Option<&Part> {
+        let ([end], [Some(part)]) = (&*self.ends, &*self.parts) else {
+            return None;
+        };
+        let is_packed = matches!(part.source, Source::Packed(_));
+        (is_packed && part.is_of_several(*end)).then_some(part)
+    }
+
     /// Extent `index`; none if it is a hole.
     pub(crate) fn part(&self, index: usize) -> Result<Option<&Part>> {
         Ok(self.parts.get(index).ok_or(EUCLEAN)?.as_ref())
@@ -148,8 +170,8 @@ pub(crate) fn open(inode: &Inode<Image>) -> Result<Option<Arc<OpenFile>>> {
     };
     let ours = OpenFile::new(image.store(), &extents, inode)?;
     // Before anyone can read it by what is kept from here on.
-    if !inode.shares_page_cache() {
-        inode.share_page_cache(&fingerprint::of(&ours, inode)?)?;
+    if ours.small().is_none() && !inode.shares_page_cache() {
+        inode.share_page_cache(&fingerprint::of_file(&ours, inode)?)?;
     }
     if ours.is_kept() {
         inode.data().keep(KBox::new(ours, GFP_KERNEL_ACCOUNT)?);

@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which files share their page cache ([`vfs::Inode::share_page_cache`]): those of the same
-//! content, by the digests of their chunks, in images that may share it.
+//! What shares its page cache with what: files of the same content
+//! ([`vfs::Inode::share_page_cache`]), by the digests of their chunks, and chunks of many small
+//! files ([`crate::shared`]), in images that may share it.
 //!
 //! No byte gets into a page cache unverified, so it does not matter whose chunk it came from:
 //! an image cannot make another's file read wrong. But it could claim, in its metadata and in
 //! the index of a pack, to have chunks that it has not, and read what another image left in the
-//! page cache of a file of these. Nobody looks for the chunks then. So files share
+//! page cache of a file of these. Nobody looks for the chunks then. So files and chunks share
 //! their page cache only
 //!
-//! - if each of their chunks is in the same place of the same file of the layout: the image can
+//! - if each of the chunks is in the same place of the same file of the layout: the image can
 //!   read there itself what it gets. Images of one layout have most of what they have in common
 //!   so, and all of it once it was repacked;
 //! - or if whoever mounts them says, by `domain_id=`, that the images of that domain may read
 //!   what they know the digests of. These share with no image outside of it.
 
-use crate::{faults::Purpose, file::OpenFile, image::Image, options::DomainId};
+use crate::{
+    faults::Purpose, file::OpenFile, image::Image, options::DomainId, request::Request,
+    store::Stored,
+};
 use kernel::prelude::*;
 use puzzlefs_format::Encoding;
 use vfs::{sha256::Hasher, Fingerprint, Inode};
@@ -26,31 +30,49 @@ use vfs::{sha256::Hasher, Fingerprint, Inode};
 /// # Errors
 ///
 /// `EINVAL` when it is a file of another image.
-pub(crate) fn of(file: &OpenFile, inode: &Inode<Image>) -> Result<Fingerprint> {
+pub(crate) fn of_file(file: &OpenFile, inode: &Inode<Image>) -> Result<Fingerprint> {
     let store = inode.super_block().data().store();
-    let domain = inode.super_block().identity().domain_id();
-    let mut hasher = Hasher::default();
-    let name = domain.map_or(&[][..], DomainId::as_bytes);
-    // What cannot be read in an image of its version must not be there by another one's.
-    let may_be_lz4 = Encoding::may_be_lz4(store.version());
-    hasher.update(&[domain.is_some().into(), may_be_lz4.into()]);
-    hasher.update(&name.len().to_le_bytes());
-    hasher.update(name);
+    let identity = inode.super_block().identity();
+    let mut hasher = begin(identity, store.version());
     for (end, part) in file.extents() {
         hasher.update(&end.to_le_bytes());
         let Some(part) = part else {
             hasher.update(b"hole");
             continue;
         };
-        hasher.update(if part.compressed { b"comp" } else { b"raw." });
         hasher.update(&part.offset.to_le_bytes());
         let chunk = store.stored(&part.source, Purpose::Inode(inode.ino()))?;
-        hasher.update(chunk.digest().as_bytes());
-        if domain.is_none() {
-            for number in chunk.place() {
-                hasher.update(&number.to_le_bytes());
-            }
-        }
+        add(&mut hasher, &chunk, part.compressed, identity);
     }
     Ok(hasher.finish())
+}
+
+/// The same of the content of `chunk`, stored compressed or not, in the image of `identity`.
+pub(crate) fn of_chunk(chunk: &Stored<'_>, compressed: bool, identity: &Request) -> Fingerprint {
+    let mut hasher = begin(identity, chunk.version());
+    add(&mut hasher, chunk, compressed, identity);
+    hasher.finish()
+}
+
+/// Who may share.
+fn begin(identity: &Request, version: u64) -> Hasher {
+    let mut hasher = Hasher::default();
+    let domain = identity.domain_id();
+    let name = domain.map_or(&[][..], DomainId::as_bytes);
+    // What cannot be read in an image of its version must not be there by another one's.
+    let may_be_lz4 = Encoding::may_be_lz4(version);
+    hasher.update(&[domain.is_some().into(), may_be_lz4.into()]);
+    hasher.update(&name.len().to_le_bytes());
+    hasher.update(name);
+    hasher
+}
+
+fn add(hasher: &mut Hasher, chunk: &Stored<'_>, compressed: bool, identity: &Request) {
+    hasher.update(if compressed { b"comp" } else { b"raw." });
+    hasher.update(chunk.digest().as_bytes());
+    if identity.domain_id().is_none() {
+        for number in chunk.place() {
+            hasher.update(&number.to_le_bytes());
+        }
+    }
 }

@@ -9,7 +9,7 @@ use crate::{
     error::errno,
     faults::{is_passing, Faults, Reported},
     index::{Index, Indexes, LoadedIndex},
-    shared::SharedState,
+    shared::Shared,
 };
 use kernel::{
     fmt,
@@ -29,7 +29,7 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 #[derive(Default)]
 pub(crate) struct ChunkState {
     pub(crate) reported: Reported,
-    pub(crate) shared: SharedState,
+    pub(crate) shared: SetOnce<KBox<Shared>>,
 }
 
 /// Where a chunk is: the number of its pack, and its place in the index there.
@@ -37,15 +37,6 @@ pub(crate) struct ChunkState {
 pub(crate) struct Place {
     pack: u32,
     index: u32,
-}
-
-impl Place {
-    /// A number that no other place has, less than 2^30.
-    pub(crate) fn number(&self) -> u64 {
-        u64::from(self.pack)
-            .saturating_mul(limits::MAX_PACK_CHUNKS.into())
-            .saturating_add(self.index.into())
-    }
 }
 
 /// What there is of a pack from its first use on.

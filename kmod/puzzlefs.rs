@@ -186,6 +186,16 @@ impl FileSystem for Image {
         file::open(inode)
     }
 
+    fn copy_shared(
+        inode: &Inode<Self>,
+        file: &Self::OpenFile,
+        position: u64,
+        len: usize,
+        copy: impl FnMut(&[u8]) -> Result,
+    ) -> Result<bool> {
+        data::copy_shared(inode, file, position, len, copy)
+    }
+
     fn release(inode: &Inode<Self>, file: Arc<Self::OpenFile>) {
         file::release(inode, file);
     }

@@ -1,71 +1,88 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The content of chunks that several small files share, in the mount's own page cache.
+//! The content of chunks that several small files share, in page caches of its own.
+//!
+//! A small file is read from there, by who calls read(2). It gets pages of its own only if it
+//! is mapped, or spliced: these are copied from there. Many files end in the middle of a page,
+//! and these would be a tenth of all the pages that a Debian takes.
+//!
+//! Images share it as they share the page cache of files ([`crate::fingerprint`]).
 //!
 //! Only chunks in packs are kept there: of a loose one nothing is known any more when the
 //! files that use it are closed.
 
-use crate::{data::Piece, slot::Loaded, store::Stored};
+use crate::{data::Piece, fingerprint, image::Image, slot::Loaded, store::Stored};
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
-use puzzlefs_format::limits;
-use vfs::{PrivateCache, ReadWindow};
+use vfs::{ReadWindow, SharedCache, SuperBlock};
 
 /// Chunks of more content are not kept. No builder makes small files share that much, and a
 /// hostile image must not fill the page cache by files of one byte each.
 const MAX_SHARED_BYTES: usize = 2 << 20;
 
-/// What is remembered of a chunk in a pack.
-pub(crate) struct SharedState {
-    /// Bytes of its content as stored, and decompressed, that were put into the cache; 0 if
-    /// none ever were. A hostile image may refer to both.
-    cached: [Atomic<u32>; 2],
-    /// Bytes copied out of there.
+/// The page cache of a chunk in a pack.
+pub(crate) struct Shared {
+    /// Whether it is of what the chunk decompresses to. A hostile image may refer to both that and
+    /// what is stored: it has to do without for the other one.
+    compressed: bool,
+    cache: SharedCache,
+    /// Bytes copied to pages of files.
     copied: Atomic<u32>,
 }
 
-impl Default for SharedState {
-    fn default() -> Self {
-        Self {
-            cached: [Atomic::new(0), Atomic::new(0)],
-            copied: Atomic::new(0),
-        }
+impl Shared {
+    /// That of `chunk`, if it is there.
+    pub(crate) fn get<'a>(chunk: &Stored<'a>, compressed: bool) -> Option<&'a Self> {
+        let shared = chunk.packed()?.state.shared.as_ref()?;
+        (shared.compressed == compressed).then_some(shared)
     }
-}
 
-/// The place of a chunk's content in the cache of its mount.
-pub(crate) struct Shared<'a> {
-    cache: &'a PrivateCache,
-    cached: &'a Atomic<u32>,
-    copied: &'a Atomic<u32>,
-    position: u64,
-}
-
-impl<'a> Shared<'a> {
-    /// The place of `chunk` in `cache`; none if it is not in a pack.
-    pub(crate) fn new(
-        cache: &'a PrivateCache,
+    /// That of `chunk`, made if it was not there. None if the chunk is not in a pack, or there
+    /// is no memory.
+    pub(crate) fn make<'a>(
+        sb: &SuperBlock<Image>,
         chunk: &Stored<'a>,
         compressed: bool,
-    ) -> Option<Self> {
-        let packed = chunk.packed()?;
-        let [stored, decompressed] = &packed.state.shared.cached;
-        let (cached, form) = if compressed {
-            (decompressed, 1)
-        } else {
-            (stored, 0)
-        };
-        let place = packed.number.checked_mul(2)?;
-        Some(Self {
-            cache,
-            cached,
-            copied: &packed.state.shared.copied,
-            position: place
-                .checked_add(form)?
-                .checked_mul(limits::MAX_CHUNK_BYTES)?,
-        })
+    ) -> Option<&'a Self> {
+        let state = chunk.packed()?.state;
+        if state.shared.as_ref().is_none() {
+            let fingerprint = fingerprint::of_chunk(chunk, compressed, sb.identity());
+            let shared = Self {
+                compressed,
+                cache: sb.shared_cache(&fingerprint).ok()?,
+                copied: Atomic::new(0),
+            };
+            // Whoever else does so at the same time has found the same.
+            let shared = KBox::new(shared, GFP_KERNEL_ACCOUNT).ok()?;
+            state.shared.populate(shared);
+        }
+        Self::get(chunk, compressed)
+    }
+
+    /// Whether something is there at `position`.
+    pub(crate) fn has(&self, position: usize) -> bool {
+        self.cache.has(position as u64).unwrap_or(false)
+    }
+
+    /// Calls `copy` with up to `len` bytes from `start` on, piece by piece, as far as they are
+    /// there. Returns how many they were.
+    ///
+    /// # Errors
+    ///
+    /// Those of `copy`.
+    pub(crate) fn read(
+        &self,
+        start: usize,
+        len: usize,
+        copy: impl FnMut(&[u8]) -> Result,
+    ) -> Result<usize> {
+        let end = start.saturating_add(len) as u64;
+        if end > self.cache.size() {
+            return Ok(0);
+        }
+        self.cache.read(start as u64, len, copy)
     }
 
     /// Copies what is there of `piece` to `window`. False if that is nothing.
@@ -74,16 +91,10 @@ impl<'a> Shared<'a> {
     ///
     /// Those of writing to the window.
     pub(crate) fn copy(&self, piece: &Piece<'_>, window: &mut ReadWindow<'_>) -> Result<bool> {
-        let size = self.size();
-        if piece.end() > size {
-            return Ok(false);
-        }
-        let position = self.position.saturating_add(piece.start as u64);
-        let read = self
-            .cache
-            .read(position, piece.len, |bytes| window.write(bytes))?;
+        let read = self.read(piece.start, piece.len, |bytes| window.write(bytes))?;
         if read > 0 && self.is_used_up(read) {
-            self.cache.forget(self.position, size);
+            let size = usize::try_from(self.cache.size()).unwrap_or(usize::MAX);
+            self.cache.forget(0, size);
         }
         Ok(read > 0)
     }
@@ -98,21 +109,13 @@ impl<'a> Shared<'a> {
         if size > MAX_SHARED_BYTES {
             return Ok(false);
         }
-        let fill = self
-            .cache
-            .fill(self.position, size, |memory| chunk.write_to(memory));
-        match fill {
-            Ok(()) => {
-                self.cached.store(u32::try_from(size).unwrap_or(0), Relaxed);
-                Ok(true)
-            }
+        // First: whoever finds a folio there may use it.
+        self.cache.set_size(size as u64);
+        match self.cache.fill(0, size, |memory| chunk.write_to(memory)) {
+            Ok(()) => Ok(true),
             Err(ENOMEM | EFBIG) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    fn size(&self) -> usize {
-        usize::try_from(self.cached.load(Relaxed)).unwrap_or(0)
     }
 
     /// Counts `bytes` that were copied. True when as many were copied as the content has:
@@ -120,7 +123,7 @@ impl<'a> Shared<'a> {
     fn is_used_up(&self, bytes: usize) -> bool {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let copied = self.copied.fetch_add(bytes, Relaxed).saturating_add(bytes);
-        let is_used_up = copied >= self.cached.load(Relaxed);
+        let is_used_up = u64::from(copied) >= self.cache.size();
         if is_used_up {
             self.copied.store(0, Relaxed);
         }

@@ -122,11 +122,7 @@ impl Store {
                     offset: entry.offset.into(),
                     size: entry.size.into(),
                     reported: &state.reported,
-                    packed: Some(Packed {
-                        number: place.number(),
-                        state,
-                        pack,
-                    }),
+                    packed: Some(Packed { state, pack }),
                     store: self,
                     purpose,
                 }
@@ -152,8 +148,6 @@ fn hash(digest: &Digest) -> u16 {
 
 /// A chunk in a pack.
 pub(crate) struct Packed<'a> {
-    /// No other chunk of the image has this number, which is less than 2^30.
-    pub(crate) number: u64,
     /// What is remembered of it.
     pub(crate) state: &'a ChunkState,
     pack: &'a Pack,

@@ -22,6 +22,7 @@
 #include <linux/pseudo_fs.h>
 #include <linux/ratelimit_types.h>
 #include <linux/statfs.h>
+#include <linux/uio.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 #include <linux/zstd.h>
@@ -31,6 +32,7 @@ static const unsigned int VFS_RS_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
 static const unsigned int VFS_RS_LOOKUP_NO_XDEV = LOOKUP_NO_XDEV;
 static const unsigned int VFS_RS_LOOKUP_DIRECTORY = LOOKUP_DIRECTORY;
 static const loff_t VFS_RS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
+static const int VFS_RS_IOCB_NOT_PLAIN = IOCB_DIRECT | IOCB_NOWAIT | IOCB_NOIO | IOCB_WAITQ;
 static const unsigned int VFS_RS_S_PRIVATE = S_PRIVATE;
 static const unsigned long VFS_RS_SB_RDONLY = SB_RDONLY;
 static const unsigned long VFS_RS_SB_NOATIME = SB_NOATIME;
@@ -55,6 +57,8 @@ void vfs_rs_inode_set_size(struct inode *inode, loff_t size);
 loff_t vfs_rs_inode_size(const struct inode *inode);
 struct address_space *vfs_rs_inode_mapping(const struct inode *inode);
 bool vfs_rs_inode_share_mapping(struct inode *inode, struct address_space *mapping);
+size_t vfs_rs_iter_count(const struct iov_iter *iter);
+bool vfs_rs_mapping_has_pages(const struct address_space *mapping);
 void vfs_rs_mapping_avoid_highmem(struct address_space *mapping);
 void vfs_rs_mapping_set_large_folios(struct address_space *mapping);
 struct inode *vfs_rs_file_inode(const struct file *file);

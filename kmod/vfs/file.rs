@@ -71,7 +71,7 @@ impl<T: FileSystem> Operations<T> {
         open: Some(Self::open),
         release: Some(Self::release),
         llseek: Some(Self::llseek),
-        read_iter: Some(bindings::generic_file_read_iter),
+        read_iter: Some(Self::read_iter),
         splice_read: Some(bindings::filemap_splice_read),
         mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
         ..pin_init::zeroed()
@@ -130,6 +130,72 @@ impl<T: FileSystem> Operations<T> {
             }
         }
         0
+    }
+
+    /// # Safety
+    ///
+    /// Only to be called by the VFS, as `file_operations.read_iter`.
+    unsafe extern "C" fn read_iter(
+        iocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        // SAFETY: As of this function.
+        let (copied, result) = unsafe { Self::copy_shared(iocb, iter) };
+        let read = match result {
+            Ok(true) => 0,
+            // SAFETY: As of this function.
+            Ok(false) => unsafe { bindings::generic_file_read_iter(iocb, iter) },
+            Err(error) => error.to_errno() as isize,
+        };
+        match copied.try_into() {
+            Ok(0) | Err(_) => read,
+            Ok(copied) => read.max(0).saturating_add(copied),
+        }
+    }
+
+    /// Reads what lies in page caches of several files. Returns how many bytes that were, and
+    /// whether they are all that there is to read.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Self::read_iter`].
+    unsafe fn copy_shared(
+        iocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> (usize, Result<bool>) {
+        // SAFETY: The VFS passes the control block of a read from an open regular file of `T`,
+        // and where to, for this call.
+        let (iocb, opened, wanted) = unsafe {
+            let file = (*iocb).ki_filp;
+            let mapping = (*file).f_mapping;
+            if (*iocb).ki_flags & bindings::VFS_RS_IOCB_NOT_PLAIN != 0
+                || bindings::vfs_rs_mapping_has_pages(mapping)
+            {
+                return (0, Ok(false));
+            }
+            let opened = Self::open_file(file, mapping);
+            (&mut *iocb, opened, bindings::vfs_rs_iter_count(iter))
+        };
+        let (Some((inode, open)), Ok(position)) = (opened, u64::try_from(iocb.ki_pos)) else {
+            return (0, Ok(false));
+        };
+        let left = inode.size().saturating_sub(position);
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(wanted);
+        if len == 0 {
+            return (0, Ok(true));
+        }
+        let mut copied = 0;
+        let result = T::copy_shared(inode, open, position, len, |bytes| {
+            // SAFETY: As above; the bytes are borrowed.
+            let now = unsafe { bindings::_copy_to_iter(bytes.as_ptr().cast(), bytes.len(), iter) };
+            copied += now;
+            if now < bytes.len() {
+                return Err(EFAULT);
+            }
+            Ok(())
+        });
+        iocb.ki_pos = iocb.ki_pos.saturating_add_unsigned(copied as u64);
+        (copied, result)
     }
 
     /// # Safety

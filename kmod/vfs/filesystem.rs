@@ -134,6 +134,18 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// `file_operations.open` of a regular file that is not kept. None if it is from now on.
     fn open(inode: &Inode<Self>) -> Result<Option<Arc<Self::OpenFile>>>;
 
+    /// `file_operations.read_iter`, asked first for a file that has no pages of its own: calls
+    /// `copy`, without any lock, with up to `len` bytes from `position` on, piece by piece, if
+    /// they lie in a [`crate::SharedCache`]. False when not all of them do: the rest is then
+    /// read by the page cache of the file.
+    fn copy_shared(
+        inode: &Inode<Self>,
+        file: &Self::OpenFile,
+        position: u64,
+        len: usize,
+        copy: impl FnMut(&[u8]) -> Result,
+    ) -> Result<bool>;
+
     /// `file_operations.release`: undoes one [`FileSystem::open`] that returned a file.
     fn release(inode: &Inode<Self>, file: Arc<Self::OpenFile>);
 
@@ -191,7 +203,7 @@ impl<T: FileSystem> Registration<T> {
             inode_cache: Cache::new()?,
             directory: TypeDirectory::new(T::NAME)?,
             backing_dev: BackingDev::new(T::NAME, T::READAHEAD_BYTES, T::REQUEST_BYTES)?,
-            shared_mappings <- SharedMappings::new(T::SHARED_NAME, T::SHARED_INODE_CACHE),
+            shared_mappings <- SharedMappings::new(T::SHARED_NAME, T::SHARED_INODE_CACHE, module),
             fs <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();
                 fs.owner = module.as_ptr();
@@ -253,8 +265,8 @@ impl<T: FileSystem> Registration<T> {
 impl<T: FileSystem> PinnedDrop for Registration<T> {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: `fs` was registered by `new`, whose caller promised that the module ends
-        // now: no superblock is left, since each holds a reference to it. The barrier waits for inodes that are being freed,
-        // before the fields, the cache among them, are dropped.
+        // now: no superblock is left, since each holds a reference to it. The barrier waits for
+        // inodes that are being freed, before the fields are dropped.
         unsafe {
             bindings::unregister_filesystem(self.fs.get());
             bindings::rcu_barrier();

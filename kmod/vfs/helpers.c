@@ -11,6 +11,7 @@
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/uio.h>
 #include <linux/wait_bit.h>
 #include <linux/workqueue.h>
 
@@ -80,6 +81,16 @@ struct address_space *vfs_rs_inode_mapping(const struct inode *inode)
 bool vfs_rs_inode_share_mapping(struct inode *inode, struct address_space *mapping)
 {
 	return cmpxchg(&inode->i_mapping, &inode->i_data, mapping) == &inode->i_data;
+}
+
+size_t vfs_rs_iter_count(const struct iov_iter *iter)
+{
+	return iov_iter_count(iter);
+}
+
+bool vfs_rs_mapping_has_pages(const struct address_space *mapping)
+{
+	return READ_ONCE(mapping->nrpages);
 }
 
 void vfs_rs_mapping_avoid_highmem(struct address_space *mapping)

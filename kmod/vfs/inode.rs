@@ -5,6 +5,7 @@
 use crate::{
     address_space, bindings, dentry, file,
     filesystem::{FileSystem, Registration},
+    inode_slab::{InodeFirst, InodeSlab},
     shared_mapping::Fingerprint,
     super_block::SuperBlock,
     xattr,
@@ -325,34 +326,18 @@ impl<T: FileSystem> Slot<T> {
     }
 }
 
+// SAFETY: As it says.
+unsafe impl<T: FileSystem> InodeFirst for Slot<T> {}
+
 /// The slab cache of the inodes of `T`.
-pub(crate) struct Cache<T>(NonNull<bindings::kmem_cache>, PhantomData<T>);
+pub(crate) struct Cache<T>(InodeSlab, PhantomData<T>);
 
 impl<T: FileSystem> Cache<T> {
     pub(crate) fn new() -> Result<Self> {
-        // Both fit by far: an inode takes some hundred bytes.
-        let (size, align) = (
-            size_of::<Slot<T>>() as c_uint,
-            align_of::<Slot<T>>() as c_uint,
-        );
-        // SAFETY: The name lives as long as the module, the constructor fits the size.
-        let cache = unsafe {
-            bindings::vfs_rs_inode_cache(
-                T::INODE_CACHE.as_char_ptr(),
-                size,
-                align,
-                Some(Self::construct),
-            )
-        };
-        Ok(Self(NonNull::new(cache).ok_or(ENOMEM)?, PhantomData))
-    }
-
-    /// # Safety
-    ///
-    /// Only to be called by the VFS, as the slab cache's constructor.
-    unsafe extern "C" fn construct(object: *mut c_void) {
-        // SAFETY: The slab allocator passes memory for one `Slot<T>`.
-        unsafe { bindings::inode_init_once(&raw mut (*object.cast::<Slot<T>>()).inode) };
+        Ok(Self(
+            InodeSlab::new::<Slot<T>>(T::INODE_CACHE)?,
+            PhantomData,
+        ))
     }
 
     /// # Safety
@@ -363,8 +348,8 @@ impl<T: FileSystem> Cache<T> {
     ) -> *mut bindings::inode {
         // SAFETY: The VFS passes a superblock of `T`.
         let cache = unsafe { Registration::<T>::of(sb) }.inode_cache();
-        // SAFETY: Superblock and cache are valid.
-        let inode = unsafe { bindings::vfs_rs_alloc_inode(sb, cache.0.as_ptr()) };
+        // SAFETY: As above; its inodes are of this cache.
+        let inode = unsafe { cache.0.alloc(sb) };
         if !inode.is_null() {
             // SAFETY: A new object of the cache is ours alone.
             unsafe { (*Slot::<T>::of(inode)).initialised = false };
@@ -390,12 +375,5 @@ impl<T: FileSystem> Cache<T> {
             // superblock may be gone; the slab knows its cache.
             bindings::kfree(slot.cast());
         }
-    }
-}
-
-impl<T> Drop for Cache<T> {
-    fn drop(&mut self) {
-        // SAFETY: The cache is valid; `Registration` drops it after its last inode.
-        unsafe { bindings::kmem_cache_destroy(self.0.as_ptr()) };
     }
 }

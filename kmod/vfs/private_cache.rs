@@ -10,12 +10,12 @@ use crate::{
 use core::ptr::NonNull;
 use kernel::{error::from_err_ptr, page::PAGE_SHIFT, prelude::*};
 
-/// A page cache of a mount's own ([`crate::SuperBlock::cache`]). What is in it can be gone
-/// at any time.
+/// A page cache of a mount's own ([`crate::SuperBlock::metadata_cache`]), or of several mounts
+/// ([`crate::SharedCache`]). What is in it can be gone at any time.
 ///
 /// # Invariants
 ///
-/// We own a reference to a valid inode, whose address space nobody else fills.
+/// We own a reference to a valid inode, whose address space nobody fills but by this type.
 pub struct PrivateCache(NonNull<bindings::inode>);
 
 // SAFETY: Inodes and address spaces are used by all threads.
@@ -50,6 +50,34 @@ impl PrivateCache {
         Ok(Self(inode))
     }
 
+    /// The cache of `inode`, a reference to which it takes over.
+    ///
+    /// # Safety
+    ///
+    /// As the invariants say.
+    pub(crate) unsafe fn from_raw(inode: NonNull<bindings::inode>) -> Self {
+        Self(inode)
+    }
+
+    /// How much content there is, if it was ever filled and had an end ([`Self::set_size`]).
+    pub fn size(&self) -> u64 {
+        // SAFETY: By the invariants. A size is not negative.
+        unsafe { bindings::vfs_rs_inode_size(self.0.as_ptr()) }
+            .try_into()
+            .unwrap_or(0)
+    }
+
+    /// Says how much content there is.
+    pub fn set_size(&self, size: u64) {
+        let inode = self.0.as_ptr();
+        // SAFETY: By the invariants; `i_size_write` wants the lock.
+        unsafe {
+            bindings::down_write(&raw mut (*inode).i_rwsem);
+            bindings::vfs_rs_inode_set_size(inode, size.try_into().unwrap_or(i64::MAX));
+            bindings::up_write(&raw mut (*inode).i_rwsem);
+        }
+    }
+
     fn mapping(&self) -> *mut bindings::address_space {
         // SAFETY: By the invariants.
         unsafe { (*self.0.as_ptr()).i_mapping }
@@ -79,6 +107,8 @@ impl PrivateCache {
                 break;
             }
             let piece = bytes.get(..len - done).unwrap_or(bytes);
+            // SAFETY: By the invariants of the pin.
+            unsafe { bindings::folio_mark_accessed(folio.0.as_ptr()) };
             sink(piece)?;
             done += piece.len();
         }

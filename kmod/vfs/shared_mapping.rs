@@ -19,6 +19,9 @@
 //! opened again, be it of a superblock that comes later: as if there was one filesystem with
 //! all of them. When the last superblock goes, so do the internal one and all pages.
 //!
+//! A [`SharedCache`] is such an inode without files: the filesystem itself fills it, with what
+//! several small files are read from.
+//!
 //! **Errors.** A read that fails leaves folios that are not up to date. Whoever comes next,
 //! or waited for them, reads again, through a file of his own: a fault of one superblock's
 //! data is not the others'. `wb_err` and `AS_EIO` are of writeback, which there is none of.
@@ -29,9 +32,15 @@
 //! whose data is in a file of another one, by a loop device, must not share with that: a reader
 //! of a file whose content claims to be that other file's would wait for itself.
 
-use crate::{backing_dev::BackingDev, bindings};
-use core::ptr::NonNull;
-use kernel::{error::from_err_ptr, new_mutex, prelude::*, sync::Mutex, types::Opaque};
+use crate::{
+    backing_dev::BackingDev,
+    bindings,
+    inode_slab::{InodeFirst, InodeSlab},
+    pseudo_mount::PseudoMount,
+    PrivateCache,
+};
+use core::{ops::Deref, ptr::NonNull};
+use kernel::{new_mutex, prelude::*, sync::Mutex, types::Opaque};
 
 /// The shared page caches of a filesystem type. They belong to inodes of an internal
 /// superblock, which is mounted as long as there is a [`User`].
@@ -39,7 +48,7 @@ use kernel::{error::from_err_ptr, new_mutex, prelude::*, sync::Mutex, types::Opa
 pub(crate) struct SharedMappings {
     #[pin]
     mounted: Mutex<Mounted>,
-    inodes: Slab,
+    inodes: InodeSlab,
     #[pin]
     fs: Opaque<bindings::file_system_type>,
 }
@@ -48,18 +57,37 @@ pub(crate) struct SharedMappings {
 struct Mounted {
     users: usize,
     /// There is one as long as there are users.
-    mount: Option<Mount>,
+    mount: Option<PseudoMount>,
 }
 
 /// Says which content a file has: files with the same one have the same.
 pub type Fingerprint = [u8; 32];
 
-/// What the slab allocates: an inode, and the content that it stands for.
+/// The content that an inode stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Content {
+    fingerprint: Fingerprint,
+    whose: Whose,
+}
+
+/// Who fills a page cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// Files that share it.
+    Files,
+    /// The filesystem ([`SharedCache`]).
+    Ours,
+}
+
+/// What the slab allocates: an inode, and what it stands for.
 #[repr(C)]
 struct Slot {
     inode: bindings::inode,
-    fingerprint: Fingerprint,
+    content: Content,
 }
+
+// SAFETY: As it says.
+unsafe impl InodeFirst for Slot {}
 
 impl SharedMappings {
     const SUPER: bindings::super_operations = bindings::super_operations {
@@ -68,18 +96,20 @@ impl SharedMappings {
         ..pin_init::zeroed()
     };
 
-    /// None yet. As in [`crate::FileSystem`] are the `name` of the internal filesystem type, and
-    /// `inode_cache`.
+    /// None yet, of a filesystem type of `module`. As in [`crate::FileSystem`] are the `name` of
+    /// the internal filesystem type, and `inode_cache`.
     pub(crate) fn new(
         name: &'static CStr,
         inode_cache: &'static CStr,
+        module: &'static ThisModule,
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             mounted <- new_mutex!(Mounted::default()),
-            inodes: Slab::new(inode_cache)?,
+            inodes: InodeSlab::new::<Slot>(inode_cache)?,
             fs <- Opaque::ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();
-                // It has no owner: users hold the module.
+                // So the module stays as long as there is a user.
+                fs.owner = module.as_ptr();
                 fs.name = name.as_char_ptr();
                 fs.init_fs_context = Some(Self::init_fs_context);
                 fs.kill_sb = Some(bindings::kill_anon_super);
@@ -106,7 +136,7 @@ impl SharedMappings {
             None => {
                 // SAFETY: `fs` is pinned, and stays as long as there are users. The slab that
                 // it allocates from is in the same struct.
-                let mount = unsafe { Mount::new(self.fs.get(), backing_dev)? };
+                let mount = unsafe { PseudoMount::new(self.fs.get(), backing_dev)? };
                 mounted.mount.insert(mount)
             }
         };
@@ -124,8 +154,8 @@ impl SharedMappings {
     /// Only to be called by `iget5_locked` in [`User::get`].
     unsafe extern "C" fn test(inode: *mut bindings::inode, data: *mut c_void) -> c_int {
         // SAFETY: An inode of the internal superblock is in a slot, and stays for an RCU grace
-        // period after it can be found; `data` is a fingerprint.
-        unsafe { ((*inode.cast::<Slot>()).fingerprint == *data.cast::<Fingerprint>()).into() }
+        // period after it can be found; `data` is what `get` passes.
+        unsafe { ((*inode.cast::<Slot>()).content == *data.cast::<Content>()).into() }
     }
 
     /// # Safety
@@ -133,7 +163,7 @@ impl SharedMappings {
     /// As [`SharedMappings::test`].
     unsafe extern "C" fn set(inode: *mut bindings::inode, data: *mut c_void) -> c_int {
         // SAFETY: As above; a new inode is ours alone.
-        unsafe { (*inode.cast::<Slot>()).fingerprint = *data.cast::<Fingerprint>() };
+        unsafe { (*inode.cast::<Slot>()).content = *data.cast::<Content>() };
         0
     }
 
@@ -160,7 +190,7 @@ impl SharedMappings {
         unsafe {
             let fs: *mut Opaque<bindings::file_system_type> = (*sb).s_type.cast();
             let this = kernel::container_of!(fs, Self, fs);
-            bindings::vfs_rs_alloc_inode(sb, (*this).inodes.0.as_ptr())
+            (*this).inodes.alloc(sb)
         }
     }
 
@@ -184,47 +214,78 @@ pub(crate) struct User {
     sb: *mut bindings::super_block,
 }
 
+// SAFETY: The superblock is only handed to functions of the VFS that any thread may call, the
+// rest is behind a lock.
+unsafe impl Send for User {}
+// SAFETY: As above.
+unsafe impl Sync for User {}
+
 impl User {
-    /// The inode whose page cache is for content `fingerprint`; the caller gets a reference. A
-    /// new one takes after `file`.
-    ///
-    /// # Safety
-    ///
-    /// `file` is a valid inode of a regular file.
-    unsafe fn get(
+    /// Another user.
+    fn again(&self) -> Self {
+        // SAFETY: By the invariants.
+        unsafe { self.mappings.as_ref() }.mounted.lock().users += 1;
+        // INVARIANT: It is counted, too.
+        Self {
+            mappings: self.mappings,
+            sb: self.sb,
+        }
+    }
+
+    /// The inode whose page cache is for `content`; the caller gets a reference. `init` gets a
+    /// new one, which is nobody else's yet.
+    fn get(
         &self,
-        fingerprint: &Fingerprint,
-        file: *const bindings::inode,
+        content: Content,
+        init: impl FnOnce(&mut bindings::inode),
     ) -> Result<NonNull<bindings::inode>> {
-        let hash = fingerprint.first_chunk().copied().unwrap_or_default();
+        let hash = content.fingerprint.first_chunk().copied();
         // SAFETY: The superblock is mounted; its inodes are in slots, as `test` and `set` need
-        // it, which get the fingerprint that they are given here.
+        // it, which get the content that they are given here.
         let inode = unsafe {
             bindings::iget5_locked(
                 self.sb,
-                u64::from_le_bytes(hash),
+                u64::from_le_bytes(hash.unwrap_or_default()),
                 Some(SharedMappings::test),
                 Some(SharedMappings::set),
-                fingerprint.as_ptr().cast_mut().cast(),
+                (&raw const content).cast_mut().cast(),
             )
         };
         let inode = NonNull::new(inode).ok_or(ENOMEM)?;
         // SAFETY: `iget5_locked` gave us a reference; a new inode is ours alone until it is
-        // unlocked. By the caller `file` is valid.
+        // unlocked.
         unsafe {
             let inode = inode.as_ptr();
             if bindings::vfs_rs_inode_is_new(inode) {
                 (*inode).i_mode = (bindings::S_IFREG | 0o444) as bindings::umode_t;
                 (*inode).i_flags |= bindings::VFS_RS_S_PRIVATE;
-                // Nobody opens it. It tells which files this can be read through.
-                (*inode).__bindgen_anon_3.i_fop = (*file).__bindgen_anon_3.i_fop;
-                (*inode).i_data.a_ops = (*file).i_data.a_ops;
-                bindings::vfs_rs_inode_set_size(inode, bindings::vfs_rs_inode_size(file));
                 bindings::vfs_rs_mapping_set_large_folios((*inode).i_mapping);
+                init(&mut *inode);
                 bindings::unlock_new_inode(inode);
             }
         }
         Ok(inode)
+    }
+
+    /// The page cache for content `fingerprint`, to be filled by whoever has got it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn cache(&self, fingerprint: &Fingerprint) -> Result<SharedCache> {
+        let content = Content {
+            fingerprint: *fingerprint,
+            whose: Whose::Ours,
+        };
+        // SAFETY: A new inode is ours alone, and has its own mapping.
+        let inode = self.get(content, |inode| unsafe {
+            bindings::vfs_rs_mapping_avoid_highmem(inode.i_mapping);
+        })?;
+        Ok(SharedCache {
+            // SAFETY: We own a reference, and no file has the page cache of such an inode.
+            cache: unsafe { PrivateCache::from_raw(inode) },
+            _user: self.again(),
+        })
     }
 
     /// Makes the page cache for content `fingerprint`, which `file` has, that of `file`, unless
@@ -243,8 +304,18 @@ impl User {
         fingerprint: &Fingerprint,
         file: *mut bindings::inode,
     ) -> Result {
-        // SAFETY: By the caller.
-        let shared = unsafe { self.get(fingerprint, file) }?.as_ptr();
+        let content = Content {
+            fingerprint: *fingerprint,
+            whose: Whose::Files,
+        };
+        // SAFETY: A new inode is ours alone; by the caller `file` is valid.
+        let shared = self.get(content, |shared| unsafe {
+            // Nobody opens it. It tells which files this can be read through.
+            shared.__bindgen_anon_3.i_fop = (*file).__bindgen_anon_3.i_fop;
+            shared.i_data.a_ops = (*file).i_data.a_ops;
+            bindings::vfs_rs_inode_set_size(shared, bindings::vfs_rs_inode_size(file));
+        })?;
+        let shared = shared.as_ptr();
         // SAFETY: Both inodes are valid. Our reference to the shared one goes to the file, or
         // away if the file has got one meanwhile.
         unsafe {
@@ -256,13 +327,31 @@ impl User {
     }
 }
 
+/// A page cache of its own for content that several superblocks use, by the name of a
+/// fingerprint ([`crate::SuperBlock::shared_cache`]).
+pub struct SharedCache {
+    // Before the user, who keeps the superblock that its inode belongs to.
+    cache: PrivateCache,
+    _user: User,
+}
+
+impl Deref for SharedCache {
+    type Target = PrivateCache;
+
+    fn deref(&self) -> &PrivateCache {
+        &self.cache
+    }
+}
+
 impl Drop for User {
     fn drop(&mut self) {
         // SAFETY: By the invariants.
         let mut mounted = unsafe { self.mappings.as_ref() }.mounted.lock();
         mounted.users -= 1;
         if mounted.users == 0 {
-            // Under the lock: the next one is mounted after that.
+            // Under the lock: the next one is mounted after that. No inode of it is in use:
+            // inodes that own one are evicted before their superblock ceases to be a user, and a
+            // `SharedCache` is one itself.
             mounted.mount = None;
         }
     }
@@ -283,90 +372,6 @@ pub(crate) unsafe extern "C" fn evict_inode(inode: *mut bindings::inode) {
         let mapping = core::mem::replace(&mut (*inode).i_mapping, own);
         if mapping != own {
             bindings::iput((*mapping).host);
-        }
-    }
-}
-
-/// The mount of the internal superblock.
-///
-/// # Invariants
-///
-/// It is a valid one by `kern_mount`.
-struct Mount(NonNull<bindings::vfsmount>);
-
-// SAFETY: A mount is used and dropped by any thread.
-unsafe impl Send for Mount {}
-// SAFETY: As above.
-unsafe impl Sync for Mount {}
-
-impl Mount {
-    /// # Safety
-    ///
-    /// `fs` is a filesystem type that is ready to be mounted, until this is dropped.
-    unsafe fn new(fs: *mut bindings::file_system_type, backing_dev: &BackingDev) -> Result<Self> {
-        // SAFETY: By the caller.
-        let mount = from_err_ptr(unsafe { bindings::kern_mount(fs) })?;
-        // INVARIANT: It was just made.
-        let mount = Self(NonNull::new(mount).ok_or(ENOMEM)?);
-        // SAFETY: The superblock is valid, has no `backing_dev_info`, and nobody else knows it
-        // yet.
-        unsafe { backing_dev.attach(mount.super_block()) };
-        Ok(mount)
-    }
-
-    fn super_block(&self) -> *mut bindings::super_block {
-        // SAFETY: By the invariants.
-        unsafe { (*self.0.as_ptr()).mnt_sb }
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // SAFETY: By the invariants. No inode of it is in use any more: inodes that own one are
-        // evicted before their superblock ceases to be a user.
-        unsafe { bindings::kern_unmount(self.0.as_ptr()) };
-    }
-}
-
-/// The slab cache of [`Slot`]s.
-///
-/// # Invariants
-///
-/// It is a valid one.
-struct Slab(NonNull<bindings::kmem_cache>);
-
-// SAFETY: A slab cache is used and dropped by any thread.
-unsafe impl Send for Slab {}
-// SAFETY: As above.
-unsafe impl Sync for Slab {}
-
-impl Slab {
-    fn new(name: &'static CStr) -> Result<Self> {
-        // Both fit by far: an inode takes some hundred bytes.
-        let (size, align) = (size_of::<Slot>() as c_uint, align_of::<Slot>() as c_uint);
-        // SAFETY: The name lives as long as the module, the constructor fits the size.
-        let cache = unsafe {
-            bindings::vfs_rs_inode_cache(name.as_char_ptr(), size, align, Some(Self::construct))
-        };
-        // INVARIANT: It was just made.
-        Ok(Self(NonNull::new(cache).ok_or(ENOMEM)?))
-    }
-
-    /// # Safety
-    ///
-    /// Only to be called by the slab allocator, as the constructor.
-    unsafe extern "C" fn construct(object: *mut c_void) {
-        // SAFETY: The slab allocator passes memory for one `Slot`.
-        unsafe { bindings::inode_init_once(&raw mut (*object.cast::<Slot>()).inode) };
-    }
-}
-
-impl Drop for Slab {
-    fn drop(&mut self) {
-        // SAFETY: By the invariants. The mount is gone; the barrier waits for its last inodes.
-        unsafe {
-            bindings::rcu_barrier();
-            bindings::kmem_cache_destroy(self.0.as_ptr());
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     inode::{self, Cache, Iget, InodeRef, NewInode},
     lower,
     private_cache::PrivateCache,
-    shared_mapping,
+    shared_mapping::{self, Fingerprint, SharedCache},
     sysfs::Directory,
     xattr,
 };
@@ -51,7 +51,6 @@ struct Info<T: FileSystem> {
 /// What there is of a mounted filesystem. Fields are dropped in this order.
 struct Instance<T> {
     data: Pin<KBox<T>>,
-    data_cache: PrivateCache,
     metadata_cache: PrivateCache,
     shared_mappings: shared_mapping::User,
 }
@@ -136,12 +135,17 @@ impl<T: FileSystem> SuperBlock<T> {
         &self.instance().data
     }
 
-    /// A page cache of this mount's own, for data that belongs to no one file.
-    pub fn data_cache(&self) -> &PrivateCache {
-        &self.instance().data_cache
+    /// The page cache for content `fingerprint` of all superblocks of the type, for data that
+    /// belongs to no one file. It is empty if no one else has it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn shared_cache(&self, fingerprint: &Fingerprint) -> Result<SharedCache> {
+        self.shared_mappings().cache(fingerprint)
     }
 
-    /// Another one, for metadata.
+    /// A page cache of this mount's own, for metadata.
     pub fn metadata_cache(&self) -> &PrivateCache {
         &self.instance().metadata_cache
     }
@@ -281,12 +285,10 @@ impl<T: FileSystem> Operations<T> {
         // SAFETY: The context outlives this call.
         let log = unsafe { Log::from_raw(context) };
         let data = T::fill_super(new, &log)?;
-        // SAFETY: `drop_instance` drops the caches, not later than in `put_super`.
-        let caches = unsafe { (PrivateCache::new(sb)?, PrivateCache::new(sb)?) };
         let instance = Instance {
             data,
-            data_cache: caches.0,
-            metadata_cache: caches.1,
+            // SAFETY: `drop_instance` drops the cache, not later than in `put_super`.
+            metadata_cache: unsafe { PrivateCache::new(sb)? },
             // SAFETY: The registration stays while there are superblocks, and it is pinned.
             shared_mappings: unsafe {
                 let registration = Registration::<T>::of(sb);

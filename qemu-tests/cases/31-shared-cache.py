@@ -5,6 +5,7 @@
 # the same place, or their mounts in the same domain; and what must not come of that.
 
 import contextlib
+import ctypes
 import errno
 import json
 import mmap
@@ -21,6 +22,7 @@ from uprobe import Uprobe
 
 LAYOUT, APART, MNT = "/scratch/layout", "/scratch/apart", "/mnt/shared"
 FILES = {}
+SMALL = {}  # they have a few chunks in common
 
 
 def run(*command):
@@ -36,6 +38,7 @@ def trees():
     with open("/bin/busybox", "rb") as f:
         FILES["busybox"] = f.read()
     FILES["sparse"] = FILES["noise"][:300_000] + bytes(4 << 20) + FILES["noise"][-300_000:]
+    SMALL.update((f"{number:03}", rng.randbytes(rng.randrange(1, 1500)).hex().encode()) for number in range(300))
     for tree, other in ("one", ""), ("two", "moved/"):
         os.makedirs(f"/scratch/{tree}/{other}", exist_ok=True)
         for name in FILES:
@@ -48,6 +51,10 @@ def trees():
                 else:
                     f.write(FILES[name])
             os.chmod(path, 0o755 if tree == "one" else 0o555)
+        os.mkdir(f"/scratch/{tree}/{other}small")
+        for name, content in SMALL.items():
+            with open(f"/scratch/{tree}/{other}small/{name}", "wb") as f:
+                f.write(content)
         # One chunk in each image, of the same size.
         FILES[f"{tree}'s"] = random.Random(tree).randbytes(50_000)
         with open(f"/scratch/{tree}/own", "wb") as f:
@@ -228,6 +235,82 @@ def attempt(path):
         return True
 
 
+def small_right(root):
+    for name, content in SMALL.items():
+        check(read(f"{root}/small/{name}") == content, f"{root}/small/{name} has other bytes")
+
+
+def small_files():
+    """Files that have a chunk in common are read from that one's page cache."""
+    size = sum(map(len, SMALL.values()))
+    wanted = (LAYOUT, "one"), (LAYOUT, "two"), (LAYOUT, "one", "x"), (APART, "two"), (APART, "two", "x")
+    with mounts(*wanted) as (one, two, one_in_x, two_apart, two_apart_in_x):
+        os.stat(f"{one}/small/000")
+        before = cached_bytes()
+        small_right(one)
+        grown = cached_bytes() - before
+        check(grown < 1.15 * size + 400_000, f"{size} bytes of small files took {grown} bytes of page cache")
+        check(not any(is_cached(f"{one}/small/{name}") for name in SMALL), "small files have pages of their own")
+        small_right(two + "/moved")
+        equal(chunks_read(two), 0, "how many chunks were read for the other image")
+        small_right(one_in_x)
+        equal(chunks_read(one_in_x), chunks_read(one), "how many were for that in a domain")
+        with damaged(APART):
+            fails(f"{two_apart}/moved/small/007")
+            small_right(two_apart_in_x + "/moved")
+        drop_caches()
+        with damaged(LAYOUT):
+            fails(f"{one}/small/007")
+    with mounts((LAYOUT, "one")) as (one,):
+        for name in "007", "008", "299":
+            as_one_file(f"{one}/small/{name}", SMALL[name])
+
+
+def chunks_read(root):
+    device = os.stat(root).st_dev
+    with open(f"/sys/fs/puzzlefs/{os.major(device)}:{os.minor(device)}/chunks_verified") as f:
+        return int(f.read())
+
+
+def as_one_file(path, content):
+    """A small file by all ways to its bytes, with pages of its own or without."""
+    size = len(content)
+    with open(path, "rb", buffering=0) as f:
+        def reads():
+            for start, length in (0, size), (0, 1), (1, size), (size - 1, 9), (size // 2, size), (size, 1), (size + PAGE, 1):
+                equal(os.pread(f.fileno(), length, start), content[start:start + length], f"{length} bytes at {start}")
+            with mmap.mmap(-1, 2 * PAGE) as area:
+                equal(os.preadv(f.fileno(), [memoryview(area)[:3], memoryview(area)[PAGE:PAGE + 7]], 5), min(10, size - 5), "preadv")
+                equal(area[:3] + area[PAGE:PAGE + 7], content[5:15], "what preadv(2) has read")
+            equal(into_half_a_buffer(f.fileno(), 5), 5, "what read(2) says if there is room for 5 bytes")
+            equal(into_half_a_buffer(f.fileno(), 0), "EFAULT", "what read(2) says if there is no room")
+        reads()
+        check(not is_cached(path), "read(2) has made pages")
+        drop_caches()
+        reads()
+        with Map(f.fileno()) as area:
+            check(area.bytes() == content, f"a map of {path} has other bytes")
+            check(is_cached(path), "a map has no pages of the file")
+            reads()
+        with open("/scratch/sent", "wb") as sent:
+            os.sendfile(sent.fileno(), f.fileno(), 0, size)
+        check(read("/scratch/sent") == content, "sendfile(2) has sent other bytes")
+        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        check(not is_cached(path), "pages are left after POSIX_FADV_DONTNEED")
+        reads()
+
+
+def into_half_a_buffer(fd, room):
+    """What pread(2) gives for a buffer of a page, all but `room` bytes of which are not mapped."""
+    libc = mountapi.libc
+    start = libc.mmap(None, 2 * PAGE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    equal(libc.mprotect(ctypes.c_void_p(start + PAGE), PAGE, 0), 0, "mprotect")
+    got = libc.pread(fd, ctypes.c_void_p(start + PAGE - room), PAGE, ctypes.c_long(0))
+    error = errno.errorcode.get(ctypes.get_errno())
+    libc.munmap(start, 2 * PAGE)
+    return got if got >= 0 else error
+
+
 def goes():
     """The first mount goes, by umount(8) and lazily under an open file."""
     with mounts((LAYOUT, "one"), (LAYOUT, "two")) as (one, two):
@@ -370,7 +453,7 @@ trees()
 build("one", LAYOUT)
 build("two", LAYOUT)
 build("two", APART)
-for test in one_place, domains, possession, faults, goes, as_before, overlay, at_once:
+for test in one_place, domains, possession, small_files, faults, goes, as_before, overlay, at_once:
     test()
     print(f"{test.__name__}: {test.__doc__.splitlines()[0]}", flush=True)
 print("one content, one page cache")
