@@ -39,7 +39,7 @@ def cached(name, made_from, make):
     with open(CACHE / f"bench-{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (place / "made.json").exists():
-            for old in CACHE.glob(f"bench-{name}-" + "?" * 12):
+            for old in CACHE.glob(f"bench-{name}-" + "[0-9a-f]" * 12):
                 if old.stat().st_mtime < time.time() - 3600:  # no other run reads it
                     shutil.rmtree(old)
             shutil.rmtree(place, ignore_errors=True)
