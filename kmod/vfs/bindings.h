@@ -11,6 +11,7 @@
 #include <linux/compiler_types.h>
 #include <linux/exportfs.h>
 #include <linux/fiemap.h>
+#include <linux/filelock.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>

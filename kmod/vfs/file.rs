@@ -64,6 +64,7 @@ impl<T: FileSystem> Operations<T> {
         llseek: Some(bindings::generic_file_llseek),
         read: Some(bindings::generic_read_dir),
         iterate_shared: Some(Self::iterate),
+        setlease: Some(bindings::generic_setlease),
         ..pin_init::zeroed()
     };
 
@@ -74,6 +75,7 @@ impl<T: FileSystem> Operations<T> {
         read_iter: Some(Self::read_iter),
         splice_read: Some(bindings::filemap_splice_read),
         mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
+        setlease: Some(bindings::generic_setlease),
         ..pin_init::zeroed()
     };
 

@@ -133,26 +133,38 @@ impl<T: FileSystem> Operations<T> {
     }
 }
 
-/// The `s_xattr` of superblocks of `T`: one handler for every name.
+/// The `s_xattr` of superblocks of `T`: a handler for each namespace. A name of none is
+/// `EOPNOTSUPP` to the VFS, and ACLs do not come here.
 pub(crate) struct Handlers<T>(PhantomData<T>);
 
 /// A list of handlers, ended by null.
-pub(crate) struct HandlerTable(pub(crate) [*const bindings::xattr_handler; 2]);
+pub(crate) struct HandlerTable(pub(crate) [*const bindings::xattr_handler; 4]);
 
 impl<T: FileSystem> Handlers<T> {
-    const ANY: bindings::xattr_handler = bindings::xattr_handler {
-        prefix: kernel::str::as_char_ptr_in_const_context(c""),
-        get: Some(Self::get),
-        ..pin_init::zeroed()
-    };
+    const USER: bindings::xattr_handler = Self::of(c"user.");
+    const TRUSTED: bindings::xattr_handler = Self::of(c"trusted.");
+    const SECURITY: bindings::xattr_handler = Self::of(c"security.");
 
-    pub(crate) const TABLE: &'static HandlerTable = &HandlerTable([&Self::ANY, core::ptr::null()]);
+    pub(crate) const TABLE: &'static HandlerTable = &HandlerTable([
+        &Self::USER,
+        &Self::TRUSTED,
+        &Self::SECURITY,
+        core::ptr::null(),
+    ]);
+
+    const fn of(prefix: &'static CStr) -> bindings::xattr_handler {
+        bindings::xattr_handler {
+            prefix: kernel::str::as_char_ptr_in_const_context(prefix),
+            get: Some(Self::get),
+            ..pin_init::zeroed()
+        }
+    }
 
     /// # Safety
     ///
     /// Only to be called by the VFS, as `xattr_handler.get`.
     unsafe extern "C" fn get(
-        _handler: *const bindings::xattr_handler,
+        handler: *const bindings::xattr_handler,
         _dentry: *mut bindings::dentry,
         inode: *mut bindings::inode,
         name: *const c_char,
@@ -160,8 +172,12 @@ impl<T: FileSystem> Handlers<T> {
         size: usize,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: The VFS passes an inode of `T` and a C string.
-            let (inode, name) = unsafe { (Inode::<T>::from_raw(inode), CStr::from_char_ptr(name)) };
+            // SAFETY: The VFS passes an inode of `T`, and what follows the prefix of the
+            // handler in a C string: the full name is before and in that.
+            let (inode, name) = unsafe {
+                let name = bindings::xattr_full_name(handler, name);
+                (Inode::<T>::from_raw(inode), CStr::from_char_ptr(name))
+            };
             T::get_xattr(inode, name, |value| {
                 let len = c_int::try_from(value.len()).map_err(|_| E2BIG)?;
                 if size > 0 {
