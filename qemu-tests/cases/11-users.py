@@ -4,33 +4,17 @@
 # shows: who may do what: a user without access to the layout reads the mount; modes, ACLs
 # and the trusted namespace hold; a file capability and a setuid bit work unless nosuid.
 
-import errno
 import os
 import subprocess
 
+import users
 from case import Image, check, equal, mounted
 
 CORNERS = "srv/corners"
 
 
 def as_user(function, *arguments, uid=1000):
-    """What `function` returns, or the errno it fails with, in a process of a plain user."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
-        try:
-            answer = repr(function(*arguments))
-        except OSError as error:
-            answer = repr(errno.errorcode[error.errno])
-        os.write(writer, answer.encode())
-        os._exit(0)
-    os.close(writer)
-    os.waitpid(pid, 0)
-    with os.fdopen(reader) as f:
-        return eval(f.read())
+    return users.as_user(users.User("plain", uid, uid), function, *arguments)
 
 
 def read(path):
