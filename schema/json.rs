@@ -234,7 +234,7 @@ impl<'a> Reader<'a> {
         loop {
             let mut ahead = rest.as_bytes().get(len..).ok_or(Error::BadJson)?.iter();
             let found = ahead.find(matters).ok_or(Error::BadJson)?;
-            // Where it was found: not by `position`, which can overflow as far as the compiler knows.
+            // Where it was found: not by `position`, which the compiler takes to overflow at times.
             let behind = rest.len().saturating_sub(ahead.len());
             len = behind.saturating_sub(1);
             match found {

@@ -138,9 +138,9 @@ impl<'a> ReadWindow<'a> {
     }
 
     /// Fills the next bytes, at most [`ReadWindow::remaining`], part by part, by `fill`, which
-    /// gets the memory of each, possibly in several tasks at once
-    /// ([`parallel::for_each`]). Returns how many other tasks filled. Of parts that fail, nothing is published, nor is the rest
-    /// of the folios that they begin and end in.
+    /// gets the memory of each, possibly in several tasks at once ([`parallel::for_each`]).
+    /// Returns how many other tasks filled. Of parts that fail, nothing is published, nor is the
+    /// rest of the folios that they begin and end in.
     ///
     /// # Errors
     ///

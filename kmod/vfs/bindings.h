@@ -102,7 +102,6 @@ void vfs_rs_set_id(struct super_block *sb);
 void vfs_rs_set_sysfs_name(struct super_block *sb);
 void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb);
 void vfs_rs_ratelimit_init(struct ratelimit_state *limit);
-void vfs_rs_warn(const char *name, const void *arguments);
 int vfs_rs_bit_lock_killable(unsigned long *word, unsigned int bit);
 bool vfs_rs_bit_trylock(unsigned long *word, unsigned int bit);
 void vfs_rs_bit_unlock(unsigned long *word, unsigned int bit);

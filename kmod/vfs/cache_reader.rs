@@ -29,8 +29,8 @@ impl Window {
 ///
 /// # Invariants
 ///
-/// What is in `pins`, `more_pins` and `copies` is not changed or dropped before `self` is. The windows are
-/// those of `pins`, or empty.
+/// What is in `pins`, `more_pins` and `copies` is not changed or dropped before `self` is. The
+/// windows are those of `pins`, or empty.
 pub struct CacheReader<'a> {
     cache: &'a PrivateCache,
     /// The first ones; most operations need no more.

@@ -289,11 +289,6 @@ void vfs_rs_ratelimit_init(struct ratelimit_state *limit)
 	ratelimit_default_init(limit);
 }
 
-void vfs_rs_warn(const char *name, const void *arguments)
-{
-	printk(KERN_WARNING "%s: %pA\n", name, arguments);
-}
-
 int vfs_rs_bit_lock_killable(unsigned long *word, unsigned int bit)
 {
 	return wait_on_bit_lock(word, bit, TASK_KILLABLE);

@@ -3,7 +3,7 @@
 //! The kernel log, never without limit.
 
 use crate::{bindings, filesystem::FileSystem, super_block::SuperBlock};
-use kernel::{fmt, prelude::*, str::CString, types::Opaque};
+use kernel::{fmt, prelude::*, print, str::CString, types::Opaque};
 
 /// The kernel log for one superblock: each line names it, and only its own lines count for the
 /// limit (`struct ratelimit_state`), so that one broken image cannot silence another.
@@ -47,8 +47,14 @@ impl KernelLog {
         // SAFETY: The limit was initialised by `new`; `name` is a C string.
         let is_allowed = unsafe { bindings::___ratelimit(self.limit.get(), name) } != 0;
         if is_allowed {
-            // SAFETY: `name` is a C string; `%pA` in the callee takes a pointer to `Arguments`.
-            unsafe { bindings::vfs_rs_warn(name, core::ptr::from_ref(&arguments).cast()) };
+            // SAFETY: The format string is one of those, and the name ends with a null byte.
+            unsafe {
+                print::call_printk(
+                    &print::format_strings::WARNING,
+                    self.name.to_bytes_with_nul(),
+                    fmt!("{arguments}\n"),
+                )
+            };
         }
         is_allowed
     }
