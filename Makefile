@@ -29,6 +29,10 @@ sanitizers: cli
 	scripts/build-kmod --kernel sanitizers
 	PUZZLEFS_KERNEL=sanitizers qemu-tests/run $(CASES)
 
+## make in-tree: the module in a kernel's own tree, =m and =y, with all its lints; build/vmlinuz-in-tree
+in-tree:
+	scripts/build-in-tree
+
 ## make bench [RUNS=N]: size and speed beside EROFS, squashfs, upstream; writes docs/bench.json and its plots
 bench: all
 	scripts/bench --runs $(or $(RUNS),1)
@@ -71,4 +75,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all kmod cli demo test sanitizers bench bench-native scale ten-images check rust-analyzer install clean help
+.PHONY: all kmod cli demo test sanitizers in-tree bench bench-native scale ten-images check rust-analyzer install clean help

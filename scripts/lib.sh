@@ -74,21 +74,31 @@ kernel_config() {
 	[ -z "$_missing" ] || { echo "not in the configuration: $_missing"; return 1; }
 }
 
-# kbuild TREE SOURCE [TARGET...]: builds the modules of directory SOURCE against the
-# prepared kernel TREE, with the compiler that the tree was prepared with.
-kbuild() {
-	_tree=$1 _source=$2; shift 2
+# kernel_make TREE ARGUMENT...: make in the kernel TREE, with the compiler that it was
+# configured with.
+kernel_make() {
+	_tree=$1; shift
 	_cc=$(kernel_cc "$_tree")
 	case $_cc in
 	*clang*) set -- LLVM=1 "$@" ;;
 	*-gcc*) set -- "CC=$_cc" "CROSS_COMPILE=${_cc%%gcc*}" "$@" ;;
 	*) set -- "CC=$_cc" "$@" ;;
 	esac
+	make -C "$_tree" -j"$(nproc)" "$@"
+}
+
+# kbuild TREE SOURCE [TARGET...]: builds the modules of directory SOURCE against the
+# prepared kernel TREE.
+kbuild() {
+	_tree=$1 _source=$2; shift 2
+	_objects=$(kbuild_objects "$_tree" "$_source")
 	# User-mode Linux builds its Rust position-independent, by a table of addresses that its
 	# module loader does not make; its C is of the large model, since modules lie far away.
 	! grep -q '^CONFIG_UML=y' "$_tree/.config" ||
 		set -- ARCH=um "KRUSTFLAGS=-Crelocation-model=static -Ccode-model=large" "$@"
-	mkdir -p "$(kbuild_objects "$_tree" "$_source")"
-	flock "$(kbuild_objects "$_tree" "$_source")" \
-		make -C "$_tree" -j"$(nproc)" M="$_source" MO="$(kbuild_objects "$_tree" "$_source")" "$@"
+	mkdir -p "$_objects"
+	(
+		flock 8
+		kernel_make "$_tree" M="$_source" MO="$_objects" "$@"
+	) 8<"$_objects"
 }
