@@ -3,26 +3,26 @@
 //! Directories.
 
 use crate::{
-    error::errno,
+    error::Failure,
     image::Image,
     inode::{self, dir_entry_type},
     metadata::Reader,
 };
 use core::ops::Range;
 use kernel::prelude::*;
-use puzzlefs_format::{Dir, Kind, Rootfs};
+use puzzlefs_format::{self as format, Dir, Kind, Rootfs};
 use vfs::{DirEmitter, Inode, InodeRef};
 
 /// Entries of a directory that are looked at through one reader, which keeps what it has
 /// read in memory: some 100 KiB.
 const BATCH: u32 = 2048;
 
-fn entries<'a>(rootfs: &Rootfs<'a>, dir: &Inode<Image>) -> Result<Dir<'a>> {
+fn entries<'a>(rootfs: &Rootfs<'a>, dir: &Inode<Image>) -> Result<Dir<'a>, Failure> {
     let place = dir.data().entries(|| {
-        let inode = rootfs.inode(dir.ino()).map_err(errno)?.ok_or(EUCLEAN)?;
-        match inode.kind().map_err(errno)? {
+        let inode = rootfs.inode(dir.ino())?;
+        match inode.ok_or(format::Error::BadDirEntry)?.kind()? {
             Kind::Dir(entries) => Ok(entries.place()),
-            _ => Err(EUCLEAN),
+            _ => Err(format::Error::BadMode),
         }
     })?;
     Ok(rootfs.dir(&place))
@@ -37,7 +37,7 @@ fn entries<'a>(rootfs: &Rootfs<'a>, dir: &Inode<Image>) -> Result<Dir<'a>> {
 pub(crate) fn lookup<'a>(
     dir: &'a Inode<Image>,
     name: &[u8],
-) -> Result<Option<InodeRef<'a, Image>>> {
+) -> Result<Option<InodeRef<'a, Image>>, Failure> {
     let reader = Reader::new(dir.super_block());
     let rootfs = reader.rootfs()?;
     let entries = entries(&rootfs, dir)?;
@@ -45,12 +45,12 @@ pub(crate) fn lookup<'a>(
     if !entries.says_sorted() && !dir.data().is_sorted(|| is_sorted(dir, len))? {
         return lookup_unsorted(dir, name, len);
     }
-    let found = rootfs.lookup_sorted(&entries, name, dir.data().next());
-    let Some((index, inode)) = found.map_err(errno)? else {
+    let found = rootfs.lookup_sorted(&entries, name, dir.data().next())?;
+    let Some((index, inode)) = found else {
         return Ok(None);
     };
     dir.data().found(index);
-    inode::get(dir.super_block(), inode).map(Some)
+    Ok(Some(inode::get(dir.super_block(), inode)?))
 }
 
 /// Calls `look` with the entries of `dir`, some at a time, until it says something. Keeps
@@ -58,12 +58,12 @@ pub(crate) fn lookup<'a>(
 fn in_batches<T>(
     dir: &Inode<Image>,
     len: u32,
-    mut look: impl FnMut(&Rootfs<'_>, &Dir<'_>, Range<u32>) -> Result<Option<T>>,
-) -> Result<Option<T>> {
+    mut look: impl FnMut(&Rootfs<'_>, &Dir<'_>, Range<u32>) -> Result<Option<T>, Failure>,
+) -> Result<Option<T>, Failure> {
     let mut start = 0;
     while start < len {
         if vfs::killed() {
-            return Err(EINTR);
+            return Err(EINTR.into());
         }
         let end = start.saturating_add(BATCH).min(len);
         let reader = Reader::new(dir.super_block());
@@ -81,18 +81,17 @@ fn lookup_unsorted<'a>(
     dir: &'a Inode<Image>,
     name: &[u8],
     len: u32,
-) -> Result<Option<InodeRef<'a, Image>>> {
+) -> Result<Option<InodeRef<'a, Image>>, Failure> {
     in_batches(dir, len, |rootfs, entries, range| {
-        let found = rootfs.lookup_in(entries, name, range).map_err(errno)?;
-        found
-            .map(|found| inode::get(dir.super_block(), found))
-            .transpose()
+        let found = rootfs.lookup_in(entries, name, range)?;
+        let found = found.map(|found| inode::get(dir.super_block(), found));
+        Ok(found.transpose()?)
     })
 }
 
-fn is_sorted(dir: &Inode<Image>, len: u32) -> Result<bool> {
+fn is_sorted(dir: &Inode<Image>, len: u32) -> Result<bool, Failure> {
     let unsorted = in_batches(dir, len, |_, entries, range| {
-        let sorted = entries.is_sorted_in(range).map_err(errno)?;
+        let sorted = entries.is_sorted_in(range)?;
         Ok((!sorted).then_some(()))
     })?;
     Ok(unsorted.is_none())
@@ -104,18 +103,18 @@ fn is_sorted(dir: &Inode<Image>, len: u32) -> Result<bool> {
 /// # Errors
 ///
 /// As [`lookup`].
-pub(crate) fn iterate(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Result {
+pub(crate) fn iterate(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Result<(), Failure> {
     while emit_batch(dir, emitter)? {
         // A hostile directory may be long and hold nothing but what is removed.
         if vfs::killed() {
-            return Err(EINTR);
+            return Err(EINTR.into());
         }
     }
     Ok(())
 }
 
 /// Emits the next entries. False when there are no more, or the emitter is full.
-fn emit_batch(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Result<bool> {
+fn emit_batch(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Result<bool, Failure> {
     let reader = Reader::new(dir.super_block());
     let rootfs = reader.rootfs()?;
     let entries = entries(&rootfs, dir)?;
@@ -125,7 +124,7 @@ fn emit_batch(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Result<bool> 
             Ok(index) if index < entries.len() => index,
             _ => return Ok(false),
         };
-        match rootfs.live_entry(&entries, index).map_err(errno)? {
+        match rootfs.live_entry(&entries, index)? {
             Some((entry, inode)) => {
                 let kind = dir_entry_type(inode.file_type());
                 if !emitter.emit(entry.name, entry.ino, kind) {

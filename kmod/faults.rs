@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Faults of chunks and packs, as the kernel log names them: by mount, inode and chunk.
+//! Faults of chunks, packs and metadata, as the kernel log names them: by mount, inode and chunk.
 
 use core::fmt;
 use kernel::{
@@ -10,7 +10,7 @@ use kernel::{
 use puzzlefs_format::Digest;
 use vfs::KernelLog;
 
-/// What a chunk is read for.
+/// What is read.
 #[derive(Clone, Copy)]
 pub(crate) enum Purpose {
     /// The data of the inode with this number.
@@ -59,6 +59,11 @@ impl Faults {
     pub(crate) fn log(&self, purpose: Purpose, digest: &Digest, what: fmt::Arguments<'_>) -> bool {
         self.0
             .warn(format_args!("{purpose}: chunk sha256:{digest}: {what}"))
+    }
+
+    /// Logs what is wrong with the metadata of what `purpose` names, if the log has room now.
+    pub(crate) fn log_metadata(&self, purpose: Purpose, what: fmt::Arguments<'_>) {
+        self.0.warn(format_args!("{purpose}: {what}"));
     }
 
     /// Logs what is wrong with a pack. False if the log has no room now.

@@ -3,7 +3,7 @@
 //! Open regular files: where their data is, and the blobs that it is in.
 
 use crate::{
-    error::errno,
+    error::Failure,
     faults::Purpose,
     fingerprint,
     image::Image,
@@ -11,7 +11,7 @@ use crate::{
     store::{Source, Store},
 };
 use kernel::{prelude::*, sync::Arc};
-use puzzlefs_format::{locate, Extents, Kind};
+use puzzlefs_format::{self as format, locate, Extents, Kind};
 use vfs::{Inode, SeekTo};
 
 /// An extent of a file: a part of a chunk.
@@ -46,18 +46,18 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
-    fn new(store: &Store, extents: &Extents<'_>, inode: &Inode<Image>) -> Result<Self> {
+    fn new(store: &Store, extents: &Extents<'_>, inode: &Inode<Image>) -> Result<Self, Failure> {
         let count = usize::try_from(extents.len()).map_err(|_| EFBIG)?;
         let mut ends = KVVec::<u64>::zeroed(count, GFP_KERNEL_ACCOUNT)?;
-        if extents.ends(&mut ends).map_err(errno)? != inode.size() {
-            return Err(EUCLEAN);
+        if extents.ends(&mut ends)? != inode.size() {
+            return Err(format::Error::SizeMismatch.into());
         }
         let mut parts = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
         for extent in extents.iter() {
             if vfs::killed() {
-                return Err(EINTR);
+                return Err(EINTR.into());
             }
-            let part = match extent.map_err(errno)?.chunk {
+            let part = match extent?.chunk {
                 Some(chunk) => Some(Part {
                     source: store.acquire(&chunk.digest, Purpose::Inode(inode.ino()))?,
                     offset: chunk.offset,
@@ -155,7 +155,7 @@ impl Opens {
 ///
 /// `EIO` when a chunk is missing, `EUCLEAN` when the extents are not sound, `EINTR` when
 /// the opener was killed.
-pub(crate) fn open(inode: &Inode<Image>) -> Result<Option<Arc<OpenFile>>> {
+pub(crate) fn open(inode: &Inode<Image>) -> Result<Option<Arc<OpenFile>>, Failure> {
     let mut opens = inode.data().opens.lock();
     if let Some(file) = opens.file.clone() {
         return Ok(Some(opens.share(&file)));
@@ -165,8 +165,8 @@ pub(crate) fn open(inode: &Inode<Image>) -> Result<Option<Arc<OpenFile>>> {
     // this file.
     let image = inode.super_block().data();
     let reader = Reader::new(inode.super_block());
-    let Kind::File(extents) = reader.inode(inode.ino())?.kind().map_err(errno)? else {
-        return Err(EUCLEAN);
+    let Kind::File(extents) = reader.inode(inode.ino())?.kind()? else {
+        return Err(format::Error::BadMode.into());
     };
     let ours = OpenFile::new(image.store(), &extents, inode)?;
     // Before anyone can read it by what is kept from here on.

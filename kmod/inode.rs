@@ -3,7 +3,8 @@
 //! From inodes of the metadata to inodes of the VFS.
 
 use crate::{
-    error::errno,
+    error::{logged, Failure},
+    faults::Purpose,
     file::{OpenFile, Opens},
     image::Image,
     metadata::Reader,
@@ -68,7 +69,10 @@ impl InodeData {
     }
 
     /// Of a directory: where its entries are, which `find` finds out once.
-    pub(crate) fn entries(&self, find: impl FnOnce() -> Result<DirPlace>) -> Result<DirPlace> {
+    pub(crate) fn entries<E>(
+        &self,
+        find: impl FnOnce() -> Result<DirPlace, E>,
+    ) -> Result<DirPlace, E> {
         if let Some(entries) = self.entries.copy() {
             return Ok(entries);
         }
@@ -89,7 +93,7 @@ impl InodeData {
     }
 
     /// Of a directory: whether its entries are sorted, which `check` finds out once.
-    pub(crate) fn is_sorted(&self, check: impl FnOnce() -> Result<bool>) -> Result<bool> {
+    pub(crate) fn is_sorted<E>(&self, check: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
         match self.order.load(Relaxed) {
             SORTED => Ok(true),
             UNSORTED => Ok(false),
@@ -108,7 +112,7 @@ impl InodeData {
 ///
 /// # Errors
 ///
-/// `EUCLEAN` when its metadata is not sound, `ENOMEM`.
+/// `EUCLEAN` when its metadata is not sound, which is logged; `ENOMEM`.
 pub(crate) fn get<'a>(
     sb: &'a SuperBlock<Image>,
     inode: format::Inode<'_>,
@@ -117,22 +121,30 @@ pub(crate) fn get<'a>(
         Iget::Found(inode) => return Ok(inode),
         Iget::New(new) => new,
     };
-    let content = Content::of(&inode)?;
+    let attributes = attributes(sb, &inode);
+    let attributes = attributes.map_err(logged(sb.data(), Purpose::Inode(inode.ino())))?;
+    new.init(&attributes, InodeData::new())
+}
+
+fn attributes<'a>(
+    sb: &SuperBlock<Image>,
+    inode: &format::Inode<'a>,
+) -> Result<Attributes<'a>, format::Error> {
+    let content = Content::of(inode)?;
     let mtime = inode.mtime();
-    let attributes = Attributes {
+    Ok(Attributes {
         kind: content.kind,
         permissions: inode.permissions(),
         uid: inode.uid(),
         gid: inode.gid(),
         generation: sb.identity().generation(),
-        acl: inode.may_have_xattrs().map_err(errno)?,
+        acl: inode.may_have_xattrs()?,
         nlink: inode.nlink().unwrap_or(1),
         size: content.size,
         holes: content.holes,
         time_sec: mtime.sec,
         time_nsec: mtime.nsec,
-    };
-    new.init(&attributes, InodeData::new())
+    })
 }
 
 /// What is in an inode.
@@ -152,7 +164,7 @@ impl<'a> Content<'a> {
         }
     }
 
-    fn of(inode: &format::Inode<'a>) -> Result<Self> {
+    fn of(inode: &format::Inode<'a>) -> Result<Self, format::Error> {
         // Of most files all is known without a look at their extents, and of directories
         // without one at their entries.
         match inode.recorded_size() {
@@ -165,7 +177,7 @@ impl<'a> Content<'a> {
             }
             _ => {}
         }
-        Ok(match inode.kind().map_err(errno)? {
+        Ok(match inode.kind()? {
             Kind::Fifo => Self::new(InodeKind::Fifo, 0),
             Kind::Sock => Self::new(InodeKind::Socket, 0),
             Kind::Chr(Device { major, minor }) => Self::new(InodeKind::CharDevice(major, minor), 0),
@@ -177,10 +189,10 @@ impl<'a> Content<'a> {
                 // Proved when the file is opened.
                 let size = match extents.recorded() {
                     Some(size) => size,
-                    None => extents.total().map_err(errno)?,
+                    None => extents.total()?,
                 };
                 let holes = match extents.len() {
-                    0..=MAX_EXTENTS_FOR_HOLES => extents.holes().map_err(errno)?,
+                    0..=MAX_EXTENTS_FOR_HOLES => extents.holes()?,
                     _ => 0,
                 };
                 Self {
@@ -198,10 +210,10 @@ impl<'a> Content<'a> {
 /// # Errors
 ///
 /// `ESTALE` when there is none; else as [`get`].
-pub(crate) fn by_number(sb: &SuperBlock<Image>, ino: u64) -> Result<InodeRef<'_, Image>> {
+pub(crate) fn by_number(sb: &SuperBlock<Image>, ino: u64) -> Result<InodeRef<'_, Image>, Failure> {
     let reader = Reader::new(sb);
-    let inode = reader.rootfs()?.inode(ino).map_err(errno)?;
-    get(sb, inode.ok_or(ESTALE)?)
+    let inode = reader.rootfs()?.inode(ino)?;
+    Ok(get(sb, inode.ok_or(ESTALE)?)?)
 }
 
 /// The directory that `dir` is in.
@@ -209,13 +221,13 @@ pub(crate) fn by_number(sb: &SuperBlock<Image>, ino: u64) -> Result<InodeRef<'_,
 /// # Errors
 ///
 /// `ESTALE` when that is not recorded, or is not a directory; else as [`get`].
-pub(crate) fn parent(dir: &Inode<Image>) -> Result<InodeRef<'_, Image>> {
+pub(crate) fn parent(dir: &Inode<Image>) -> Result<InodeRef<'_, Image>, Failure> {
     let sb = dir.super_block();
     let reader = Reader::new(sb);
     let parent = reader.inode(dir.ino())?.parent().ok_or(ESTALE)?;
-    let parent = reader.rootfs()?.inode(parent.into()).map_err(errno)?;
+    let parent = reader.rootfs()?.inode(parent.into())?;
     let is_directory = |inode: &format::Inode<'_>| inode.file_type() == FileType::Dir;
-    get(sb, parent.filter(is_directory).ok_or(ESTALE)?)
+    Ok(get(sb, parent.filter(is_directory).ok_or(ESTALE)?)?)
 }
 
 /// The type that `readdir(3)` shows for an inode.

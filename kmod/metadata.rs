@@ -3,7 +3,13 @@
 //! The metadata of an image: in memory as a whole, or in blocks, each of which is a chunk
 //! that is read when someone looks at what is in it.
 
-use crate::{blobs::Blobs, error::errno, faults::Purpose, image::Image, slot::Key};
+use crate::{
+    blobs::Blobs,
+    error::{errno, logged},
+    faults::Purpose,
+    image::Image,
+    slot::Key,
+};
 use kernel::{prelude::*, sync::SetOnce};
 use puzzlefs_format::{
     self as format, limits, Blocks, Digest, Part, Rootfs, RootfsBlob, RootfsHead,
@@ -104,9 +110,9 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     ///
-    /// `EUCLEAN` when they are not sound; `EIO` when they cannot be read or are not those
-    /// that the digest says; `ENOMEM`.
-    pub(crate) fn rootfs(&self) -> Result<Rootfs<'_>> {
+    /// What is not sound; as [`format::Error::Unreadable`], `EIO` when they cannot be read or are
+    /// not those that the digest says, and `ENOMEM`.
+    pub(crate) fn rootfs(&self) -> Result<Rootfs<'_>, format::Error> {
         let Metadata { form, head, .. } = self.image.metadata();
         if let Some(head) = head.as_ref() {
             return Ok(match form {
@@ -117,8 +123,7 @@ impl<'a> Reader<'a> {
         let rootfs = match form {
             Form::Whole(bytes) => Rootfs::parse(bytes),
             Form::Blocks(..) => Rootfs::parse_source(self),
-        };
-        let rootfs = rootfs.map_err(errno)?;
+        }?;
         // If someone else was faster, he has found the same.
         head.populate(rootfs.head());
         Ok(rootfs)
@@ -128,9 +133,10 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`Reader::rootfs`], and `EUCLEAN` when there is none.
-    pub(crate) fn inode(&self, ino: u64) -> Result<format::Inode<'_>> {
-        self.rootfs()?.inode(ino).map_err(errno)?.ok_or(EUCLEAN)
+    /// Those of [`Reader::rootfs`], and when there is none.
+    pub(crate) fn inode(&self, ino: u64) -> Result<format::Inode<'_>, format::Error> {
+        let inode = self.rootfs()?.inode(ino)?;
+        inode.ok_or(format::Error::BadDirEntry)
     }
 
     /// Puts the block at `position` of the message into the cache.
@@ -142,7 +148,7 @@ impl<'a> Reader<'a> {
         let start = number.checked_mul(limits::BLOCK_BYTES).ok_or(EUCLEAN)?;
         let number = u32::try_from(number).map_err(|_| EUCLEAN)?;
         let block = blocks(bytes).and_then(|blocks| blocks.get(number));
-        let block = block.map_err(errno)?;
+        let block = block.map_err(logged(self.image, Purpose::Metadata))?;
         let store = self.image.store();
         let source = store.acquire(&block.chunk.digest, Purpose::Metadata)?;
         let chunk = store.stored(&source, Purpose::Metadata)?;

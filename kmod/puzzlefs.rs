@@ -14,7 +14,8 @@
 
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
-use error::errno;
+use error::{errno, logged, Failure};
+use faults::Purpose;
 use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
 use metadata::Reader;
 use vfs::{
@@ -129,17 +130,19 @@ impl FileSystem for Image {
             return inode::get(sb, root);
         }
         let reader = Reader::new(sb);
-        let root = reader.rootfs()?.root().map_err(refuse)?;
-        inode::get(sb, root)
+        let root = reader.rootfs().and_then(|rootfs| rootfs.root());
+        inode::get(sb, root.map_err(refuse)?)
     }
 
     fn statfs(sb: &SuperBlock<Self>) -> Result<Statfs> {
         let reader = Reader::new(sb);
-        let rootfs = reader.rootfs()?;
-        Ok(Statfs {
-            bytes: rootfs.data_size(),
-            inodes: rootfs.inode_count().map_err(errno)?,
-        })
+        let found = reader.rootfs().and_then(|rootfs| {
+            Ok(Statfs {
+                bytes: rootfs.data_size(),
+                inodes: rootfs.inode_count()?,
+            })
+        });
+        found.map_err(logged(sb.data(), Purpose::Metadata))
     }
 
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) {
@@ -151,15 +154,15 @@ impl FileSystem for Image {
     }
 
     fn inode(sb: &SuperBlock<Self>, ino: u64) -> Result<InodeRef<'_, Self>> {
-        inode::by_number(sb, ino)
+        inode::by_number(sb, ino).map_err(logged(sb.data(), Purpose::Inode(ino)))
     }
 
     fn parent(dir: &Inode<Self>) -> Result<InodeRef<'_, Self>> {
-        inode::parent(dir)
+        inode::parent(dir).map_err(in_inode(dir))
     }
 
     fn lookup<'a>(dir: &'a Inode<Self>, name: &[u8]) -> Result<Option<InodeRef<'a, Self>>> {
-        dir::lookup(dir, name)
+        dir::lookup(dir, name).map_err(in_inode(dir))
     }
 
     fn get_xattr<R>(
@@ -167,15 +170,15 @@ impl FileSystem for Image {
         name: &CStr,
         take: impl FnOnce(&[u8]) -> Result<R>,
     ) -> Result<R> {
-        xattr::get(inode, name, take)
+        xattr::get(inode, name, take).map_err(in_inode(inode))
     }
 
     fn list_xattrs(inode: &Inode<Self>, lister: &mut XattrLister<'_>) -> Result {
-        xattr::list(inode, lister)
+        xattr::list(inode, lister).map_err(in_inode(inode))
     }
 
     fn iterate(dir: &Inode<Self>, emitter: &mut DirEmitter<'_>) -> Result {
-        dir::iterate(dir, emitter)
+        dir::iterate(dir, emitter).map_err(in_inode(dir))
     }
 
     fn kept(inode: &Inode<Self>) -> Option<&Self::OpenFile> {
@@ -183,7 +186,7 @@ impl FileSystem for Image {
     }
 
     fn open(inode: &Inode<Self>) -> Result<Option<Arc<Self::OpenFile>>> {
-        file::open(inode)
+        file::open(inode).map_err(in_inode(inode))
     }
 
     fn copy_shared(
@@ -207,6 +210,11 @@ impl FileSystem for Image {
     fn read(inode: &Inode<Self>, file: &Self::OpenFile, window: &mut ReadWindow<'_>) -> Result {
         data::read(inode, file, window)
     }
+}
+
+/// [`logged`] for what was done with `inode`.
+fn in_inode(inode: &Inode<Image>) -> impl FnOnce(Failure) -> Error + '_ {
+    logged(inode.super_block().data(), Purpose::Inode(inode.ino()))
 }
 
 vfs::module_filesystem! {

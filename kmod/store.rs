@@ -63,6 +63,11 @@ impl Store {
         &self.stats
     }
 
+    /// The log of its faults.
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
     /// How many blobs are open: all packs, and the loose chunks of open files.
     pub(crate) fn open_blobs(&self) -> usize {
         self.packs.len().saturating_add(self.loose.len())

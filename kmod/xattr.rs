@@ -2,7 +2,7 @@
 
 //! Extended attributes.
 
-use crate::{error::errno, image::Image, metadata::Reader};
+use crate::{error::Failure, image::Image, metadata::Reader};
 use kernel::prelude::*;
 use vfs::{Inode, XattrLister};
 
@@ -15,11 +15,11 @@ pub(crate) fn get<R>(
     inode: &Inode<Image>,
     name: &CStr,
     take: impl FnOnce(&[u8]) -> Result<R>,
-) -> Result<R> {
+) -> Result<R, Failure> {
     let reader = Reader::new(inode.super_block());
-    let xattrs = reader.inode(inode.ino())?.xattrs().map_err(errno)?;
-    let value = xattrs.find(name.to_bytes()).map_err(errno)?;
-    take(value.ok_or(ENODATA)?)
+    let xattrs = reader.inode(inode.ino())?.xattrs()?;
+    let value = xattrs.find(name.to_bytes())?;
+    Ok(take(value.ok_or(ENODATA)?)?)
 }
 
 /// Lists the names of all attributes of `inode`.
@@ -27,11 +27,11 @@ pub(crate) fn get<R>(
 /// # Errors
 ///
 /// `ERANGE` when they do not fit, and those of [`Reader::inode`].
-pub(crate) fn list(inode: &Inode<Image>, lister: &mut XattrLister<'_>) -> Result {
+pub(crate) fn list(inode: &Inode<Image>, lister: &mut XattrLister<'_>) -> Result<(), Failure> {
     let reader = Reader::new(inode.super_block());
-    let xattrs = reader.inode(inode.ino())?.xattrs().map_err(errno)?;
+    let xattrs = reader.inode(inode.ino())?.xattrs()?;
     for index in 0..xattrs.len() {
-        lister.add(xattrs.name(index).map_err(errno)?)?;
+        lister.add(xattrs.name(index)?)?;
     }
     Ok(())
 }

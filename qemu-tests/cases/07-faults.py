@@ -10,9 +10,11 @@ import json
 import os
 import shutil
 import struct
+import subprocess
+import time
 
 import mountapi
-from case import Image, check, drop_caches, equal
+from case import Image, Logged, check, drop_caches, equal
 
 IMAGE = Image("small-loose")
 LAYOUT = "/scratch/oci"
@@ -103,6 +105,45 @@ def metadata():
     refused(errno.EOPNOTSUPP, digest, "99", digest=digest)
 
 
+def unsound():
+    """Metadata that are those of their digest, and not sound: who meets that gets EUCLEAN, and the
+    log says where and what, within its limit."""
+    tree, size = "/scratch/unsound", 54321
+    os.makedirs(f"{tree}/directory/an-entry")
+    os.symlink("where-it-leads", f"{tree}/link")
+    with open(f"{tree}/file", "wb") as f:
+        f.truncate(size)
+    os.setxattr(f"{tree}/file", "user.its-name", b"value")
+    subprocess.run(["puzzlefs", "build", tree, f"{LAYOUT}:unsound"], check=True)
+    said = subprocess.run(["puzzlefs", "inspect", "--format", "json", f"{LAYOUT}:unsound"], check=True, stdout=subprocess.PIPE)
+    digest = json.loads(said.stdout)["rootfs"]
+    good = load(digest)
+    mountapi.mount([("oci_root_dir", LAYOUT), ("image_manifest", digest)], TARGET)
+    inodes = {name: os.lstat(f"{TARGET}/{name}").st_ino for name in os.listdir(TARGET)}
+    equal(os.system(f"umount {TARGET}"), 0, "umount")
+
+    for name, operation, old, new, what in (
+            ("directory", os.listdir, b"an-entry", b"an/entry", "a directory entry has a bad name or inode number"),
+            ("link", os.lstat, b"where-it-leads", b"where\0it-leads", "a symbolic link has a bad target"),
+            ("file", os.listxattr, b"user.its-name", b"user\0its-name", "an extended attribute has a bad name"),
+            # The last one is the length of its extent; before come its size, and the sum of all sizes.
+            ("file", lambda path: os.open(path, os.O_RDONLY), struct.pack("<Q", size), struct.pack("<Q", size + 1),
+             "a file's recorded size is not that of its chunks")):
+        before, _, behind = good.rpartition(old)
+        mountapi.mount([("oci_root_dir", LAYOUT), ("image_manifest", store(before + new + behind))], TARGET)
+        device = os.stat(TARGET).st_dev
+        want = f"puzzlefs ({os.major(device)}:{os.minor(device)}): inode {inodes[name]}: {what}"
+        start = time.monotonic()
+        with Logged() as log:
+            for _ in range(50):
+                fails(errno.EUCLEAN, operation, f"{TARGET}/{name}")
+        most = 10 * (1 + (time.monotonic() - start) // 5)
+        count = log.lines.count(want)
+        check(1 <= count <= most, f"{want!r} is {count} times in the log, not 1 to {most} times: {log.lines}")
+        equal(os.system(f"umount {TARGET}"), 0, "umount")
+        print(f"EUCLEAN: {want}")
+
+
 def chunks():
     victim = os.path.join(TARGET, "srv/corners/incompressible")
     chunk = chunk_of(victim)
@@ -184,6 +225,7 @@ shutil.copytree(IMAGE.layout, LAYOUT)
 os.mkdir(TARGET)
 options()
 metadata()
+unsound()
 
 SHA256 = next(sha for path, sha in IMAGE.digests() if path == b"./srv/corners/incompressible")
 for flags in (), ("rw",):
