@@ -383,6 +383,8 @@ def programs(one, two):
     """exec; and a probe in the one's program, which the other's must not meet."""
     for program in f"{one}/busybox", f"{two}/moved/busybox":
         equal(run(program, "echo", "hello"), "hello", f"what {program} says")
+    if os.uname().release.endswith("-sanitizers"):
+        return print("no probes: this kernel has none")
     with Uprobe(f"{one}/busybox") as probe:
         for program, hits in (f"{two}/moved/busybox", 0), (f"{one}/busybox", 1), (f"{two}/moved/busybox", 1):
             equal(run(program, "echo", "hello"), "hello", f"what {program} says, with a probe")
