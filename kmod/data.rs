@@ -90,7 +90,7 @@ pub(crate) fn copy_shared(
     let image = sb.data();
     let purpose = Purpose::Inode(inode.ino());
     let chunk = image.store().stored(&piece.part.source, purpose)?;
-    let Some(shared) = piece.shared(sb, &chunk) else {
+    let Some(shared) = piece.shared(image, sb, &chunk)? else {
         return Ok(false);
     };
     let mut start = piece.start;
@@ -162,14 +162,19 @@ impl Piece<'_> {
         self.start.saturating_add(self.len)
     }
 
-    /// The page cache of the chunk, if that is known to be of several files, or was found out.
-    fn shared<'a>(&self, sb: &SuperBlock<Image>, chunk: &Stored<'a>) -> Option<&'a Shared> {
-        let part = self.part;
-        if part.is_of_several(self.extent.1) {
-            Shared::make(sb, chunk, part.compressed)
-        } else {
-            Shared::get(chunk, part.compressed)
+    /// The page cache of the chunk, made if it was not there; none if it cannot be.
+    fn shared<'a>(
+        &self,
+        image: &Image,
+        sb: &SuperBlock<Image>,
+        chunk: &Stored<'a>,
+    ) -> Result<Option<&'a Shared>> {
+        let compressed = self.part.compressed;
+        if let Some(shared) = Shared::get(chunk, compressed) {
+            return Ok(Some(shared));
         }
+        let _reading = image.store().reading(chunk.digest())?;
+        Ok(Shared::make(sb, chunk, compressed))
     }
 
     fn key(&self, image: &Image, chunk: &Stored<'_>) -> Key {
@@ -208,6 +213,7 @@ impl Piece<'_> {
         image.pool().with_slot(&key, |slot| {
             let mut loaded = self.load(slot, &key, chunk)?;
             let filled = shared.fill(&mut loaded)?;
+            shared.set_read();
             if filled {
                 let stats = image.store().stats();
                 stats.bytes_filled.add(loaded.size() as u64);
@@ -223,7 +229,7 @@ impl Piece<'_> {
         let image = sb.data();
         let store = image.store();
         let chunk = store.stored(&part.source, Purpose::Inode(inode.ino()))?;
-        let shared = self.shared(sb, &chunk);
+        let mut shared = Shared::get(&chunk, part.compressed);
         let copy = |shared: Option<&Shared>, window: &mut ReadWindow<'_>| match shared {
             Some(shared) => shared.copy(self, window),
             None => Ok(false),
@@ -233,6 +239,9 @@ impl Piece<'_> {
             return Ok(());
         }
         let _reading = store.reading(chunk.digest())?;
+        if part.offset > 0 {
+            shared = Shared::make(sb, &chunk, part.compressed);
+        }
         // Whoever was reading it may have put it there.
         if copy(shared, window)? {
             store.stats().chunk_hits.add(1);

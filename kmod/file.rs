@@ -28,14 +28,6 @@ pub(crate) struct Part {
 /// known before the chunk is read: an inode does not tell how long one is.
 const SMALL_BYTES: u64 = 16 << 10;
 
-impl Part {
-    /// Whether the extent, of `len` bytes, is of a chunk that several files are in, as far as
-    /// that can be told from outside.
-    pub(crate) fn is_of_several(&self, len: u64) -> bool {
-        self.offset > 0 || len < SMALL_BYTES
-    }
-}
-
 /// An open regular file, shared by all who have it open at the same time, or kept with its
 /// inode. Every blob it needs is open, so that a page fault never has to look one up.
 pub(crate) struct OpenFile {
@@ -123,7 +115,8 @@ impl OpenFile {
             return None;
         };
         let is_packed = matches!(part.source, Source::Packed(_));
-        (is_packed && part.is_of_several(*end)).then_some(part)
+        let is_of_several = part.offset > 0 || *end < SMALL_BYTES;
+        (is_packed && is_of_several).then_some(part)
     }
 
     /// Extent `index`; none if it is a hole.
@@ -169,17 +162,25 @@ pub(crate) fn open(inode: &Inode<Image>) -> Result<Option<Arc<OpenFile>>, Failur
         return Err(format::Error::BadMode.into());
     };
     let ours = OpenFile::new(image.store(), &extents, inode)?;
+    let data = inode.data();
+    let mut opens = data.opens.lock();
+    // What others have found counts: by that they have the page cache that the file has now.
+    if data.kept().is_some() {
+        return Ok(None);
+    }
+    if let Some(file) = opens.file.clone() {
+        return Ok(Some(opens.share(&file)));
+    }
     // Before anyone can read it by what is kept from here on.
     if ours.small().is_none() && !inode.shares_page_cache() {
         inode.share_page_cache(&fingerprint::of_file(&ours, inode)?)?;
     }
     if ours.is_kept() {
-        inode.data().keep(KBox::new(ours, GFP_KERNEL_ACCOUNT)?);
+        data.keep(KBox::new(ours, GFP_KERNEL_ACCOUNT)?);
         return Ok(None);
     }
-    let ours = Arc::new(ours, GFP_KERNEL_ACCOUNT)?;
-    let mut opens = inode.data().opens.lock();
-    let file = opens.file.get_or_insert(ours).clone();
+    let file = Arc::new(ours, GFP_KERNEL_ACCOUNT)?;
+    opens.file = Some(file.clone());
     Ok(Some(opens.share(&file)))
 }
 

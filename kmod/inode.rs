@@ -61,10 +61,8 @@ impl InodeData {
         self.kept.as_ref().map(|file| &**file)
     }
 
-    /// Keeps the file. Whoever else does so at the same time has found the same.
+    /// Keeps the file. Only for who holds the lock of `opens`.
     pub(crate) fn keep(&self, file: KBox<OpenFile>) {
-        // When this returns it is there, even if another task puts it there.
-        let _opens = self.opens.lock();
         self.kept.populate(file);
     }
 

@@ -70,8 +70,8 @@ impl InUse {
     }
 }
 
-/// An open pack. What was read of it is in this mount's page cache, decompressed: there is
-/// no use in keeping it in that of the filesystem below. But chunks share pages there, and
+/// An open pack. What was read of it is in the page cache of files, or of the chunk, decompressed:
+/// there is no use in keeping it in that of the filesystem below. But chunks share pages there, and
 /// readahead makes large folios of them, so nothing is dropped until as many bytes were
 /// read as a whole segment has.
 pub(crate) struct Pack {

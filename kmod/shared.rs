@@ -22,6 +22,11 @@ use vfs::{ReadWindow, SharedCache, SuperBlock};
 /// hostile image must not fill the page cache by files of one byte each.
 const MAX_SHARED_BYTES: usize = 2 << 20;
 
+/// Chunks of a mount that have a page cache. Its pages can be reclaimed, but what it is itself
+/// stays until the image is unmounted: some 700 bytes. These are enough for a gigabyte of small
+/// files in chunks of 64 KiB.
+const MAX_SHARED: u32 = 1 << 14;
+
 /// The page cache of a chunk in a pack.
 pub(crate) struct Shared {
     /// Whether it is of what the chunk decompresses to. A hostile image may refer to both that and
@@ -30,6 +35,8 @@ pub(crate) struct Shared {
     cache: SharedCache,
     /// Bytes copied to pages of files.
     copied: Atomic<u32>,
+    /// Whether small files are read from there.
+    is_read: Atomic<bool>,
 }
 
 impl Shared {
@@ -39,8 +46,9 @@ impl Shared {
         (shared.compressed == compressed).then_some(shared)
     }
 
-    /// That of `chunk`, made if it was not there. None if the chunk is not in a pack, or there
-    /// is no memory.
+    /// That of `chunk`, made if it was not there. None if the chunk is not in a pack, too many
+    /// have one, or there is no memory. Only for who is reading the chunk
+    /// ([`crate::store::Store::reading`]).
     pub(crate) fn make<'a>(
         sb: &SuperBlock<Image>,
         chunk: &Stored<'a>,
@@ -48,13 +56,16 @@ impl Shared {
     ) -> Option<&'a Self> {
         let state = chunk.packed()?.state;
         if state.shared.as_ref().is_none() {
+            if !chunk.count_shared(MAX_SHARED) {
+                return None;
+            }
             let fingerprint = fingerprint::of_chunk(chunk, compressed, sb.identity());
             let shared = Self {
                 compressed,
                 cache: sb.shared_cache(&fingerprint).ok()?,
                 copied: Atomic::new(0),
+                is_read: Atomic::new(false),
             };
-            // Whoever else does so at the same time has found the same.
             let shared = KBox::new(shared, GFP_KERNEL_ACCOUNT).ok()?;
             state.shared.populate(shared);
         }
@@ -92,11 +103,16 @@ impl Shared {
     /// Those of writing to the window.
     pub(crate) fn copy(&self, piece: &Piece<'_>, window: &mut ReadWindow<'_>) -> Result<bool> {
         let read = self.read(piece.start, piece.len, |bytes| window.write(bytes))?;
-        if read > 0 && self.is_used_up(read) {
+        if read > 0 && self.is_used_up(read) && !self.is_read.load(Relaxed) {
             let size = usize::try_from(self.cache.size()).unwrap_or(usize::MAX);
             self.cache.forget(0, size);
         }
         Ok(read > 0)
+    }
+
+    /// Notes that small files are read from there: it is of use after all was copied, too.
+    pub(crate) fn set_read(&self) {
+        self.is_read.store(true, Relaxed);
     }
 
     /// Puts the content of `chunk` there. False if it is too much, or there is no memory.

@@ -37,12 +37,12 @@ pub(crate) struct Stats {
     pub(crate) chunks_verified: Counter,
     /// Chunks that other processors' workers verified and decompressed for a reader.
     pub(crate) chunks_helped: Counter,
-    /// Times that a chunk was wanted and still at hand: verified in a slot, or as a copy of its
-    /// content in the mount's cache.
+    /// Times that a chunk was wanted and still at hand: verified in a slot, or its content in a
+    /// page cache of its own.
     pub(crate) chunk_hits: Counter,
     /// Bytes of chunks read from the layout, as stored.
     pub(crate) bytes_read: Counter,
-    /// Bytes put into the page cache of files, zeroes too.
+    /// Bytes put into the page cache of files, zeroes too, or into that of a chunk to be read there.
     pub(crate) bytes_filled: Counter,
     /// Blocks of metadata put into memory.
     pub(crate) metadata_blocks: Counter,

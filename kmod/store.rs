@@ -9,7 +9,14 @@ use crate::{
     pack::{ChunkState, Pack, Packs, Place},
     stats::Stats,
 };
-use kernel::{fmt, prelude::*, sync::Arc};
+use kernel::{
+    fmt,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+    },
+};
 use puzzlefs_format::{limits, Digest};
 use vfs::{lower::LowerFile, sha256, BitGuard, BitLocks};
 
@@ -22,6 +29,8 @@ pub(crate) struct Store {
     version: u64,
     /// Of the chunks that are being read.
     reading: BitLocks,
+    /// How many chunks have a page cache of their own.
+    shared: Atomic<u32>,
     faults: Faults,
     stats: Stats,
 }
@@ -48,6 +57,7 @@ impl Store {
             loose: LooseChunks::new()?,
             version,
             reading: BitLocks::default(),
+            shared: Atomic::new(0),
             faults,
             stats: Stats::default(),
         })
@@ -195,6 +205,13 @@ impl<'a> Stored<'a> {
     /// The chunk in its pack, if it is in one.
     pub(crate) fn packed(&self) -> Option<&Packed<'a>> {
         self.packed.as_ref()
+    }
+
+    /// Counts a chunk that is to have a page cache of its own. False if `max` have one.
+    pub(crate) fn count_shared(&self, max: u32) -> bool {
+        let shared = &self.store.shared;
+        // A few more do not matter.
+        shared.load(Relaxed) < max && shared.fetch_add(1, Relaxed) < max
     }
 
     /// How many they are.

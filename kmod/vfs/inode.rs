@@ -326,7 +326,7 @@ impl<T: FileSystem> Slot<T> {
     }
 }
 
-// SAFETY: As it says.
+// SAFETY: It is `repr(C)`, and begins with an inode.
 unsafe impl<T: FileSystem> InodeFirst for Slot<T> {}
 
 /// The slab cache of the inodes of `T`.

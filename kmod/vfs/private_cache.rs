@@ -54,7 +54,7 @@ impl PrivateCache {
     ///
     /// # Safety
     ///
-    /// As the invariants say.
+    /// As the invariants say; and the superblock of the inode outlives the cache.
     pub(crate) unsafe fn from_raw(inode: NonNull<bindings::inode>) -> Self {
         Self(inode)
     }

@@ -40,7 +40,12 @@ use crate::{
     PrivateCache,
 };
 use core::{ops::Deref, ptr::NonNull};
-use kernel::{new_mutex, prelude::*, sync::Mutex, types::Opaque};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{Arc, Mutex},
+    types::Opaque,
+};
 
 /// The shared page caches of a filesystem type. They belong to inodes of an internal
 /// superblock, which is mounted as long as there is a [`User`].
@@ -86,7 +91,7 @@ struct Slot {
     content: Content,
 }
 
-// SAFETY: As it says.
+// SAFETY: It is `repr(C)`, and begins with an inode.
 unsafe impl InodeFirst for Slot {}
 
 impl SharedMappings {
@@ -129,7 +134,7 @@ impl SharedMappings {
     /// # Safety
     ///
     /// These are pinned, and outlive the result.
-    pub(crate) unsafe fn enter(&self, backing_dev: &BackingDev) -> Result<User> {
+    pub(crate) unsafe fn enter(&self, backing_dev: &BackingDev) -> Result<Arc<User>> {
         let mut mounted = self.mounted.lock();
         let mount = match &mounted.mount {
             Some(mount) => mount,
@@ -142,11 +147,14 @@ impl SharedMappings {
         };
         let sb = mount.super_block();
         mounted.users += 1;
+        // Whoever drops a user takes the lock.
+        drop(mounted);
         // INVARIANT: It is counted, so that the mount stays.
-        Ok(User {
+        let user = User {
             mappings: self.into(),
             sb,
-        })
+        };
+        Ok(Arc::new(user, GFP_KERNEL)?)
     }
 
     /// # Safety
@@ -221,23 +229,12 @@ unsafe impl Send for User {}
 unsafe impl Sync for User {}
 
 impl User {
-    /// Another user.
-    fn again(&self) -> Self {
-        // SAFETY: By the invariants.
-        unsafe { self.mappings.as_ref() }.mounted.lock().users += 1;
-        // INVARIANT: It is counted, too.
-        Self {
-            mappings: self.mappings,
-            sb: self.sb,
-        }
-    }
-
     /// The inode whose page cache is for `content`; the caller gets a reference. `init` gets a
-    /// new one, which is nobody else's yet.
+    /// new one, which others can find, but wait for.
     fn get(
         &self,
         content: Content,
-        init: impl FnOnce(&mut bindings::inode),
+        init: impl FnOnce(*mut bindings::inode),
     ) -> Result<NonNull<bindings::inode>> {
         let hash = content.fingerprint.first_chunk().copied();
         // SAFETY: The superblock is mounted; its inodes are in slots, as `test` and `set` need
@@ -252,15 +249,15 @@ impl User {
             )
         };
         let inode = NonNull::new(inode).ok_or(ENOMEM)?;
-        // SAFETY: `iget5_locked` gave us a reference; a new inode is ours alone until it is
-        // unlocked.
+        // SAFETY: `iget5_locked` gave us a reference. Until a new inode is unlocked nobody but us
+        // looks at what is set here.
         unsafe {
             let inode = inode.as_ptr();
             if bindings::vfs_rs_inode_is_new(inode) {
                 (*inode).i_mode = (bindings::S_IFREG | 0o444) as bindings::umode_t;
                 (*inode).i_flags |= bindings::VFS_RS_S_PRIVATE;
                 bindings::vfs_rs_mapping_set_large_folios((*inode).i_mapping);
-                init(&mut *inode);
+                init(inode);
                 bindings::unlock_new_inode(inode);
             }
         }
@@ -272,19 +269,20 @@ impl User {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn cache(&self, fingerprint: &Fingerprint) -> Result<SharedCache> {
+    pub(crate) fn cache(self: &Arc<Self>, fingerprint: &Fingerprint) -> Result<SharedCache> {
         let content = Content {
             fingerprint: *fingerprint,
             whose: Whose::Ours,
         };
-        // SAFETY: A new inode is ours alone, and has its own mapping.
+        // SAFETY: A new inode has its own mapping, which nobody else looks at.
         let inode = self.get(content, |inode| unsafe {
-            bindings::vfs_rs_mapping_avoid_highmem(inode.i_mapping);
+            bindings::vfs_rs_mapping_avoid_highmem((*inode).i_mapping);
         })?;
         Ok(SharedCache {
-            // SAFETY: We own a reference, and no file has the page cache of such an inode.
+            // SAFETY: We own a reference, and no file has the page cache of such an inode. The
+            // user keeps its superblock, and is dropped after it.
             cache: unsafe { PrivateCache::from_raw(inode) },
-            _user: self.again(),
+            _user: self.clone(),
         })
     }
 
@@ -308,11 +306,11 @@ impl User {
             fingerprint: *fingerprint,
             whose: Whose::Files,
         };
-        // SAFETY: A new inode is ours alone; by the caller `file` is valid.
+        // SAFETY: Nobody else looks at these fields of a new inode; by the caller `file` is valid.
         let shared = self.get(content, |shared| unsafe {
             // Nobody opens it. It tells which files this can be read through.
-            shared.__bindgen_anon_3.i_fop = (*file).__bindgen_anon_3.i_fop;
-            shared.i_data.a_ops = (*file).i_data.a_ops;
+            (*shared).__bindgen_anon_3.i_fop = (*file).__bindgen_anon_3.i_fop;
+            (*shared).i_data.a_ops = (*file).i_data.a_ops;
             bindings::vfs_rs_inode_set_size(shared, bindings::vfs_rs_inode_size(file));
         })?;
         let shared = shared.as_ptr();
@@ -332,7 +330,7 @@ impl User {
 pub struct SharedCache {
     // Before the user, who keeps the superblock that its inode belongs to.
     cache: PrivateCache,
-    _user: User,
+    _user: Arc<User>,
 }
 
 impl Deref for SharedCache {

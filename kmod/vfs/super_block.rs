@@ -19,6 +19,7 @@ use kernel::{
     error::{from_err_ptr, from_result},
     prelude::*,
     seq_file::SeqFile,
+    sync::Arc,
     types::Opaque,
 };
 
@@ -52,7 +53,7 @@ struct Info<T: FileSystem> {
 struct Instance<T> {
     data: Pin<KBox<T>>,
     metadata_cache: PrivateCache,
-    shared_mappings: shared_mapping::User,
+    shared_mappings: Arc<shared_mapping::User>,
 }
 
 /// What `statfs(2)` reports of a filesystem; all of it is in use.
@@ -151,7 +152,7 @@ impl<T: FileSystem> SuperBlock<T> {
     }
 
     /// The page caches that its files may share with others'.
-    pub(crate) fn shared_mappings(&self) -> &shared_mapping::User {
+    pub(crate) fn shared_mappings(&self) -> &Arc<shared_mapping::User> {
         &self.instance().shared_mappings
     }
 
