@@ -80,25 +80,36 @@ pub(crate) fn copy_shared(
     len: usize,
     mut copy: impl FnMut(&[u8]) -> Result,
 ) -> Result<bool> {
-    if file.small().is_none() {
-        return Ok(false);
-    }
-    let Next::Piece(piece) = next(file, position, len as u64)? else {
+    let Some(part) = file.small() else {
         return Ok(false);
     };
     let sb = inode.super_block();
     let image = sb.data();
+    // Mostly it is there, and nothing else of the chunk is of interest.
+    let start = usize::try_from(part.offset.saturating_add(position)).map_err(|_| EUCLEAN)?;
+    let shared = image.store().shared(&part.source);
+    let read = match shared.filter(|shared| shared.is_of(part.compressed)) {
+        Some(shared) => shared.read(start, len, &mut copy)?,
+        None => 0,
+    };
+    if read == len {
+        return Ok(true);
+    }
+    let left = (len as u64).saturating_sub(read as u64);
+    let Next::Piece(piece) = next(file, position.saturating_add(read as u64), left)? else {
+        return Ok(false);
+    };
+    let mut start = piece.start;
     let purpose = Purpose::Inode(inode.ino());
     let chunk = image.store().stored(&piece.part.source, purpose)?;
     let Some(shared) = piece.shared(image, sb, &chunk)? else {
         return Ok(false);
     };
-    let mut start = piece.start;
     for _ in 0..MAX_FILLS {
         let read = shared.read(start, piece.end().saturating_sub(start), &mut copy)?;
         start = start.saturating_add(read);
         if start == piece.end() {
-            return Ok(piece.len == len);
+            return Ok(piece.len as u64 == left);
         }
         if vfs::killed() {
             return Err(EINTR);

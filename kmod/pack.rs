@@ -274,6 +274,15 @@ impl Packs {
         })
     }
 
+    /// What is remembered of the chunk at `place`.
+    pub(crate) fn state(&self, place: Place) -> Option<&ChunkState> {
+        let pack = self.packs.get(usize::try_from(place.pack).ok()?)?;
+        pack.in_use
+            .as_ref()?
+            .states
+            .get(usize::try_from(place.index).ok()?)
+    }
+
     /// The chunk at `place`: its entry in the index, what is remembered of it, and its pack.
     ///
     /// # Errors

@@ -43,7 +43,12 @@ impl Shared {
     /// That of `chunk`, if it is there.
     pub(crate) fn get<'a>(chunk: &Stored<'a>, compressed: bool) -> Option<&'a Self> {
         let shared = chunk.packed()?.state.shared.as_ref()?;
-        (shared.compressed == compressed).then_some(shared)
+        shared.is_of(compressed).then_some(shared)
+    }
+
+    /// Whether it is of what the chunk decompresses to, or of what is stored.
+    pub(crate) fn is_of(&self, compressed: bool) -> bool {
+        self.compressed == compressed
     }
 
     /// That of `chunk`, made if it was not there. None if the chunk is not in a pack, too many

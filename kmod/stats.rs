@@ -42,7 +42,7 @@ pub(crate) struct Stats {
     pub(crate) chunk_hits: Counter,
     /// Bytes of chunks read from the layout, as stored.
     pub(crate) bytes_read: Counter,
-    /// Bytes put into the page cache of files, zeroes too, or into that of a chunk to be read there.
+    /// Bytes put into the page cache of files, zeroes too, or of chunks that files are read from.
     pub(crate) bytes_filled: Counter,
     /// Blocks of metadata put into memory.
     pub(crate) metadata_blocks: Counter,

@@ -7,6 +7,7 @@ use crate::{
     faults::{is_passing, Faults, Purpose, Reported},
     loose::{self, LooseChunks, OpenChunk},
     pack::{ChunkState, Pack, Packs, Place},
+    shared::Shared,
     stats::Stats,
 };
 use kernel::{
@@ -120,6 +121,19 @@ impl Store {
     /// The same if nobody else reads it; for who reads several, and must not wait.
     pub(crate) fn try_reading(&self, digest: &Digest) -> Option<BitGuard<'_>> {
         self.reading.try_lock(hash(digest))
+    }
+
+    /// The page cache of the chunk that `source` stands for, if it has one.
+    pub(crate) fn shared(&self, source: &Source) -> Option<&Shared> {
+        match source {
+            Source::Packed(place) => self
+                .packs
+                .state(*place)?
+                .shared
+                .as_ref()
+                .map(|shared| &**shared),
+            Source::Loose(_) => None,
+        }
     }
 
     /// The bytes that `source` stands for.
