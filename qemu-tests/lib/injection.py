@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Allocations that fail on purpose (Documentation/fault-injection/fault-injection.rst in
+the kernel's tree), and leaks that kmemleak finds. Needs the kernel with sanitizers."""
+
+import contextlib
+import errno
+import os
+import time
+
+from case import check
+
+DEBUG = "/sys/kernel/debug"
+FAILING = os.path.join(DEBUG, "failslab"), os.path.join(DEBUG, "fail_page_alloc")
+# What a caller may get: ENOMEM, or EIO where the VFS says no more than that a page
+# could not be read.
+ALLOWED = errno.ENOMEM, errno.EIO
+MODULE_STACK = 32  # how many callers are searched for the module: the most possible
+NTH = f"/proc/self/task/{os.getpid()}/fail-nth"
+
+
+def _set(folder, name, value):
+    with open(os.path.join(folder, name), "w") as f:
+        f.write(str(value))
+
+
+def _text_of(name):
+    """Where the functions of a module are, or a function of the kernel's own."""
+    with open("/proc/kallsyms") as f:
+        symbols = [line.split() for line in f]
+    code = [(int(s[0], 16), s[2], s[3:] == [f"[{name}]"]) for s in symbols if s[1] in "tT"]
+    ours = [address for address, _, is_ours in code if is_ours]
+    if ours:
+        return min(ours), max(ours) + 4096
+    start = next(address for address, symbol, _ in code if symbol == name)
+    return start, min(address for address, _, _ in code if address > start)
+
+
+def prepare(name):
+    """Makes allocations on behalf of this module or function of the kernel those that may fail."""
+    start, end = _text_of(name)
+    for folder in FAILING:
+        for name, value in (("ignore-gfp-wait", "N"), ("times", -1), ("verbose", 0), ("probability", 0),
+                            ("task-filter", "Y"), ("stacktrace-depth", MODULE_STACK),
+                            ("require-start", hex(start)), ("require-end", hex(end))):
+            _set(folder, name, value)
+    _set(FAILING[1], "min-order", 0)
+    _set(FAILING[1], "ignore-gfp-highmem", "N")
+
+
+@contextlib.contextmanager
+def at_random(percent):
+    """So many of the allocations of processes that called `may_fail` do fail."""
+    for folder in FAILING:
+        _set(folder, "probability", percent)
+    try:
+        yield
+    finally:
+        for folder in FAILING:
+            _set(folder, "probability", 0)
+
+
+def may_fail():
+    with open("/proc/self/make-it-fail", "w") as f:
+        f.write("1")
+
+
+def with_nth(nth, function, *arguments):
+    """Calls `function` with its `nth` allocation failing. What it returned, or None and the
+    error that it raised; and whether it has that many."""
+    result = error = None
+    with open(NTH, "r+b", buffering=0) as f:
+        f.write(b"%d" % nth)
+        try:
+            result = function(*arguments)
+        except OSError as e:
+            error = e
+        left = int(os.pread(f.fileno(), 16, 0))
+        f.write(b"0")
+    check(error is None or error.errno in ALLOWED,
+          f"{function.__name__}{arguments} gave {error} when allocation {nth} failed")
+    return result, error, left == 0
+
+
+def forget_leaks():
+    _set(DEBUG, "kmemleak", "clear")
+
+
+def leaks():
+    """What was allocated since `forget_leaks` and is known to nobody, as kmemleak reports it."""
+    time.sleep(6)  # what is younger may yet be on its way into a list
+    for _ in range(2):
+        _set(DEBUG, "kmemleak", "scan")
+    with open(os.path.join(DEBUG, "kmemleak")) as f:
+        return f.read()
