@@ -23,7 +23,7 @@ use crate::{
 };
 use kernel::prelude::*;
 use puzzlefs_format::locate;
-use vfs::{Inode, ReadWindow, SuperBlock};
+use vfs::{Inode, ReadWindow};
 
 /// How far to read ahead, in bytes: some chunks, since several are decompressed at once
 /// ([`crate::batch`]). With more than this, programs that start would read, around what they
@@ -87,8 +87,7 @@ pub(crate) fn copy_shared(
     let image = sb.data();
     // Mostly it is there, and nothing else of the chunk is of interest.
     let start = usize::try_from(part.offset.saturating_add(position)).map_err(|_| EUCLEAN)?;
-    let shared = image.store().shared(&part.source);
-    let read = match shared.filter(|shared| shared.is_of(part.compressed)) {
+    let read = match image.store().shared(&part.source, part.compressed) {
         Some(shared) => shared.read(start, len, &mut copy)?,
         None => 0,
     };
@@ -102,9 +101,11 @@ pub(crate) fn copy_shared(
     let mut start = piece.start;
     let purpose = Purpose::Inode(inode.ino());
     let chunk = image.store().stored(&piece.part.source, purpose)?;
-    let Some(shared) = piece.shared(image, sb, &chunk)? else {
+    let reading = image.store().reading(chunk.digest())?;
+    let Some(shared) = Shared::make(sb, &chunk, part.compressed) else {
         return Ok(false);
     };
+    drop(reading);
     for _ in 0..MAX_FILLS {
         let read = shared.read(start, piece.end().saturating_sub(start), &mut copy)?;
         start = start.saturating_add(read);
@@ -173,21 +174,6 @@ impl Piece<'_> {
         self.start.saturating_add(self.len)
     }
 
-    /// The page cache of the chunk, made if it was not there; none if it cannot be.
-    fn shared<'a>(
-        &self,
-        image: &Image,
-        sb: &SuperBlock<Image>,
-        chunk: &Stored<'a>,
-    ) -> Result<Option<&'a Shared>> {
-        let compressed = self.part.compressed;
-        if let Some(shared) = Shared::get(chunk, compressed) {
-            return Ok(Some(shared));
-        }
-        let _reading = image.store().reading(chunk.digest())?;
-        Ok(Shared::make(sb, chunk, compressed))
-    }
-
     fn key(&self, image: &Image, chunk: &Stored<'_>) -> Key {
         Key {
             mount: image.pool().id(),
@@ -240,7 +226,7 @@ impl Piece<'_> {
         let image = sb.data();
         let store = image.store();
         let chunk = store.stored(&part.source, Purpose::Inode(inode.ino()))?;
-        let mut shared = Shared::get(&chunk, part.compressed);
+        let mut shared = store.shared(&part.source, part.compressed);
         let copy = |shared: Option<&Shared>, window: &mut ReadWindow<'_>| match shared {
             Some(shared) => shared.copy(self, window),
             None => Ok(false),

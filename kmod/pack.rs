@@ -32,6 +32,14 @@ pub(crate) struct ChunkState {
     pub(crate) shared: SetOnce<KBox<Shared>>,
 }
 
+impl ChunkState {
+    /// The page cache of its content, or of what is stored, if it has one.
+    pub(crate) fn shared(&self, compressed: bool) -> Option<&Shared> {
+        let shared = self.shared.as_ref()?;
+        shared.is_of(compressed).then_some(&**shared)
+    }
+}
+
 /// Where a chunk is: the number of its pack, and its place in the index there.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {

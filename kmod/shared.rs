@@ -40,12 +40,6 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// That of `chunk`, if it is there.
-    pub(crate) fn get<'a>(chunk: &Stored<'a>, compressed: bool) -> Option<&'a Self> {
-        let shared = chunk.packed()?.state.shared.as_ref()?;
-        shared.is_of(compressed).then_some(shared)
-    }
-
     /// Whether it is of what the chunk decompresses to, or of what is stored.
     pub(crate) fn is_of(&self, compressed: bool) -> bool {
         self.compressed == compressed
@@ -61,7 +55,8 @@ impl Shared {
     ) -> Option<&'a Self> {
         let state = chunk.packed()?.state;
         if state.shared.as_ref().is_none() {
-            if !chunk.count_shared(MAX_SHARED) {
+            // A few more, made at the same time, do not matter.
+            if chunk.shared_chunks().load(Relaxed) >= MAX_SHARED {
                 return None;
             }
             let fingerprint = fingerprint::of_chunk(chunk, compressed, sb.identity());
@@ -72,9 +67,11 @@ impl Shared {
                 is_read: Atomic::new(false),
             };
             let shared = KBox::new(shared, GFP_KERNEL_ACCOUNT).ok()?;
-            state.shared.populate(shared);
+            if state.shared.populate(shared) {
+                chunk.shared_chunks().add(1, Relaxed);
+            }
         }
-        Self::get(chunk, compressed)
+        state.shared(compressed)
     }
 
     /// Whether something is there at `position`.

@@ -13,10 +13,7 @@ use crate::{
 use kernel::{
     fmt,
     prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        Arc,
-    },
+    sync::{atomic::Atomic, Arc},
 };
 use puzzlefs_format::{limits, Digest};
 use vfs::{lower::LowerFile, sha256, BitGuard, BitLocks};
@@ -123,15 +120,11 @@ impl Store {
         self.reading.try_lock(hash(digest))
     }
 
-    /// The page cache of the chunk that `source` stands for, if it has one.
-    pub(crate) fn shared(&self, source: &Source) -> Option<&Shared> {
+    /// The page cache of the chunk that `source` stands for, stored compressed or not, if it has
+    /// one.
+    pub(crate) fn shared(&self, source: &Source, compressed: bool) -> Option<&Shared> {
         match source {
-            Source::Packed(place) => self
-                .packs
-                .state(*place)?
-                .shared
-                .as_ref()
-                .map(|shared| &**shared),
+            Source::Packed(place) => self.packs.state(*place)?.shared(compressed),
             Source::Loose(_) => None,
         }
     }
@@ -221,11 +214,9 @@ impl<'a> Stored<'a> {
         self.packed.as_ref()
     }
 
-    /// Counts a chunk that is to have a page cache of its own. False if `max` have one.
-    pub(crate) fn count_shared(&self, max: u32) -> bool {
-        let shared = &self.store.shared;
-        // A few more do not matter.
-        shared.load(Relaxed) < max && shared.fetch_add(1, Relaxed) < max
+    /// How many chunks of the image have a page cache of their own.
+    pub(crate) fn shared_chunks(&self) -> &Atomic<u32> {
+        &self.store.shared
     }
 
     /// How many they are.

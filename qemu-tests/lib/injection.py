@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """Allocations that fail on purpose (Documentation/fault-injection/fault-injection.rst in
-the kernel's tree), and leaks that kmemleak finds. Needs the kernel with sanitizers."""
+the kernel's tree). Needs the kernel with sanitizers."""
 
 import contextlib
 import errno
 import os
-import time
 
 from case import check
 
@@ -79,16 +78,3 @@ def with_nth(nth, function, *arguments):
     check(error is None or error.errno in ALLOWED,
           f"{function.__name__}{arguments} gave {error} when allocation {nth} failed")
     return result, error, left == 0
-
-
-def forget_leaks():
-    _set(DEBUG, "kmemleak", "clear")
-
-
-def leaks():
-    """What was allocated since `forget_leaks` and is known to nobody, as kmemleak reports it."""
-    time.sleep(6)  # what is younger may yet be on its way into a list
-    for _ in range(2):
-        _set(DEBUG, "kmemleak", "scan")
-    with open(os.path.join(DEBUG, "kmemleak")) as f:
-        return f.read()
