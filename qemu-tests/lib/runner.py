@@ -3,7 +3,7 @@
 machines (unless they need the host: they boot their own). A case says in its head what
 it needs:
 
-    # needs: images NAME...; memory SIZE; cpus N; scratch SIZE; kernel NAME; host
+    # needs: images NAME...; memory SIZE; cpus N; scratch SIZE; append PARAMETER...; kernel NAME; host
 
 PUZZLEFS_KERNEL names the kernel of scripts/kernel.d that the machines boot, `stock` if it is
 not set. A case that needs another one is skipped, which is not passed. With another kernel
@@ -33,7 +33,7 @@ HOST_ENV = os.environ | {"PUZZLEFS_IMAGES": str(IMAGES), "PYTHONDONTWRITEBYTECOD
 KERNEL = os.environ.get("PUZZLEFS_KERNEL") or "stock"
 # Seconds for a case, and for all that share a machine.
 CASE_TIMEOUT, VM_TIMEOUT = (900, 1800) if KERNEL == "stock" else (3600, 14400)
-MACHINE = ("memory", "cpus", "scratch")
+MACHINE = ("memory", "cpus", "scratch", "append")
 
 
 class Case:
@@ -57,7 +57,7 @@ class Case:
         return kernel == KERNEL
 
     def machine(self):
-        return [w for key in MACHINE if key in self.needs for w in (f"--{key}", *self.needs[key])]
+        return [w for key in MACHINE if key in self.needs for w in (f"--{key}", " ".join(self.needs[key]))]
 
     def report(self):
         """Prints the outcome, and the log of a failure; true when it passed."""
