@@ -2,8 +2,9 @@
 
 //! Decompression of chunks, as a whole or little by little.
 
+use core::ops::Range;
 use kernel::prelude::*;
-use puzzlefs_format::{Encoding, SeekTable};
+use puzzlefs_format::{Encoding, Frame, SeekTable};
 use vfs::{lz4, zstd};
 
 /// Frames with a larger window than this are decompressed as a whole: a context that can
@@ -16,7 +17,7 @@ const MAX_STREAM_BYTES: usize = 512 << 10;
 pub(crate) struct Decoder {
     context: Option<zstd::Context>,
     stream: Option<zstd::Stream>,
-    /// How many bytes of the chunk's only frame the stream has taken, if it can go on.
+    /// Up to where in the chunk the stream has taken a frame, if it can go on.
     consumed: Option<usize>,
 }
 
@@ -65,20 +66,18 @@ impl Decoder {
         };
         // The table's frames are in order and cover all of it.
         for frame in table.frames() {
-            let start = usize::try_from(frame.stored_offset).map_err(|_| EUCLEAN)?;
-            let len = usize::try_from(frame.stored_size).map_err(|_| EUCLEAN)?;
-            let source = stored.get(start..).and_then(|rest| rest.get(..len));
-            let size = usize::try_from(frame.size).map_err(|_| EUCLEAN)?;
-            let (part, rest) = buffer.split_at_mut_checked(size).ok_or(EUCLEAN)?;
-            self.context()?.decompress(part, source.ok_or(EUCLEAN)?)?;
+            let (place, content) = ranges(&frame)?;
+            let source = stored.get(place).ok_or(EUCLEAN)?;
+            let (part, rest) = buffer.split_at_mut_checked(content.len()).ok_or(EUCLEAN)?;
+            self.context()?.decompress(part, source)?;
             buffer = rest;
         }
         Ok(())
     }
 
     /// Decompresses more of `stored` into `buffer`, whose first `done` bytes it had filled
-    /// before. False if that does not work: there is no memory for it, there are several
-    /// frames, it is not zstd, or something is not sound.
+    /// before. False if that does not work: there is no memory for it, it is not zstd, or
+    /// something is not sound.
     pub(crate) fn more(
         &mut self,
         encoding: &Encoding<'_>,
@@ -105,16 +104,29 @@ impl Decoder {
         buffer: &mut [u8],
         done: usize,
     ) -> Result {
-        let consumed = self.consumed.ok_or(EINVAL)?;
-        let frame = table.frames().next().ok_or(EUCLEAN)?;
-        let end = usize::try_from(frame.stored_size).map_err(|_| EUCLEAN)?;
-        let mut source = stored.get(consumed..end).ok_or(EUCLEAN)?;
+        let mut consumed = self.consumed.ok_or(EINVAL)?;
+        let mut done = done;
+        let wanted = buffer.len();
         let stream = self.stream()?;
-        if consumed == 0 {
-            stream.reset();
+        for frame in table.frames() {
+            let (place, content) = ranges(&frame)?;
+            let end = content.end.min(wanted);
+            if end <= done {
+                continue;
+            }
+            if done == content.start {
+                stream.reset();
+                consumed = place.start;
+            }
+            let mut source = stored.get(consumed..place.end).ok_or(EUCLEAN)?;
+            stream.read(buffer.get_mut(done..end).ok_or(EUCLEAN)?, &mut source)?;
+            consumed = place.end.saturating_sub(source.len());
+            done = end;
         }
-        stream.read(buffer.get_mut(done..).ok_or(EUCLEAN)?, &mut source)?;
-        self.consumed = end.checked_sub(source.len());
+        if done < wanted {
+            return Err(EUCLEAN);
+        }
+        self.consumed = Some(consumed);
         Ok(())
     }
 
@@ -131,4 +143,15 @@ impl Decoder {
             none => none.insert(zstd::Context::new()?),
         })
     }
+}
+
+/// Where a frame lies in a chunk as stored, and its content in that of the chunk.
+fn ranges(frame: &Frame) -> Result<(Range<usize>, Range<usize>)> {
+    let range = |start: u64, len: u64| -> Result<Range<usize>> {
+        let end = start.checked_add(len).ok_or(EUCLEAN)?;
+        let [start, end] = [start, end].map(usize::try_from);
+        Ok(start.map_err(|_| EUCLEAN)?..end.map_err(|_| EUCLEAN)?)
+    };
+    let stored = range(frame.stored_offset, frame.stored_size)?;
+    Ok((stored, range(frame.offset, frame.size)?))
 }

@@ -18,7 +18,7 @@ import threading
 import mountapi
 from case import check, drop_caches, equal
 from pagecache import PAGE, Map, cached
-from uprobe import Uprobe
+from probe import Uprobe
 
 LAYOUT, APART, MNT = "/scratch/layout", "/scratch/apart", "/mnt/shared"
 FILES = {}

@@ -46,6 +46,9 @@ pub struct Zstd {
     /// Uncompressed bytes in a frame; `None` makes each chunk one frame, so that a
     /// reader decompresses it by one call into one buffer.
     pub frame: Option<usize>,
+    /// Compressed bytes in a block, roughly; `None`: as many as zstd likes, up to all of a
+    /// chunk. A reader who wants one page decompresses no more blocks than it needs.
+    pub block: Option<u32>,
 }
 
 /// Settings of LZ4.
@@ -61,12 +64,13 @@ pub struct Lz4 {
 impl Compression {
     /// By zstd, of this level.
     pub fn zstd(level: i32) -> Self {
-        let (min_match, frame) = (None, None);
+        let (min_match, frame, block) = (None, None, None);
         Compression {
             zstd: Some(Zstd {
                 level,
                 min_match,
                 frame,
+                block,
             }),
             lz4: None,
         }
@@ -149,6 +153,9 @@ impl Encoder {
             let mut zstd = Compressor::new(level)?;
             if let Some(len) = settings.min_match {
                 zstd.set_parameter(CParameter::MinMatch(len))?;
+            }
+            if let Some(len) = settings.block {
+                zstd.set_parameter(CParameter::TargetCBlockSize(len))?;
             }
             Ok((zstd, settings.frame))
         };

@@ -118,7 +118,8 @@ pub struct Build {
     pub chunk_size: Option<usize>,
     /// Bytes in a zstd frame [default: each chunk is one frame]
     ///
-    /// Smaller ones make random reads cheaper and compression worse.
+    /// Smaller ones make random reads cheaper for readers that go by frames, as upstream's, and
+    /// compression worse.
     #[arg(long, value_name = "BYTES")]
     pub frame_size: Option<NonZero<usize>>,
     /// Store chunks in packs, or loose: each as a blob of its own

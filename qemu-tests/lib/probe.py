@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A probe at the first instruction of a program, by tracefs (Documentation/trace/uprobetracer.rst)."""
+"""Probes that count, by tracefs (Documentation/trace/{uprobe,kprobe}trace*.rst)."""
 
 import os
 import struct
@@ -21,23 +21,23 @@ def entry(path):
     raise ValueError(f"{path} has no segment with its entry")
 
 
-class Uprobe:
-    """Counts who begins to run `path`."""
+class Probe:
+    """Counts who comes to `place`; `kind` is uprobe or kprobe."""
 
-    def __init__(self, path):
-        self.place = f"{path}:{entry(path):#x}"
+    def __init__(self, kind, place):
+        self.kind, self.place = kind, place
 
     def __enter__(self):
-        if not os.path.exists(f"{TRACING}/uprobe_events"):
+        if not os.path.exists(f"{TRACING}/trace"):
             subprocess.run(["mount", "-t", "tracefs", "none", TRACING], check=True)
-        self.write("uprobe_events", f"p:begin {self.place}")
+        self.write(f"{self.kind}_events", f"p:begin {self.place}")
         self.write("trace", "")
-        self.write("events/uprobes/begin/enable", "1")
+        self.write(f"events/{self.kind}s/begin/enable", "1")
         return self
 
     def __exit__(self, *_):
-        self.write("events/uprobes/begin/enable", "0")
-        self.write("uprobe_events", "")  # opened to be written from its begin, it is emptied
+        self.write(f"events/{self.kind}s/begin/enable", "0")
+        self.write(f"{self.kind}_events", "")  # opened to be written from its begin, it is emptied
 
     def hits(self):
         with open(f"{TRACING}/trace") as f:
@@ -47,3 +47,17 @@ class Uprobe:
     def write(name, text):
         with open(f"{TRACING}/{name}", "w") as f:
             f.write(text)
+
+
+class Uprobe(Probe):
+    """Counts who begins to run the program at `path`."""
+
+    def __init__(self, path):
+        super().__init__("uprobe", f"{path}:{entry(path):#x}")
+
+
+class Kprobe(Probe):
+    """Counts calls of a function of the kernel."""
+
+    def __init__(self, function):
+        super().__init__("kprobe", function)
