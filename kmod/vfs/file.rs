@@ -167,21 +167,33 @@ impl<T: FileSystem> Operations<T> {
     ) -> (usize, Result<bool>) {
         // SAFETY: The VFS passes the control block of a read from an open regular file of `T`,
         // and where to, for this call.
-        let (iocb, opened, wanted) = unsafe {
+        let (iocb, inode, mapping) = unsafe {
             let file = (*iocb).ki_filp;
-            let mapping = (*file).f_mapping;
-            if (*iocb).ki_flags & bindings::VFS_RS_IOCB_NOT_PLAIN != 0
-                || bindings::vfs_rs_mapping_has_pages(mapping)
-            {
+            if (*iocb).ki_flags & bindings::VFS_RS_IOCB_NOT_PLAIN != 0 {
                 return (0, Ok(false));
             }
-            let opened = Self::open_file(file, mapping);
-            (&mut *iocb, opened, bindings::vfs_rs_iter_count(iter))
+            let inode = Inode::<T>::from_raw(bindings::vfs_rs_file_inode(file));
+            (&mut *iocb, inode, (*file).f_mapping)
         };
-        let (Some((inode, open)), Ok(position)) = (opened, u64::try_from(iocb.ki_pos)) else {
+        let Ok(position) = u64::try_from(iocb.ki_pos) else {
             return (0, Ok(false));
         };
         let left = inode.size().saturating_sub(position);
+        // Whoever reads a file reads its end, too: nothing has to be looked at for that.
+        if left == 0 {
+            return (0, Ok(true));
+        }
+        // SAFETY: As above.
+        let (opened, wanted) = unsafe {
+            if bindings::vfs_rs_mapping_has_pages(mapping) {
+                return (0, Ok(false));
+            }
+            let opened = Self::open_file(iocb.ki_filp, mapping);
+            (opened, bindings::vfs_rs_iter_count(iter))
+        };
+        let Some((_, open)) = opened else {
+            return (0, Ok(false));
+        };
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(wanted);
         if len == 0 {
             return (0, Ok(true));
