@@ -451,11 +451,45 @@ def at_once():
         check(not failed, f"a reader failed: {failed}")
 
 
+def many():
+    """A mount keeps the page caches of 16,384 chunks, and reads the files of others as well."""
+    if os.uname().release.endswith("-sanitizers"):
+        return print("not that many: this kernel takes its time")
+    most = 1 << 14
+    os.mkdir("/scratch/many")
+    content = random.Random(5).randbytes(5000)
+    # Each has a chunk to itself, and is small.
+    names = {f"{number:05}": content[number % 3000:][:1100] + b"%d" % number for number in range(most + 500)}
+    for name, data in names.items():
+        with open(f"/scratch/many/{name}", "wb") as f:
+            f.write(data)
+    run("puzzlefs", "build", "--chunk-size=4096", "--compression=none", "/scratch/many", f"{LAYOUT}:many")
+    before = kept()
+    with mounts((LAYOUT, "many")) as (path,):
+        for _ in range(2):
+            for name, data in names.items():
+                with open(f"{path}/{name}", "rb") as f:
+                    check(f.read() == data, f"{name} is not what was written")
+        drop_caches()
+        # One more for the superblock's root, and some for who was there before.
+        check(most <= kept() - before <= most + 8, f"{kept() - before} chunks have a page cache, not {most}")
+    equal(kept(), before, "page caches of chunks after the umount")
+
+
+def kept():
+    """How many page caches of files and chunks there are."""
+    drop_caches()
+    with open("/sys/kernel/slab/puzzlefs_shared_inode_cache/shrink", "w") as f:
+        f.write("1")
+    with open("/proc/slabinfo") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("puzzlefs_shared_inode_cache "))
+
+
 trees()
 build("one", LAYOUT)
 build("two", LAYOUT)
 build("two", APART)
-for test in one_place, domains, possession, small_files, faults, goes, as_before, overlay, at_once:
+for test in one_place, domains, possession, small_files, faults, goes, as_before, overlay, at_once, many:
     test()
     print(f"{test.__name__}: {test.__doc__.splitlines()[0]}", flush=True)
 print("one content, one page cache")
