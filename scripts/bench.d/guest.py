@@ -41,6 +41,8 @@ class Mount:
         self.source, self.options = IMAGE, ""
         if self.type == "puzzlefs":
             self.source, self.options = "none", f"oci_root_dir={IMAGE},image_manifest={system['manifest']}"
+        elif self.type == "erofs-file":
+            self.type = "erofs"
         elif self.type in ("erofs", "squashfs"):
             self.source = self.loop = run("losetup", "--find", "--show", "--read-only", "--direct-io=on", IMAGE,
                                           stdout=subprocess.PIPE).stdout.strip()
