@@ -15,6 +15,9 @@
 //! - Metadata, of which readers use some for each name, are LZ4: of a Debian 2.25 MB become 0.66 MB,
 //!   and by zstd (level 19) 0.46 MB. That is a fifth of a percent of the image; decompressing all took
 //!   10 million instructions, and 28 million (a `stat` of all names: 180 million).
+//! - A dictionary of 110 KiB, trained on a quarter of the chunks of a Debian, saves 6% of what zstd
+//!   makes of them at level 15. It is not used: chunks that were compressed with different
+//!   dictionaries are different chunks, so that images built apart would share none.
 //! - Small is for bytes alone: a chunk of 512 KiB knows more of what can follow, but for a
 //!   page read at random all before it is decompressed.
 //!
