@@ -77,6 +77,8 @@ fn in_batches<T>(
     Ok(None)
 }
 
+// Rare, and with readers of its own: not in the frame of every lookup.
+#[inline(never)]
 fn lookup_unsorted<'a>(
     dir: &'a Inode<Image>,
     name: &[u8],
@@ -89,6 +91,7 @@ fn lookup_unsorted<'a>(
     })
 }
 
+#[inline(never)]
 fn is_sorted(dir: &Inode<Image>, len: u32) -> Result<bool, Failure> {
     let unsorted = in_batches(dir, len, |_, entries, range| {
         let sorted = entries.is_sorted_in(range)?;
@@ -118,13 +121,14 @@ fn emit_batch(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Result<bool, 
     let reader = Reader::new(dir.super_block());
     let rootfs = reader.rootfs()?;
     let entries = entries(&rootfs, dir)?;
+    let mut live = rootfs.live_entries(&entries);
     for _ in 0..BATCH {
         let position = emitter.position();
         let index = match u32::try_from(position.saturating_sub(DirEmitter::FIRST)) {
             Ok(index) if index < entries.len() => index,
             _ => return Ok(false),
         };
-        match rootfs.live_entry(&entries, index)? {
+        match live.get(index)? {
             Some((entry, inode)) => {
                 let kind = dir_entry_type(inode.file_type());
                 if !emitter.emit(entry.name, entry.ino, kind) {

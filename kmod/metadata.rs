@@ -12,7 +12,7 @@ use crate::{
 };
 use kernel::{prelude::*, sync::SetOnce};
 use puzzlefs_format::{
-    self as format, limits, Blocks, Digest, Part, Rootfs, RootfsBlob, RootfsHead,
+    self as format, limits, Block, Blocks, Digest, Part, Rootfs, RootfsBlob, RootfsHead,
 };
 use vfs::{CacheReader, Log, SuperBlock};
 
@@ -139,8 +139,10 @@ impl<'a> Reader<'a> {
         inode.ok_or(format::Error::BadDirEntry)
     }
 
-    /// Puts the block at `position` of the message into the cache.
-    fn load(&self, position: u64) -> Result {
+    /// Where the block at `position` of the message begins, and which chunk it is. Not in the
+    /// frame of who reads it from the filesystem below, which wants the stack.
+    #[inline(never)]
+    fn block(&self, position: u64) -> Result<(u64, Block)> {
         let Form::Blocks(bytes, _) = &self.image.metadata().form else {
             return Err(EINVAL);
         };
@@ -148,7 +150,12 @@ impl<'a> Reader<'a> {
         let start = number.checked_mul(limits::BLOCK_BYTES).ok_or(EUCLEAN)?;
         let number = u32::try_from(number).map_err(|_| EUCLEAN)?;
         let block = blocks(bytes).and_then(|blocks| blocks.get(number));
-        let block = block.map_err(logged(self.image, Purpose::Metadata))?;
+        Ok((start, block.map_err(logged(self.image, Purpose::Metadata))?))
+    }
+
+    /// Puts the block at `position` of the message into the cache.
+    fn load(&self, position: u64) -> Result {
+        let (start, block) = self.block(position)?;
         let store = self.image.store();
         let source = store.acquire(&block.chunk.digest, Purpose::Metadata)?;
         let chunk = store.stored(&source, Purpose::Metadata)?;

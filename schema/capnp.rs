@@ -221,13 +221,6 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Element `index`, which is probably near to `other`.
-    #[inline]
-    pub(crate) fn get_near(&self, other: &Struct<'a>, index: u32) -> Result<Struct<'a>, Error> {
-        let segment = Segment::at(self.segment.place(), other.segment.bytes());
-        Self { segment, ..*self }.get(index)
-    }
-
     #[inline]
     fn from_object(object: Object<'a>) -> Result<Self, Error> {
         let Object {
@@ -277,6 +270,14 @@ impl<'a> List<'a> {
         let (data_words, pointer_count) = self.element;
         let words = usize::from(data_words).checked_add(pointer_count.into())?;
         bytes_of(words)?.checked_mul(size(index))
+    }
+
+    /// Element `index`, near to which others will be asked for.
+    #[inline]
+    pub(crate) fn walk(&mut self, index: u32) -> Result<Struct<'a>, Error> {
+        let element = self.get(index)?;
+        self.segment = element.segment;
+        Ok(element)
     }
 
     /// Element `index`.

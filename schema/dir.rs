@@ -93,7 +93,7 @@ impl<'a> Dir<'a> {
     }
 
     /// Number of entries, those of removed inodes among them
-    /// ([`crate::Rootfs::live_entry`]).
+    /// ([`crate::LiveEntries`]).
     #[inline]
     pub fn len(&self) -> u32 {
         self.entries.map_or(0, |entries| entries.len())
@@ -121,7 +121,15 @@ impl<'a> Dir<'a> {
     /// Entry `index`.
     #[inline]
     pub fn entry(&self, index: u32) -> Result<DirEntry<'a>, Error> {
-        let entry = self.get(index)?;
+        let mut this = *self;
+        this.walk(index)
+    }
+
+    /// Entry `index`, near to which others will be asked for.
+    #[inline]
+    pub(crate) fn walk(&mut self, index: u32) -> Result<DirEntry<'a>, Error> {
+        let entries = self.entries.as_mut().ok_or(Error::OutOfRange)?;
+        let entry = entries.walk(index)?;
         let name = entry.data(NAME, limits::MAX_NAME_BYTES)?;
         DirEntry::new(entry.u64(INO), name)
     }

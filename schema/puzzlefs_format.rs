@@ -54,7 +54,7 @@ pub use manifest::{
 };
 pub use pack::{PackEntry, PackIndex, PackTrailer, MEDIA_TYPE_PACK};
 pub use rootfs::{
-    InodeVector, Rootfs, RootfsHead, VerityData, VerityDatum, ROOT_INO, VERSION_BASE,
+    InodeVector, LiveEntries, Rootfs, RootfsHead, VerityData, VerityDatum, ROOT_INO, VERSION_BASE,
     VERSION_BLOCKS, VERSION_HOLES, VERSION_LZ4,
 };
 pub use seek_table::{Frame, Frames, SeekTable};

@@ -188,15 +188,25 @@ impl<'a> Rootfs<'a> {
 
     /// Inode `ino`. The newest layer that has it counts; `None` if that one says
     /// that it is removed (a whiteout), or if there is none.
-    #[inline]
     pub fn inode(&self, ino: u64) -> Result<Option<Inode<'a>>, Error> {
+        let mut newest = self.newest;
+        self.inode_from(&mut newest, ino)
+    }
+
+    /// The same; `newest` is layer 0.
+    #[inline]
+    fn inode_from(
+        &self,
+        newest: &mut InodeVector<'a>,
+        ino: u64,
+    ) -> Result<Option<Inode<'a>>, Error> {
         for layer in 0..self.layers() {
-            let vector = match layer {
-                0 => self.newest,
-                _ => self.vector(layer)?,
+            let found = match layer {
+                0 => newest.search(ino)?,
+                _ => self.vector(layer)?.search(ino)?,
             };
-            if let Some((_, inode)) = vector.search(ino)? {
-                return Inode::new(inode, vector.version);
+            if let Some((_, inode)) = found {
+                return Inode::new(inode, self.version);
             }
         }
         Ok(None)
@@ -267,21 +277,38 @@ impl<'a> Rootfs<'a> {
         Ok(self.inode(ino)?.map(|inode| (index, inode)))
     }
 
-    /// Entry `index` of `dir` with its inode; `None` if that is removed, and so the
-    /// entry is not to be shown.
+    /// The entries of `dir` with their inodes.
     #[inline]
-    pub fn live_entry(
-        &self,
-        dir: &Dir<'a>,
-        index: u32,
-    ) -> Result<Option<(DirEntry<'a>, Inode<'a>)>, Error> {
-        let entry = dir.entry(index)?;
-        Ok(self.inode(entry.ino)?.map(|inode| (entry, inode)))
+    pub fn live_entries(&self, dir: &Dir<'a>) -> LiveEntries<'a> {
+        LiveEntries {
+            rootfs: *self,
+            newest: self.newest,
+            dir: *dir,
+        }
     }
 
     /// The fs-verity digests of the chunks.
     pub fn verity_data(&self) -> Result<VerityData<'a>, Error> {
         Ok(VerityData(Struct::root(self.bytes)?.list(FS_VERITY_DATA)?))
+    }
+}
+
+/// The entries of a directory with their inodes, to be asked for one after another.
+#[derive(Clone, Copy, Debug)]
+pub struct LiveEntries<'a> {
+    rootfs: Rootfs<'a>,
+    // Those that know which part of the message they were looked at last in.
+    newest: InodeVector<'a>,
+    dir: Dir<'a>,
+}
+
+impl<'a> LiveEntries<'a> {
+    /// Entry `index` with its inode; `None` if that is removed, and so the entry is not to be
+    /// shown.
+    pub fn get(&mut self, index: u32) -> Result<Option<(DirEntry<'a>, Inode<'a>)>, Error> {
+        let entry = self.dir.walk(index)?;
+        let inode = self.rootfs.inode_from(&mut self.newest, entry.ino)?;
+        Ok(inode.map(|inode| (entry, inode)))
     }
 }
 
@@ -324,12 +351,13 @@ impl<'a> InodeVector<'a> {
     /// newest layer of version 6 and later, any of its places.)
     #[inline]
     pub fn find(&self, ino: u64) -> Result<Option<u32>, Error> {
-        Ok(self.search(ino)?.map(|(index, _)| index))
+        let mut this = *self;
+        Ok(this.search(ino)?.map(|(index, _)| index))
     }
 
     /// [`Self::find`], with what is there.
     #[inline]
-    fn search(&self, ino: u64) -> Result<Option<(u32, Struct<'a>)>, Error> {
+    fn search(&mut self, ino: u64) -> Result<Option<(u32, Struct<'a>)>, Error> {
         if self.is_empty() {
             return Ok(None);
         }
@@ -337,25 +365,22 @@ impl<'a> InodeVector<'a> {
         let direct = ino.checked_sub(ROOT_INO).map(u32::try_from);
         let direct = direct.and_then(Result::ok);
         if let Some(index) = direct.filter(|index| *index < self.len()) {
-            let inode = self.inodes.get(index)?;
-            if Inode::ino_of(&inode) == ino && (self.unique || self.is_last(index, &inode)?) {
+            let inode = self.inodes.walk(index)?;
+            if Inode::ino_of(&inode) == ino && (self.unique || self.is_last(index, ino)?) {
                 return Ok(Some((index, inode)));
             }
         }
         self.bisect(ino)
     }
 
-    /// Whether `inode`, at `index`, is the last one of its number.
-    fn is_last(&self, index: u32, inode: &Struct<'a>) -> Result<bool, Error> {
+    /// Whether the inode at `index`, which is `ino`, is the last one of its number.
+    fn is_last(&self, index: u32, ino: u64) -> Result<bool, Error> {
         let next = index.saturating_add(1);
-        if next >= self.len() {
-            return Ok(true);
-        }
-        let next = self.inodes.get_near(inode, next)?;
-        Ok(Inode::ino_of(&next) > Inode::ino_of(inode))
+        Ok(next >= self.len() || self.ino(next)? > ino)
     }
 
     /// [`Self::search`] for numbers with gaps.
+    #[inline(never)]
     fn bisect(&self, ino: u64) -> Result<Option<(u32, Struct<'a>)>, Error> {
         // All before `low` are at most `ino`, all from `high` are above.
         let (mut low, mut high) = (0, self.len());

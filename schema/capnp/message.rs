@@ -86,12 +86,6 @@ impl<'a> Segment<'a> {
         Self { bytes, start, len }
     }
 
-    /// The message, and the part of it that was looked at last.
-    #[inline]
-    pub(super) fn bytes(&self) -> Bytes<'a> {
-        self.bytes
-    }
-
     /// Checks that it has `len` bytes from `at` on.
     #[inline]
     pub(super) fn check(&self, at: usize, len: usize) -> Result<(), Error> {

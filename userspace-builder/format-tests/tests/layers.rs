@@ -54,9 +54,10 @@ fn list(rootfs: &format::Rootfs<'_>) -> Vec<(String, u32)> {
     };
     let sorted = root.is_sorted().unwrap();
     let mut list = Vec::new();
+    let mut live = rootfs.live_entries(&root);
     for index in 0..root.len() {
         let name = root.entry(index).unwrap().name;
-        if let Some((entry, inode)) = rootfs.live_entry(&root, index).unwrap() {
+        if let Some((entry, inode)) = live.get(index).unwrap() {
             assert_eq!(entry.name, name);
             let found = rootfs.lookup(&root, name, sorted).unwrap().unwrap();
             assert_eq!(found.uid(), inode.uid());

@@ -227,8 +227,9 @@ fn names(rootfs: &Rootfs<'_>, dir: &puzzlefs_format::Dir<'_>) -> Result<()> {
         return Ok(());
     }
     let mut seen = HashSet::new();
+    let mut live = rootfs.live_entries(dir);
     for index in 0..dir.len() {
-        if let Some((entry, _)) = rootfs.live_entry(dir, index)? {
+        if let Some((entry, _)) = live.get(index)? {
             ensure!(
                 seen.insert(entry.name),
                 "the name {} comes twice",

@@ -65,7 +65,8 @@ pub fn walk<'a>(
             .checked_sub(1)
             .context("directories share their lists of entries")?;
         let found = rootfs
-            .live_entry(&frame.dir, index)
+            .live_entries(&frame.dir)
+            .get(index)
             .with_context(|| path.display().to_string())?;
         if let Some((entry, inode)) = found {
             path.push(OsStr::from_bytes(entry.name));
