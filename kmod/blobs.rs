@@ -6,17 +6,21 @@ use kernel::{cred::Credential, prelude::*, sync::aref::ARef};
 use puzzlefs_format::Digest;
 use vfs::{lower, sha256, Log};
 
+/// Why a layout is refused: where its files are, be it through an overlayfs.
+pub(crate) const NESTED: &str =
+    "lies on a PuzzleFS, or on an EROFS over a file (mount that one by a loop device)";
+
 /// The blobs of a layout.
 pub(crate) struct Blobs {
     /// The directory `blobs/sha256`.
-    directory: lower::Path,
+    directory: lower::Directory,
     /// Those of the one who mounted: readers need no access to the layout.
     credentials: ARef<Credential>,
 }
 
 impl Blobs {
     /// The blobs in `directory`, read with the current task's credentials.
-    pub(crate) fn new(directory: lower::Path) -> Self {
+    pub(crate) fn new(directory: lower::Directory) -> Self {
         Self {
             directory,
             credentials: lower::current_credentials(),
@@ -27,8 +31,8 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// `ENOENT` when there is none, `EINVAL` when it is not a regular file, and what opening
-    /// says.
+    /// `ENOENT` when there is none, `EINVAL` when it is not a regular file, `ELOOP` when it lies
+    /// where none may, and what opening says.
     pub(crate) fn open(&self, digest: &Digest) -> Result<lower::LowerFile> {
         let mut name = [0; Digest::HEX_BYTES + 1];
         if let Some((_, hex)) = name.split_last_mut() {
@@ -52,6 +56,7 @@ impl Blobs {
                 "there is no such blob in the OCI layout",
             ),
             EINVAL => explain(log, digest, EINVAL, "not a regular file"),
+            ELOOP => explain(log, digest, ELOOP, NESTED),
             _ => explain(log, digest, error, "cannot be opened"),
         })
     }

@@ -3,7 +3,7 @@
 //! A mounted image: what stands behind a superblock.
 
 use crate::{
-    blobs::Blobs,
+    blobs::{self, Blobs},
     error::errno,
     faults::Faults,
     index::Indexes,
@@ -53,22 +53,22 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// `ELOOP` if the layout lies on a PuzzleFS or too deep; `ENODATA` for a blob
-    /// that is not there, `EBADMSG` for one with other bytes than its name says, `EFBIG`
-    /// for one over the limits; `EUCLEAN` for metadata that is not sound, `EOPNOTSUPP` for
-    /// a version that is not known.
+    /// `ELOOP` if the layout lies on a PuzzleFS, on an EROFS over a file, or too deep;
+    /// `ENODATA` for a blob that is not there, `EBADMSG` for one with other bytes than its name
+    /// says, `EFBIG` for one over the limits; `EUCLEAN` for metadata that is not sound,
+    /// `EOPNOTSUPP` for a version that is not known.
     pub(crate) fn open(
         request: &Request,
         sb: &SuperBlock<Self, New>,
         log: &Log<'_>,
     ) -> Result<Pin<KBox<Self>>> {
-        sb.stack_on(request.blobs()).inspect_err(|_| {
+        let directory = sb.stack_on(request.blobs().clone()).inspect_err(|_| {
             log.error(format_args!(
-                "oci_root_dir: a PuzzleFS cannot lie on this filesystem: it is one itself, or \
-                 stacked too deep"
+                "oci_root_dir: it is stacked too deep, or {}",
+                blobs::NESTED
             ));
         })?;
-        let blobs = Blobs::new(request.blobs().clone());
+        let blobs = Blobs::new(directory);
         let mut packs = Packs::new(sb.shared().indexes.clone());
         let metadata = Self::load(&blobs, request.image_manifest(), &mut packs, log)?;
         let faults = Faults::new(KernelLog::new(sb)?);

@@ -98,7 +98,7 @@ impl Store {
                     .log(purpose, digest, format_args!("cannot be opened: {error:?}"));
             }
             match error {
-                ENOENT | EINVAL => EIO,
+                ENOENT | EINVAL | ELOOP => EIO,
                 _ => error,
             }
         })?;

@@ -16,6 +16,7 @@
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
 #include <linux/lz4.h>
+#include <linux/magic.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
 #include <linux/pagemap.h>
@@ -63,6 +64,7 @@ bool vfs_rs_mapping_has_pages(const struct address_space *mapping);
 void vfs_rs_mapping_avoid_highmem(struct address_space *mapping);
 void vfs_rs_mapping_set_large_folios(struct address_space *mapping);
 struct inode *vfs_rs_file_inode(const struct file *file);
+const struct super_block *vfs_rs_file_real_super(const struct file *file);
 struct inode *vfs_rs_path_inode(const struct path *path);
 bool vfs_rs_dir_emit_dots(struct file *file, struct dir_context *ctx);
 bool vfs_rs_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,

@@ -101,56 +101,6 @@ impl Path {
         Ok(Self(path))
     }
 
-    /// Opens the regular file `name` in this directory for reading, with `credentials`.
-    /// A symbolic link is not followed.
-    ///
-    /// # Errors
-    ///
-    /// Those of a path walk and of opening; `EINVAL` when it is not a regular file, `EXDEV`
-    /// when something is mounted there.
-    pub fn open(&self, name: &CStr, credentials: &Credential) -> Result<LowerFile> {
-        let _override = Override::new(credentials);
-        let mut path = pin_init::zeroed();
-        // Something mounted there could be this filesystem itself.
-        let flags = bindings::VFS_RS_LOOKUP_NO_XDEV;
-        // SAFETY: By the invariants; `name` is a C string, `path` is writable.
-        to_result(unsafe {
-            let (dentry, mnt) = (self.0.dentry, self.0.mnt);
-            bindings::vfs_path_lookup(dentry, mnt, name.as_char_ptr(), flags, &mut path)
-        })?;
-        // INVARIANT: As in `of_option`.
-        let path = Self(path);
-        // Before it is opened: opening a fifo or a device has effects.
-        // SAFETY: By the invariants the dentry is positive; a type does not change.
-        let mode = unsafe { (*bindings::vfs_rs_path_inode(&path.0)).i_mode };
-        if u32::from(mode) & bindings::S_IFMT != bindings::S_IFREG {
-            return Err(EINVAL);
-        }
-        // `kernel_file_open` leaves the permission checks of open(2) to its caller.
-        // SAFETY: By the invariants.
-        let (readable, owned) = unsafe {
-            (
-                bindings::vfs_rs_path_readable(&path.0),
-                bindings::vfs_rs_path_owned(&path.0),
-            )
-        };
-        if !readable {
-            return Err(EACCES);
-        }
-        let mut flags = bindings::O_RDONLY | bindings::O_LARGEFILE;
-        if owned {
-            flags |= bindings::O_NOATIME;
-        }
-        // SAFETY: Path and credentials are valid; the file takes references of its own.
-        let file = from_err_ptr(unsafe {
-            bindings::kernel_file_open(&path.0, flags as c_int, credentials.as_ptr())
-        })?;
-        let file = core::ptr::NonNull::new(file).ok_or(EIO)?;
-        // SAFETY: We own the reference; the file is in no file table, so nobody uses
-        // `fdget_pos` on it.
-        Ok(LowerFile(unsafe { ARef::from_raw(file.cast()) }))
-    }
-
     /// Shows the path, with octal escapes for `escape` (`seq_path`).
     pub fn show(&self, seq: &SeqFile, escape: &CStr) {
         // SAFETY: By the invariants; `SeqFile` is transparent.
@@ -179,6 +129,103 @@ impl Drop for Path {
     fn drop(&mut self) {
         // SAFETY: By the invariants.
         unsafe { bindings::path_put(&self.0) };
+    }
+}
+
+/// A directory with the files that a filesystem reads ([`crate::SuperBlock::stack_on`]).
+///
+/// None of them lies on a filesystem of that same type, nor does one by which it could be below
+/// itself: EROFS over a file takes one on any filesystem that does not count as a level.
+/// An overlayfs in between is seen through; a loop device reads with a task of its own,
+/// so that nothing is stacked there.
+pub struct Directory {
+    path: Path,
+    /// Where the type of the filesystem above is; only to be compared.
+    above: usize,
+}
+
+impl Directory {
+    /// # Errors
+    ///
+    /// `ELOOP` when the filesystem of `path` is one that a filesystem of type `above` may not lie on.
+    pub(crate) fn new(path: Path, above: *const bindings::file_system_type) -> Result<Self> {
+        let above = above.addr();
+        let this = Self { path, above };
+        // SAFETY: A path has a superblock.
+        if unsafe { this.nests_on(this.path.super_block()) } {
+            return Err(ELOOP);
+        }
+        Ok(this)
+    }
+
+    /// Whether files of `below` must not be read.
+    ///
+    /// # Safety
+    ///
+    /// `below` is valid.
+    unsafe fn nests_on(&self, below: *const bindings::super_block) -> bool {
+        // SAFETY: By the caller; neither type, magic number nor device of a superblock change.
+        unsafe {
+            let reads_a_file = (*below).s_magic == bindings::EROFS_SUPER_MAGIC_V1 as c_ulong
+                && (*below).s_bdev.is_null();
+            (*below).s_type.addr() == self.above || reads_a_file
+        }
+    }
+
+    /// Opens the regular file `name` in this directory for reading, with `credentials`.
+    /// A symbolic link is not followed.
+    ///
+    /// # Errors
+    ///
+    /// Those of a path walk and of opening; `EINVAL` when it is not a regular file, `EXDEV`
+    /// when something is mounted there, `ELOOP` when it lies on a filesystem that the one
+    /// above may not lie on.
+    pub fn open(&self, name: &CStr, credentials: &Credential) -> Result<LowerFile> {
+        let _override = Override::new(credentials);
+        let mut path = pin_init::zeroed();
+        // Something mounted there could be this filesystem itself.
+        let flags = bindings::VFS_RS_LOOKUP_NO_XDEV;
+        // SAFETY: By the invariants; `name` is a C string, `path` is writable.
+        to_result(unsafe {
+            let (dentry, mnt) = (self.path.0.dentry, self.path.0.mnt);
+            bindings::vfs_path_lookup(dentry, mnt, name.as_char_ptr(), flags, &mut path)
+        })?;
+        // INVARIANT: As in `Path::of_option`.
+        let path = Path(path);
+        // Before it is opened: opening a fifo or a device has effects.
+        // SAFETY: By the invariants the dentry is positive; a type does not change.
+        let mode = unsafe { (*bindings::vfs_rs_path_inode(&path.0)).i_mode };
+        if u32::from(mode) & bindings::S_IFMT != bindings::S_IFREG {
+            return Err(EINVAL);
+        }
+        // `kernel_file_open` leaves the permission checks of open(2) to its caller.
+        // SAFETY: By the invariants.
+        let (readable, owned) = unsafe {
+            (
+                bindings::vfs_rs_path_readable(&path.0),
+                bindings::vfs_rs_path_owned(&path.0),
+            )
+        };
+        if !readable {
+            return Err(EACCES);
+        }
+        let mut flags = bindings::O_RDONLY | bindings::O_LARGEFILE;
+        if owned {
+            flags |= bindings::O_NOATIME;
+        }
+        // SAFETY: Path and credentials are valid; the file takes references of its own.
+        let file = from_err_ptr(unsafe {
+            bindings::kernel_file_open(&path.0, flags as c_int, credentials.as_ptr())
+        })?;
+        let file = core::ptr::NonNull::new(file).ok_or(EIO)?;
+        // SAFETY: We own the reference; the file is in no file table, so nobody uses
+        // `fdget_pos` on it.
+        let file = LowerFile(unsafe { ARef::from_raw(file.cast()) });
+        // SAFETY: It is open.
+        if unsafe { self.nests_on(bindings::vfs_rs_file_real_super(file.0.as_ptr())) } {
+            return Err(ELOOP);
+        }
+        Ok(file)
     }
 }
 

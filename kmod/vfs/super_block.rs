@@ -8,7 +8,7 @@ use crate::{
     export,
     filesystem::{FileSystem, Registration},
     inode::{self, Cache, Iget, InodeRef, NewInode},
-    lower,
+    lower::{self, Directory as LowerDirectory},
     private_cache::PrivateCache,
     shared_mapping::{self, Fingerprint, SharedCache},
     sysfs::Directory,
@@ -102,31 +102,33 @@ impl<T: FileSystem, S> SuperBlock<T, S> {
 }
 
 impl<T: FileSystem> SuperBlock<T, New> {
-    /// Declares that this filesystem reads files below `lower`.
+    /// Declares that this filesystem reads files in the directory `path`, and gives the means to
+    /// open them.
     ///
-    /// It counts as a level, although its reads change nothing: EROFS over a file does not
-    /// count itself, and only refuses files of filesystems that do. If neither counted, the two
-    /// could be stacked on each other until the kernel's stack ends.
+    /// On a filesystem whose data are on a device, in memory or on a server it is no level of its
+    /// own, as EROFS over a file is none (`erofs_fc_fill_super`): so that two overlayfs may lie on
+    /// it, as on that. On a filesystem that counts, it counts as one more. That it does not end
+    /// up on itself is seen to by [`LowerDirectory`].
     ///
     /// # Errors
     ///
-    /// `ELOOP` when `lower` is of this filesystem type itself, or at the stacking
+    /// `ELOOP` when the filesystem of `path` is one that this may not lie on, or at the stacking
     /// limit (`FILESYSTEM_MAX_STACK_DEPTH`).
-    pub fn stack_on(&self, lower: &lower::Path) -> Result {
-        let below = lower.super_block();
+    pub fn stack_on(&self, path: lower::Path) -> Result<LowerDirectory> {
         let own = self.as_ptr();
-        // SAFETY: Both superblocks are valid; no one else uses the new one, and type and
-        // depth of the other do not change.
+        // SAFETY: Both superblocks are valid; no one else uses the new one, and the depth of
+        // the other does not change.
         unsafe {
-            let depth = (*below).s_stack_depth + 1;
-            if (*below).s_type == (*own).s_type
-                || depth > bindings::FILESYSTEM_MAX_STACK_DEPTH as c_int
-            {
+            let depth = match (*path.super_block()).s_stack_depth {
+                0 => 0,
+                depth => depth + 1,
+            };
+            if depth > bindings::FILESYSTEM_MAX_STACK_DEPTH as c_int {
                 return Err(ELOOP);
             }
             (*own).s_stack_depth = depth;
+            LowerDirectory::new(path, (*own).s_type)
         }
-        Ok(())
     }
 }
 

@@ -112,15 +112,20 @@ with open("/proc/self/mountinfo") as f:
     check(any(" - virtiofs " in line for line in f), "the cache is not on virtiofs")
 print("layout on virtiofs: right bytes")
 
-# Where it may not: on PuzzleFS, also with an overlayfs in between.
+# Where it may not: on PuzzleFS, also with an overlayfs in between. Where the overlayfs has the
+# layout itself, it may.
+shutil.copytree(IMAGE.layout, "/scratch/tree/layout")
+run("puzzlefs", "build", "/scratch/tree", "/scratch/nested:image")
 os.makedirs("/mnt/image", exist_ok=True)
 run("mount", "--move", TARGET, "/mnt/image")
-os.makedirs("/scratch/tree/oci")
-refused("/mnt/image", "stack")
+run("mount", "-t", "puzzlefs", "/scratch/nested:image", "/mnt/image")
+refused("/mnt/image/layout", "lies on a PuzzleFS")
 with overlay("/mnt/image"):
-    shutil.copytree(IMAGE.layout, f"{BASE}/oci")
-    refused(f"{BASE}/oci", "stack")
-run("umount", "/mnt/image")
+    refused(f"{BASE}/layout", "lies on a PuzzleFS")
+    layout_on(BASE)
+    print("layout on overlayfs over PuzzleFS: refused if it is below, right bytes if it is above")
+for _ in range(2):
+    run("umount", "/mnt/image")
 
 # Links as LXC makes them.
 LAYOUT = "/scratch/oci"

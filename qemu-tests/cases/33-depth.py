@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small; memory 2G; scratch 2G
-# shows: how deep filesystems stack. EROFS over a file does not count itself, so that it
-# must not lie on what does; PuzzleFS counts itself, so that the two make no tower.
+# needs: images small; memory 2G; scratch 2G; cpus 1
+# shows: how deep filesystems stack. Neither PuzzleFS nor EROFS over a file counts itself, so that two
+# overlayfs can lie on them; they make no tower, and leave enough of the kernel's stack.
 
 import errno
 import os
@@ -14,6 +14,7 @@ from case import Image, check, drop_caches, equal
 
 IMAGE = Image("small")
 SCRATCH = "/scratch/depth"
+FILES = "etc/passwd", "srv/corners/incompressible"
 
 
 def run(*command):
@@ -46,7 +47,7 @@ def overlay(lower, name):
 
 def right_bytes(root):
     drop_caches()
-    for name in "etc/passwd", "srv/corners/incompressible":
+    for name in FILES:
         with open(f"{root}/{name}", "rb") as f, open(f"{IMAGE.source}/{name}", "rb") as want:
             check(f.read() == want.read(), f"{root}/{name} has other bytes")
 
@@ -61,29 +62,71 @@ def refused(what, number, function, *arguments):
         check(False, f"{what}: it was mounted")
 
 
+def stack_used(root):
+    """Bytes of the kernel's stack of 16 KiB that reading below `root` takes at the most, as its stack
+    tracer has it, which looks where functions of C begin. To switch it on changes the kernel's code,
+    of which an emulated second processor may see a half."""
+    def setting(path, value):
+        with open(path, "w") as f:
+            f.write(value)
+    setting("/sys/kernel/tracing/stack_max_size", "0")
+    setting("/proc/sys/kernel/stack_tracer_enabled", "1")
+    right_bytes(root)
+    setting("/proc/sys/kernel/stack_tracer_enabled", "0")
+    with open("/sys/kernel/tracing/stack_trace") as f:
+        trace = f.read()
+    with open("/sys/kernel/tracing/stack_max_size") as f:
+        return int(f.read()), trace
+
+
 run("modprobe", "-a", "erofs", "overlay", "loop")
+run("mount", "-t", "tracefs", "none", "/sys/kernel/tracing")
 os.makedirs(f"{SCRATCH}/tree")
 run("mkfs.erofs", "--quiet", f"{SCRATCH}/tree/layout.erofs", IMAGE.layout)
+shutil.copytree(IMAGE.layout, f"{SCRATCH}/tree/layout")
+for name in FILES:
+    os.makedirs(os.path.dirname(f"{SCRATCH}/files/{name}"))
+    shutil.copy(f"{IMAGE.source}/{name}", f"{SCRATCH}/files/{name}")
+run("mkfs.erofs", "--quiet", "-zzstd", f"{SCRATCH}/tree/files.erofs", f"{SCRATCH}/files")
 
-# Two levels count: PuzzleFS and an overlayfs. The EROFS below them is a third that does not.
-root = puzzlefs(erofs(f"{SCRATCH}/tree/layout.erofs", "erofs"), "image")
-right_bytes(root)
-right_bytes(overlay(root, "first"))
-refused("overlayfs on overlayfs on PuzzleFS", errno.EINVAL, overlay, "/mnt/first", "second")
-print("PuzzleFS on EROFS on a file, overlayfs on that: right bytes")
+# An image is no level, as EROFS over a file is none: two overlayfs may lie on it.
+image = puzzlefs(IMAGE.layout, "image")
+right_bytes(overlay(overlay(image, "first"), "second"))
+refused("a third overlayfs on two on PuzzleFS", errno.EINVAL, overlay, "/mnt/second", "third")
 
-# The way on: that EROFS as a file of an image, and another image in it.
+# A layout in a container whose root is an image: its files are on another filesystem.
+shutil.copytree(IMAGE.layout, "/mnt/first/layout")
+right_bytes(puzzlefs("/mnt/first/layout", "inner"))
+refused("overlayfs on PuzzleFS on overlayfs on PuzzleFS", errno.EINVAL, overlay, "/mnt/inner", "fourth")
+
+# Files of an image, or of an EROFS over a file, which might be one of an image, are no layout:
+# not through an overlayfs either, nor through two.
 run("puzzlefs", "build", f"{SCRATCH}/tree", f"{SCRATCH}/oci:test")
 run("mount", "-t", "puzzlefs", f"{SCRATCH}/oci:test", place("tower"))
-refused("EROFS on a file of PuzzleFS", errno.ENOTBLK, erofs, "/mnt/tower/layout.erofs", "next")
-refused("EROFS on a file of overlayfs on PuzzleFS", errno.ENOTBLK, erofs,
-        f"{overlay('/mnt/tower', 'third')}/layout.erofs", "next")
+overlay(overlay("/mnt/tower", "third"), "fourth")
+erofs("/mnt/tower/layout.erofs", "erofs")
+for lower in "tower", "third":
+    refused(f"PuzzleFS on {lower}", errno.ELOOP, puzzlefs, f"/mnt/{lower}/layout", "next")
+refused("PuzzleFS on EROFS on a file", errno.ELOOP, puzzlefs, "/mnt/erofs", "next")
+refused("PuzzleFS on overlayfs on EROFS on a file", errno.ELOOP, puzzlefs, overlay("/mnt/erofs", "fifth"), "next")
+refused("PuzzleFS on two overlayfs", errno.ELOOP, puzzlefs, "/mnt/fourth/layout", "next")
+refused("EROFS on a file of overlayfs on PuzzleFS", errno.ENOTBLK, erofs, "/mnt/third/layout.erofs", "next")
 
 # A loop device reads with a task of its own: nothing stacks.
 run("mount", "-t", "erofs", "-o", "loop,ro", "/mnt/tower/layout.erofs", place("next"))
 right_bytes(puzzlefs("/mnt/next", "last"))
 print("PuzzleFS on EROFS on a loop device on PuzzleFS: right bytes")
-for name in "last", "next", "third", "tower", "first", "image", "erofs":
+
+# As high as it goes: an EROFS over a file of an image, and two overlayfs.
+erofs("/mnt/tower/files.erofs", "files")
+overlay(overlay("/mnt/files", "sixth"), "seventh")
+for name in "image", "inner", "second", "seventh":
+    used, trace = stack_used(f"/mnt/{name}")
+    print(f"reading /mnt/{name} takes {used} bytes of stack")
+    check(1000 < used < 10000, f"reading takes {used} bytes of stack:\n{trace}")
+
+for name in ("seventh", "sixth", "files", "last", "next", "fifth", "erofs", "fourth", "third", "tower",
+             "inner", "second", "first", "image"):
     run("umount", f"/mnt/{name}")
 shutil.rmtree(SCRATCH)
 print("filesystems stack as deep as the kernel means them to")
