@@ -139,7 +139,26 @@ fn lookups_agree(ours: &format::Rootfs<'_>, vectors: &Vectors<'_>) {
         let inode = ours.inode(ino).expect("inode");
         let found = inode.map(|inode| (inode.uid(), inode.mtime().sec));
         assert_eq!(found, facts, "inode {ino}");
+        if let Some(Ok(format::Kind::Dir(dir))) = inode.map(|inode| inode.kind()) {
+            listing_agrees(ours, &dir);
+        }
     }
+}
+
+/// The entries of a directory, in any order, are what each is by itself.
+fn listing_agrees(ours: &format::Rootfs<'_>, dir: &format::Dir<'_>) {
+    let mut live = ours.live_entries(dir);
+    for index in (0..dir.len()).chain((0..dir.len()).rev()) {
+        let entry = dir.entry(index).expect("entry");
+        let inode = ours.inode(entry.ino).expect("inode");
+        let facts = |inode: format::Inode<'_>| (inode.ino(), inode.uid(), inode.mtime().sec);
+        let found = live.get(index).expect("entry");
+        assert_eq!(
+            found.map(|(entry, inode)| (entry, facts(inode))),
+            inode.map(|inode| (entry, facts(inode)))
+        );
+    }
+    live.get(dir.len()).expect_err("no entry");
 }
 
 fn verity_agrees(ours: &format::Rootfs<'_>, theirs: wire::rootfs::Reader<'_>, expect: Expect) {
