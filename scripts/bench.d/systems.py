@@ -51,6 +51,9 @@ PEERS = [
     System("squashfs", "squashfs zstd 128K", "zstd", "squashfs",
            ("mksquashfs", "{tree}", "{image}", "-comp", "zstd", "-b", "128K", "-quiet", "-no-progress")),
     erofs("erofs-lz4", "EROFS LZ4HC 64K", "lz4", "-zlz4hc", "-C65536"),
+    # What is left without compression, and what it costs to verify and to copy what was verified.
+    puzzlefs("puzzlefs-raw", "PuzzleFS uncompressed", "shown", "--compression", "none"),
+    erofs("erofs-raw", "EROFS uncompressed", "shown"),
     # Of upstream only what comes to an end.
     System("upstream", "upstream FUSE 0.2.0", "shown", "fuse",
            ("{upstream}", "build", "--compression", "{tree}", "{image}:bench"),
