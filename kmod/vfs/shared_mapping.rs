@@ -361,12 +361,16 @@ impl Drop for User {
 ///
 /// Only to be called by the VFS.
 pub(crate) unsafe extern "C" fn evict_inode(inode: *mut bindings::inode) {
-    // SAFETY: Nobody else uses the inode. If `i_mapping` is not its own, then `share` put it
-    // there, with a reference to the inode that it belongs to.
+    // SAFETY: Nobody else uses the inode. If `i_mapping` of a regular file is not its own, then
+    // `share` put it there, with a reference to the inode that it belongs to. That of a device
+    // is what its driver made of it (`dax_open`), and not ours.
     unsafe {
         let own = &raw mut (*inode).i_data;
         bindings::truncate_inode_pages_final(own);
         bindings::clear_inode(inode);
+        if u32::from((*inode).i_mode) & bindings::S_IFMT != bindings::S_IFREG {
+            return;
+        }
         let mapping = core::mem::replace(&mut (*inode).i_mapping, own);
         if mapping != own {
             bindings::iput((*mapping).host);
