@@ -207,7 +207,7 @@ impl Piece<'_> {
             return Ok(true);
         }
         let key = self.key(image, chunk);
-        image.pool().with_slot(&key, |slot| {
+        let fill = |slot: &mut Slot| {
             let mut loaded = self.load(slot, &key, chunk)?;
             let filled = shared.fill(&mut loaded)?;
             shared.set_read();
@@ -216,7 +216,8 @@ impl Piece<'_> {
                 stats.bytes_filled.add(loaded.size() as u64);
             }
             Ok(filled)
-        })
+        };
+        vfs::without_fs_reclaim(|| image.pool().with_slot(&key, fill))
     }
 
     /// Reads them, or the first of them.

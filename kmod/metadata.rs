@@ -193,18 +193,15 @@ impl format::Source for Reader<'_> {
     }
 
     fn part(&self, at: usize) -> Result<Part<'_>, format::Error> {
-        let (start, bytes) = self
-            .cached
-            .folio(at as u64, |position| self.load(position))
-            .map_err(unreadable)?;
+        let load = |position| vfs::without_fs_reclaim(|| self.load(position));
+        let (start, bytes) = self.cached.folio(at as u64, load).map_err(unreadable)?;
         let start = usize::try_from(start).map_err(|_| unreadable(EFBIG))?;
         Ok(Part { start, bytes })
     }
 
     fn join(&self, at: usize, len: usize) -> Result<&[u8], format::Error> {
-        self.cached
-            .join(at as u64, len, |position| self.load(position))
-            .map_err(unreadable)
+        let load = |position| vfs::without_fs_reclaim(|| self.load(position));
+        self.cached.join(at as u64, len, load).map_err(unreadable)
     }
 }
 

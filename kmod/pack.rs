@@ -262,7 +262,8 @@ impl Packs {
         let [hash, ..] = number.to_le_bytes();
         let _loading = self.loading.lock(hash.into())?;
         if pack.in_use.as_ref().is_none() {
-            pack.in_use.populate(self.load(pack)?);
+            pack.in_use
+                .populate(vfs::without_fs_reclaim(|| self.load(pack))?);
         }
         pack.in_use.as_ref().ok_or(EIO)
     }

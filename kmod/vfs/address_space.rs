@@ -7,6 +7,7 @@ use crate::{
     filesystem::FileSystem,
     folio::{self, LockedFolio},
     parallel,
+    task::without_fs_reclaim,
 };
 use core::{marker::PhantomData, ops::Range, ptr::NonNull};
 use kernel::{error::from_result, page::PAGE_SIZE, prelude::*};
@@ -297,7 +298,7 @@ impl<T: FileSystem> Operations<T> {
                 )
             };
             let (inode, open) = open.ok_or(EIO)?;
-            T::read(inode, open, &mut window)?;
+            without_fs_reclaim(|| T::read(inode, open, &mut window))?;
             Ok(0)
         })
     }

@@ -23,6 +23,7 @@
 #include <linux/posix_acl_xattr.h>
 #include <linux/pseudo_fs.h>
 #include <linux/ratelimit_types.h>
+#include <linux/sched/mm.h>
 #include <linux/statfs.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
@@ -110,6 +111,8 @@ void vfs_rs_bit_unlock(unsigned long *word, unsigned int bit);
 unsigned int vfs_rs_num_online_cpus(void);
 void vfs_rs_queue_on_stack(struct work_struct *work, work_func_t func);
 void vfs_rs_cancel_on_stack(struct work_struct *work);
+unsigned int vfs_rs_nofs_save(void);
+void vfs_rs_nofs_restore(unsigned int flags);
 bool vfs_rs_killed(void);
 bool vfs_rs_capable_sys_admin(void);
 

@@ -327,6 +327,16 @@ void vfs_rs_cancel_on_stack(struct work_struct *work)
 	destroy_work_on_stack(work);
 }
 
+unsigned int vfs_rs_nofs_save(void)
+{
+	return memalloc_nofs_save();
+}
+
+void vfs_rs_nofs_restore(unsigned int flags)
+{
+	memalloc_nofs_restore(flags);
+}
+
 bool vfs_rs_killed(void)
 {
 	cond_resched();

@@ -57,5 +57,5 @@ pub use private_cache::PrivateCache;
 pub use shared_mapping::{Fingerprint, SharedCache};
 pub use super_block::{New, Ready, Statfs, SuperBlock};
 pub use sysfs::Attribute;
-pub use task::killed;
+pub use task::{killed, without_fs_reclaim};
 pub use xattr::XattrLister;
