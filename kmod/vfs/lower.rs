@@ -132,14 +132,26 @@ impl Drop for Path {
     }
 }
 
+/// The level of a filesystem, now: FUSE sets its own when the server has answered.
+///
+/// # Safety
+///
+/// `sb` is valid.
+unsafe fn depth_of(sb: *const bindings::super_block) -> c_int {
+    // SAFETY: By the caller.
+    unsafe { (&raw const (*sb).s_stack_depth).read_volatile() }
+}
+
 /// A directory with the files that a filesystem reads ([`crate::SuperBlock::stack_on`]).
 ///
-/// None of them lies on a filesystem of that same type, nor does one by which it could be below
-/// itself: EROFS over a file takes one on any filesystem that does not count as a level.
-/// An overlayfs in between is seen through; a loop device reads with a task of its own,
-/// so that nothing is stacked there.
+/// None of them lies on a filesystem of that same type, nor on one by which it could be below
+/// itself: EROFS over a file takes one on any filesystem that does not count as a level, and
+/// what counts may read whatever it likes. Only through overlayfs it can be seen what that is.
+/// A loop device reads with a task of its own, so that nothing is stacked there.
 pub struct Directory {
     path: Path,
+    /// The level of its filesystem (`s_stack_depth`) when this one was put on top.
+    depth: c_int,
     /// Where the type of the filesystem above is; only to be compared.
     above: usize,
 }
@@ -149,13 +161,25 @@ impl Directory {
     ///
     /// `ELOOP` when the filesystem of `path` is one that a filesystem of type `above` may not lie on.
     pub(crate) fn new(path: Path, above: *const bindings::file_system_type) -> Result<Self> {
-        let above = above.addr();
-        let this = Self { path, above };
         // SAFETY: A path has a superblock.
+        let depth = unsafe { depth_of(path.super_block()) };
+        let above = above.addr();
+        let this = Self { path, depth, above };
+        // SAFETY: As above.
         if unsafe { this.nests_on(this.path.super_block()) } {
             return Err(ELOOP);
         }
         Ok(this)
+    }
+
+    /// The level of its filesystem.
+    pub(crate) fn depth(&self) -> c_int {
+        self.depth
+    }
+
+    /// Tells its filesystem from others, as long as this is there.
+    pub fn filesystem(&self) -> usize {
+        self.path.super_block().addr()
     }
 
     /// Whether files of `below` must not be read.
@@ -166,9 +190,11 @@ impl Directory {
     unsafe fn nests_on(&self, below: *const bindings::super_block) -> bool {
         // SAFETY: By the caller; neither type, magic number nor device of a superblock change.
         unsafe {
-            let reads_a_file = (*below).s_magic == bindings::EROFS_SUPER_MAGIC_V1 as c_ulong
-                && (*below).s_bdev.is_null();
-            (*below).s_type.addr() == self.above || reads_a_file
+            let (magic, depth) = ((*below).s_magic, depth_of(below));
+            let reads_a_file =
+                magic == bindings::EROFS_SUPER_MAGIC_V1 as c_ulong && (*below).s_bdev.is_null();
+            let is_opaque = depth > 0 && magic != bindings::OVERLAYFS_SUPER_MAGIC as c_ulong;
+            (*below).s_type.addr() == self.above || reads_a_file || is_opaque
         }
     }
 
@@ -221,9 +247,12 @@ impl Directory {
         // SAFETY: We own the reference; the file is in no file table, so nobody uses
         // `fdget_pos` on it.
         let file = LowerFile(unsafe { ARef::from_raw(file.cast()) });
-        // SAFETY: It is open.
-        if unsafe { self.nests_on(bindings::vfs_rs_file_real_super(file.0.as_ptr())) } {
-            return Err(ELOOP);
+        // SAFETY: It is open, and the path has a superblock.
+        unsafe {
+            let is_raised = depth_of(self.path.super_block()) != self.depth;
+            if is_raised || self.nests_on(bindings::vfs_rs_file_real_super(file.0.as_ptr())) {
+                return Err(ELOOP);
+            }
         }
         Ok(file)
     }

@@ -116,10 +116,10 @@ impl<T: FileSystem> SuperBlock<T, New> {
     /// limit (`FILESYSTEM_MAX_STACK_DEPTH`).
     pub fn stack_on(&self, path: lower::Path) -> Result<LowerDirectory> {
         let own = self.as_ptr();
-        // SAFETY: Both superblocks are valid; no one else uses the new one, and the depth of
-        // the other does not change.
+        // SAFETY: The superblock is valid, and no one else uses it.
         unsafe {
-            let depth = match (*path.super_block()).s_stack_depth {
+            let directory = LowerDirectory::new(path, (*own).s_type)?;
+            let depth = match directory.depth() {
                 0 => 0,
                 depth => depth + 1,
             };
@@ -127,7 +127,7 @@ impl<T: FileSystem> SuperBlock<T, New> {
                 return Err(ELOOP);
             }
             (*own).s_stack_depth = depth;
-            LowerDirectory::new(path, (*own).s_type)
+            Ok(directory)
         }
     }
 }
