@@ -10,31 +10,77 @@
 //! page cache of a file of these. Nobody looks for the chunks then. So files and chunks share
 //! their page cache only
 //!
-//! - if each of the chunks is in the same place of the same file of the layout: the image can
+//! - if each of the chunks is in the same place of the same file of the layout, on a filesystem
+//!   that was there all the time ([`Filesystems`]): the image can
 //!   read there itself what it gets. Images of one layout have most of what they have in common
 //!   so, and all of it once it was repacked;
 //! - or if whoever mounts them says, by `domain_id=`, that the images of that domain may read
 //!   what they know the digests of. These share with no image outside of it.
 
+use crate::table::{Lent, Table};
 use crate::{
     faults::Purpose, file::OpenFile, image::Image, options::DomainId, request::Request,
     store::Stored,
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+    },
+};
 use puzzlefs_format::Encoding;
-use vfs::{sha256::Hasher, Fingerprint, Inode};
+use vfs::{lower::Directory, sha256::Hasher, Fingerprint, Inode};
+
+/// Numbers of the filesystems that layouts are on. What stands in a page cache outlives the mount
+/// that it was read by, and then the filesystem of that layout may go; the next one can have its
+/// device number and, in its files, all other numbers of it. These never come back.
+pub(crate) struct Filesystems {
+    numbers: Arc<Table<usize, u64>>,
+    last: Atomic<u64>,
+}
+
+/// The number of a filesystem, its own as long as any of these is there.
+pub(crate) type FilesystemNumber = Lent<usize, u64>;
+
+impl Filesystems {
+    /// None yet.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            numbers: Table::new()?,
+            last: Atomic::new(0),
+        })
+    }
+
+    /// The number of the filesystem that `directory` is on, to be dropped before that.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn number(&self, directory: &Directory) -> Result<FilesystemNumber> {
+        let next = || Ok(self.last.fetch_add(1, Relaxed));
+        self.numbers.get(directory.filesystem(), next)
+    }
+}
 
 /// Says what `file`, which is that of `inode`, has in it: of two that are not alike, or that
 /// must not share their page cache, there are not two equal ones.
 ///
 /// # Errors
 ///
-/// `EINVAL` when it is a file of another image.
+/// `EINVAL` when it is a file of another image, `EINTR` when the task was killed.
 pub(crate) fn of_file(file: &OpenFile, inode: &Inode<Image>) -> Result<Fingerprint> {
     let store = inode.super_block().data().store();
     let identity = inode.super_block().identity();
     let mut hasher = begin(identity, store.version());
     for (end, part) in file.extents() {
+        if vfs::killed() {
+            return Err(EINTR);
+        }
         hasher.update(&end.to_le_bytes());
         let Some(part) = part else {
             hasher.update(b"hole");

@@ -6,6 +6,7 @@ use crate::{
     blobs::{self, Blobs},
     error::errno,
     faults::Faults,
+    fingerprint::Filesystems,
     index::Indexes,
     metadata::Metadata,
     pack::Packs,
@@ -23,6 +24,7 @@ use vfs::{KernelLog, Log, New, SuperBlock};
 pub(crate) struct Shared {
     pool: Arc<Pool>,
     indexes: Arc<Indexes>,
+    filesystems: Filesystems,
 }
 
 impl Shared {
@@ -35,6 +37,7 @@ impl Shared {
         Ok(Self {
             pool: Pool::new()?,
             indexes: Indexes::new()?,
+            filesystems: Filesystems::new()?,
         })
     }
 }
@@ -68,11 +71,12 @@ impl Image {
                 blobs::NESTED
             ));
         })?;
+        let filesystem = sb.shared().filesystems.number(&directory)?;
         let blobs = Blobs::new(directory);
         let mut packs = Packs::new(sb.shared().indexes.clone());
         let metadata = Self::load(&blobs, request.image_manifest(), &mut packs, log)?;
         let faults = Faults::new(KernelLog::new(sb)?);
-        let store = Store::new(blobs, packs, metadata.version(), faults)?;
+        let store = Store::new(filesystem, blobs, packs, metadata.version(), faults)?;
         Ok(KBox::pin(
             Self {
                 metadata,

@@ -5,6 +5,7 @@
 use crate::{
     blobs::Blobs,
     faults::{is_passing, Faults, Purpose, Reported},
+    fingerprint::FilesystemNumber,
     loose::{self, LooseChunks, OpenChunk},
     pack::{ChunkState, Pack, Packs, Place},
     shared::Shared,
@@ -20,6 +21,8 @@ use vfs::{lower::LowerFile, sha256, BitGuard, BitLocks};
 
 /// The chunks of an image.
 pub(crate) struct Store {
+    // Before `blobs`, who keep it there.
+    filesystem: FilesystemNumber,
     blobs: Blobs,
     packs: Packs,
     loose: Arc<LooseChunks>,
@@ -42,14 +45,21 @@ pub(crate) enum Source {
 }
 
 impl Store {
-    /// The chunks in `packs`, and those that are loose in `blobs`, of an image of
+    /// The chunks in `packs`, and those that are loose in `blobs`, on `filesystem`, of an image of
     /// `version`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(blobs: Blobs, packs: Packs, version: u64, faults: Faults) -> Result<Self> {
+    pub(crate) fn new(
+        filesystem: FilesystemNumber,
+        blobs: Blobs,
+        packs: Packs,
+        version: u64,
+        faults: Faults,
+    ) -> Result<Self> {
         Ok(Self {
+            filesystem,
             blobs,
             packs,
             loose: LooseChunks::new()?,
@@ -193,10 +203,11 @@ impl<'a> Stored<'a> {
         &self.digest
     }
 
-    /// Where they are: in which file, from where on, and how many.
+    /// Where they are: on which filesystem and in which file, from where on, and how many.
     pub(crate) fn place(&self) -> impl Iterator<Item = u64> {
         let file = self.file.id().numbers();
-        Iterator::chain(file.into_iter(), [self.offset, self.size])
+        let rest = [*self.store.filesystem, self.offset, self.size];
+        Iterator::chain(file.into_iter(), rest)
     }
 
     /// The `manifestVersion` of its image.

@@ -329,7 +329,7 @@ def goes():
             check(f.read(3_000_000) == FILES["noise"], "an open file of the first has other bytes")
             check(is_cached(f"{two}/moved/noise"), "and shares them no more")
         # What no file had open when its mount went is there for the next one, as long as there
-        # is a mount of any image.
+        # is a mount of any image on that filesystem.
         mountapi.mount(options(LAYOUT, "one"), one)
         right(f"{one}/busybox")
         run("umount", one)
@@ -339,6 +339,22 @@ def goes():
         run("umount", one)
         mountapi.mount(options(LAYOUT, "one"), one)
         check(not is_cached(f"{one}/busybox"), "page cache is left when the last mount is gone")
+    # A filesystem that nothing was mounted from meanwhile may be another one with the same numbers. In
+    # a domain it does not matter.
+    elsewhere = f"{MNT}/elsewhere"
+    os.makedirs(elsewhere)
+    run("mount", "-t", "tmpfs", "none", elsewhere)
+    shutil.copytree(LAYOUT, f"{elsewhere}/layout")
+    one = f"{MNT}/1"
+    with mounts((APART, "two")):
+        for domain in None, "x":
+            mountapi.mount(options(f"{elsewhere}/layout", "one", domain), one)
+            right(f"{one}/text")
+            run("umount", one)
+            mountapi.mount(options(f"{elsewhere}/layout", "one", domain), one)
+            equal(is_cached(f"{one}/text"), domain is not None, f"page cache that is left, domain {domain}")
+            run("umount", one)
+    run("umount", elsewhere)
 
 
 def as_before():
