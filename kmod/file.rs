@@ -3,12 +3,7 @@
 //! Open regular files: where their data is, and the blobs that it is in.
 
 use crate::{
-    error::Failure,
-    faults::Purpose,
-    fingerprint,
-    image::Image,
-    metadata::Reader,
-    store::{Source, Store},
+    error::Failure, faults::Purpose, fingerprint, image::Image, metadata::Reader, store::Source,
 };
 use kernel::{prelude::*, sync::Arc};
 use puzzlefs_format::{self as format, locate, Extents, Kind};
@@ -24,6 +19,10 @@ pub(crate) struct Part {
     pub(crate) compressed: bool,
 }
 
+/// Extents of a file that are looked at through one reader, which keeps what it has read of the
+/// metadata in memory: some 200 KiB.
+const BATCH: u32 = 1024;
+
 /// Files of less share chunks. Larger ones mostly have theirs to themselves, which cannot be
 /// known before the chunk is read: an inode does not tell how long one is.
 const SMALL_BYTES: u64 = 16 << 10;
@@ -38,18 +37,25 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
-    fn new(store: &Store, extents: &Extents<'_>, inode: &Inode<Image>) -> Result<Self, Failure> {
-        let count = usize::try_from(extents.len()).map_err(|_| EFBIG)?;
-        let mut ends = KVVec::<u64>::zeroed(count, GFP_KERNEL_ACCOUNT)?;
-        if extents.ends(&mut ends)? != inode.size() {
+    fn new(inode: &Inode<Image>) -> Result<Self, Failure> {
+        let (mut ends, mut parts) = (KVVec::new(), KVVec::new());
+        let mut size = 0;
+        // What is not sound is told before anything is opened.
+        each_extent(inode, |extents, index| {
+            if index == 0 {
+                let count = usize::try_from(extents.len()).map_err(|_| EFBIG)?;
+                ends.reserve(count, GFP_KERNEL_ACCOUNT)?;
+            }
+            (_, size) = extents.get_from(index, size)?;
+            Ok(ends.push(size, GFP_KERNEL_ACCOUNT)?)
+        })?;
+        if size != inode.size() {
             return Err(format::Error::SizeMismatch.into());
         }
-        let mut parts = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
-        for extent in extents.iter() {
-            if vfs::killed() {
-                return Err(EINTR.into());
-            }
-            let part = match extent?.chunk {
+        let store = inode.super_block().data().store();
+        parts.reserve(ends.len(), GFP_KERNEL_ACCOUNT)?;
+        each_extent(inode, |extents, index| {
+            let part = match extents.get(index)?.chunk {
                 Some(chunk) => Some(Part {
                     source: store.acquire(&chunk.digest, Purpose::Inode(inode.ino()))?,
                     offset: chunk.offset,
@@ -57,8 +63,8 @@ impl OpenFile {
                 }),
                 None => None,
             };
-            parts.push(part, GFP_KERNEL_ACCOUNT)?;
-        }
+            Ok(parts.push(part, GFP_KERNEL_ACCOUNT)?)
+        })?;
         Ok(Self { ends, parts })
     }
 
@@ -128,6 +134,32 @@ impl OpenFile {
 /// Files of more extents are not kept when they are closed: about a page of memory.
 const MAX_KEPT_EXTENTS: usize = 64;
 
+/// Calls `look` with the extents of a file and the index of each. Keeps only the metadata of
+/// some of them in memory: a file may have millions.
+fn each_extent(
+    inode: &Inode<Image>,
+    mut look: impl FnMut(&Extents<'_>, u32) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut start = 0_u32;
+    loop {
+        if vfs::killed() {
+            return Err(EINTR.into());
+        }
+        let reader = Reader::new(inode.super_block());
+        let Kind::File(extents) = reader.inode(inode.ino())?.kind()? else {
+            return Err(format::Error::BadMode.into());
+        };
+        let end = start.saturating_add(BATCH).min(extents.len());
+        for index in start..end {
+            look(&extents, index)?;
+        }
+        if end == extents.len() {
+            return Ok(());
+        }
+        start = end;
+    }
+}
+
 /// What an inode knows of its open files, if they are not kept.
 #[derive(Default)]
 pub(crate) struct Opens {
@@ -156,12 +188,11 @@ pub(crate) fn open(inode: &Inode<Image>) -> Result<Option<Arc<OpenFile>>, Failur
     drop(opens);
     // Without the lock: opening a blob may wait for a fanotify listener that itself opens
     // this file.
-    let image = inode.super_block().data();
-    let reader = Reader::new(inode.super_block());
-    let Kind::File(extents) = reader.inode(inode.ino())?.kind()? else {
-        return Err(format::Error::BadMode.into());
+    let ours = OpenFile::new(inode)?;
+    let content = match ours.small() {
+        None if !inode.shares_page_cache() => Some(fingerprint::of_file(&ours, inode)?),
+        _ => None,
     };
-    let ours = OpenFile::new(image.store(), &extents, inode)?;
     let data = inode.data();
     let mut opens = data.opens.lock();
     // What others have found counts: by that they have the page cache that the file has now.
@@ -172,8 +203,8 @@ pub(crate) fn open(inode: &Inode<Image>) -> Result<Option<Arc<OpenFile>>, Failur
         return Ok(Some(opens.share(&file)));
     }
     // Before anyone can read it by what is kept from here on.
-    if ours.small().is_none() && !inode.shares_page_cache() {
-        inode.share_page_cache(&fingerprint::of_file(&ours, inode)?)?;
+    if let Some(content) = &content {
+        inode.share_page_cache(content)?;
     }
     if ours.is_kept() {
         data.keep(KBox::new(ours, GFP_KERNEL_ACCOUNT)?);

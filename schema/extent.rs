@@ -123,31 +123,22 @@ impl<'a> Extents<'a> {
         (self.recorded != 0 || self.is_empty()).then_some(self.recorded)
     }
 
+    /// Extent `index`, which begins at `start` in the file, and where it ends: for [`locate`].
+    #[inline]
+    pub fn get_from(&self, index: u32, start: u64) -> Result<(Extent, u64), Error> {
+        let extent = self.get(index)?;
+        match start.checked_add(extent.len) {
+            Some(end) if end <= limits::MAX_FILE_BYTES => Ok((extent, end)),
+            _ => Err(Error::LimitExceeded),
+        }
+    }
+
     /// The file's size, proved: the sum of its extents, which is the recorded size
     /// if there is one. Looks at every extent.
     pub fn total(&self) -> Result<u64, Error> {
-        self.sum(|_| Ok(()))
-    }
-
-    /// Writes where in the file each extent ends, for [`locate`]. `ends` has
-    /// [`Self::len`] places. Returns what [`Self::total`] does.
-    pub fn ends(&self, ends: &mut [u64]) -> Result<u64, Error> {
-        let mut slots = ends.iter_mut();
-        self.sum(|end| {
-            *slots.next().ok_or(Error::OutOfRange)? = end;
-            Ok(())
-        })
-    }
-
-    /// Sums up the extents; calls `each` with where each one ends.
-    fn sum(&self, mut each: impl FnMut(u64) -> Result<(), Error>) -> Result<u64, Error> {
-        let mut total: u64 = 0;
-        for extent in self.iter() {
-            total = match total.checked_add(extent?.len) {
-                Some(end) if end <= limits::MAX_FILE_BYTES => end,
-                _ => return Err(Error::LimitExceeded),
-            };
-            each(total)?;
+        let mut total = 0;
+        for index in 0..self.len() {
+            (_, total) = self.get_from(index, total)?;
         }
         match self.recorded() {
             Some(recorded) if recorded != total => Err(Error::SizeMismatch),
@@ -167,7 +158,7 @@ pub struct Located {
     pub left: u64,
 }
 
-/// Finds position `pos` among extents that end at `ends` ([`Extents::ends`]); `None`
+/// Finds position `pos` among extents that end at `ends` ([`Extents::get_from`]); `None`
 /// at the file's end and behind it.
 #[inline]
 pub fn locate(ends: &[u64], pos: u64) -> Option<Located> {
