@@ -38,17 +38,28 @@ GROUPS = (
 
 def stress(writable, directory, user, stressors):
     """Which stressors passed and which did not, by stress-ng's own account."""
-    def probe(root):
-        with container(root, writable) as box:
-            status, said = box.run(
-                *user, "stress-ng", "--verify", f"--timeout={SECONDS}", f"--temp-path={directory}",
-                "--fstat-dir=/usr/lib/x86_64-linux-gnu", "--chdir-dirs=256", *SMALL,
-                *(word for name in stressors for word in (f"--{name}", "1")))
+    def run(box, names, seconds):
+        status, said = box.run(
+            *user, "stress-ng", "--verify", f"--timeout={seconds}", f"--temp-path={directory}",
+            "--fstat-dir=/usr/lib/x86_64-linux-gnu", "--chdir-dirs=256", *SMALL,
+            *(word for name in names for word in (f"--{name}", "1")))
         account = {what: sorted(re.findall(r"(\S+) \(1\)", line)) for what, line in
                    re.findall(r"(passed|skipped|failed): (.*)", said)}
-        if status or account.get("passed") != stressors:
+        if status or account.get("passed") != names:
             print(said, flush=True)
         return status, {what: names for what, names in account.items() if names}
+
+    def probe(root):
+        with container(root, writable) as box:
+            status, account = run(box, stressors, SECONDS)
+            # Some whose time is over before they have made their file say that they failed: on a
+            # busy machine. They get more of it, and nobody beside them.
+            again = account.pop("failed", [])
+            for name in again:
+                status, alone = run(box, [name], 10 * SECONDS)
+                for what, names in alone.items():
+                    account[what] = sorted(account.get(what, []) + names)
+        return status, account
     return probe
 
 
