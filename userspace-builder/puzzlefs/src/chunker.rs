@@ -9,6 +9,7 @@
 //!   on its content only, so it is shared wherever the same file (or part of it) is.
 //! - Smaller files are put together in order of the walk, and a cut inside one moves
 //!   to its end. So each lies in one chunk, and reading it decompresses one chunk.
+//!   ([`crate::batch`] puts them together otherwise, for profile small.)
 //! - Cuts are half the average apart at least, and twice at most. One that would leave
 //!   less than that half moves to the end of the file.
 //!
@@ -23,10 +24,11 @@
 use anyhow::{ensure, Result};
 use fastcdc::v2020::{FastCDC, Normalization};
 
-/// Chunk sizes, in bytes.
+/// Chunk sizes, in bytes, and what is put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     avg: usize,
+    batches: bool,
 }
 
 impl Policy {
@@ -40,7 +42,20 @@ impl Policy {
             avg.is_power_of_two() && (4 << 10..=4 << 20).contains(&avg),
             "the average chunk size must be a power of two from 4096 to 4194304, not {avg}"
         );
-        Ok(Policy { avg })
+        let batches = false;
+        Ok(Policy { avg, batches })
+    }
+
+    /// The same, but small files are put together as [`crate::batch`] says, not in order of
+    /// the walk.
+    pub fn with_batches(self) -> Self {
+        let batches = true;
+        Policy { batches, ..self }
+    }
+
+    /// Whether small files are put together by [`crate::batch`].
+    pub fn has_batches(&self) -> bool {
+        self.batches
     }
 
     /// Smallest size of a file that has chunks to itself.

@@ -190,6 +190,26 @@ impl Encoder {
     }
 }
 
+/// Says whether files are worth compressing.
+pub struct Probe(Compressor<'static>);
+
+impl Probe {
+    /// Bytes of a file of which that cannot be said: headers take too much of so few.
+    const FEW: usize = 256;
+
+    /// A probe.
+    pub fn new() -> Result<Self> {
+        Ok(Probe(Compressor::new(1)?))
+    }
+
+    /// Whether zstd saves an eighth of `content`, or may in a chunk with others. Of man pages that
+    /// gzip has compressed it saves up to a sixteenth: they begin with their names.
+    pub fn saves(&mut self, content: &[u8]) -> Result<bool> {
+        let most = content.len() - content.len() / 8;
+        Ok(content.len() < Self::FEW || self.0.compress(content)?.len() <= most)
+    }
+}
+
 /// The seekable form of `chunk`.
 fn zstd_frames(chunk: &[u8], zstd: &mut Compressor<'_>, frame: Option<usize>) -> Result<Vec<u8>> {
     let mut stored = Vec::with_capacity(compress_bound(chunk.len()) + 64);
@@ -313,6 +333,22 @@ mod tests {
             assert!(encode(compression, &barely).is_some());
         }
         assert_eq!(encode(Compression::default(), &words(1000)), None);
+    }
+
+    #[test]
+    fn a_probe_tells_what_saves_little() {
+        let mut probe = Probe::new().unwrap();
+        for (content, saves) in [
+            (words(5_000), true),
+            (noise(5_000), false),
+            ([words(400), noise(5_000)].concat(), false),
+            ([words(2_000), noise(5_000)].concat(), true),
+            (noise(100), true),
+            (Vec::new(), true),
+        ] {
+            let len = content.len();
+            assert_eq!(probe.saves(&content).unwrap(), saves, "{len} bytes");
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reads the files of a tree, cuts them into chunks, and stores these ([`crate::pipeline`]).
 
+use std::collections::HashMap;
 use std::num::NonZero;
 
 use anyhow::{Context, Result};
 
-use crate::chunker::{Policy, Pool};
-use crate::compress::Compression;
+use crate::batch::{self, Small};
+use crate::chunker::{Policy, Pool, Pooled};
+use crate::compress::{Compression, Probe};
 use crate::file::{Run, Source};
 use crate::pipeline::{self, Feeder, Stored};
 use crate::progress::Progress;
@@ -66,9 +68,14 @@ impl Reader<'_> {
     /// Reads all files.
     fn read(mut self, scanned: &mut Scanned) -> Result<()> {
         let tree = &mut scanned.tree;
+        let policy = self.options.policy;
         let mut source = Source::new(&scanned.root, self.options.clamp);
-        let mut pool = Pool::new(self.options.policy);
-        let mut buffer = Vec::with_capacity(self.options.policy.window());
+        let mut groups = match policy.has_batches() {
+            true => Some(groups(policy, tree, &mut source)?),
+            false => None,
+        };
+        let mut pool = Pool::new(policy);
+        let mut buffer = Vec::with_capacity(policy.window());
         for ino in tree.inos() {
             let Body::File { size, .. } = tree.node(ino).body else {
                 continue;
@@ -76,35 +83,64 @@ impl Reader<'_> {
             if size == 0 {
                 continue;
             }
-            let path = || format!("{}", tree.path(ino).display());
-            if usize::try_from(size).is_ok_and(|size| size < self.options.policy.own()) {
+            if !is_small(policy, size) {
+                let extents = self.large(&mut source, tree, ino, &mut buffer);
+                let extents = extents.with_context(|| name(tree, ino))?;
+                tree.node_mut(ino).body = Body::File { size, extents };
+            } else if let Some(groups) = &mut groups {
+                if let Some(files) = groups.remove(&ino) {
+                    self.group(&mut source, tree, files, &mut buffer)?;
+                }
+            } else {
                 source
                     .read_small(tree, ino, &mut buffer)
-                    .with_context(path)?;
+                    .with_context(|| name(tree, ino))?;
                 pool.push(ino, &buffer);
                 self.drain(tree, &mut pool, false)?;
-            } else {
-                let extents = self.large(&mut source, tree, ino, &mut buffer);
-                let extents = extents.with_context(|| format!("{}", tree.path(ino).display()))?;
-                tree.node_mut(ino).body = Body::File { size, extents };
             }
         }
         self.drain(tree, &mut pool, true)
     }
 
-    /// Sends the chunks of small files that are complete.
+    /// Sends the chunks of the pool that are complete.
     fn drain(&mut self, tree: &mut Tree, pool: &mut Pool, last: bool) -> Result<()> {
-        while let Some((data, files)) = pool.next(last) {
-            let chunk = self.feeder.send(data)?;
-            for (ino, offset, len) in files {
-                let start = tree.extents.len();
-                let (offset, len) = (u32::try_from(offset)?, u64::try_from(len)?);
-                tree.extents.push(Extent { chunk, offset, len });
-                let extents = Span::since(&tree.extents, start)?;
-                tree.node_mut(ino).body = Body::File { size: len, extents };
-            }
+        while let Some(chunk) = pool.next(last) {
+            self.pooled(tree, chunk)?;
         }
         Ok(())
+    }
+
+    /// Sends a chunk of small files.
+    fn pooled(&mut self, tree: &mut Tree, (data, files): Pooled) -> Result<()> {
+        let chunk = self.feeder.send(data)?;
+        for (ino, offset, len) in files {
+            let start = tree.extents.len();
+            let (offset, len) = (u32::try_from(offset)?, u64::try_from(len)?);
+            tree.extents.push(Extent { chunk, offset, len });
+            let extents = Span::since(&tree.extents, start)?;
+            tree.node_mut(ino).body = Body::File { size: len, extents };
+        }
+        Ok(())
+    }
+
+    /// Reads small files that are to be one chunk, when the walk comes to the first of them: so
+    /// packs have chunks in the order of their first use.
+    fn group(
+        &mut self,
+        source: &mut Source<'_>,
+        tree: &mut Tree,
+        group: Vec<u32>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        let (mut data, mut files) = (Vec::new(), Vec::new());
+        for ino in group {
+            source
+                .read_small(tree, ino, buffer)
+                .with_context(|| name(tree, ino))?;
+            files.push((ino, data.len(), buffer.len()));
+            data.extend_from_slice(buffer);
+        }
+        self.pooled(tree, (data, files))
     }
 
     /// Reads a file that has its chunks to itself.
@@ -148,4 +184,38 @@ impl Reader<'_> {
         file.finish()?;
         Span::since(&tree.extents, start)
     }
+}
+
+/// Whether a file of `size` bytes shares a chunk with others.
+fn is_small(policy: Policy, size: u64) -> bool {
+    usize::try_from(size).is_ok_and(|size| size < policy.own())
+}
+
+/// The path of a file, for errors.
+fn name(tree: &Tree, ino: u32) -> String {
+    tree.path(ino).display().to_string()
+}
+
+/// Which small files make a chunk. That takes to read them once before.
+fn groups(policy: Policy, tree: &Tree, source: &mut Source<'_>) -> Result<HashMap<u32, Vec<u32>>> {
+    let mut files = Vec::new();
+    let (mut probe, mut buffer) = (Probe::new()?, Vec::new());
+    for ino in tree.inos() {
+        let node = tree.node(ino);
+        match node.body {
+            Body::File { size, .. } if size > 0 && is_small(policy, size) => (),
+            _ => continue,
+        }
+        source
+            .read_small(tree, ino, &mut buffer)
+            .with_context(|| name(tree, ino))?;
+        files.push(Small {
+            ino,
+            len: buffer.len(),
+            mtime: node.mtime,
+            compressible: probe.saves(&buffer)?,
+            rank: batch::rank(&tree.path(ino)),
+        });
+    }
+    Ok(batch::group(policy, files))
 }

@@ -2,13 +2,14 @@
 //! Builds, reads, checks, extracts and mounts PuzzleFS images in OCI layouts.
 //!
 //! ```text
-//! build:  scan -> tree -> content (file, chunker, compress) -> store -> metadata, manifest -> layout
+//! build:  scan -> tree -> content (file, chunker, batch, compress) -> store -> metadata, manifest -> layout
 //! read:   layout -> image (the format core) -> inspect, list, verify, extract
 //! ```
 //!
 //! The reading side uses the parser that the kernel module is built from,
 //! [`puzzlefs_format`]; schema/FORMAT.md specifies the format.
 
+pub mod batch;
 mod beneath;
 mod blocks;
 pub mod build;

@@ -8,7 +8,6 @@ use std::path::Path;
 
 use common::{assert_same_tree, build_into, everything, faults, noise, open, options, scratch};
 use puzzlefs::build::{build, Options};
-use puzzlefs::chunker::Policy;
 use puzzlefs::compress::Compression;
 use puzzlefs::layout::Layout;
 use puzzlefs::profile::Profile;
@@ -58,6 +57,15 @@ fn everything_comes_out_again() {
         "lz4",
         &Options {
             compression: Compression::lz4(12),
+            ..options()
+        },
+    );
+    round_trip(
+        &root,
+        dir.path(),
+        "batches",
+        &Options {
+            policy: Profile::Small.policy(Some(4096)).unwrap(),
             ..options()
         },
     );
@@ -145,7 +153,7 @@ fn profiles() {
         ("fast", Profile::Fast, 5),
     ] {
         let options = Options {
-            policy: Policy::new(profile.chunk_size()).unwrap(),
+            policy: profile.policy(None).unwrap(),
             compression: profile.compression(),
             ..options()
         };

@@ -3,7 +3,6 @@
 
 use anyhow::{bail, ensure, Context, Result};
 use puzzlefs::build::{build, ensure_outside, Options};
-use puzzlefs::chunker::Policy;
 use puzzlefs::compress::Compression;
 use puzzlefs::layout::Layout;
 use puzzlefs::profile::Profile;
@@ -17,7 +16,7 @@ use super::show;
 pub fn run(args: &Build) -> Result<()> {
     let profile = Profile::from(args.profile);
     let options = Options {
-        policy: Policy::new(args.chunk_size.unwrap_or(profile.chunk_size()))?,
+        policy: profile.policy(args.chunk_size)?,
         compression: compression(args, profile)?,
         metadata: profile.metadata(),
         form: form(args)?,

@@ -15,7 +15,6 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use puzzlefs::build::{build, Options, Report};
-use puzzlefs::chunker::Policy;
 use puzzlefs::image::Image;
 use puzzlefs::layout::Layout;
 use puzzlefs::pack::DEFAULT_TARGET;
@@ -33,7 +32,7 @@ pub fn scratch() -> tempfile::TempDir {
 /// The options that the command has by default.
 pub fn options() -> Options {
     Options {
-        policy: Policy::new(Profile::Balanced.chunk_size()).unwrap(),
+        policy: Profile::Balanced.policy(None).unwrap(),
         compression: Profile::Balanced.compression(),
         metadata: Profile::Balanced.metadata(),
         form: Form::Packs {
