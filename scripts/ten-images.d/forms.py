@@ -25,13 +25,14 @@ LEVEL = 9
 class Form:
     """`make(trees, place)` stores the trees below the directory `place` and returns what is to
     be known of it: at least "size". `program` and `options` are what it depends on beside the
-    trees. `mounts` is how many images can be mounted; none is no peer."""
+    trees. `mounts` is how many images can be mounted; none is no peer, nor is one of ours."""
     name: str
     title: str
     program: str
     options: tuple
     make: typing.Callable
     mounts: int = 10
+    peer: bool = True
 
 
 def archives(*compressor):
@@ -84,13 +85,21 @@ def layout(program, *options):
     return make
 
 
-def ours(trees, place):
-    found = layout(OURS, "--compression", f"zstd:{LEVEL}")(trees, place)
-    usage = subprocess.check_output([OURS, "du", "--format", "json", place / "image"], text=True)
-    index = json.loads((place / "image/index.json").read_text())
-    tag = "org.opencontainers.image.ref.name"
-    manifests = {m["annotations"][tag]: m["digest"].removeprefix("sha256:") for m in index["manifests"]}
-    return {**found, "du": json.loads(usage), "manifests": manifests}
+def ours(*options):
+    """A layout of ours, with what it has of each image."""
+    def make(trees, place):
+        found = layout(OURS, *options)(trees, place)
+        usage = subprocess.check_output([OURS, "du", "--format", "json", place / "image"], text=True)
+        index = json.loads((place / "image/index.json").read_text())
+        tag = "org.opencontainers.image.ref.name"
+        manifests = {m["annotations"][tag]: m["digest"].removeprefix("sha256:") for m in index["manifests"]}
+        return {**found, "du": json.loads(usage), "manifests": manifests}
+
+    return make
+
+
+def ours_form(name, title, *options):
+    return Form(name, title, OURS, options, ours(*options), peer=False)
 
 
 def erofs_form(name, title, *options):
@@ -98,7 +107,7 @@ def erofs_form(name, title, *options):
 
 
 def forms():
-    """All forms, PuzzleFS last."""
+    """All forms, ours last."""
     squash = ("-comp", "zstd", "-b", "128K")
     each = ("-zzstd", "-C65536")
     zstd = f"-zzstd,level={LEVEL}"
@@ -113,7 +122,10 @@ def forms():
                    zstd, "-C131072", "-Eall-fragments,dedupe"),
         Form("upstream", "upstream 0.2.0, one layout", upstream(), ("--compression",),
              layout(upstream(), "--compression")),
-        Form("puzzlefs", f"PuzzleFS, zstd level {LEVEL}, one layout", OURS, (f"zstd:{LEVEL}",), ours),
+        ours_form("puzzlefs", f"PuzzleFS, zstd level {LEVEL}, one layout", "--compression", f"zstd:{LEVEL}"),
+        ours_form("puzzlefs-small-9", f"PuzzleFS, profile small at zstd level {LEVEL}, one layout",
+                  "--profile", "small", "--compression", f"zstd:{LEVEL}"),
+        ours_form("puzzlefs-small", "PuzzleFS, profile small, one layout", "--profile", "small"),
     ]
 
 

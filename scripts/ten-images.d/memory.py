@@ -18,10 +18,12 @@ GUEST = pathlib.Path(TOP) / "scripts/ten-images.d/guest.py"
 def systems(stored):
     """What guest.py mounts: {"name", "title", "images" (files and directories), "mounts" (type,
     options, and the image that is mounted from a loop device, if one is)}."""
-    place, ours = stored["puzzlefs"]
     layout = "oci_root_dir={images}/image,image_manifest="
-    for name, title, option in (("puzzlefs", "PuzzleFS, one layout", ""),
-                                ("puzzlefs-apart", "PuzzleFS, one layout, no page cache shared", ",domain_id=")):
+    for name, form, title, option in (
+            ("puzzlefs", "puzzlefs", "PuzzleFS, one layout", ""),
+            ("puzzlefs-small", "puzzlefs-small", "PuzzleFS, profile small, one layout", ""),
+            ("puzzlefs-apart", "puzzlefs", "PuzzleFS, one layout, no page cache shared", ",domain_id=")):
+        place, ours = stored[form]
         yield {"name": name, "title": title, "images": [str(place / "image")],
                "mounts": [["puzzlefs", layout + manifest + option + (image if option else ""), None]
                           for image, manifest in ours["manifests"].items()]}

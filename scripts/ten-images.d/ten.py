@@ -22,7 +22,7 @@ def main():
     every = forms.forms()
     stored = {form.name: forms.stored(form, trees) for form in every}
     made = {name: found for name, (_, found) in stored.items()}
-    print(tables.sizes(every, made), tables.du(made["puzzlefs"]), sep="\n", flush=True)
+    print(tables.sizes(every, made), tables.du(every, made), sep="\n", flush=True)
     if not arguments.sizes:
         measured = memory.measure(stored)
         print(tables.memory(measured), flush=True)
