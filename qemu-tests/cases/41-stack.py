@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# needs: images small; memory 2G; scratch 2G; cpus 1; kernel stock
+# shows: how much of the kernel's stack reading takes, on filesystems as deep as they stack (33).
+# One processor: to switch the kernel's stack tracer on changes its code, of which an emulated
+# second one may see a half.
+
+import os
+import shutil
+import subprocess
+
+from case import check
+from stacks import FILES, IMAGE, SCRATCH, erofs, overlay, place, puzzlefs, right_bytes
+
+TRACING = "/sys/kernel/tracing"
+
+
+def run(*command):
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def write(path, value):
+    with open(path, "w") as f:
+        f.write(value)
+
+
+def used(root):
+    """Bytes of the stack of 16 KiB that reading below `root` takes at the most, and where: as the
+    tracer has it, which looks where functions of C begin."""
+    write(f"{TRACING}/stack_max_size", "0")
+    write("/proc/sys/kernel/stack_tracer_enabled", "1")
+    right_bytes(root)
+    write("/proc/sys/kernel/stack_tracer_enabled", "0")
+    with open(f"{TRACING}/stack_max_size") as size, open(f"{TRACING}/stack_trace") as trace:
+        return int(size.read()), trace.read()
+
+
+run("modprobe", "-a", "erofs", "overlay")
+run("mount", "-t", "tracefs", "none", TRACING)
+for name in FILES:
+    os.makedirs(os.path.dirname(f"{SCRATCH}/files/{name}"))
+    shutil.copy(f"{IMAGE.source}/{name}", f"{SCRATCH}/files/{name}")
+os.makedirs(f"{SCRATCH}/tree")
+run("mkfs.erofs", "--quiet", "-zzstd", f"{SCRATCH}/tree/files.erofs", f"{SCRATCH}/files")
+run("puzzlefs", "build", f"{SCRATCH}/tree", f"{SCRATCH}/oci:test")
+
+image = puzzlefs(IMAGE.layout, "image")
+overlay(overlay(image, "first"), "second")
+shutil.copytree(IMAGE.layout, "/mnt/first/layout")
+puzzlefs("/mnt/first/layout", "inner")
+run("mount", "-t", "puzzlefs", f"{SCRATCH}/oci:test", place("tower"))
+erofs("/mnt/tower/files.erofs", "files")
+overlay(overlay("/mnt/files", "third"), "fourth")
+sizes = []
+for name, what in (("image", "PuzzleFS"), ("inner", "PuzzleFS, overlayfs"), ("second", "two overlayfs, PuzzleFS"),
+                   ("fourth", "two overlayfs, EROFS on a file, PuzzleFS")):
+    size, trace = used(f"/mnt/{name}")
+    sizes.append(size)
+    print(f"{what}: {size} bytes of stack\n{trace}")
+    check(1000 < size < 11000, f"reading takes {size} bytes of stack")
+
+for name in "fourth", "third", "files", "tower", "inner", "second", "first", "image":
+    run("umount", f"/mnt/{name}")
+shutil.rmtree(SCRATCH)
+print(f"reading takes {', '.join(map(str, sizes))} bytes of stack")
