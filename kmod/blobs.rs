@@ -8,7 +8,7 @@ use vfs::{lower, sha256, Log};
 
 /// Why a layout is refused: where its files are, be it through an overlayfs.
 pub(crate) const NESTED: &str =
-    "lies on a PuzzleFS, or on what may lie on one (an EROFS over a file: mount that by a loop device)";
+    "lies on a PuzzleFS, or on what could (an EROFS over a file: mount that by a loop device)";
 
 /// The blobs of a layout.
 pub(crate) struct Blobs {

@@ -108,7 +108,7 @@ struct inode *vfs_rs_file_inode(const struct file *file)
 	return file_inode(file);
 }
 
-/* The superblock that a file's data are on, as overlayfs has it (the same for other filesystems). */
+/* The superblock that a file's data are on, as overlayfs has it; its own for other filesystems. */
 const struct super_block *vfs_rs_file_real_super(const struct file *file)
 {
 	return d_real_inode(file->f_path.dentry)->i_sb;
