@@ -17,10 +17,14 @@
 //! - or if whoever mounts them says, by `domain_id=`, that the images of that domain may read
 //!   what they know the digests of. These share with no image outside of it.
 
-use crate::table::{Lent, Table};
 use crate::{
-    faults::Purpose, file::OpenFile, image::Image, options::DomainId, request::Request,
+    faults::Purpose,
+    file::OpenFile,
+    image::Image,
+    options::DomainId,
+    request::Request,
     store::Stored,
+    table::{Lent, Table},
 };
 use kernel::{
     prelude::*,
@@ -30,7 +34,7 @@ use kernel::{
     },
 };
 use puzzlefs_format::Encoding;
-use vfs::{lower::Directory, sha256::Hasher, Fingerprint, Inode};
+use vfs::{lower, sha256::Hasher, Fingerprint, Inode};
 
 /// Numbers of the filesystems that layouts are on. What stands in a page cache outlives the mount
 /// that it was read by, and then the filesystem of that layout may go; the next one can have its
@@ -41,7 +45,18 @@ pub(crate) struct Filesystems {
 }
 
 /// The number of a filesystem, its own as long as any of these is there.
-pub(crate) type FilesystemNumber = Lent<usize, u64>;
+pub(crate) struct FilesystemNumber {
+    // Before the path, which keeps the filesystem that it is the number of.
+    number: Lent<usize, u64>,
+    _path: lower::Path,
+}
+
+impl FilesystemNumber {
+    /// The number.
+    pub(crate) fn get(&self) -> u64 {
+        *self.number
+    }
+}
 
 impl Filesystems {
     /// None yet.
@@ -56,14 +71,17 @@ impl Filesystems {
         })
     }
 
-    /// The number of the filesystem that `directory` is on, to be dropped before that.
+    /// The number of the filesystem that `path` is on.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn number(&self, directory: &Directory) -> Result<FilesystemNumber> {
+    pub(crate) fn number(&self, path: &lower::Path) -> Result<FilesystemNumber> {
         let next = || Ok(self.last.fetch_add(1, Relaxed));
-        self.numbers.get(directory.filesystem(), next)
+        Ok(FilesystemNumber {
+            number: self.numbers.get(path.filesystem(), next)?,
+            _path: path.clone(),
+        })
     }
 }
 

@@ -71,7 +71,7 @@ impl Image {
                 blobs::NESTED
             ));
         })?;
-        let filesystem = sb.shared().filesystems.number(&directory)?;
+        let filesystem = sb.shared().filesystems.number(directory.path())?;
         let blobs = Blobs::new(directory);
         let mut packs = Packs::new(sb.shared().indexes.clone());
         let metadata = Self::load(&blobs, request.image_manifest(), &mut packs, log)?;

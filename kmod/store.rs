@@ -21,7 +21,6 @@ use vfs::{lower::LowerFile, sha256, BitGuard, BitLocks};
 
 /// The chunks of an image.
 pub(crate) struct Store {
-    // Before `blobs`, who keep it there.
     filesystem: FilesystemNumber,
     blobs: Blobs,
     packs: Packs,
@@ -206,7 +205,7 @@ impl<'a> Stored<'a> {
     /// Where they are: on which filesystem and in which file, from where on, and how many.
     pub(crate) fn place(&self) -> impl Iterator<Item = u64> {
         let file = self.file.id().numbers();
-        let rest = [*self.store.filesystem, self.offset, self.size];
+        let rest = [self.store.filesystem.get(), self.offset, self.size];
         Iterator::chain(file.into_iter(), rest)
     }
 

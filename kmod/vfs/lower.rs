@@ -118,6 +118,11 @@ impl Path {
         self.0.dentry == other.0.dentry
     }
 
+    /// Tells the filesystem that the path is on from others, as long as any clone of it is there.
+    pub fn filesystem(&self) -> usize {
+        self.super_block().addr()
+    }
+
     /// The superblock that the path is on.
     pub(crate) fn super_block(&self) -> *const bindings::super_block {
         // SAFETY: By the invariants.
@@ -159,7 +164,7 @@ pub struct Directory {
 impl Directory {
     /// # Errors
     ///
-    /// `ELOOP` when the filesystem of `path` is one that a filesystem of type `above` may not lie on.
+    /// `ELOOP` when the filesystem of `path` is one that one of type `above` may not lie on.
     pub(crate) fn new(path: Path, above: *const bindings::file_system_type) -> Result<Self> {
         // SAFETY: A path has a superblock.
         let depth = unsafe { depth_of(path.super_block()) };
@@ -177,9 +182,9 @@ impl Directory {
         self.depth
     }
 
-    /// Tells its filesystem from others, as long as this is there.
-    pub fn filesystem(&self) -> usize {
-        self.path.super_block().addr()
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether files of `below` must not be read.
