@@ -6,7 +6,7 @@ use crate::{
     error::Failure, faults::Purpose, fingerprint, image::Image, metadata::Reader, store::Source,
 };
 use kernel::{prelude::*, sync::Arc};
-use puzzlefs_format::{self as format, locate, Extents, Kind};
+use puzzlefs_format::{self as format, locate, Kind};
 use vfs::{Inode, SeekTo};
 
 /// An extent of a file: a part of a chunk.
@@ -38,23 +38,44 @@ pub(crate) struct OpenFile {
 
 impl OpenFile {
     fn new(inode: &Inode<Image>) -> Result<Self, Failure> {
-        let (mut ends, mut parts) = (KVVec::new(), KVVec::new());
-        let mut size = 0;
-        // What is not sound is told before anything is opened.
-        each_extent(inode, |extents, index| {
-            if index == 0 {
-                let count = usize::try_from(extents.len()).map_err(|_| EFBIG)?;
-                ends.reserve(count, GFP_KERNEL_ACCOUNT)?;
+        let mut this = Self {
+            ends: KVVec::new(),
+            parts: KVVec::new(),
+        };
+        while !this.add_extents(inode)? {
+            if vfs::killed() {
+                return Err(EINTR.into());
             }
+        }
+        Ok(this)
+    }
+
+    /// Adds the next extents; true when these are all. Keeps only the metadata of some of them in
+    /// memory: a file may have millions.
+    fn add_extents(&mut self, inode: &Inode<Image>) -> Result<bool, Failure> {
+        let reader = Reader::new(inode.super_block());
+        let Kind::File(extents) = reader.inode(inode.ino())?.kind()? else {
+            return Err(format::Error::BadMode.into());
+        };
+        let start = u32::try_from(self.ends.len()).map_err(|_| EFBIG)?;
+        if start == 0 {
+            let count = usize::try_from(extents.len()).map_err(|_| EFBIG)?;
+            self.ends.reserve(count, GFP_KERNEL_ACCOUNT)?;
+            self.parts.reserve(count, GFP_KERNEL_ACCOUNT)?;
+        }
+        let stop = start.saturating_add(BATCH).min(extents.len());
+        let is_all = stop == extents.len();
+        // What is not sound is told before anything is opened.
+        let mut size = self.ends.last().copied().unwrap_or(0);
+        for index in start..stop {
             (_, size) = extents.get_from(index, size)?;
-            Ok(ends.push(size, GFP_KERNEL_ACCOUNT)?)
-        })?;
-        if size != inode.size() {
+            self.ends.push(size, GFP_KERNEL_ACCOUNT)?;
+        }
+        if is_all && size != inode.size() {
             return Err(format::Error::SizeMismatch.into());
         }
         let store = inode.super_block().data().store();
-        parts.reserve(ends.len(), GFP_KERNEL_ACCOUNT)?;
-        each_extent(inode, |extents, index| {
+        for index in start..stop {
             let part = match extents.get(index)?.chunk {
                 Some(chunk) => Some(Part {
                     source: store.acquire(&chunk.digest, Purpose::Inode(inode.ino()))?,
@@ -63,9 +84,9 @@ impl OpenFile {
                 }),
                 None => None,
             };
-            Ok(parts.push(part, GFP_KERNEL_ACCOUNT)?)
-        })?;
-        Ok(Self { ends, parts })
+            self.parts.push(part, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(is_all)
     }
 
     /// The extents: where each one ends, and its part of a chunk unless it is a hole.
@@ -133,32 +154,6 @@ impl OpenFile {
 
 /// Files of more extents are not kept when they are closed: about a page of memory.
 const MAX_KEPT_EXTENTS: usize = 64;
-
-/// Calls `look` with the extents of a file and the index of each. Keeps only the metadata of
-/// some of them in memory: a file may have millions.
-fn each_extent(
-    inode: &Inode<Image>,
-    mut look: impl FnMut(&Extents<'_>, u32) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let mut start = 0_u32;
-    loop {
-        if vfs::killed() {
-            return Err(EINTR.into());
-        }
-        let reader = Reader::new(inode.super_block());
-        let Kind::File(extents) = reader.inode(inode.ino())?.kind()? else {
-            return Err(format::Error::BadMode.into());
-        };
-        let end = start.saturating_add(BATCH).min(extents.len());
-        for index in start..end {
-            look(&extents, index)?;
-        }
-        if end == extents.len() {
-            return Ok(());
-        }
-        start = end;
-    }
-}
 
 /// What an inode knows of its open files, if they are not kept.
 #[derive(Default)]
