@@ -102,10 +102,11 @@ pub(crate) fn copy_shared(
     let purpose = Purpose::Inode(inode.ino());
     let chunk = image.store().stored(&piece.part.source, purpose)?;
     let reading = image.store().reading(chunk.digest())?;
-    let Some(shared) = Shared::make(sb, &chunk, part.compressed) else {
+    let shared = vfs::without_fs_reclaim(|| Shared::make(sb, &chunk, part.compressed));
+    drop(reading);
+    let Some(shared) = shared else {
         return Ok(false);
     };
-    drop(reading);
     for _ in 0..MAX_FILLS {
         let read = shared.read(start, piece.end().saturating_sub(start), &mut copy)?;
         start = start.saturating_add(read);
