@@ -115,13 +115,14 @@ pub(crate) fn get<'a>(
     sb: &'a SuperBlock<Image>,
     inode: format::Inode<'_>,
 ) -> Result<InodeRef<'a, Image>> {
-    let new = match sb.iget(inode.ino())? {
-        Iget::Found(inode) => return Ok(inode),
-        Iget::New(new) => new,
-    };
+    // First: whoever else wants the inode waits for a new one until it is filled, and cannot be
+    // killed meanwhile. Metadata may take long to read.
     let attributes = attributes(sb, &inode);
     let attributes = attributes.map_err(logged(sb.data(), Purpose::Inode(inode.ino())))?;
-    new.init(&attributes, InodeData::new())
+    match sb.iget(inode.ino())? {
+        Iget::Found(inode) => Ok(inode),
+        Iget::New(new) => new.init(&attributes, InodeData::new()),
+    }
 }
 
 fn attributes<'a>(

@@ -129,6 +129,11 @@ impl<'a> Reader<'a> {
         Ok(rootfs)
     }
 
+    /// Whether the next step of a loop had better have a reader of its own: what is lent is pinned.
+    pub(crate) fn is_full(&self) -> bool {
+        self.cached.is_full()
+    }
+
     /// Inode `ino`.
     ///
     /// # Errors
@@ -202,6 +207,22 @@ impl format::Source for Reader<'_> {
     fn join(&self, at: usize, len: usize) -> Result<&[u8], format::Error> {
         let load = |position| vfs::without_fs_reclaim(|| self.load(position));
         self.cached.join(at as u64, len, load).map_err(unreadable)
+    }
+
+    fn is_full(&self) -> bool {
+        self.cached.is_full()
+    }
+
+    // Not in the frame of who mostly needs none.
+    #[inline(never)]
+    fn scope(
+        &self,
+        function: &mut dyn FnMut(&dyn format::Source) -> Result<(), format::Error>,
+    ) -> Result<(), format::Error> {
+        function(&Reader {
+            image: self.image,
+            cached: CacheReader::new(self.cached.cache()),
+        })
     }
 }
 

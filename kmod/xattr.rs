@@ -28,10 +28,19 @@ pub(crate) fn get<R>(
 ///
 /// `ERANGE` when they do not fit, and those of [`Reader::inode`].
 pub(crate) fn list(inode: &Inode<Image>, lister: &mut XattrLister<'_>) -> Result<(), Failure> {
-    let reader = Reader::new(inode.super_block());
-    let xattrs = reader.inode(inode.ino())?.xattrs()?;
-    for index in 0..xattrs.len() {
-        lister.add(xattrs.name(index)?)?;
+    let mut next = 0;
+    loop {
+        let reader = Reader::new(inode.super_block());
+        let xattrs = reader.inode(inode.ino())?.xattrs()?;
+        loop {
+            if next == xattrs.len() {
+                return Ok(());
+            }
+            lister.add(xattrs.name(next)?)?;
+            next = next.saturating_add(1);
+            if reader.is_full() {
+                break;
+            }
+        }
     }
-    Ok(())
 }

@@ -4,6 +4,7 @@
 
 use crate::capnp::{List, Struct};
 use crate::{limits, Error};
+use core::ops::Range;
 
 // Xattr: pointers.
 const KEY: u16 = 0;
@@ -72,11 +73,35 @@ impl<'a> Xattrs<'a> {
 
     /// The value of the first attribute `name`.
     pub fn find(&self, name: &[u8]) -> Result<Option<&'a [u8]>, Error> {
-        for index in 0..self.len() {
-            if self.name(index)? == name {
+        let Some(list) = &self.list else {
+            return Ok(None);
+        };
+        let mut next = 0;
+        while next < self.len() {
+            let (index, is_found) = list.scope(|list| {
+                let xattrs = Xattrs { list: Some(list) };
+                xattrs.find_up_to(name, next..self.len())
+            })?;
+            if is_found {
                 return self.value(index).map(Some);
             }
+            next = index;
         }
         Ok(None)
+    }
+
+    /// Looks among these attributes in one scope: where it ended, and whether that is the first
+    /// with `name`.
+    fn find_up_to(&self, name: &[u8], range: Range<u32>) -> Result<(u32, bool), Error> {
+        for index in range.clone() {
+            let is_full = self.list.is_some_and(|list| list.is_full());
+            if index > range.start && is_full {
+                return Ok((index, false));
+            }
+            if self.name(index)? == name {
+                return Ok((index, true));
+            }
+        }
+        Ok((range.end, false))
     }
 }

@@ -75,6 +75,11 @@ impl<'a> Segment<'a> {
         Err(Error::BadPointer)
     }
 
+    /// The whole message.
+    pub(super) fn bytes(&self) -> &Bytes<'a> {
+        &self.bytes
+    }
+
     /// Where in the message it is, and how long.
     pub(super) fn place(&self) -> (usize, usize) {
         (self.start, self.len)

@@ -66,6 +66,18 @@ impl format::Source for Elsewhere<'_> {
         );
         Ok(&self.0[at..at + len])
     }
+
+    // So every step that can has a scope of its own.
+    fn is_full(&self) -> bool {
+        true
+    }
+
+    fn scope(
+        &self,
+        function: &mut dyn FnMut(&dyn format::Source) -> Result<(), format::Error>,
+    ) -> Result<(), format::Error> {
+        function(&Elsewhere(self.0))
+    }
 }
 
 /// Reads `message` with both readers, in memory and by a [`format::Source`], and panics
