@@ -265,10 +265,7 @@ impl<'a> Dir<'a> {
     }
 
     /// Calls `function` with this directory, in a scope of its own.
-    fn scope<R>(
-        &self,
-        mut function: impl FnMut(Dir<'_>) -> Result<R, Error>,
-    ) -> Result<R, Error> {
+    fn scope<R>(&self, mut function: impl FnMut(Dir<'_>) -> Result<R, Error>) -> Result<R, Error> {
         let says_sorted = self.says_sorted;
         let entries = self.entries.as_ref().ok_or(Error::OutOfRange)?;
         entries.scope(|entries| {
