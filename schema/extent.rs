@@ -4,6 +4,7 @@
 
 use crate::capnp::List;
 use crate::{limits, Digest, Error};
+use core::ops::Range;
 
 // FileChunk: bytes of data, pointers.
 const LEN: usize = 0;
@@ -117,7 +118,7 @@ impl<'a> Extents<'a> {
     }
 
     /// The file's size as recorded, for those who do not need it proved; `None` if
-    /// only [`Self::total`] can tell.
+    /// only [`Self::total`] can tell, which is so in images before version 6 only.
     #[inline]
     pub fn recorded(&self) -> Option<u64> {
         (self.recorded != 0 || self.is_empty()).then_some(self.recorded)
@@ -136,10 +137,21 @@ impl<'a> Extents<'a> {
     /// The file's size, proved: the sum of its extents, which is the recorded size
     /// if there is one. Looks at every extent.
     pub fn total(&self) -> Result<u64, Error> {
-        let mut total = 0;
-        for index in 0..self.len() {
+        self.proved(self.total_from(0..self.len(), 0)?)
+    }
+
+    /// Where the last of these extents ends, of which the first begins at `start`. So the size
+    /// of a long file is found in steps: the sum of all extents is for [`Self::proved`].
+    pub fn total_from(&self, extents: Range<u32>, start: u64) -> Result<u64, Error> {
+        let mut total = start;
+        for index in extents {
             (_, total) = self.get_from(index, total)?;
         }
+        Ok(total)
+    }
+
+    /// `total`, the sum of all extents, if the recorded size is the same or there is none.
+    pub fn proved(&self, total: u64) -> Result<u64, Error> {
         match self.recorded() {
             Some(recorded) if recorded != total => Err(Error::SizeMismatch),
             _ => Ok(total),
