@@ -143,7 +143,10 @@ fn shown_xattrs() {
         ("user.a", &[Dir, File][..]),
         ("trusted.a", &all),
         ("security.capability", &all),
-        ("system.posix_acl_access", &[Fifo, Chr, Dir, Blk, File, Sock]),
+        (
+            "system.posix_acl_access",
+            &[Fifo, Chr, Dir, Blk, File, Sock],
+        ),
         ("system.posix_acl_default", &[Dir]),
         ("system.posix_acl_access.", &[]),
         ("system.nfs4_acl", &[]),
