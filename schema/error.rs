@@ -101,7 +101,9 @@ impl fmt::Display for Error {
             Self::BadExtent => "a file has a bad chunk reference",
             Self::SizeMismatch => "a file's recorded size is not that of its chunks",
             Self::NoSize => "a file has no recorded size, which images from version 6 on need",
-            Self::BadBlocks => "the metadata has a bad list of blocks, or they hold that of another version",
+            Self::BadBlocks => {
+                "the metadata has a bad list of blocks, or they hold those of another version"
+            }
             Self::BadSeekTable => "a compressed chunk has a bad seek table",
             Self::BadLz4Frame => "a compressed chunk is a bad LZ4 frame",
             Self::UnexpectedLz4 => {

@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -171,12 +171,15 @@ impl Extractor<'_> {
     fn write(&mut self, dir: &OwnedFd, name: &[u8], extents: &Extents<'_>) -> Result<()> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::openat(
+        let file = File::from(rustix::fs::openat(
             dir,
             name,
             flags,
             Mode::RUSR | Mode::WUSR,
         )?);
+        // Extents may be short, and holes many.
+        let mut file = BufWriter::new(file);
+        let mut hole = 0;
         let work = self.image.work();
         work.extents(extents)?;
         let size = extents.total()?;
@@ -185,16 +188,23 @@ impl Extractor<'_> {
             match extent.chunk {
                 Some(at) => {
                     let decoded = self.chunks.decoded();
+                    if hole > 0 {
+                        file.seek(SeekFrom::Current(hole))?;
+                        hole = 0;
+                    }
                     let content = self.chunks.read(&at, extent.len)?;
                     file.write_all(content)?;
                     work.waste(self.chunks.decoded() - decoded, extent.len)?;
+                    self.progress.advance(extent.len);
                 }
-                None => drop(file.seek(SeekFrom::Current(i64::try_from(extent.len)?))?),
+                // The sum of all is within its limit.
+                None => hole += i64::try_from(extent.len)?,
             }
-            self.progress.advance(extent.len);
         }
         // A hole may be last.
-        file.set_len(size)?;
+        file.into_inner()
+            .map_err(|error| error.into_error())?
+            .set_len(size)?;
         self.report.data_bytes = self.report.data_bytes.saturating_add(size);
         Ok(())
     }

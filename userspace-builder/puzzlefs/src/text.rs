@@ -19,6 +19,10 @@ pub fn is_harmful(c: char) -> bool {
 /// and a backslash as two. So no two names look alike by their escapes.
 pub fn quoted(name: &[u8]) -> String {
     let mut out = String::with_capacity(name.len());
+    if name.iter().all(|b| matches!(b, b' '..=b'~') && *b != b'\\') {
+        out.extend(name.iter().map(|b| char::from(*b)));
+        return out;
+    }
     for part in name.utf8_chunks() {
         for c in part.valid().chars() {
             match c {

@@ -23,8 +23,10 @@ const ENTRY: u64 = 16;
 const LAYER: u64 = 4;
 /// Of an extended attribute.
 const XATTR: u64 = 8;
-/// Bytes that are copied or printed in a step.
-const BYTES: u64 = 16;
+/// Bytes of names that are put together and printed in a step.
+const BYTES: u64 = 4;
+/// Bytes that are decompressed in a step.
+const DECODED: u64 = 64;
 
 /// The work that an image may still ask for.
 pub struct Work {
@@ -99,6 +101,6 @@ impl Work {
 
     /// Charges what was decompressed in vain: `decoded` bytes, of which `used` are of use.
     pub fn waste(&self, decoded: u64, used: u64) -> Result<()> {
-        self.charge(decoded.saturating_sub(used) / (4 * BYTES))
+        self.charge(decoded.saturating_sub(used) / DECODED)
     }
 }
