@@ -14,7 +14,7 @@ use puzzlefs_format::{self as format, Dir, Kind, Rootfs};
 use vfs::{DirEmitter, Inode, InodeRef};
 
 /// Entries of a directory that are looked at before the task looks whether it was killed.
-const BATCH: u32 = 2048;
+const BATCH: u32 = 256;
 
 fn entries<'a>(rootfs: &Rootfs<'a>, dir: &Inode<Image>) -> Result<Dir<'a>, Failure> {
     let place = dir.data().entries(|| {

@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
         }
         let rootfs = match form {
             Form::Whole(bytes) => Rootfs::parse(bytes),
-            Form::Blocks(..) => Rootfs::parse_source(self),
+            Form::Blocks(..) => Rootfs::parse_source(self, self.image.metadata().version()),
         }?;
         // If someone else was faster, he has found the same.
         head.populate(rootfs.head());

@@ -155,7 +155,7 @@ impl<'a> Extents<'a> {
     }
 
     /// The file's size as recorded, for those who do not need it proved; `None` if
-    /// only [`Self::total`] can tell.
+    /// only [`Self::total`] can tell, which is so in images before version 6 only.
     #[inline]
     pub fn recorded(&self) -> Option<u64> {
         (self.recorded != 0 || self.is_empty()).then_some(self.recorded)
@@ -181,7 +181,11 @@ impl<'a> Extents<'a> {
     /// The file's size, proved: the sum of its extents, which is the recorded size
     /// if there is one. Looks at every extent.
     pub fn total(&self) -> Result<u64, Error> {
-        let total = self.end_of(0..self.len(), 0)?;
+        self.proved(self.end_of(0..self.len(), 0)?)
+    }
+
+    /// `total`, the sum of all extents, if the recorded size is the same or there is none.
+    pub fn proved(&self, total: u64) -> Result<u64, Error> {
         match self.recorded() {
             Some(recorded) if recorded != total => Err(Error::SizeMismatch),
             _ => Ok(total),

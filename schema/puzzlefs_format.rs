@@ -59,4 +59,4 @@ pub use rootfs::{
 };
 pub use seek_table::{Frame, Frames, SeekTable};
 pub use source::{Part, Source};
-pub use xattr::{Xattr, Xattrs};
+pub use xattr::{xattr_is_shown, Xattr, Xattrs};

@@ -102,9 +102,14 @@ impl<'a> Rootfs<'a> {
         Self::new(Bytes::in_memory(bytes))
     }
 
-    /// The same, of a message that is not in memory.
-    pub fn parse_source(source: &'a dyn Source) -> Result<Self, Error> {
-        Self::new(Bytes::in_source(source))
+    /// The same, of a message that is in blocks, of whose blob `version` is that of
+    /// [`crate::Blocks::version`]: the message has the same, and no blocks itself.
+    pub fn parse_source(source: &'a dyn Source, version: u64) -> Result<Self, Error> {
+        let this = Self::new(Bytes::in_source(source))?;
+        match this.version == version {
+            true => Ok(this),
+            false => Err(Error::BadBlocks),
+        }
     }
 
     fn new(bytes: Bytes<'a>) -> Result<Self, Error> {
@@ -254,25 +259,23 @@ impl<'a> Rootfs<'a> {
         self.lookup_in(dir, name, 0..dir.len())
     }
 
-    /// [`Self::lookup`] among these entries of a directory in any order.
+    /// [`Self::lookup`] among these entries of a directory in any order: looks at each of them,
+    /// and for the inode of each that has the name. So whoever asks for some at a time finds what
+    /// one finds who asks for all.
     pub fn lookup_in(
         &self,
         dir: &Dir<'a>,
         name: &[u8],
         mut entries: Range<u32>,
     ) -> Result<Option<Inode<'a>>, Error> {
-        // A delta build adds at most one entry of a name to those below it.
-        for _ in 0..=limits::MAX_LAYERS {
-            let Some((index, ino)) = dir.search(name, entries.clone())? else {
-                return Ok(None);
-            };
+        while let Some((index, ino)) = dir.search(name, entries.clone())? {
             if let Some(inode) = self.inode(ino)? {
                 return Ok(Some(inode));
             }
             // Delta builds list removed names too, before those that are there.
             entries.start = index.saturating_add(1);
         }
-        Err(Error::LimitExceeded)
+        Ok(None)
     }
 
     /// [`Self::lookup`] in a directory that is sorted, where each name is there once; and the

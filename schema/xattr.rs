@@ -3,12 +3,31 @@
 //! Extended attributes.
 
 use crate::capnp::{List, Struct};
-use crate::{limits, Error};
+use crate::{limits, Error, FileType};
 use core::ops::Range;
 
 // Xattr: pointers.
 const KEY: u16 = 0;
 const VAL: u16 = 1;
+
+/// Whether readers show the attribute `name` of an inode of this type: those, and only those,
+/// that a kernel lets a filesystem have without rules of its own (xattr(7)). Others may have
+/// come from the filesystem that an image was built on, as `btrfs.compression`; to list them
+/// would make programs fail that copy what they find.
+pub fn xattr_is_shown(name: &[u8], file_type: FileType) -> bool {
+    let has_prefix = |prefix: &[u8]| {
+        let rest = name.strip_prefix(prefix);
+        rest.is_some_and(|rest| !rest.is_empty())
+    };
+    match file_type {
+        _ if has_prefix(b"trusted.") || has_prefix(b"security.") => true,
+        // The permissions of other files guard something else than what is stored with them.
+        FileType::File | FileType::Dir if has_prefix(b"user.") => true,
+        FileType::Dir if name == b"system.posix_acl_default" => true,
+        FileType::Symlink => false,
+        _ => name == b"system.posix_acl_access",
+    }
+}
 
 /// The extended attributes of an inode.
 #[derive(Clone, Copy, Debug)]

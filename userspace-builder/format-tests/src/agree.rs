@@ -85,7 +85,9 @@ impl format::Source for Elsewhere<'_> {
 pub fn agree(message: &[u8], expect: Expect) -> usize {
     let source = Elsewhere(message);
     let in_memory = format::Rootfs::parse(message);
-    let in_source = format::Rootfs::parse_source(&source);
+    // That of its blob.
+    let version = in_memory.map_or(format::VERSION_BASE, |rootfs| rootfs.version());
+    let in_source = format::Rootfs::parse_source(&source, version);
     // Found once, used with the bytes of the other.
     let heads = (in_memory.map(|r| r.head()), in_source.map(|r| r.head()));
     let ours = [

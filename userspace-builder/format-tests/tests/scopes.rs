@@ -96,7 +96,7 @@ fn most(
     let message = rootfs.write(1024);
     let (now, most) = (Cell::new(0), Cell::new(0));
     let source = Counted::new(&message, &now, &most);
-    read(&format::Rootfs::parse_source(&source).unwrap()).unwrap();
+    read(&format::Rootfs::parse_source(&source, version).unwrap()).unwrap();
     most.get()
 }
 

@@ -17,6 +17,7 @@ pub struct ChunkReader<'a> {
     version: u64,
     zstd: Decompressor<'static>,
     last: Option<(Key, Vec<u8>)>,
+    decoded: u64,
 }
 
 impl<'a> ChunkReader<'a> {
@@ -28,7 +29,13 @@ impl<'a> ChunkReader<'a> {
             version,
             zstd,
             last: None,
+            decoded: 0,
         })
+    }
+
+    /// Bytes of chunks that were decoded to be read.
+    pub fn decoded(&self) -> u64 {
+        self.decoded
     }
 
     /// The stored bytes of a chunk, checked against its digest.
@@ -43,7 +50,9 @@ impl<'a> ChunkReader<'a> {
             Some((last, chunk)) if last == key => chunk,
             _ => {
                 let stored = self.stored(&at.digest)?;
-                self.decode(&at.digest, at.compressed, stored)?
+                let chunk = self.decode(&at.digest, at.compressed, stored)?;
+                self.decoded += chunk.len() as u64;
+                chunk
             }
         };
         let (_, chunk) = self.last.insert((key, chunk));

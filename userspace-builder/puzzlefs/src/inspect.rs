@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What an image holds and what it takes to store it.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::collections::{BTreeSet, HashSet};
 
 use anyhow::{Context, Result};
 use puzzlefs_format::{limits, FileType, Kind, Lz4Frame, SeekTable};
+use roaring::RoaringTreemap;
 use serde::Serialize;
 
 use crate::chunk::Key;
 use crate::compress::Codec;
 use crate::image::Image;
 use crate::places::Slice;
-use crate::walk::{walk, Step};
+use crate::walk::{Step, Walk};
 
 /// The facts of an image.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -79,45 +79,43 @@ pub fn inspect(image: &Image) -> Result<Report> {
         metadata_layers: rootfs.layers(),
         ..Report::default()
     };
-    let mut seen = HashSet::new();
-    let mut chunks: BTreeMap<Key, ()> = BTreeMap::new();
-    walk(
-        image,
-        Path::new("/"),
-        rootfs.root()?,
-        |_| true,
-        |path, step| {
-            let Step::Enter(inode) = step else {
-                return Ok(());
-            };
-            report.names += 1;
-            if !seen.insert(inode.ino()) {
-                return Ok(());
-            }
-            report.inodes += 1;
-            match inode.file_type() {
-                FileType::File => report.files += 1,
-                FileType::Dir => report.directories += 1,
-                FileType::Symlink => report.symlinks += 1,
-                _ => report.specials += 1,
-            }
-            if let Kind::File(extents) = inode.kind()? {
-                for extent in extents.iter() {
-                    let extent = extent.with_context(|| path.display().to_string())?;
-                    report.extents += 1;
-                    report.data_bytes = report.data_bytes.saturating_add(extent.len);
-                    match extent.chunk {
-                        Some(chunk) => drop(chunks.insert((chunk.digest, chunk.compressed), ())),
-                        None => report.hole_bytes = report.hole_bytes.saturating_add(extent.len),
-                    }
+    let mut seen = RoaringTreemap::new();
+    let mut chunks: BTreeSet<Key> = BTreeSet::new();
+    let mut walk = Walk::new(image)?;
+    while let Some(step) = walk.next()? {
+        let Step::Enter(inode) = step else {
+            continue;
+        };
+        report.names += 1;
+        if !seen.insert(inode.ino()) {
+            continue;
+        }
+        report.inodes += 1;
+        match inode.file_type() {
+            FileType::File => report.files += 1,
+            FileType::Dir => report.directories += 1,
+            FileType::Symlink => report.symlinks += 1,
+            _ => report.specials += 1,
+        }
+        if let Kind::File(extents) = inode.kind()? {
+            image
+                .work()
+                .extents(&extents)
+                .with_context(|| walk.name())?;
+            for extent in extents.iter() {
+                let extent = extent.with_context(|| walk.name())?;
+                report.extents += 1;
+                report.data_bytes = report.data_bytes.saturating_add(extent.len);
+                match extent.chunk {
+                    Some(chunk) => drop(chunks.insert((chunk.digest, chunk.compressed))),
+                    None => report.hole_bytes = report.hole_bytes.saturating_add(extent.len),
                 }
             }
-            Ok(())
-        },
-    )?;
+        }
+    }
     let places = image.sound_places()?;
     let mut blobs = HashSet::new();
-    for (digest, compressed) in chunks.keys() {
+    for (digest, compressed) in &chunks {
         let (stored, plain, codec) = sizes(&places.slice(digest)?, *compressed)
             .with_context(|| format!("the chunk sha256:{digest}"))?;
         report.chunks += 1;
@@ -130,7 +128,7 @@ pub fn inspect(image: &Image) -> Result<Report> {
         }
     }
     let manifest = u64::try_from(image.manifest_bytes().len())?;
-    report.message_bytes = u64::try_from(image.message().len())?;
+    report.message_bytes = u64::try_from(image.message_size())?;
     report.metadata_blocks = u64::try_from(image.blocks().len())?;
     report.metadata_bytes = manifest + image.rootfs_size();
     for (digest, _) in image.blocks() {
