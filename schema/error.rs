@@ -60,6 +60,8 @@ pub enum Error {
     BadBlocks,
     /// A zstd seek table is malformed or does not cover its chunk.
     BadSeekTable,
+    /// A zstd frame is malformed, or does not fit its seek table.
+    BadZstdFrame,
     /// An LZ4 frame is malformed, or not of the form that chunks have.
     BadLz4Frame,
     /// A chunk is compressed by LZ4 in an image whose version has none.
@@ -105,6 +107,7 @@ impl fmt::Display for Error {
                 "the metadata has a bad list of blocks, or they hold those of another version"
             }
             Self::BadSeekTable => "a compressed chunk has a bad seek table",
+            Self::BadZstdFrame => "a compressed chunk has a bad zstd frame",
             Self::BadLz4Frame => "a compressed chunk is a bad LZ4 frame",
             Self::UnexpectedLz4 => {
                 "a chunk is compressed by LZ4, which images before version 5 cannot have"

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use anyhow::{Context, Result};
-use puzzlefs_format::{limits, FileType, Kind, Lz4Frame, SeekTable};
+use anyhow::{ensure, Context, Result};
+use puzzlefs_format::{limits, Encoding, FileType, Kind};
 use roaring::RoaringTreemap;
 use serde::Serialize;
 
@@ -116,7 +116,7 @@ pub fn inspect(image: &Image) -> Result<Report> {
     let places = image.sound_places()?;
     let mut blobs = HashSet::new();
     for (digest, compressed) in &chunks {
-        let (stored, plain, codec) = sizes(&places.slice(digest)?, *compressed)
+        let (stored, plain, codec) = sizes(&places.slice(digest)?, *compressed, rootfs.version())
             .with_context(|| format!("the chunk sha256:{digest}"))?;
         report.chunks += 1;
         report.compressed_chunks += u64::from(*compressed);
@@ -141,27 +141,21 @@ pub fn inspect(image: &Image) -> Result<Report> {
     Ok(report)
 }
 
-/// Stored and uncompressed size of a chunk, and what it is stored as.
-fn sizes(chunk: &Slice, compressed: bool) -> Result<(u64, u64, Codec)> {
-    const MAGIC: u64 = 4;
-    const FOOTER: u64 = 9;
-    let stored = chunk.size();
-    let read = |offset: u64, len: u64| -> Result<Vec<u8>> {
-        let mut bytes = vec![0; usize::try_from(len.min(limits::MAX_CHUNK_BYTES))?];
-        chunk.read_at(offset, &mut bytes)?;
-        Ok(bytes)
-    };
-    let tail = |len: u64| read(stored.saturating_sub(len), len.min(stored));
-    let codec = Codec::of(&read(0, MAGIC.min(stored))?, compressed);
-    let plain = match codec {
-        Codec::Raw => stored,
-        Codec::Lz4 => Lz4Frame::parse(&read(0, stored)?)?.decompressed_size(),
-        Codec::Zstd => {
-            let table = tail(u64::try_from(SeekTable::tail_size(&tail(FOOTER)?)?)?)?;
-            SeekTable::parse_tail(&table, stored)?.decompressed_size()
-        }
-    };
-    Ok((stored, plain, codec))
+/// Stored and uncompressed size of a chunk of an image of `version`, and what it is stored as.
+fn sizes(chunk: &Slice, compressed: bool, version: u64) -> Result<(u64, u64, Codec)> {
+    let size = chunk.size();
+    if !compressed {
+        return Ok((size, size, Codec::Raw));
+    }
+    ensure!(
+        size <= limits::MAX_CHUNK_BYTES,
+        "{size} bytes are too many for a chunk"
+    );
+    let mut stored = vec![0; usize::try_from(size)?];
+    chunk.read_at(0, &mut stored)?;
+    let encoding = Encoding::parse(&stored, version)?;
+    let codec = Codec::of(&stored, compressed);
+    Ok((size, encoding.decompressed_size(), codec))
 }
 
 /// To two decimals; 1 when there is nothing to compare.
