@@ -256,3 +256,7 @@ fn follow_far(segment: Segment<'_>, far: Pointer) -> Result<Object<'_>, Error> {
         at: pointer.landing().ok_or(Error::BadPointer)?,
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::expect_used, clippy::arithmetic_side_effects)]
+mod tests;
