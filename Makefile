@@ -58,6 +58,11 @@ check: all
 fuzz:
 	scripts/fuzz --seconds $(or $(SECONDS),60) $(TARGETS)
 
+## make fuzz-uml [SECONDS=N]: the module in user-mode Linux, on changed images; adds to docs/fuzz.json
+fuzz-uml: cli
+	scripts/build-kmod --kernel uml-fuzz
+	scripts/fuzz-uml $(or $(SECONDS),60)
+
 ## make rust-analyzer: rust-project.json, for editors
 rust-analyzer:
 	scripts/rust-analyzer
@@ -79,4 +84,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all kmod cli demo test sanitizers in-tree bench bench-native scale ten-images check fuzz rust-analyzer install clean help
+.PHONY: all kmod cli demo test sanitizers in-tree bench bench-native scale ten-images check fuzz fuzz-uml rust-analyzer install clean help

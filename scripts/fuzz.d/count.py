@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""fuzz.d/count.py --show | --add TARGET LOG: the executions of all fuzz targets so far, which
-docs/fuzz.json holds: shows them, or adds those that the LOG of libFuzzer says."""
+"""fuzz.d/count.py --show | --add TARGET LOG | --add-uml COUNTS STATUS: the executions of all fuzz
+targets so far, which docs/fuzz.json holds: shows them, or adds those that the LOG of libFuzzer
+says, or the COUNTS of the guest of `make fuzz-uml`, which ended with STATUS."""
 
 import fcntl
 import json
@@ -12,20 +13,30 @@ import sys
 FILE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "fuzz.json"
 
 
-def add(target, log):
-    text = pathlib.Path(log).read_text(errors="replace")
-    executions = re.findall(r"^stat::number_of_executed_units: *(\d+)", text, re.M)
-    edges = re.findall(r"\bcov: (\d+)", text)
+def merge(target, executions, edges, failures):
     with open(FILE, "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         counts = json.loads(file.read() or "{}")
         count = counts.setdefault(target, {"executions": 0, "edges": 0, "failures": 0})
-        count["executions"] += int(executions[-1]) if executions else 0
-        count["edges"] = max([count["edges"], *map(int, edges)])
-        count["failures"] += "SUMMARY: libFuzzer:" in text
+        count["executions"] += executions
+        count["edges"] = max(count["edges"], edges)
+        count["failures"] += failures
         file.truncate(0)
         file.write(json.dumps(dict(sorted(counts.items())), indent=1) + "\n")
+
+
+def add(target, log):
+    text = pathlib.Path(log).read_text(errors="replace")
+    executions = re.findall(r"^stat::number_of_executed_units: *(\d+)", text, re.M)
+    edges = re.findall(r"\bcov: (\d+)", text)
+    merge(target, int(executions[-1]) if executions else 0, max(map(int, edges), default=0),
+          int("SUMMARY: libFuzzer:" in text))
+
+
+def add_uml(path, status):
+    counts = dict(line.split() for line in pathlib.Path(path).read_text().splitlines())
+    merge("uml", int(counts["mounts"]), int(counts["edges"]), int(status != "0"))
 
 
 def show():
@@ -38,5 +49,7 @@ def show():
 
 if sys.argv[1:2] == ["--add"]:
     add(*sys.argv[2:])
+elif sys.argv[1:2] == ["--add-uml"]:
+    add_uml(*sys.argv[2:])
 else:
     show()
