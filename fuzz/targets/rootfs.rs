@@ -22,7 +22,9 @@ fuzz_target!(|message: &[u8]| {
     let seed = message.last_chunk().copied().map_or(0, u64::from_le_bytes);
     let parts = Parts::new(message, seed);
     let in_memory = Rootfs::parse(message);
-    let in_parts = Rootfs::parse_source(&parts);
+    // The version that the blob of a message in blocks would say.
+    let version = in_memory.map_or(0, |rootfs| rootfs.version());
+    let in_parts = Rootfs::parse_source(&parts, version);
     let (in_memory, in_parts) = match (in_memory, in_parts) {
         (Ok(in_memory), Ok(in_parts)) => (in_memory, in_parts),
         (in_memory, in_parts) => return assert_eq!(in_memory.err(), in_parts.err()),
@@ -39,6 +41,6 @@ fuzz_target!(|message: &[u8]| {
     let of_parts = Walk::new(message, Some(&parts)).all(&in_parts);
     assert_eq!(Walk::new(message, None).all(&in_memory), of_parts);
     // Parsing alone: the frame, the pointers to the layers, and each layer.
-    let _ = Rootfs::parse_source(&count);
+    let _ = Rootfs::parse_source(&count, version);
     assert!(count.asked() <= 16 * (8 + u64::from(in_memory.layers())));
 });

@@ -84,8 +84,8 @@ fn vector(u: &mut Unstructured<'_>, holes: bool) -> Result<Vec<Inode>> {
         Ok(Inode {
             ino,
             mode: mode(u, holes)?,
-            uid: u.arbitrary()?,
-            gid: u.arbitrary()?,
+            uid: u.int_in_range(0..=u32::MAX - 1)?,
+            gid: u.int_in_range(0..=u32::MAX - 1)?,
             permissions: u.arbitrary()?,
             xattrs: list(u, 3, |u, _| Ok((bytes(u, 20)?, bytes(u, 40)?)))?,
             mtime: (u.arbitrary()?, u.int_in_range(0..=999_999_999)?),

@@ -6,9 +6,10 @@
 //! - From the whole chunk and from its end alone the table is the same, or the same error.
 //! - Its frames follow one another, stored and decompressed, without gaps, fill the chunk up to
 //!   the table, and are within their limits.
+//! - The chunk is taken, or one of its frames is said to be bad.
 
 use libfuzzer_sys::fuzz_target;
-use puzzlefs_format::{limits, Encoding, Lz4Frame, SeekTable, VERSION_LZ4};
+use puzzlefs_format::{limits, Encoding, Error, Lz4Frame, SeekTable, VERSION_LZ4};
 
 fuzz_target!(|stored: &[u8]| {
     let size = stored.len() as u64;
@@ -40,7 +41,9 @@ fuzz_target!(|stored: &[u8]| {
     assert_eq!(stored_end + tail_size as u64, size);
     assert_eq!(table.decompressed_size(), end);
     if !Lz4Frame::has_magic(stored) {
-        let encoding = Encoding::parse(stored, VERSION_LZ4).expect("a zstd chunk");
-        assert_eq!(encoding.decompressed_size(), end);
+        match Encoding::parse(stored, VERSION_LZ4) {
+            Ok(encoding) => assert_eq!(encoding.decompressed_size(), end),
+            Err(error) => assert_eq!(error, Error::BadZstdFrame),
+        }
     }
 });
