@@ -121,6 +121,11 @@ impl Image {
         &self.metadata
     }
 
+    /// Whether the metadata is in blocks, and these are loose.
+    pub(crate) fn has_loose_metadata(&self) -> bool {
+        self.metadata.is_in_blocks() && !self.store.has_packs()
+    }
+
     /// Its chunks.
     pub(crate) fn store(&self) -> &Store {
         &self.store

@@ -156,7 +156,8 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// # Errors
     ///
     /// `ENXIO` when there is none.
-    fn seek(file: &Self::OpenFile, position: u64, what: SeekTo) -> Result<u64>;
+    fn seek(inode: &Inode<Self>, file: &Self::OpenFile, position: u64, what: SeekTo)
+        -> Result<u64>;
 
     /// `address_space_operations.read_folio` and `readahead`: fills the window.
     ///
