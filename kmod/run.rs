@@ -227,9 +227,9 @@ impl Long {
     }
 }
 
-/// Calls `look`, by readers that `reader` makes, with the extents of `inode` from number `first` on, and with how many follow it,
-/// until it says false. Keeps only the metadata of some of them in memory: a file may have
-/// millions.
+/// Calls `look` with the extents of `inode` from number `first` on, and with how many follow it,
+/// until it says false. Keeps only the metadata of some of them in memory, in what `reader`
+/// makes: a file may have millions.
 ///
 /// # Errors
 ///

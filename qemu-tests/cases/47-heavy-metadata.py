@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # needs: memory 512M
 # shows: metadata of some hundred KB that stand for more memory than the machine has: a Rootfs in blocks repeats two
-# chunks, and to list one directory looks at 12,000 of its blocks. The machine lives, readdir can be killed, and a
-# reader of the metadata keeps none of what it has read.
+# chunks, and to list one directory looks at 12,000 of its blocks; a file has 16,777,216 extents. The machine lives,
+# whoever lists or reads can be killed, and keeps little in memory that cannot be reclaimed.
 
-import hashlib
 import os
 import signal
 import struct
@@ -13,38 +12,11 @@ import time
 
 import mountapi
 from case import check, drop_caches, equal
+from heavy import BLOCK, LAYOUT, WORDS, Words, image
 
-LAYOUT, TARGET = "/tmp/oci", "/mnt/heavy"
-BLOCK, WORDS = 65536, 8192
-ENTRIES, LAYERS = 2048, 4
-DIR = 3
-
-
-def store(data):
-    name = hashlib.sha256(data).digest()
-    with open(f"{LAYOUT}/blobs/sha256/{name.hex()}", "wb") as f:
-        f.write(data)
-    return name
-
-
-class Words(bytearray):
-    """A segment that is written by words; positions are in words."""
-
-    def put(self, at, data):
-        self.extend(bytes(max(0, (at + (len(data) + 7) // 8) * 8 - len(self))))
-        self[at * 8:at * 8 + len(data)] = data
-
-    def structure(self, at, target, data, pointers):
-        self.put(at, struct.pack("<iHH", target - at - 1 << 2, data, pointers))
-
-    def list(self, at, tag, count, data, pointers):
-        """A composite list whose tag is at `tag`."""
-        words = count * (data + pointers)
-        self.put(at, struct.pack("<iI", (tag - at - 1) << 2 | 1, words << 3 | 7))
-        self.put(tag, struct.pack("<IHH", count << 2, data, pointers))
-
-    def data(self, at, target, length):
-        self.put(at, struct.pack("<iI", (target - at - 1) << 2 | 1, length << 3 | 2))
+TARGET = "/mnt/heavy"
+ENTRIES, LAYERS, EXTENTS = 2048, 4, 1 << 24
+DIR, FILE = 3, 5
 
 
 def message():
@@ -83,8 +55,8 @@ def message():
     return head, ENTRIES + 1, LAYERS * (ENTRIES + 1)
 
 
-def image():
-    """An image of which only the digest of the Rootfs is needed."""
+def directory():
+    """An image with a directory whose names and inodes are each in a block of their own."""
     head, names, inodes = message()
     name_block = bytearray(BLOCK)
     name_block[8:12] = b"name"
@@ -96,36 +68,75 @@ def image():
     heads = [head[at:at + BLOCK] for at in range(0, len(head), BLOCK)]
     kinds = [*heads, bytes(name_block), bytes(inode_block)]
     order = [*range(len(heads)), *[len(heads)] * names, *[len(heads) + 1] * inodes]
+    return image(kinds, order)
+
+
+def long_file():
+    """An image with a file of 16,777,216 extents: holes of a page, all in one block that is repeated."""
     w = Words()
-    w.structure(0, 1, 1, 3)
-    w.put(1, struct.pack("<Q", 6))
-    tag = 5
-    w.list(4, tag, len(order), 1, 1)
-    refs = tag + 1 + 2 * len(order)
-    for index, kind in enumerate(kinds):
-        at = refs + 7 * index
-        w.put(at, struct.pack("<QQ", 0, 0))
-        w.data(at + 2, at + 3, 32)
-        w.put(at + 3, store(kind))
-    for index, kind in enumerate(order):
-        at = tag + 1 + 2 * index
-        w.put(at, struct.pack("<Q", BLOCK))
-        w.structure(at + 1, refs + 7 * kind, 2, 1)
-    rootfs = struct.pack("<II", 0, len(w) // 8) + bytes(w)
-    stored = len(rootfs) + sum(map(len, set(kinds)))
-    print(f"{stored} bytes of image stand for {len(order) * BLOCK >> 20} MiB of metadata")
-    return store(rootfs).hex()
+    list_tag = WORDS - 2  # the header is a word: elements begin with a block
+    w.structure(0, 1, 3, 2)
+    w.put(1, struct.pack("<QQQ", 6, 2, 0))
+    w.list(4, 8, 1, 0, 1)
+    inodes = 16
+    w.list(9, inodes, 2, 6, 2)
+    w.put(inodes + 1, struct.pack("<QHHIIIqIIQ", 1, DIR, 0o755, 0, 0, 0, 0, 2, 1, 1))
+    w.structure(inodes + 7, 40, 1, 1)
+    w.put(40, struct.pack("<Q", 1 << 1))
+    w.list(41, 48, 1, 1, 1)
+    w.put(49, struct.pack("<Q", 2))
+    w.data(50, 52, 4)
+    w.put(52, b"file")
+    w.put(inodes + 9, struct.pack("<QHHIIIqIIQ", 2, FILE, 0o644 | 1 << 15, 0, 0, 0, 0, 1, 0, EXTENTS * 4096))
+    w.list(inodes + 15, list_tag, EXTENTS, 1, 1)
+    blocks = EXTENTS * 16 // BLOCK
+    head = struct.pack("<II", 0, WORDS - 1 + blocks * WORDS) + bytes(w)
+    assert len(head) == BLOCK
+    return image([head, struct.pack("<QQ", 4096, 0) * (BLOCK // 16)], [0] + [1] * blocks)
 
 
-def listed():
-    """Lists the directory in a child; the child's number and when it began."""
+def child_that(function):
+    """Calls it in a child; the child's number and when it began."""
     child = os.fork()
     if child == 0:
         try:
-            os._exit(len(os.listdir(TARGET)) > 0)
+            os._exit(function())
         except OSError as error:
             os._exit(error.errno)
     return child, time.monotonic()
+
+
+def within_bounds(what, function):
+    """Whoever does it takes no memory that cannot be had back, and can be killed."""
+    drop_caches()
+    before, least = available(), 1 << 40
+    child, start = child_that(function)
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        least = min(least, available())
+        time.sleep(0.05)
+    took = time.monotonic() - start
+    equal(ended[1], 0, f"how {what} ended")
+    check(before - least < 64 << 10, f"{what}: {before - least} KiB could not be reclaimed meanwhile")
+    drop_caches()
+    child, start = child_that(function)
+    time.sleep(min(1.0, took / 4))
+    os.kill(child, signal.SIGKILL)
+    start = time.monotonic()
+    equal(os.waitpid(child, 0)[1], signal.SIGKILL, f"how {what} ended")
+    ended = time.monotonic() - start
+    check(ended < 1, f"{what}: it took {ended:.1f} s to end")
+    print(f"{what}: {took:.1f} s, {before - least} KiB less available meanwhile; ended {ended:.2f} s after SIGKILL")
+
+
+def read_file():
+    """Opens the file, looks for data, and reads at some places: all is zeros."""
+    with open(f"{TARGET}/file", "rb", buffering=0) as f:
+        for at in 0, 4096 * 12345 - 1000, EXTENTS * 2048 + 7, EXTENTS * 4096 - 100_000:
+            f.seek(at)
+            data = f.read(100_000)
+            if data.strip(b"\0") or len(data) != 100_000:
+                return 1
+        return f.seek(4096 * EXTENTS - 5_000, os.SEEK_HOLE) != 4096 * EXTENTS - 5_000
 
 
 def available():
@@ -133,30 +144,17 @@ def available():
         return next(int(line.split()[1]) for line in f if line.startswith("MemAvailable:"))
 
 
+def mounted(digest):
+    mountapi.mount([("oci_root_dir", LAYOUT), ("image_manifest", digest)], TARGET)
+
+
 os.makedirs(f"{LAYOUT}/blobs/sha256")
 os.makedirs(TARGET)
-mountapi.mount([("oci_root_dir", LAYOUT), ("image_manifest", image())], TARGET)
-
-# All of its entries are of inodes that are not there: nothing is listed. And the machine lives.
-drop_caches()
-before, least = available(), 1 << 40
-child, start = listed()
-while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
-    least = min(least, available())
-    time.sleep(0.05)
-took = time.monotonic() - start
-equal(ended[1], 0, "how listing ended")
-print(f"listed in {took:.1f} s; of {before} KiB available {least} were at least")
-check(before - least < 64 << 10, f"{before - least} KiB could not be reclaimed while a directory was listed")
-
-# Whoever lists it can be killed.
-drop_caches()
-child, start = listed()
-time.sleep(min(1.0, took / 4))
-os.kill(child, signal.SIGKILL)
-start = time.monotonic()
-equal(os.waitpid(child, 0)[1], signal.SIGKILL, "how it ended")
-ended = time.monotonic() - start
-check(ended < 1, f"it took {ended:.1f} s to end")
+mounted(directory())
+# All of its entries are of inodes that are not there: nothing is listed.
+within_bounds("listing", lambda: len(os.listdir(TARGET)))
 equal(os.system(f"umount {TARGET}"), 0, "umount")
-print(f"listed in {took:.1f} s, with {before - least} KiB less available meanwhile; ended {ended:.2f} s after SIGKILL")
+mounted(long_file())
+within_bounds("reading", read_file)
+equal(os.system(f"umount {TARGET}"), 0, "umount")
+print("a directory and a file that stand for more memory than there is")

@@ -29,7 +29,7 @@ fn pointers_lead_where_their_offset_says() {
     let offsets = edges((1 << 29) - 1).flat_map(|n| [n, -n - 1]);
     for offset in offsets {
         for kind in 0..4 {
-            let low = u32::try_from((offset << 2 | kind) & 0xffff_ffff).expect("32 bits");
+            let low = u32::try_from(((offset << 2) | kind) & 0xffff_ffff).expect("32 bits");
             let pointer = Pointer { low, high: 0 };
             for at in edges(i128::from(u64::MAX)) {
                 let exact = in_memory(at + 8 + 8 * offset);
@@ -46,7 +46,7 @@ fn pointers_lead_where_their_offset_says() {
 fn far_pointers_lead_where_they_say() {
     for words in edges((1 << 29) - 1) {
         for kind in 0..8 {
-            let low = u32::try_from(words << 3 | kind).expect("32 bits");
+            let low = u32::try_from((words << 3) | kind).expect("32 bits");
             let pointer = Pointer { low, high: 0 };
             assert_eq!(pointer.landing(), in_memory(words * 8));
         }

@@ -98,7 +98,7 @@ fn repeated(mode: u64) -> (Vec<u8>, Vec<u8>) {
         // An entry is its own name.
         DIR => (
             1 << 24,
-            [2u64, (-2i32 << 2) as u32 as u64 | 1 | 2 << 32 | 1 << 35],
+            [2u64, (-2i32 << 2) as u32 as u64 | 1 | (2 << 32) | (1 << 35)],
         ),
         _ => (1 << 24, [4096, 4096]),
     };
@@ -118,7 +118,7 @@ fn repeated(mode: u64) -> (Vec<u8>, Vec<u8>) {
     message.0.resize(words, 0);
     let tag = words - 1;
     let (data, pointers) = if mode == DIR { (1, 1) } else { (1, 0) };
-    message.0[tag] = len << 2 | data << 32 | pointers << 48;
+    message.0[tag] = (len << 2) | (data << 32) | (pointers << 48);
     message.point(dir + 1, tag, len * (data + pointers));
     for index in 0..count {
         let at = inodes + 8 * (index as usize + 2);

@@ -29,19 +29,19 @@ impl Message {
 
     /// Makes the word `from` a pointer to a struct at `to`.
     pub fn structure(&mut self, from: usize, to: usize, data: u64, pointers: u64) {
-        self.0[from] = Self::offset(from, to) | data << 32 | pointers << 48;
+        self.0[from] = Self::offset(from, to) | (data << 32) | (pointers << 48);
     }
 
     /// Makes the word `from` a pointer to the composite list whose tag is at `to`.
     pub fn point(&mut self, from: usize, to: usize, words: u64) {
-        self.0[from] = Self::offset(from, to) | 1 | 7 << 32 | words << 35;
+        self.0[from] = Self::offset(from, to) | 1 | (7 << 32) | (words << 35);
     }
 
     /// Appends a list of zeros, to which `from` points. Returns where its elements are.
     pub fn list(&mut self, from: usize, len: u64, data: u64, pointers: u64) -> usize {
         let at = self.at();
         let words = len * (data + pointers);
-        self.0.push(len << 2 | data << 32 | pointers << 48);
+        self.0.push((len << 2) | (data << 32) | (pointers << 48));
         self.0.resize(at + 1 + words as usize, 0);
         self.point(from, at, words);
         at + 1
@@ -49,13 +49,13 @@ impl Message {
 
     /// Makes the word `from` a pointer to `len` bytes at `to`.
     pub fn bytes(&mut self, from: usize, to: usize, len: u64) {
-        self.0[from] = Self::offset(from, to) | 1 | 2 << 32 | len << 35;
+        self.0[from] = Self::offset(from, to) | 1 | (2 << 32) | (len << 35);
     }
 
     /// Fills in an inode, 8 words.
     pub fn inode(&mut self, at: usize, ino: u64, mode: u64, size: u64) {
         self.0[at] = ino;
-        self.0[at + 1] = mode | 0o755 << 16;
+        self.0[at + 1] = mode | (0o755 << 16);
         self.0[at + 5] = size;
     }
 
