@@ -72,7 +72,7 @@ impl Image {
             ));
         })?;
         let filesystem = sb.shared().filesystems.number(directory.path())?;
-        let blobs = Blobs::new(directory);
+        let blobs = Blobs::new(directory, request.credentials().clone());
         let mut packs = Packs::new(sb.shared().indexes.clone());
         let metadata = Self::load(&blobs, request.image_manifest(), &mut packs, log)?;
         let faults = Faults::new(KernelLog::new(sb)?);
