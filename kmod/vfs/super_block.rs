@@ -10,7 +10,7 @@ use crate::{
     inode::{self, Cache, Iget, InodeRef, NewInode},
     lower::{self, Directory as LowerDirectory},
     private_cache::PrivateCache,
-    shared_mapping::{self, Fingerprint, SharedCache},
+    shared_mapping::{self, SharedCaches},
     sysfs::Directory,
     xattr,
 };
@@ -55,7 +55,7 @@ struct Info<T: FileSystem> {
 struct Instance<T> {
     data: Pin<KBox<T>>,
     metadata_cache: PrivateCache,
-    shared_mappings: Arc<shared_mapping::User>,
+    shared_caches: Arc<SharedCaches>,
 }
 
 /// What `statfs(2)` reports of a filesystem; all of it is in use.
@@ -140,24 +140,14 @@ impl<T: FileSystem> SuperBlock<T> {
         &self.instance().data
     }
 
-    /// The page cache for content `fingerprint` of all superblocks of the type, for data that
-    /// belongs to no one file. It is empty if no one else has it.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub fn shared_cache(&self, fingerprint: &Fingerprint) -> Result<SharedCache> {
-        self.shared_mappings().cache(fingerprint)
-    }
-
     /// A page cache of this mount's own, for metadata.
     pub fn metadata_cache(&self) -> &PrivateCache {
         &self.instance().metadata_cache
     }
 
-    /// The page caches that its files may share with others'.
-    pub(crate) fn shared_mappings(&self) -> &Arc<shared_mapping::User> {
-        &self.instance().shared_mappings
+    /// The page caches that it may share with all superblocks of its type.
+    pub fn shared_caches(&self) -> &Arc<SharedCaches> {
+        &self.instance().shared_caches
     }
 
     fn instance(&self) -> &Instance<T> {
@@ -310,7 +300,7 @@ impl<T: FileSystem> Operations<T> {
             // SAFETY: `drop_instance` drops the cache, not later than in `put_super`.
             metadata_cache: unsafe { PrivateCache::new(sb)? },
             // SAFETY: The registration stays while there are superblocks, and it is pinned.
-            shared_mappings: unsafe {
+            shared_caches: unsafe {
                 let registration = Registration::<T>::of(sb);
                 registration
                     .shared_mappings()

@@ -54,7 +54,7 @@ pub use filesystem::{FileSystem, Registration};
 pub use inode::{Attributes, DirEntryType, Iget, Inode, InodeKind, InodeRef, NewInode};
 pub use log::KernelLog;
 pub use private_cache::PrivateCache;
-pub use shared_mapping::{Fingerprint, SharedCache};
+pub use shared_mapping::{Fingerprint, SharedCache, SharedCaches};
 pub use super_block::{New, Ready, Statfs, SuperBlock};
 pub use sysfs::Attribute;
 pub use task::{killed, without_fs_reclaim};

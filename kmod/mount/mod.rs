@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A mounted image: what stands behind a superblock.
+
+use crate::{
+    chunks::{Chunks, Indexes, Packs},
+    content::{Content, Pool},
+    filling::File,
+    inode::{Node, OpenFile},
+    layout::{self, Blobs},
+    metadata::{Access, Metadata},
+    report::{errno, Faults},
+    sharing::{Filesystems, Sharing},
+};
+use kernel::{prelude::*, sync::Arc};
+use puzzlefs_format::{
+    self as format, blob_kind, limits, BlobKind, Digest, Manifest, MEDIA_TYPE_PACK,
+};
+use request::Request;
+use vfs::{Inode, KernelLog, Log, New, SuperBlock};
+
+pub(crate) mod attributes;
+pub(crate) mod options;
+pub(crate) mod request;
+
+/// What all mounts share.
+pub(crate) struct Shared {
+    pool: Arc<Pool>,
+    indexes: Arc<Indexes>,
+    filesystems: Filesystems,
+}
+
+impl Shared {
+    /// What there is of it before the first mount.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            pool: Pool::new()?,
+            indexes: Indexes::new()?,
+            filesystems: Filesystems::new()?,
+        })
+    }
+}
+
+/// A mounted image.
+pub(crate) struct Image {
+    metadata: Metadata,
+    /// Its chunks.
+    content: Content,
+    /// What it has in common with other images.
+    sharing: Sharing,
+}
+
+impl Image {
+    /// Opens the image that `request` names. Every error is explained in `log`.
+    ///
+    /// # Errors
+    ///
+    /// `ELOOP` if the layout lies on a PuzzleFS, on an EROFS over a file, or too deep;
+    /// `ENODATA` for a blob that is not there, `EBADMSG` for one with other bytes than its name
+    /// says, `EFBIG` for one over the limits; `EUCLEAN` for metadata that is not sound,
+    /// `EOPNOTSUPP` for a version that is not known.
+    pub(crate) fn open(
+        request: &Request,
+        sb: &SuperBlock<Self, New>,
+        log: &Log<'_>,
+    ) -> Result<Pin<KBox<Self>>> {
+        let directory = sb.stack_on(request.blobs().clone()).inspect_err(|_| {
+            log.error(format_args!(
+                "oci_root_dir: it is stacked too deep, or {}",
+                layout::NESTED
+            ));
+        })?;
+        let filesystem = sb.shared().filesystems.number(directory.path())?;
+        let blobs = Blobs::new(directory, request.credentials().clone());
+        let mut packs = Packs::new(sb.shared().indexes.clone());
+        let metadata = Self::load(&blobs, request.image_manifest(), &mut packs, log)?;
+        let faults = Faults::new(KernelLog::new(sb)?);
+        let chunks = Chunks::new(blobs, packs, metadata.version(), faults)?;
+        Ok(KBox::pin(
+            Self {
+                metadata,
+                content: Content::new(chunks, sb.shared().pool.mount()),
+                sharing: Sharing::new(filesystem, request.domain_id()),
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    /// Loads the Rootfs that `digest` names, directly or by its manifest, and opens the
+    /// packs that the manifest lists.
+    fn load(blobs: &Blobs, digest: &Digest, packs: &mut Packs, log: &Log<'_>) -> Result<Metadata> {
+        let refuse = |error: format::Error| {
+            log.error(format_args!("blob sha256:{digest}: {error}"));
+            errno(error)
+        };
+        let bytes = blobs.load(digest, limits::MAX_ROOTFS_BYTES, log)?;
+        match blob_kind(&bytes).map_err(refuse)? {
+            BlobKind::Rootfs => Metadata::new(digest, bytes, log),
+            BlobKind::Manifest => {
+                let mut listed = KVVec::new();
+                let manifest = Manifest::parse_each(&bytes, |layer| {
+                    if layer.media_type == MEDIA_TYPE_PACK {
+                        let pack = (layer.digest, layer.size);
+                        let pushed = listed.push(pack, GFP_KERNEL);
+                        pushed.map_err(|_| format::Error::Unreadable(ENOMEM.to_errno()))?;
+                    }
+                    Ok(())
+                })
+                .map_err(refuse)?;
+                for (digest, size) in &listed {
+                    packs.open(blobs, digest, *size, log)?;
+                }
+                Metadata::load(blobs, &manifest.rootfs().digest, log)
+            }
+        }
+    }
+
+    /// Its metadata.
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Its chunks.
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// What it has in common with other images.
+    pub(crate) fn sharing(&self) -> &Sharing {
+        &self.sharing
+    }
+
+    /// How the metadata of `sb` are read.
+    pub(crate) fn access(sb: &SuperBlock<Self>) -> Access<'_> {
+        Access {
+            metadata: &sb.data().metadata,
+            content: &sb.data().content,
+            cache: sb.metadata_cache(),
+        }
+    }
+
+    /// What the operations of `inode` are about.
+    pub(crate) fn node(inode: &Inode<Self>) -> Node<'_> {
+        Node {
+            ino: inode.ino(),
+            data: inode.data(),
+            access: Self::access(inode.super_block()),
+        }
+    }
+
+    /// `open`, which is the file of `inode`, to be read.
+    pub(crate) fn file<'a>(inode: &'a Inode<Self>, open: &'a OpenFile) -> File<'a> {
+        let sb = inode.super_block();
+        File {
+            ino: inode.ino(),
+            extents: open.extents(),
+            access: Self::access(sb),
+            sharing: &sb.data().sharing,
+            caches: sb.shared_caches(),
+        }
+    }
+}
