@@ -2,13 +2,17 @@
 
 //! The blobs of an OCI layout, which are the files `blobs/sha256/<digest>`.
 
+use crate::report::errno;
 use kernel::prelude::*;
-use puzzlefs_format::Digest;
+use puzzlefs_format::{self as format, Digest};
 use vfs::{lower, sha256, Log};
 
 /// Why a layout is refused: where its files are, be it through an overlayfs.
 pub(crate) const NESTED: &str =
     "lies on a PuzzleFS, or on what could (an EROFS over a file: mount that by a loop device)";
+
+/// Bytes of a blob that tell what it is.
+const HEAD_BYTES: usize = 4;
 
 /// The blobs of a layout.
 pub(crate) struct Blobs {
@@ -61,24 +65,39 @@ impl Blobs {
         })
     }
 
-    /// Loads a whole blob of at most `limit` bytes and verifies it. Every error is
-    /// explained in `log`.
+    /// Loads a whole blob and verifies it. `limit` tells from the first bytes, up to
+    /// [`HEAD_BYTES`], how many it may have. Every error is explained in `log`.
     ///
     /// # Errors
     ///
     /// `ENODATA` when there is none, `EFBIG` when it is bigger, `EBADMSG` when its bytes
-    /// are not those that its name says, and what reading says.
-    pub(crate) fn load(&self, digest: &Digest, limit: usize, log: &Log<'_>) -> Result<KVVec<u8>> {
+    /// are not those that its name says, `EINTR` when the task was killed, what reading says, and
+    /// those of `limit`.
+    pub(crate) fn load(
+        &self,
+        digest: &Digest,
+        limit: impl FnOnce(&[u8]) -> Result<usize, format::Error>,
+        log: &Log<'_>,
+    ) -> Result<KVVec<u8>> {
+        let unreadable = |error| explain(log, digest, error, "cannot be read");
         let file = self.open_logged(digest, log)?;
+        let mut head = [0; HEAD_BYTES];
+        let len = usize::try_from(file.size()).unwrap_or(usize::MAX);
+        let head = head.get_mut(..len.min(HEAD_BYTES)).ok_or(EINVAL)?;
+        file.read_exact(head, 0).map_err(unreadable)?;
+        // First: whoever reads and hashes a blob of gigabytes should not find out then that it
+        // cannot be.
+        let limit = limit(head).map_err(|error| {
+            log.error(format_args!("blob sha256:{digest}: {error}"));
+            errno(error)
+        })?;
         // The allocator refuses, with a warning, what an `int` cannot hold.
-        let size = usize::try_from(file.size())
-            .ok()
-            .filter(|size| *size <= limit && i32::try_from(*size).is_ok())
-            .ok_or_else(|| explain(log, digest, EFBIG, "too big for metadata"))?;
-        let mut bytes = KVVec::<u8>::zeroed(size, GFP_KERNEL_ACCOUNT)?;
-        file.read_exact(&mut bytes, 0)
-            .map_err(|error| explain(log, digest, error, "cannot be read"))?;
-        if sha256::digest(&bytes) != *digest.as_bytes() {
+        if len > limit || i32::try_from(len).is_err() {
+            return Err(explain(log, digest, EFBIG, "too big for metadata"));
+        }
+        let mut bytes = KVVec::<u8>::zeroed(len, GFP_KERNEL_ACCOUNT)?;
+        file.read_exact(&mut bytes, 0).map_err(unreadable)?;
+        if sha256::digest(&bytes)? != *digest.as_bytes() {
             let what = "its bytes are not those of that digest";
             return Err(explain(log, digest, EBADMSG, what));
         }

@@ -29,8 +29,8 @@ use mount::{attributes, options, request::Request, Image};
 use puzzlefs_format as format;
 use report::{errno, logged, Failure, Faults, Purpose};
 use vfs::{
-    Attribute, Attributes, DirEmitter, FileSystem, Iget, Inode, InodeRef, Log, New, ParameterSpec,
-    ReadWindow, SeekTo, Statfs, SuperBlock, Value, XattrLister,
+    Attribute, Attributes, DirEmitter, FileSystem, Iget, Inode, InodeRef, Log, Mounting, New,
+    ParameterSpec, ReadWindow, SeekTo, Statfs, SuperBlock, Value, XattrLister,
 };
 
 #[forbid(unsafe_code)]
@@ -72,6 +72,7 @@ impl FileSystem for Image {
     type Shared = mount::Shared;
     type Options = options::Options;
     type Identity = Request;
+    type Loaded = mount::Loaded;
     type InodeData = InodeData;
     type OpenFile = inode::OpenFile;
 
@@ -92,8 +93,16 @@ impl FileSystem for Image {
         Request::new(options, log)
     }
 
-    fn fill_super(sb: &SuperBlock<Self, New>, log: &Log<'_>) -> Result<Pin<KBox<Self>>> {
-        Image::open(sb.identity(), sb, log)
+    fn load(
+        request: &Request,
+        mounting: &mut Mounting<'_, Self>,
+        log: &Log<'_>,
+    ) -> Result<Self::Loaded> {
+        mount::Loaded::new(request, mounting, log)
+    }
+
+    fn fill_super(sb: &SuperBlock<Self, New>, loaded: Self::Loaded) -> Result<Pin<KBox<Self>>> {
+        Image::new(loaded, sb)
     }
 
     fn reconfigure(sb: &SuperBlock<Self>, options: &Self::Options, log: &Log<'_>) -> Result {

@@ -264,9 +264,9 @@ impl<'a> Stored<'a> {
     ///
     /// # Errors
     ///
-    /// `EIO` when the bytes are not those that the digest says.
+    /// `EIO` when the bytes are not those that the digest says, `EINTR` when the task was killed.
     pub(crate) fn verify(&self, bytes: &[u8]) -> Result {
-        if sha256::digest(bytes) != *self.digest.as_bytes() {
+        if sha256::digest(bytes)? != *self.digest.as_bytes() {
             self.counters().verify_failures.add(1);
             self.log(format_args!("its bytes are not those of that digest"));
             return Err(EIO);

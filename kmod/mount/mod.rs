@@ -10,14 +10,14 @@ use crate::{
     layout::{self, Blobs},
     metadata::{Access, Metadata},
     report::{errno, Faults},
-    sharing::{Filesystems, Sharing},
+    sharing::{FilesystemNumber, Filesystems, Sharing},
 };
 use kernel::{prelude::*, sync::Arc};
 use puzzlefs_format::{
     self as format, blob_kind, limits, BlobKind, Digest, Manifest, MEDIA_TYPE_PACK,
 };
 use request::Request;
-use vfs::{Inode, KernelLog, Log, New, SuperBlock};
+use vfs::{Inode, KernelLog, Log, Mounting, New, SuperBlock};
 
 pub(crate) mod attributes;
 pub(crate) mod options;
@@ -45,49 +45,45 @@ impl Shared {
     }
 }
 
-/// A mounted image.
-pub(crate) struct Image {
+/// What is read of an image before it is mounted, while nobody waits for it.
+pub(crate) struct Loaded {
+    filesystem: FilesystemNumber,
+    blobs: Blobs,
+    packs: Packs,
     metadata: Metadata,
-    /// Its chunks.
-    content: Content,
-    /// What it has in common with other images.
-    sharing: Sharing,
 }
 
-impl Image {
-    /// Opens the image that `request` names. Every error is explained in `log`.
+impl Loaded {
+    /// Loads the image that `request` names. Every error is explained in `log`.
     ///
     /// # Errors
     ///
     /// `ELOOP` if the layout lies on a PuzzleFS, on an EROFS over a file, or too deep;
     /// `ENODATA` for a blob that is not there, `EBADMSG` for one with other bytes than its name
     /// says, `EFBIG` for one over the limits; `EUCLEAN` for metadata that is not sound,
-    /// `EOPNOTSUPP` for a version that is not known.
-    pub(crate) fn open(
+    /// `EOPNOTSUPP` for a version that is not known, `EINTR` when the task was killed.
+    pub(crate) fn new(
         request: &Request,
-        sb: &SuperBlock<Self, New>,
+        mounting: &mut Mounting<'_, Image>,
         log: &Log<'_>,
-    ) -> Result<Pin<KBox<Self>>> {
-        let directory = sb.stack_on(request.blobs().clone()).inspect_err(|_| {
+    ) -> Result<Self> {
+        let directory = mounting.lower(request.blobs().clone()).inspect_err(|_| {
             log.error(format_args!(
                 "oci_root_dir: it is stacked too deep, or {}",
                 layout::NESTED
             ));
         })?;
-        let filesystem = sb.shared().filesystems.number(directory.path())?;
+        let shared = mounting.shared();
+        let filesystem = shared.filesystems.number(directory.path())?;
         let blobs = Blobs::new(directory, request.credentials().clone());
-        let mut packs = Packs::new(sb.shared().indexes.clone());
+        let mut packs = Packs::new(shared.indexes.clone());
         let metadata = Self::load(&blobs, request.image_manifest(), &mut packs, log)?;
-        let faults = Faults::new(KernelLog::new(sb)?);
-        let chunks = Chunks::new(blobs, packs, metadata.version(), faults)?;
-        Ok(KBox::pin(
-            Self {
-                metadata,
-                content: Content::new(chunks, sb.shared().pool.mount()),
-                sharing: Sharing::new(filesystem, request.domain_id()),
-            },
-            GFP_KERNEL,
-        )?)
+        Ok(Self {
+            filesystem,
+            blobs,
+            packs,
+            metadata,
+        })
     }
 
     /// Loads the Rootfs that `digest` names, directly or by its manifest, and opens the
@@ -97,7 +93,13 @@ impl Image {
             log.error(format_args!("blob sha256:{digest}: {error}"));
             errno(error)
         };
-        let bytes = blobs.load(digest, limits::MAX_ROOTFS_BYTES, log)?;
+        let limit = |head: &[u8]| {
+            Ok(match blob_kind(head)? {
+                BlobKind::Rootfs => limits::MAX_ROOTFS_BYTES,
+                BlobKind::Manifest => limits::MAX_MANIFEST_BYTES,
+            })
+        };
+        let bytes = blobs.load(digest, limit, log)?;
         match blob_kind(&bytes).map_err(refuse)? {
             BlobKind::Rootfs => Metadata::new(digest, bytes, log),
             BlobKind::Manifest => {
@@ -117,6 +119,39 @@ impl Image {
                 Metadata::load(blobs, &manifest.rootfs().digest, log)
             }
         }
+    }
+}
+
+/// A mounted image.
+pub(crate) struct Image {
+    metadata: Metadata,
+    /// Its chunks.
+    content: Content,
+    /// What it has in common with other images.
+    sharing: Sharing,
+}
+
+impl Image {
+    /// Makes the image of what was loaded, for `sb`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(loaded: Loaded, sb: &SuperBlock<Self, New>) -> Result<Pin<KBox<Self>>> {
+        let Loaded {
+            filesystem,
+            blobs,
+            packs,
+            metadata,
+        } = loaded;
+        let faults = Faults::new(KernelLog::new(sb)?);
+        let chunks = Chunks::new(blobs, packs, metadata.version(), faults)?;
+        let image = Self {
+            metadata,
+            content: Content::new(chunks, sb.shared().pool.mount()),
+            sharing: Sharing::new(filesystem, sb.identity().domain_id()),
+        };
+        Ok(KBox::pin(image, GFP_KERNEL)?)
     }
 
     /// Its metadata.

@@ -55,7 +55,7 @@ pub use inode::{Attributes, DirEntryType, Iget, Inode, InodeKind, InodeRef, NewI
 pub use log::KernelLog;
 pub use private_cache::PrivateCache;
 pub use shared_mapping::{Fingerprint, SharedCache, SharedCaches};
-pub use super_block::{New, Ready, Statfs, SuperBlock};
+pub use super_block::{Mounting, New, Ready, Statfs, SuperBlock};
 pub use sysfs::Attribute;
 pub use task::{killed, without_fs_reclaim};
 pub use xattr::XattrLister;
