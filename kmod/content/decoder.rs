@@ -24,10 +24,6 @@ const STEP_INPUT: usize = 64 << 10;
 /// What it gives at most meanwhile, in bytes.
 const STEP_OUTPUT: usize = 256 << 10;
 
-/// Most bytes of a chunk, as stored and decompressed, that is left to other tasks: nobody can
-/// kill these.
-const MAX_HELPED: usize = 1 << 20;
-
 /// The contexts of zstd, each made when it is first needed: raw images do without, and
 /// few reads end inside a chunk.
 #[derive(Default)]
@@ -55,7 +51,7 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// `EFBIG` for a chunk that takes long, `EUCLEAN`, `ENOMEM`.
+    /// `EUCLEAN`, `ENOMEM`.
     pub(crate) fn prepare(
         &mut self,
         encoding: &Encoding<'_>,
@@ -65,9 +61,6 @@ impl Decoder {
         let Encoding::Zstd(table) = encoding else {
             return Ok(());
         };
-        if table.decompressed_size() > MAX_HELPED as u64 || stored.len() > MAX_HELPED {
-            return Err(EFBIG);
-        }
         self.context()?;
         for frame in table.frames() {
             let frame = parse(stored, &frame)?;

@@ -10,7 +10,7 @@ use crate::{
     report::{is_passing, Purpose},
 };
 use kernel::prelude::*;
-use pool::{Mounted, Taken};
+use pool::{Mounted, Taken, LARGE_BYTES};
 use slot::Key;
 use vfs::{BitGuard, BitLocks};
 
@@ -142,9 +142,10 @@ impl<'a> Locked<'a> {
     /// form that the image may have, `EINTR` when the task was killed, `ENOMEM`, what reading
     /// says, and those of `read`.
     pub(crate) fn read<R>(&self, read: impl FnOnce(&mut Loaded<'_>) -> Result<R>) -> Result<R> {
-        let key = self.chunk.key();
-        let mut slot = self.chunk.content.pool.take(&key)?;
+        let (key, pool) = (self.chunk.key(), &self.chunk.content.pool);
         let mut stored = self.chunk.stored;
+        let mut slot = pool.take(&key)?;
+        let mut large = pool.large(stored.size()?)?;
         loop {
             match slot.load(&key, &stored) {
                 Err(error) if !is_passing(error) => {
@@ -153,7 +154,13 @@ impl<'a> Locked<'a> {
                 result => break result?,
             }
         }
-        read(&mut slot.loaded(&key, &stored)?)
+        let mut loaded = slot.loaded(&key, &stored)?;
+        if large.is_none() {
+            large = pool.large(loaded.size())?;
+        }
+        let result = read(&mut loaded);
+        drop(large);
+        result
     }
 
     /// Reads the chunk, and allocates what it takes to verify it and to decompress `len` bytes,
@@ -165,8 +172,12 @@ impl<'a> Locked<'a> {
         fits: impl FnOnce(usize) -> bool,
     ) -> Option<Prepared<'a>> {
         let key = self.chunk.key();
-        let mut slot = self.chunk.content.pool.take(&key).ok()?;
-        let size = slot.prepare(&key, &self.chunk.stored, len).ok()?;
+        // Whoever has several must not wait for another. And who helps cannot be killed.
+        let is_short = |size: &usize| *size <= LARGE_BYTES;
+        self.chunk.stored.size().ok().filter(is_short)?;
+        let mut slot = self.chunk.content.pool.try_take(&key)?;
+        let size = slot.prepare(&key, &self.chunk.stored, len).ok();
+        let size = size.filter(is_short)?;
         let locked = self;
         fits(size).then_some(Prepared { locked, slot })
     }

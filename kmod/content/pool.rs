@@ -4,21 +4,34 @@
 //!
 //! Their buffers are neither allocated for each read nor locked during one: a reader takes
 //! a slot out of the pool, owns it while it waits for a disk or for zstd, and puts it
-//! back. So readers do not wait for each other's slots, and a mount whose layout lies, say,
-//! on a loop device over a file of another PuzzleFS cannot deadlock with that one.
+//! back. So readers do not wait for each other's slots.
+//!
+//! How many slots the readers of one mount have at a time is bounded, and whoever waits for one
+//! can be killed. It is not bounded for all mounts together: a mount whose layout lies, say, on a
+//! loop device over a file of another PuzzleFS would wait for that one, and that one for it.
 
 use super::slot::{Key, Slot};
 use core::ops::{Deref, DerefMut};
 use kernel::{
     cpu::nr_cpu_ids,
     new_spinlock,
+    page::PAGE_SIZE,
     prelude::*,
     sync::{Arc, SpinLock},
 };
+use vfs::{Permit, Semaphore, Shrink};
+
+/// Slots that the readers of one mount can have at a time, at least. While they wait for a disk
+/// they need no processor.
+const MIN_PERMITS: u32 = 16;
 
 /// How much memory a slot of the pool may take on average, in bytes: a chunk of upstream's
 /// largest size, 256 KiB, as stored and decompressed, and the contexts of zstd.
 const SLOT_BYTES: usize = 1536 << 10;
+
+/// Chunks of more bytes, as stored or decompressed, are large: readers of one mount have one of
+/// these at a time, since one takes up to 32 MiB.
+pub(super) const LARGE_BYTES: usize = 1 << 20;
 
 /// The slots that no reader is using, the one used last at the end. One pool serves all
 /// mounts.
@@ -69,16 +82,26 @@ impl Pool {
     }
 
     /// Keeps the pool in use for as long as the result lives.
-    pub(crate) fn mount(self: &Arc<Self>) -> Mounted {
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn mount(self: &Arc<Self>) -> Result<Mounted> {
+        let permits = u32::try_from(self.max_slots).unwrap_or(u32::MAX);
+        let permits = permits.max(MIN_PERMITS);
+        let permits = KBox::pin_init(Semaphore::new(permits), GFP_KERNEL)?;
+        let large = KBox::pin_init(Semaphore::new(1), GFP_KERNEL)?;
         let mut idle = self.idle.lock();
         idle.mounts = idle.mounts.saturating_add(1);
         idle.last_mount = idle.last_mount.wrapping_add(1);
         let id = idle.last_mount;
         drop(idle);
-        Mounted {
+        Ok(Mounted {
             pool: self.clone(),
             id,
-        }
+            permits,
+            large,
+        })
     }
 
     /// Takes the slot that holds `key`; else, once there are as many as the pool keeps, the
@@ -129,6 +152,24 @@ impl Pool {
     }
 }
 
+impl Shrink for Pool {
+    fn count(&self) -> usize {
+        self.idle.lock().bytes.div_ceil(PAGE_SIZE)
+    }
+
+    fn shrink(&self, pages: usize) -> usize {
+        let mut done: usize = 0;
+        while done < pages {
+            // Memory is freed without the lock.
+            let Some(oldest) = self.idle.lock().remove(0) else {
+                break;
+            };
+            done = done.saturating_add(oldest.bytes().div_ceil(PAGE_SIZE));
+        }
+        done
+    }
+}
+
 impl Idle {
     fn remove(&mut self, index: usize) -> Option<Slot> {
         let slot = self.slots.remove(index).ok()?;
@@ -141,6 +182,10 @@ impl Idle {
 pub(crate) struct Mounted {
     pool: Arc<Pool>,
     id: u64,
+    /// One for each slot that its readers have.
+    permits: Pin<KBox<Semaphore>>,
+    /// One for who reads a large chunk.
+    large: Pin<KBox<Semaphore>>,
 }
 
 impl Mounted {
@@ -149,15 +194,40 @@ impl Mounted {
         self.id
     }
 
-    /// A slot until the result is dropped, best the one that holds the chunk of `key`.
+    /// Waits for a slot, and takes it until the result is dropped: best the one that holds the
+    /// chunk of `key`.
     ///
     /// # Errors
     ///
-    /// None.
+    /// `EINTR` when the task was killed.
     pub(crate) fn take(&self, key: &Key) -> Result<Taken<'_>> {
+        Ok(self.taken(key, self.permits.acquire()?))
+    }
+
+    /// The same if there is one at once.
+    pub(crate) fn try_take(&self, key: &Key) -> Option<Taken<'_>> {
+        Some(self.taken(key, self.permits.try_acquire()?))
+    }
+
+    fn taken<'a>(&'a self, key: &Key, _permit: Permit<'a>) -> Taken<'a> {
         let pool = &*self.pool;
         let slot = pool.take(key);
-        Ok(Taken { pool, slot })
+        Taken {
+            pool,
+            slot,
+            _permit,
+        }
+    }
+
+    /// Waits until nobody else reads a large chunk, if `bytes` make it one. Only for who has a
+    /// slot.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` when the task was killed.
+    pub(crate) fn large(&self, bytes: usize) -> Result<Option<Permit<'_>>> {
+        let is_large = bytes > LARGE_BYTES;
+        is_large.then(|| self.large.acquire()).transpose()
     }
 }
 
@@ -165,6 +235,7 @@ impl Mounted {
 pub(crate) struct Taken<'a> {
     pool: &'a Pool,
     slot: Slot,
+    _permit: Permit<'a>,
 }
 
 impl Deref for Taken<'_> {

@@ -17,7 +17,7 @@ use puzzlefs_format::{
     self as format, blob_kind, limits, BlobKind, Digest, Manifest, MEDIA_TYPE_PACK,
 };
 use request::Request;
-use vfs::{Inode, KernelLog, Log, Mounting, New, SuperBlock};
+use vfs::{Inode, KernelLog, Log, Mounting, New, Shrinker, SuperBlock};
 
 pub(crate) mod attributes;
 pub(crate) mod options;
@@ -26,6 +26,7 @@ pub(crate) mod request;
 /// What all mounts share.
 pub(crate) struct Shared {
     pool: Arc<Pool>,
+    _shrinker: Shrinker<Pool>,
     indexes: Arc<Indexes>,
     filesystems: Filesystems,
 }
@@ -37,8 +38,11 @@ impl Shared {
     ///
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
+        let pool = Pool::new()?;
+        let _shrinker = Shrinker::new(c"puzzlefs-slots", pool.clone())?;
         Ok(Self {
-            pool: Pool::new()?,
+            pool,
+            _shrinker,
             indexes: Indexes::new()?,
             filesystems: Filesystems::new()?,
         })
@@ -148,7 +152,7 @@ impl Image {
         let chunks = Chunks::new(blobs, packs, metadata.version(), faults)?;
         let image = Self {
             metadata,
-            content: Content::new(chunks, sb.shared().pool.mount()),
+            content: Content::new(chunks, sb.shared().pool.mount()?),
             sharing: Sharing::new(filesystem, sb.identity().domain_id()),
         };
         Ok(KBox::pin(image, GFP_KERNEL)?)
