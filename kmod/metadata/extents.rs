@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     chunks::{OpenChunk, Source},
-    report::{Failure, Purpose},
+    report::{is_passing, Failure, Purpose},
 };
 use kernel::{prelude::*, rbtree::RBTree};
 use puzzlefs_format::{self as format, ChunkRef, Digest, Extent, Kind};
@@ -64,14 +64,24 @@ impl Extents {
         mut look: impl FnMut(u64, Option<&ChunkExtent>) -> Result,
     ) -> Result<Self, Failure> {
         let (mut run, mut long) = (Run::default(), None::<Long>);
-        let mut end = 0;
+        let (mut end, mut missing) = (0, None);
         walk(access, Reader::new, ino, 0, |extent, left| {
             if end == 0 {
                 let count = usize::try_from(left.saturating_add(1)).unwrap_or(usize::MAX);
                 run.reserve(count.min(MAX_RUN_EXTENTS))?;
             }
             end = extent.end(end)?;
-            let extent = acquire(access, ino, &extent)?;
+            // What is not sound is said first, whatever chunks are there.
+            if missing.is_some() {
+                return Ok(true);
+            }
+            let extent = match acquire(access, ino, &extent) {
+                Err(error) if !is_passing(error) => {
+                    missing = Some(error);
+                    return Ok(true);
+                }
+                extent => extent?,
+            };
             if run.len() >= MAX_RUN_EXTENTS && long.is_none() {
                 if !access.is_loose() {
                     let mut all = Long::default();
@@ -95,6 +105,9 @@ impl Extents {
         })?;
         if end != size {
             return Err(format::Error::SizeMismatch.into());
+        }
+        if let Some(error) = missing {
+            return Err(error.into());
         }
         Ok(match long {
             Some(long) => Self::Long(long),
