@@ -12,6 +12,14 @@ use vfs::{DirEmitter, DirEntryType};
 /// Entries of a directory that are looked at before the task looks whether it was killed.
 const BATCH: u32 = 256;
 
+/// Entries of a directory in which names are looked up one by one, since it is not sorted. No
+/// builder leaves that many unsorted.
+const MAX_UNSORTED: u32 = 1 << 20;
+
+/// Entries of one name that stand for inodes which later layers removed, looked at to find the one
+/// that counts. Each layer has one at most.
+const MAX_REMOVED: u32 = 1024;
+
 fn entries<'a>(rootfs: &Rootfs<'a>, dir: &Node<'_>) -> Result<Dir<'a>, Failure> {
     let place = dir.data.entries(|| {
         let inode = rootfs.inode(dir.ino)?;
@@ -28,7 +36,8 @@ fn entries<'a>(rootfs: &Rootfs<'a>, dir: &Node<'_>) -> Result<Dir<'a>, Failure> 
 /// # Errors
 ///
 /// `EUCLEAN` when the metadata is not sound, `EIO` when it cannot be read, `ENOMEM`, `EINTR`
-/// when the one who asks was killed, and those of `take`.
+/// when the one who asks was killed, `EFBIG` for an unsorted directory that takes too long, and
+/// those of `take`.
 pub(crate) fn lookup<R>(
     dir: &Node<'_>,
     name: &[u8],
@@ -81,9 +90,16 @@ fn lookup_unsorted<R>(
     len: u32,
     take: impl FnOnce(format::Inode<'_>) -> Result<R>,
 ) -> Result<Option<R>, Failure> {
-    let mut take = Some(take);
+    // Others who look up the same name wait for us, and cannot be killed meanwhile.
+    if len > MAX_UNSORTED {
+        return Err(EFBIG.into());
+    }
+    let (mut take, mut removed) = (Some(take), 0);
     in_batches(dir, len, |rootfs, entries, range| {
-        let found = rootfs.lookup_in(entries, name, range)?;
+        let found = rootfs.lookup_in(entries, name, range, &mut removed)?;
+        if removed > MAX_REMOVED {
+            return Err(EFBIG.into());
+        }
         let found = found.and_then(|found| take.take().map(|take| take(found)));
         Ok(found.transpose()?)
     })
