@@ -2,8 +2,8 @@
 
 //! Indexes of packs, as they are stored. Mounts that have the same file for a pack share one.
 //!
-//! They may: an index is a hint, and who finds a chunk by it checks its digest. And each of the
-//! mounts has opened the file itself, with the credentials of who mounted.
+//! An index is a hint: the reader of a chunk that was found by it checks the digest. And each of
+//! the mounts has opened the file itself, with the credentials of its mounter.
 
 use crate::{
     report::errno,

@@ -238,7 +238,7 @@ impl Packs {
         Ok(found)
     }
 
-    /// Where else it is, for who has looked at `places` of it, one after the other.
+    /// Where else the chunk is. The caller has looked at `places` of it, pack after pack.
     ///
     /// # Errors
     ///

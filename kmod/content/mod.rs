@@ -100,7 +100,7 @@ impl<'a> Chunk<'a> {
         Ok(Locked { chunk, _guard })
     }
 
-    /// The same if nobody else reads it; for who has several, and must not wait.
+    /// Locks it if nobody else reads it. A task that has locked several chunks must not wait.
     pub(crate) fn try_lock(self) -> Option<Locked<'a>> {
         let _guard = self.content.reading.try_lock(self.hash())?;
         let chunk = self;

@@ -184,7 +184,7 @@ pub(crate) struct Mounted {
     id: u64,
     /// One for each slot that its readers have.
     permits: Pin<KBox<Semaphore>>,
-    /// One for who reads a large chunk.
+    /// The one permit to read a large chunk.
     large: Pin<KBox<Semaphore>>,
 }
 
@@ -219,7 +219,7 @@ impl Mounted {
         }
     }
 
-    /// Waits until nobody else reads a large chunk, if `bytes` make it one. Only for who has a
+    /// Waits until nobody else reads a large chunk, if a chunk of `bytes` is large. The caller has a
     /// slot.
     ///
     /// # Errors

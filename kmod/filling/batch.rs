@@ -14,8 +14,8 @@ use crate::{content::Prepared, metadata::Run};
 use kernel::prelude::*;
 use vfs::{parallel, ReadWindow};
 
-/// So many chunks for each task: they take differently long, and who is done first goes on
-/// with another.
+/// How many chunks there are for each task. One takes longer than another, so a task that is done
+/// early goes on with a second one.
 const CHUNKS_PER_TASK: usize = 2;
 
 /// Reads the chunk of `piece`. None if it cannot be had at once, or is not the file's own: then

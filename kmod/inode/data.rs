@@ -52,7 +52,7 @@ impl InodeData {
         self.kept.as_ref().map(|file| &**file)
     }
 
-    /// Keeps the file. Only for who holds the lock of `opens`.
+    /// Keeps the file. The caller holds the lock of `opens`.
     pub(super) fn keep(&self, file: KBox<OpenFile>) {
         self.kept.populate(file);
     }

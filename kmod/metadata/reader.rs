@@ -29,8 +29,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The same for who reads data, perhaps below a page fault: it looks up nothing in the layout,
-    /// and has no block that is loose.
+    /// A reader for a task that reads data, perhaps in a page fault. It looks up nothing in the
+    /// layout, so that it cannot read blocks that are loose.
     pub(crate) fn for_data(access: Access<'a>) -> Self {
         Self {
             may_look_up: false,
@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
         Ok(rootfs)
     }
 
-    /// Whether the next step of a loop had better have a reader of its own: what is lent is pinned.
+    /// Whether so much is lent, and pinned, that a loop should take another reader for its next step.
     pub(crate) fn is_full(&self) -> bool {
         self.cached.is_full()
     }
@@ -76,8 +76,8 @@ impl<'a> Reader<'a> {
         inode.ok_or(format::Error::BadDirEntry)
     }
 
-    /// Where the block at `position` of the message begins, and which chunk it is. Not in the
-    /// frame of who reads it from the filesystem below, which wants the stack.
+    /// Where the block at `position` of the message begins, and which chunk it is. It is not
+    /// inlined: the frame of the caller stays on the stack while the filesystem below reads.
     #[inline(never)]
     fn block(&self, position: u64) -> Result<(u64, Block)> {
         let Form::Blocks(bytes, _) = &self.access.metadata.form else {
@@ -149,7 +149,7 @@ impl format::Source for Reader<'_> {
         self.cached.is_full()
     }
 
-    // Not in the frame of who mostly needs none.
+    // Not inlined: most callers never need a scope, and should not pay for its frame.
     #[inline(never)]
     fn scope(
         &self,

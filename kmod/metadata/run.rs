@@ -104,7 +104,7 @@ impl Run {
     }
 }
 
-/// A run that is lent, or was read for who asks.
+/// A run that the file keeps, or that was read for the caller.
 pub(crate) enum Lent<'a> {
     Kept(&'a Run),
     Read(Run),

@@ -18,8 +18,8 @@ pub(crate) fn errno(error: format::Error) -> Error {
     }
 }
 
-/// Why an operation on the metadata of a mounted image failed. Who begins the operation knows
-/// the inode, and makes an errno of it by [`logged`].
+/// Why an operation on the metadata of a mounted image failed. The function that begins the
+/// operation knows the inode: it makes an errno of the failure by [`logged`].
 pub(crate) enum Failure {
     /// The metadata are not sound.
     Unsound(format::Error),

@@ -2,7 +2,7 @@
 
 //! The content of chunks that several small files share, in page caches of its own.
 //!
-//! A small file is read from there, by who calls read(2). It gets pages of its own only if it
+//! read(2) takes a small file from there. The file gets pages of its own only if it
 //! is mapped, or spliced: these are copied from there. Many files end in the middle of a page,
 //! and these would be a tenth of all the pages that a Debian takes.
 //!

@@ -32,7 +32,7 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// `None`, and no other.
     const ATTRIBUTES: &'static [Option<&'static Attribute<Self>>];
 
-    /// How far the page cache reads ahead of who reads a file in order
+    /// How far the page cache reads ahead of a reader in order
     /// (`backing_dev_info.ra_pages`), in bytes.
     const READAHEAD_BYTES: usize;
     /// How much it asks for at once if that much is read at once (`io_pages`), in bytes.
