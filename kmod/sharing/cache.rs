@@ -162,7 +162,7 @@ impl ChunkCache {
         }
         // First: whoever finds a folio there may use it.
         self.cache.set_size(size as u64);
-        match self.cache.fill(0, size, |memory| chunk.write_to(memory)) {
+        match self.cache.fill(0, size, |output| chunk.write_to(output)) {
             Ok(()) => Ok(true),
             // What is in front of the damage can still be had without it.
             Err(ENOMEM | EFBIG | EIO) => Ok(false),
