@@ -308,8 +308,8 @@ impl SharedCaches {
         };
         // SAFETY: Nobody else looks at these fields of a new inode; by the caller `file` is valid.
         let shared = self.get(content, |shared| unsafe {
-            // Nobody opens it. It tells which files this can be read through.
-            (*shared).__bindgen_anon_3.i_fop = (*file).__bindgen_anon_3.i_fop;
+            // It tells which files this can be read through.
+            (*shared).i_private = (*(*file).i_sb).s_type.cast();
             (*shared).i_data.a_ops = (*file).i_data.a_ops;
             bindings::vfs_rs_inode_set_size(shared, bindings::vfs_rs_inode_size(file));
         })?;
@@ -351,6 +351,29 @@ impl Drop for SharedCaches {
             // inodes that own one are evicted before their superblock ceases to be a user, and a
             // `SharedCache` is one itself.
             mounted.mount = None;
+        }
+    }
+}
+
+/// The type of the filesystems whose files have `mapping`. Unlike their operations, which are
+/// constants, of which there may be several, or which equal ones of others may be, there is one
+/// of it, at one place.
+///
+/// # Safety
+///
+/// `mapping` is one that a regular file has on a superblock whose files share page caches.
+pub(crate) unsafe fn type_of_files(
+    mapping: *mut bindings::address_space,
+) -> *mut bindings::file_system_type {
+    // SAFETY: By the caller the host is the inode of such a file, which has a superblock, and
+    // nothing in `i_private`; or one that has got the type of its files there, by `share`.
+    unsafe {
+        let host = (*mapping).host;
+        let shared: *mut bindings::file_system_type = (*host).i_private.cast();
+        if shared.is_null() {
+            (*(*host).i_sb).s_type
+        } else {
+            shared
         }
     }
 }
