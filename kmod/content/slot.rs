@@ -36,7 +36,8 @@ impl Buffer {
         if self.bytes.len() < len {
             // Free first: the old content is of no use.
             self.bytes = KVVec::new();
-            self.bytes = KVVec::zeroed(len, GFP_KERNEL_ACCOUNT)?;
+            // Slots serve all mounts: no cgroup pays for them.
+            self.bytes = KVVec::zeroed(len, GFP_KERNEL)?;
         }
         self.len = len;
         self.bytes.get_mut(..len).ok_or(EINVAL)

@@ -90,7 +90,8 @@ impl ChunkCaches {
                 copied: Atomic::new(0),
                 is_read: Atomic::new(false),
             };
-            let cache = KBox::new(cache, GFP_KERNEL_ACCOUNT).ok()?;
+            // For all who read by the mount, as the rest of the state.
+            let cache = KBox::new(cache, GFP_KERNEL).ok()?;
             if self.by_number.populate(number, cache).ok()? {
                 self.count.add(1, Relaxed);
             }

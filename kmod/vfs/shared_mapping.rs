@@ -35,7 +35,7 @@
 use crate::{
     backing_dev::BackingDev,
     bindings,
-    inode_slab::{InodeFirst, InodeSlab},
+    inode_slab::{InodeFirst, InodeSlab, Payer},
     pseudo_mount::PseudoMount,
     PrivateCache,
 };
@@ -110,7 +110,8 @@ impl SharedMappings {
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             mounted <- new_mutex!(Mounted::default()),
-            inodes: InodeSlab::new::<Slot>(inode_cache)?,
+            // Whoever comes first is not the only one that they are for.
+            inodes: InodeSlab::new::<Slot>(inode_cache, Payer::Nobody)?,
             fs <- Opaque::ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();
                 // So the module stays as long as there is a user.
@@ -355,9 +356,9 @@ impl Drop for SharedCaches {
     }
 }
 
-/// The type of the filesystems whose files have `mapping`. Unlike their operations, which are
-/// constants, of which there may be several, or which equal ones of others may be, there is one
-/// of it, at one place.
+/// The type of the filesystems whose files have `mapping`. A type is at one address as long as it
+/// is registered. Tables of operations tell no files apart: they are constants, and the compiler
+/// may make several of one, or one of several that are equal.
 ///
 /// # Safety
 ///

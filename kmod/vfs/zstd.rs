@@ -21,7 +21,7 @@ pub struct Context {
 unsafe impl Send for Context {}
 
 impl Context {
-    /// Allocates a context.
+    /// Allocates a context, for which no cgroup pays.
     ///
     /// # Errors
     ///
@@ -31,7 +31,7 @@ impl Context {
         let size = unsafe { bindings::zstd_dctx_workspace_bound() };
         // `u64` for the alignment that zstd asks of a workspace.
         let mut workspace =
-            KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL_ACCOUNT)?;
+            KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL)?;
         // SAFETY: The workspace has `size` writable bytes.
         let context = unsafe { bindings::zstd_init_dctx(workspace.as_mut_ptr().cast(), size) };
         // INVARIANT: The context was just made in `workspace`.
@@ -92,7 +92,8 @@ pub struct Stream {
 unsafe impl Send for Stream {}
 
 impl Stream {
-    /// Allocates a context for frames with windows of up to `max_window` bytes.
+    /// Allocates a context for frames with windows of up to `max_window` bytes, for which no
+    /// cgroup pays.
     ///
     /// # Errors
     ///
@@ -101,7 +102,7 @@ impl Stream {
         // SAFETY: A pure function.
         let size = unsafe { bindings::zstd_dstream_workspace_bound(max_window) };
         let mut workspace =
-            KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL_ACCOUNT)?;
+            KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL)?;
         // SAFETY: The workspace has `size` writable bytes.
         let stream =
             unsafe { bindings::zstd_init_dstream(max_window, workspace.as_mut_ptr().cast(), size) };
