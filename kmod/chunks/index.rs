@@ -40,7 +40,8 @@ impl Index {
         let at = at.ok_or_else(|| errno(format::Error::BadPack))?;
         file.read_exact(&mut trailer, at)?;
         let trailer = PackTrailer::parse(trailer, size).map_err(errno)?;
-        let mut bytes = KVVec::zeroed(trailer.index_bytes(), GFP_KERNEL_ACCOUNT)?;
+        // It serves all who read of the pack: no cgroup pays, least of all the first one.
+        let mut bytes = KVVec::zeroed(trailer.index_bytes(), GFP_KERNEL)?;
         file.read_exact(&mut bytes, trailer.index_offset())?;
         Ok(Self {
             trailer,

@@ -49,7 +49,7 @@ impl Chunks {
         Ok(Self {
             blobs,
             packs,
-            loose: LooseChunks::new()?,
+            loose: LooseChunks::new(GFP_KERNEL_ACCOUNT)?,
             version,
             faults,
             counters: Counters::default(),

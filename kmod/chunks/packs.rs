@@ -49,12 +49,13 @@ struct InUse {
 }
 
 impl InUse {
+    /// It serves all who read by the mount: no cgroup pays, least of all the first one.
     fn new(index: LoadedIndex, numbers: &Numbers) -> Result<Self> {
         let segments =
             usize::try_from(index.pack_bytes().div_ceil(SEGMENT_BYTES)).map_err(|_| EFBIG)?;
-        let mut read = KVec::with_capacity(segments, GFP_KERNEL_ACCOUNT)?;
+        let mut read = KVec::with_capacity(segments, GFP_KERNEL)?;
         for _ in 0..segments {
-            read.push(Atomic::new(0), GFP_KERNEL_ACCOUNT)?;
+            read.push(Atomic::new(0), GFP_KERNEL)?;
         }
         // Last: numbers that were given out do not come back.
         let first = numbers.take(index.count())?;

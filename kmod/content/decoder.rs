@@ -11,7 +11,7 @@
 use core::ops::Range;
 use kernel::prelude::*;
 use puzzlefs_format::{Encoding, Frame, SeekTable, ZstdFrame};
-use vfs::{lz4, zstd};
+use vfs::{lz4, zstd, Output};
 
 /// The window that streams have at least, in bytes: most chunks fit. They need that much memory
 /// and some 500 KiB.
@@ -71,7 +71,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Decompresses all of `stored` into `buffer`, which is of the size that `encoding` says.
+    /// Decompresses all of `stored` into `output`, which is of the size that `encoding` says.
     ///
     /// # Errors
     ///
@@ -80,15 +80,14 @@ impl Decoder {
         &mut self,
         encoding: &Encoding<'_>,
         stored: &[u8],
-        buffer: &mut [u8],
+        output: &mut Output<'_>,
     ) -> Result {
-        let end = buffer.len();
-        self.advance(encoding, stored, buffer, 0, end).map(|_| ())
+        let end = output.size();
+        self.advance(encoding, stored, output, end)
     }
 
-    /// Decompresses `stored` into `buffer`, which is of the size that `encoding` says, and whose
-    /// first `done` bytes were filled so before: up to `end`, or further where less cannot be had.
-    /// Returns up to where.
+    /// Decompresses `stored` into `output`, which is of the size that `encoding` says: from where
+    /// it was left up to `end`, or further where less cannot be had.
     ///
     /// # Errors
     ///
@@ -97,17 +96,13 @@ impl Decoder {
         &mut self,
         encoding: &Encoding<'_>,
         stored: &[u8],
-        buffer: &mut [u8],
-        done: usize,
+        output: &mut Output<'_>,
         end: usize,
-    ) -> Result<usize> {
+    ) -> Result {
         match encoding {
-            Encoding::Zstd(table) => self.frames(table, stored, buffer, done, end),
+            Encoding::Zstd(table) => self.frames(table, stored, output, end),
             // A part may come out differently than in the whole: see `lz4::decompress`.
-            Encoding::Lz4(frame) => {
-                lz4::decompress(buffer, frame.block())?;
-                Ok(buffer.len())
-            }
+            Encoding::Lz4(frame) => lz4::decompress(output, output.size(), frame.block()),
         }
     }
 
@@ -115,18 +110,16 @@ impl Decoder {
         &mut self,
         table: &SeekTable<'_>,
         stored: &[u8],
-        buffer: &mut [u8],
-        done: usize,
+        output: &mut Output<'_>,
         end: usize,
-    ) -> Result<usize> {
-        let mut done = done;
+    ) -> Result {
         for entry in table.frames() {
             let content = content(&entry)?;
             if content.start >= end {
                 break;
             }
             // Of an empty one nothing can be wrong any more.
-            if content.end <= done {
+            if content.end <= output.written() {
                 continue;
             }
             if content.start > 0 && vfs::killed() {
@@ -139,49 +132,47 @@ impl Decoder {
             } else {
                 content.end.min(end)
             };
-            let memory = buffer.get_mut(content.clone()).ok_or(EUCLEAN)?;
-            let begun = done.saturating_sub(content.start);
-            let wanted = stop.saturating_sub(content.start);
-            done = content.start;
-            done = done.saturating_add(self.frame(&frame, memory, begun, wanted)?);
+            // What is in front of it was decompressed by now.
+            if output.written() < content.start {
+                return Err(EUCLEAN);
+            }
+            self.frame(&frame, &content, output, stop)?;
         }
-        if done < end {
+        if output.written() < end {
             return Err(EUCLEAN);
         }
-        Ok(done)
+        Ok(())
     }
 
-    /// Decompresses a frame into `memory`, which is of its size and of which the first `begun`
-    /// bytes were filled so before, up to `wanted` or further.
+    /// Decompresses a frame, whose content is to be at `content` of `output`: from where it was
+    /// left up to `stop` or further.
     fn frame(
         &mut self,
         frame: &ZstdFrame<'_>,
-        memory: &mut [u8],
-        begun: usize,
-        wanted: usize,
-    ) -> Result<usize> {
+        content: &Range<usize>,
+        output: &mut Output<'_>,
+        stop: usize,
+    ) -> Result {
         let is_short = frame.is_short();
-        if is_short && begun == 0 && wanted == memory.len() {
-            self.context()?.decompress(memory, frame.stored())?;
-            return Ok(memory.len());
+        let is_begun = output.written() > content.start;
+        if is_short && !is_begun && stop == content.end {
+            let context = self.context()?;
+            return context.decompress(output, content.len(), frame.stored());
         }
-        let position = self.consumed.take().filter(|_| begun > 0);
-        let result = match self.go_on(frame, memory, begun, wanted, position) {
-            Ok(consumed) => {
-                self.consumed = Some(consumed);
-                return Ok(wanted);
-            }
-            Err(error) => Err(error),
-        };
+        let position = self.consumed.take().filter(|_| is_begun);
+        let result = self.go_on(frame, content, output, stop, position);
         // For want of memory, or as a block is larger than blocks may be: one call does not
         // mind, and so it is for all readers.
         if is_short && matches!(result, Err(ENOMEM | EIO)) {
+            output.truncate(content.start);
             let context = self.context()?;
-            if context.decompress(memory, frame.stored()).is_ok() {
-                return Ok(memory.len());
+            let whole = context.decompress(output, content.len(), frame.stored());
+            if whole.is_ok() {
+                return Ok(());
             }
         }
-        result
+        self.consumed = Some(result?);
+        Ok(())
     }
 
     /// The same by the stream, which has taken `position` bytes of the blocks, if it can go on.
@@ -189,30 +180,28 @@ impl Decoder {
     fn go_on(
         &mut self,
         frame: &ZstdFrame<'_>,
-        memory: &mut [u8],
-        begun: usize,
-        wanted: usize,
+        content: &Range<usize>,
+        output: &mut Output<'_>,
+        stop: usize,
         position: Option<usize>,
     ) -> Result<usize> {
         let stream = self.stream(frame)?;
         let blocks = frame.blocks();
-        let mut done = begun;
         if position.is_none() {
             stream.begin(&frame.stream_header())?;
-            done = 0;
+            output.truncate(content.start);
         }
         let mut source = blocks.get(position.unwrap_or(0)..).ok_or(EUCLEAN)?;
-        while done < wanted {
-            let to = wanted.min(done.saturating_add(STEP_OUTPUT));
-            let output = memory.get_mut(done..to).ok_or(EUCLEAN)?;
-            done = done.saturating_add(step(stream, output, &mut source)?);
-            if done < wanted && vfs::killed() {
+        while output.written() < stop {
+            let left = stop.saturating_sub(output.written());
+            step(stream, output, left.min(STEP_OUTPUT), &mut source)?;
+            if output.written() < stop && vfs::killed() {
                 return Err(EINTR);
             }
         }
         // Nothing but the frame's end may follow the content.
-        while wanted == memory.len() && !stream.is_at_end() {
-            step(stream, &mut [], &mut source)?;
+        while stop == content.end && !stream.is_at_end() {
+            step(stream, output, 0, &mut source)?;
             if !stream.is_at_end() && vfs::killed() {
                 return Err(EINTR);
             }
@@ -242,15 +231,20 @@ impl Decoder {
     }
 }
 
-/// Gives `stream` as much of `source` as it may have at once.
-fn step(stream: &mut zstd::Stream, output: &mut [u8], source: &mut &[u8]) -> Result<usize> {
+/// Has `stream` write up to `len` bytes to `output`, by as much of `source` as it may have at once.
+fn step(
+    stream: &mut zstd::Stream,
+    output: &mut Output<'_>,
+    len: usize,
+    source: &mut &[u8],
+) -> Result {
     let (mut input, _) = source.split_at(source.len().min(STEP_INPUT));
     let before = input.len();
-    let written = stream.read(output, &mut input)?;
+    stream.read(output, len, &mut input)?;
     *source = source
         .get(before.saturating_sub(input.len())..)
         .ok_or(EUCLEAN)?;
-    Ok(written)
+    Ok(())
 }
 
 fn parse<'a>(stored: &'a [u8], frame: &Frame) -> Result<ZstdFrame<'a>> {

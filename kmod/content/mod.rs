@@ -12,7 +12,7 @@ use crate::{
 use kernel::prelude::*;
 use pool::{Mounted, Taken, LARGE_BYTES};
 use slot::Key;
-use vfs::{BitGuard, BitLocks};
+use vfs::{BitGuard, BitLocks, Output};
 
 mod decoder;
 mod pool;
@@ -191,19 +191,19 @@ pub(crate) struct Prepared<'a> {
 }
 
 impl Prepared<'_> {
-    /// Verifies it, and decompresses what begins at `start` into `memory`.
+    /// Verifies it, and decompresses what begins at `start` into `output`.
     ///
     /// # Errors
     ///
     /// As of [`Locked::read`], but it does not look into other packs.
-    pub(crate) fn read(&mut self, start: usize, memory: &mut [u8]) -> Result {
+    pub(crate) fn read(&mut self, start: usize, output: &mut Output<'_>) -> Result {
         let (key, stored) = (self.locked.chunk.key(), &self.locked.chunk.stored);
         self.slot.load(&key, stored)?;
         let mut loaded = self.slot.loaded(&key, stored)?;
-        if memory.len() == loaded.size() {
-            loaded.write_to(memory)
+        if output.size() == loaded.size() {
+            loaded.write_to(output)
         } else {
-            loaded.copy_to(start, memory)
+            loaded.copy_to(start, output)
         }
     }
 }

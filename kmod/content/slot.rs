@@ -10,6 +10,7 @@ use crate::{
 };
 use kernel::prelude::*;
 use puzzlefs_format::{self as format, Digest, Encoding};
+use vfs::Output;
 
 /// What a slot holds: a chunk of a mount, since an image must not be able to read by its
 /// digest what it does not have; and whether it is compressed, since a hostile image may
@@ -35,7 +36,8 @@ impl Buffer {
         if self.bytes.len() < len {
             // Free first: the old content is of no use.
             self.bytes = KVVec::new();
-            self.bytes = KVVec::zeroed(len, GFP_KERNEL_ACCOUNT)?;
+            // Slots serve all mounts: no cgroup pays for them.
+            self.bytes = KVVec::zeroed(len, GFP_KERNEL)?;
         }
         self.len = len;
         self.bytes.get_mut(..len).ok_or(EINVAL)
@@ -195,19 +197,19 @@ impl Loaded<'_> {
         self.size
     }
 
-    /// Writes the content to `buffer`, which is of its size.
+    /// Writes the content to `output`, which is of its size.
     ///
     /// # Errors
     ///
     /// `EIO` when it does not decompress, `ENOMEM`.
-    pub(crate) fn write_to(&mut self, buffer: &mut [u8]) -> Result {
+    pub(crate) fn write_to(&mut self, output: &mut Output<'_>) -> Result {
         let Some(encoding) = &self.encoding else {
-            return copy(buffer, self.stored);
+            return output.write(self.stored);
         };
         if *self.decompressed == self.size {
-            return copy(buffer, self.content.get());
+            return output.write(self.content.get());
         }
-        let result = self.decoder.whole(encoding, self.stored, buffer);
+        let result = self.decoder.whole(encoding, self.stored, output);
         result.inspect_err(|error| self.report(error))
     }
 
@@ -226,24 +228,26 @@ impl Loaded<'_> {
         }
         if *self.decompressed < end {
             // Should this fail, nothing of the buffer is to be relied on any more.
-            let done = core::mem::take(self.decompressed);
+            let mut done = core::mem::take(self.decompressed);
             let buffer = self.content.more(self.size, done)?;
+            let mut output = Output::resume(buffer, &mut done);
             let result = self
                 .decoder
-                .advance(encoding, self.stored, buffer, done, end);
-            *self.decompressed = result.inspect_err(|error| self.report(error))?;
+                .advance(encoding, self.stored, &mut output, end);
+            result.inspect_err(|error| self.report(error))?;
+            *self.decompressed = done;
         }
         self.content.get().get(..end).ok_or(EUCLEAN)
     }
 
-    /// Writes what begins at `start` of the content to `buffer`.
+    /// Fills `output` with what begins at `start` of the content.
     ///
     /// # Errors
     ///
     /// As of [`Loaded::content`].
-    pub(crate) fn copy_to(&mut self, start: usize, buffer: &mut [u8]) -> Result {
-        let content = self.content(start.saturating_add(buffer.len()))?;
-        copy(buffer, content.get(start..).unwrap_or_default())
+    pub(crate) fn copy_to(&mut self, start: usize, output: &mut Output<'_>) -> Result {
+        let content = self.content(start.saturating_add(output.size()))?;
+        output.write(content.get(start..).unwrap_or_default())
     }
 
     fn report(&self, error: &Error) {
@@ -252,9 +256,4 @@ impl Loaded<'_> {
             chunk.report(format_args!("cannot be decompressed: {error:?}"));
         }
     }
-}
-
-fn copy(buffer: &mut [u8], content: &[u8]) -> Result {
-    buffer.copy_from_slice(content.get(..buffer.len()).ok_or(EIO)?);
-    Ok(())
 }

@@ -52,8 +52,8 @@ pub(super) fn read(file: &File<'_>, run: &Run, window: &mut ReadWindow<'_>) -> R
     if jobs.len() < 2 {
         return Ok(false);
     }
-    let helped = window.fill_parts(&mut jobs, |(start, prepared), memory| {
-        prepared.read(*start, memory)
+    let helped = window.fill_parts(&mut jobs, |(start, prepared), output| {
+        prepared.read(*start, output)
     })?;
     let counters = file.content().chunks().counters();
     counters.chunks_helped.add(helped as u64);

@@ -123,7 +123,7 @@ impl Piece<'_> {
             let size = loaded.size();
             self.check(&chunk, size)?;
             if self.len == size {
-                return window.fill_with(size, |memory| loaded.write_to(memory));
+                return window.fill_with(size, |output| loaded.write_to(output));
             }
             // A chunk that belongs to this file alone is not put there.
             if !self.is_of_own(size) {

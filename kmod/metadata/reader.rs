@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
                 stored.report(format_args!("{size} bytes are not a block of metadata"));
                 return Err(EUCLEAN);
             }
-            cache.fill(start, size, |memory| loaded.write_to(memory))?;
+            cache.fill(start, size, |output| loaded.write_to(output))?;
             chunks.counters().metadata_blocks.add(1);
             Ok(())
         })

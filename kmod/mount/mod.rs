@@ -43,7 +43,7 @@ impl Shared {
         Ok(Self {
             pool,
             _shrinker,
-            indexes: Indexes::new()?,
+            indexes: Indexes::new(GFP_KERNEL)?,
             filesystems: Filesystems::new()?,
         })
     }

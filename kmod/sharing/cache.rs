@@ -90,7 +90,8 @@ impl ChunkCaches {
                 copied: Atomic::new(0),
                 is_read: Atomic::new(false),
             };
-            let cache = KBox::new(cache, GFP_KERNEL_ACCOUNT).ok()?;
+            // For all who read by the mount, as the rest of the state.
+            let cache = KBox::new(cache, GFP_KERNEL).ok()?;
             if self.by_number.populate(number, cache).ok()? {
                 self.count.add(1, Relaxed);
             }
@@ -162,7 +163,7 @@ impl ChunkCache {
         }
         // First: whoever finds a folio there may use it.
         self.cache.set_size(size as u64);
-        match self.cache.fill(0, size, |memory| chunk.write_to(memory)) {
+        match self.cache.fill(0, size, |output| chunk.write_to(output)) {
             Ok(()) => Ok(true),
             // What is in front of the damage can still be had without it.
             Err(ENOMEM | EFBIG | EIO) => Ok(false),

@@ -42,7 +42,7 @@ impl Filesystems {
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
-            numbers: Table::new()?,
+            numbers: Table::new(GFP_KERNEL)?,
             last: Atomic::new(0),
         })
     }

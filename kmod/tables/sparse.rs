@@ -58,9 +58,10 @@ impl<T> Sparse<T> {
 /// The node in `place`, made if it was not there.
 fn node_in<T>(place: &SetOnce<Node<T>>) -> Result<&Node<T>> {
     if place.as_ref().is_none() {
-        let mut node = KVec::with_capacity(FANOUT as usize, GFP_KERNEL_ACCOUNT)?;
+        // For all who read by the mount: no cgroup pays.
+        let mut node = KVec::with_capacity(FANOUT as usize, GFP_KERNEL)?;
         for _ in 0..FANOUT {
-            node.push(SetOnce::new(), GFP_KERNEL_ACCOUNT)?;
+            node.push(SetOnce::new(), GFP_KERNEL)?;
         }
         // Whoever was faster has made the same.
         place.populate(node);

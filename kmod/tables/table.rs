@@ -4,6 +4,7 @@
 
 use core::ops::Deref;
 use kernel::{
+    alloc::Flags,
     new_mutex,
     prelude::*,
     rbtree::{Entry, RBTree, RBTreeNodeReservation},
@@ -32,19 +33,23 @@ pub(crate) struct Table<K, V> {
     values: Mutex<RBTree<K, Counted<K, V>>>,
     /// How many they are.
     len: Atomic<usize>,
+    /// Whose memory the values take.
+    flags: Flags,
 }
 
 impl<K: Ord + Copy + Unpin, V: Unpin> Table<K, V> {
-    /// A table without any.
+    /// A table without any. By `flags` it allocates what each value takes: `GFP_KERNEL_ACCOUNT` if
+    /// whoever wants one first is to pay for it, `GFP_KERNEL` if it serves all.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    pub(crate) fn new(flags: Flags) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 values <- new_mutex!(RBTree::new()),
                 len: Atomic::new(0),
+                flags,
             }),
             GFP_KERNEL,
         )
@@ -73,10 +78,10 @@ impl<K: Ord + Copy + Unpin, V: Unpin> Table<K, V> {
         // Without the lock: this may take long.
         let value = make()?;
         let mut ours = Counted {
-            pair: Arc::new(Pair { key, value }, GFP_KERNEL_ACCOUNT)?,
+            pair: Arc::new(Pair { key, value }, self.flags)?,
             users: 0,
         };
-        let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let node = RBTreeNodeReservation::new(self.flags)?;
         let mut values = self.values.lock();
         let lent = match values.entry(key) {
             // Someone else has made it meanwhile. Ours is dropped, without the lock.

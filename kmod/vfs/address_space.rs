@@ -6,10 +6,11 @@ use crate::{
     bindings, file,
     filesystem::FileSystem,
     folio::{self, LockedFolio},
+    output::Output,
     parallel,
     task::without_fs_reclaim,
 };
-use core::{marker::PhantomData, ops::Range, ptr::NonNull};
+use core::{marker::PhantomData, mem::MaybeUninit, ops::Range, ptr::NonNull};
 use kernel::{error::from_result, page::PAGE_SIZE, prelude::*};
 
 /// A range of a file that the page cache asks for: folios one after another, all locked.
@@ -124,46 +125,50 @@ impl<'a> ReadWindow<'a> {
         Ok(())
     }
 
-    /// Fills the next `len` bytes, at most [`ReadWindow::remaining`], by `fill`, which gets
-    /// the memory of their folios side by side. It holds what it held before: whoever returns
-    /// without an error must have written all of it.
+    /// Fills the next `len` bytes, at most [`ReadWindow::remaining`], by `fill`, which is to
+    /// write all of them.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when they are too many, `ENOMEM`, and those of `fill`.
-    pub fn fill_with(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> Result) -> Result {
-        self.fill_folios(len, |_, bytes| {
-            fill(bytes)?;
+    /// `EINVAL` when they are too many, `EIO` when `fill` has not written all, `ENOMEM`, and
+    /// those of `fill`.
+    pub fn fill_with(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(&mut Output<'_>) -> Result,
+    ) -> Result {
+        self.fill_folios(len, |_, memory| {
+            Output::fill(memory, fill)?;
             Ok(KVec::new())
         })
     }
 
     /// Fills the next bytes, at most [`ReadWindow::remaining`], part by part, by `fill`, which
-    /// gets the memory of each, possibly in several tasks at once ([`parallel::for_each`]).
-    /// Returns how many other tasks filled. Of parts that fail, nothing is published, nor is the
-    /// rest of the folios that they begin and end in.
+    /// is to write each, possibly in several tasks at once ([`parallel::for_each`]). Returns how
+    /// many other tasks filled. Of parts that fail, nothing is published, nor is the rest of the
+    /// folios that they begin and end in.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when they are too many, `ENOMEM`, and the first of `fill`: what follows in the
-    /// window cannot be filled any more then.
+    /// `EINVAL` when they are too many, `ENOMEM`, and of the parts the first one, as of
+    /// [`ReadWindow::fill_with`]: what follows in the window cannot be filled any more then.
     pub fn fill_parts<T: Send>(
         &mut self,
         parts: &mut [(usize, T)],
-        fill: impl Fn(&mut T, &mut [u8]) -> Result + Sync,
+        fill: impl Fn(&mut T, &mut Output<'_>) -> Result + Sync,
     ) -> Result<usize> {
         let len = parts.iter().map(|(len, _)| *len).sum();
         let mut result = Ok(());
         let mut helped = 0;
-        self.fill_folios(len, |mut position, mut bytes| {
+        self.fill_folios(len, |mut position, mut rest| {
             let mut jobs = KVec::with_capacity(parts.len(), GFP_KERNEL)?;
             for (len, part) in parts {
-                let (memory, rest) = bytes.split_at_mut_checked(*len).ok_or(EINVAL)?;
+                let (memory, behind) = rest.split_at_mut_checked(*len).ok_or(EINVAL)?;
                 jobs.push((part, memory, Ok(())), GFP_KERNEL)?;
-                bytes = rest;
+                rest = behind;
             }
             helped = parallel::for_each(&mut jobs, |(part, memory, result)| {
-                *result = fill(part, memory)
+                *result = Output::fill(memory, |output| fill(part, output)).map(|_| ())
             });
             let mut failed = KVec::new();
             for (_, memory, done) in jobs {
@@ -180,11 +185,11 @@ impl<'a> ReadWindow<'a> {
     }
 
     /// Fills the next `len` bytes by `fill`, which gets their position and their memory, and
-    /// returns the ranges of the file that it could not fill.
+    /// returns the ranges of the file that it has not filled: all the others it has.
     fn fill_folios(
         &mut self,
         len: usize,
-        fill: impl FnOnce(u64, &mut [u8]) -> Result<KVec<Range<u64>>>,
+        fill: impl FnOnce(u64, &mut [MaybeUninit<u8>]) -> Result<KVec<Range<u64>>>,
     ) -> Result {
         let position = self.position;
         let end = position.saturating_add(len as u64);
@@ -205,9 +210,11 @@ impl<'a> ReadWindow<'a> {
             }
         };
         let offset = usize::try_from(offset).map_err(|_| EINVAL)?;
-        let failed = folio::with_contiguous(&mut folios, |bytes| {
-            let bytes = bytes.get_mut(offset..).and_then(|rest| rest.get_mut(..len));
-            fill(position, bytes.ok_or(EINVAL)?)
+        let failed = folio::with_contiguous(&mut folios, |memory| {
+            let memory = memory
+                .get_mut(offset..)
+                .and_then(|rest| rest.get_mut(..len));
+            fill(position, memory.ok_or(EINVAL)?)
         })?;
         self.position = end;
         for folio in folios {

@@ -55,7 +55,7 @@ static const unsigned int VFS_RS_FILEID_INVALID = FILEID_INVALID;
 /* helpers.c */
 struct inode *vfs_rs_alloc_inode(struct super_block *sb, struct kmem_cache *cache);
 struct kmem_cache *vfs_rs_inode_cache(const char *name, unsigned int size,
-				      unsigned int align, void (*ctor)(void *));
+				      unsigned int align, bool account, void (*ctor)(void *));
 struct backing_dev_info *vfs_rs_bdi_get(struct backing_dev_info *bdi);
 bool vfs_rs_inode_is_new(struct inode *inode);
 bool vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid);

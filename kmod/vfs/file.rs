@@ -6,6 +6,7 @@ use crate::{
     bindings,
     filesystem::FileSystem,
     inode::{DirEntryType, Inode},
+    shared_mapping,
 };
 use core::marker::PhantomData;
 use kernel::{error::from_result, prelude::*, sync::Arc, types::ForeignOwnable};
@@ -253,12 +254,12 @@ impl<T: FileSystem> Operations<T> {
         file: *mut bindings::file,
         mapping: *mut bindings::address_space,
     ) -> Option<(&'a Inode<T>, &'a T::OpenFile)> {
-        // SAFETY: By the caller. The host of the mapping is a regular file's inode of `T`, or
-        // one that shares its page cache with some and has their operations. A file with
-        // these operations is one of `T`, and so is its inode.
+        // SAFETY: By the caller: so the type of the mapping's files is that of `T`. An inode on a
+        // superblock of that type is one of `T`, and of these only regular files have the mapping
+        // of one.
         let (inode, open) = unsafe {
             let inode = (!file.is_null()).then(|| bindings::vfs_rs_file_inode(file))?;
-            let is_of_type = (*file).f_op == (*(*mapping).host).__bindgen_anon_3.i_fop;
+            let is_of_type = (*(*inode).i_sb).s_type == shared_mapping::type_of_files(mapping);
             if !is_of_type || bindings::vfs_rs_inode_mapping(inode) != mapping {
                 return None;
             }

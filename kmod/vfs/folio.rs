@@ -3,7 +3,7 @@
 //! Folios of the page cache (`struct folio`).
 
 use crate::bindings;
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
 use kernel::{page::PAGE_SIZE, prelude::*};
 
 /// A folio of the page cache that is locked for being read into. Dropped, it is unlocked
@@ -98,22 +98,23 @@ impl Drop for LockedFolio<'_> {
     }
 }
 
-/// Calls `write` with the memory of `folios`, side by side. What `write` does not write
-/// stays what it was, and becomes the folio's content when that is completed.
+/// Calls `write` with the memory of `folios`, side by side. What `write` does not write stays
+/// what it was: nobody may complete a folio of which that is a part.
 ///
 /// # Errors
 ///
 /// `ENOMEM`, and those of `write`.
 pub(crate) fn with_contiguous<R>(
     folios: &mut [LockedFolio<'_>],
-    write: impl FnOnce(&mut [u8]) -> Result<R>,
+    write: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<R>,
 ) -> Result<R> {
     if let [folio] = folios {
         if let Some(memory) = folio.address() {
             // SAFETY: The folio is mapped there, all of it, as long as it exists. It is
             // locked and not up to date, so nobody else looks at its content.
-            let bytes = unsafe { core::slice::from_raw_parts_mut(memory.as_ptr(), folio.size()) };
-            let result = write(bytes)?;
+            let memory =
+                unsafe { core::slice::from_raw_parts_mut(memory.cast().as_ptr(), folio.size()) };
+            let result = write(memory)?;
             folio.flush();
             return Ok(result);
         }
@@ -128,7 +129,7 @@ pub(crate) fn with_contiguous<R>(
         }
     }
     let mut mapping = Mapping::new(&mut pages)?;
-    let result = write(mapping.bytes())?;
+    let result = write(mapping.memory())?;
     drop(mapping);
     folios.iter().for_each(LockedFolio::flush);
     Ok(result)
@@ -157,7 +158,7 @@ impl Mapping {
         })
     }
 
-    fn bytes(&mut self) -> &mut [u8] {
+    fn memory(&mut self) -> &mut [MaybeUninit<u8>] {
         let len = self.count as usize * PAGE_SIZE;
         // SAFETY: By the invariants; the pages are those of locked folios that are not up to
         // date, so nobody else looks at their content.

@@ -25,10 +25,10 @@ struct inode *vfs_rs_alloc_inode(struct super_block *sb, struct kmem_cache *cach
 }
 
 struct kmem_cache *vfs_rs_inode_cache(const char *name, unsigned int size,
-				      unsigned int align, void (*ctor)(void *))
+				      unsigned int align, bool account, void (*ctor)(void *))
 {
 	return kmem_cache_create(name, size, align,
-				 SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT, ctor);
+				 SLAB_RECLAIM_ACCOUNT | (account ? SLAB_ACCOUNT : 0), ctor);
 }
 
 struct backing_dev_info *vfs_rs_bdi_get(struct backing_dev_info *bdi)
@@ -97,7 +97,9 @@ bool vfs_rs_mapping_has_pages(const struct address_space *mapping)
 
 void vfs_rs_mapping_avoid_highmem(struct address_space *mapping)
 {
-	mapping_set_gfp_mask(mapping, mapping_gfp_constraint(mapping, ~__GFP_HIGHMEM));
+	/* Where there is none, the flag is what lets pages be in ZONE_MOVABLE. */
+	if (IS_ENABLED(CONFIG_HIGHMEM))
+		mapping_set_gfp_mask(mapping, mapping_gfp_constraint(mapping, ~__GFP_HIGHMEM));
 }
 
 void vfs_rs_mapping_set_large_folios(struct address_space *mapping)
@@ -192,7 +194,7 @@ struct folio *vfs_rs_filemap_grab_folio(struct address_space *mapping, pgoff_t i
 {
 	return __filemap_get_folio(mapping, index,
 				   FGP_LOCK | FGP_CREAT | FGP_ACCESSED | fgf_set_order(size),
-				   GFP_KERNEL);
+				   mapping_gfp_mask(mapping));
 }
 
 void vfs_rs_flush_dcache_folio(struct folio *folio)

@@ -5,7 +5,7 @@
 use crate::{
     address_space, bindings, dentry, file,
     filesystem::{FileSystem, Registration},
-    inode_slab::{InodeFirst, InodeSlab},
+    inode_slab::{InodeFirst, InodeSlab, Payer},
     shared_mapping::Fingerprint,
     super_block::SuperBlock,
     xattr,
@@ -335,7 +335,7 @@ pub(crate) struct Cache<T>(InodeSlab, PhantomData<T>);
 impl<T: FileSystem> Cache<T> {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self(
-            InodeSlab::new::<Slot<T>>(T::INODE_CACHE)?,
+            InodeSlab::new::<Slot<T>>(T::INODE_CACHE, Payer::Cgroup)?,
             PhantomData,
         ))
     }

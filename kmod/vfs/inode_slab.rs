@@ -18,6 +18,14 @@ unsafe impl Send for InodeSlab {}
 // SAFETY: As above.
 unsafe impl Sync for InodeSlab {}
 
+/// Whose memory the inodes take.
+pub(crate) enum Payer {
+    /// That of the cgroup of whoever first wants the inode.
+    Cgroup,
+    /// Nobody's: they serve all.
+    Nobody,
+}
+
 /// What begins with an inode.
 ///
 /// # Safety
@@ -26,17 +34,19 @@ unsafe impl Sync for InodeSlab {}
 pub(crate) unsafe trait InodeFirst {}
 
 impl InodeSlab {
-    /// A cache of `T`, with `name` in `/proc/slabinfo`.
+    /// A cache of `T`, with `name` in `/proc/slabinfo`, for whose objects `payer` pays.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new<T: InodeFirst>(name: &'static CStr) -> Result<Self> {
+    pub(crate) fn new<T: InodeFirst>(name: &'static CStr, payer: Payer) -> Result<Self> {
         // Both fit by far: an inode takes some hundred bytes.
         let (size, align) = (size_of::<T>() as c_uint, align_of::<T>() as c_uint);
+        let is_paid = matches!(payer, Payer::Cgroup);
         // SAFETY: The name lives as long as the module, the constructor fits what is there.
         let cache = unsafe {
-            bindings::vfs_rs_inode_cache(name.as_char_ptr(), size, align, Some(Self::construct))
+            let name = name.as_char_ptr();
+            bindings::vfs_rs_inode_cache(name, size, align, is_paid, Some(Self::construct))
         };
         // INVARIANT: It was just made.
         Ok(Self(NonNull::new(cache).ok_or(ENOMEM)?))

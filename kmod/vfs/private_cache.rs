@@ -6,8 +6,9 @@
 use crate::{
     bindings,
     folio::{self, LockedFolio},
+    output::Output,
 };
-use core::ptr::NonNull;
+use core::{mem::MaybeUninit, ptr::NonNull};
 use kernel::{error::from_err_ptr, page::PAGE_SHIFT, prelude::*};
 
 /// A page cache of a mount's own ([`crate::SuperBlock::metadata_cache`]), or of several mounts
@@ -115,18 +116,18 @@ impl PrivateCache {
         Ok(done)
     }
 
-    /// Fills `len` bytes from `position` on, the begin of a page, by `fill`, which gets
-    /// memory for all of them. What is there already stays.
+    /// Fills `len` bytes from `position` on, the begin of a page, by `fill`, which is to write
+    /// all of them. What is there already stays.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `EFBIG` for a position that the page cache cannot have, and those of
-    /// `fill`.
+    /// `ENOMEM`, `EFBIG` for a position that the page cache cannot have, `EIO` when `fill` has
+    /// not written all, and those of `fill`.
     pub fn fill(
         &self,
         position: u64,
         len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Result,
+        fill: impl FnOnce(&mut Output<'_>) -> Result,
     ) -> Result {
         let end = position.saturating_add(len as u64);
         let mut pins = KVec::new();
@@ -145,16 +146,17 @@ impl PrivateCache {
             }
         }
         if missing.len() == pins.len() {
-            folio::with_contiguous(&mut missing, |bytes| {
-                let (bytes, rest) = bytes.split_at_mut_checked(len).ok_or(EIO)?;
-                rest.fill(0);
-                fill(bytes)
+            folio::with_contiguous(&mut missing, |memory| {
+                let (memory, rest) = memory.split_at_mut_checked(len).ok_or(EIO)?;
+                rest.fill(MaybeUninit::new(0));
+                Output::fill(memory, fill).map(|_| ())
             })?;
         } else if !missing.is_empty() {
             // Folios that others may be reading are not to be written to, not even what
             // they hold: decompressors write beyond what they have done.
-            let mut bytes = KVVec::zeroed(len, GFP_KERNEL)?;
-            fill(&mut bytes)?;
+            let mut copy = KVVec::with_capacity(len, GFP_KERNEL)?;
+            let memory = copy.spare_capacity_mut().get_mut(..len).ok_or(ENOMEM)?;
+            let bytes = Output::fill(memory, fill)?;
             for folio in &mut missing {
                 let offset = usize::try_from(folio.position() - position).map_err(|_| EIO)?;
                 let bytes = bytes.get(offset..).unwrap_or_default();

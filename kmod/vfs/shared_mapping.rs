@@ -35,7 +35,7 @@
 use crate::{
     backing_dev::BackingDev,
     bindings,
-    inode_slab::{InodeFirst, InodeSlab},
+    inode_slab::{InodeFirst, InodeSlab, Payer},
     pseudo_mount::PseudoMount,
     PrivateCache,
 };
@@ -110,7 +110,8 @@ impl SharedMappings {
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             mounted <- new_mutex!(Mounted::default()),
-            inodes: InodeSlab::new::<Slot>(inode_cache)?,
+            // Whoever comes first is not the only one that they are for.
+            inodes: InodeSlab::new::<Slot>(inode_cache, Payer::Nobody)?,
             fs <- Opaque::ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();
                 // So the module stays as long as there is a user.
@@ -308,8 +309,8 @@ impl SharedCaches {
         };
         // SAFETY: Nobody else looks at these fields of a new inode; by the caller `file` is valid.
         let shared = self.get(content, |shared| unsafe {
-            // Nobody opens it. It tells which files this can be read through.
-            (*shared).__bindgen_anon_3.i_fop = (*file).__bindgen_anon_3.i_fop;
+            // It tells which files this can be read through.
+            (*shared).i_private = (*(*file).i_sb).s_type.cast();
             (*shared).i_data.a_ops = (*file).i_data.a_ops;
             bindings::vfs_rs_inode_set_size(shared, bindings::vfs_rs_inode_size(file));
         })?;
@@ -351,6 +352,29 @@ impl Drop for SharedCaches {
             // inodes that own one are evicted before their superblock ceases to be a user, and a
             // `SharedCache` is one itself.
             mounted.mount = None;
+        }
+    }
+}
+
+/// The type of the filesystems whose files have `mapping`. A type is at one address as long as it
+/// is registered. Tables of operations tell no files apart: they are constants, and the compiler
+/// may make several of one, or one of several that are equal.
+///
+/// # Safety
+///
+/// `mapping` is one that a regular file has on a superblock whose files share page caches.
+pub(crate) unsafe fn type_of_files(
+    mapping: *mut bindings::address_space,
+) -> *mut bindings::file_system_type {
+    // SAFETY: By the caller the host is the inode of such a file, which has a superblock, and
+    // nothing in `i_private`; or one that has got the type of its files there, by `share`.
+    unsafe {
+        let host = (*mapping).host;
+        let shared: *mut bindings::file_system_type = (*host).i_private.cast();
+        if shared.is_null() {
+            (*(*host).i_sb).s_type
+        } else {
+            shared
         }
     }
 }

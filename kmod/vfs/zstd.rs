@@ -2,7 +2,7 @@
 
 //! Decompression of zstd frames (`include/linux/zstd.h`): as a whole, or in parts.
 
-use crate::bindings;
+use crate::{bindings, Output};
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
@@ -21,7 +21,7 @@ pub struct Context {
 unsafe impl Send for Context {}
 
 impl Context {
-    /// Allocates a context.
+    /// Allocates a context, for which no cgroup pays.
     ///
     /// # Errors
     ///
@@ -31,7 +31,7 @@ impl Context {
         let size = unsafe { bindings::zstd_dctx_workspace_bound() };
         // `u64` for the alignment that zstd asks of a workspace.
         let mut workspace =
-            KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL_ACCOUNT)?;
+            KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL)?;
         // SAFETY: The workspace has `size` writable bytes.
         let context = unsafe { bindings::zstd_init_dctx(workspace.as_mut_ptr().cast(), size) };
         // INVARIANT: The context was just made in `workspace`.
@@ -46,30 +46,32 @@ impl Context {
         self.workspace.capacity() * size_of::<u64>()
     }
 
-    /// Decompresses the whole frames of `source` into `destination`.
+    /// Decompresses the whole frames of `source` into the next `len` bytes of `output`.
     ///
     /// # Errors
     ///
-    /// `EIO` unless `source` is whole, sound frames whose content fills `destination`
-    /// exactly.
-    pub fn decompress(&mut self, destination: &mut [u8], source: &[u8]) -> Result {
+    /// `EIO` unless `source` is whole, sound frames whose content has that length; `EINVAL`
+    /// when there is no room for that.
+    pub fn decompress(&mut self, output: &mut Output<'_>, len: usize, source: &[u8]) -> Result {
+        let memory = output.next(len)?;
         // SAFETY: By the invariants the context is valid, `&mut self` makes it ours alone;
         // the buffers are readable and writable for the lengths given.
         let written = unsafe {
             bindings::zstd_decompress_dctx(
                 self.context.as_ptr(),
-                destination.as_mut_ptr().cast(),
-                destination.len(),
+                memory.as_mut_ptr().cast(),
+                memory.len(),
                 source.as_ptr().cast(),
                 source.len(),
             )
         };
         // An error code is a huge size, so it differs from the length too.
-        if written == destination.len() {
-            Ok(())
-        } else {
-            Err(EIO)
+        if written != len {
+            return Err(EIO);
         }
+        // SAFETY: The function returns how many bytes it has written, one after another.
+        unsafe { output.advance(len) };
+        Ok(())
     }
 }
 
@@ -90,7 +92,8 @@ pub struct Stream {
 unsafe impl Send for Stream {}
 
 impl Stream {
-    /// Allocates a context for frames with windows of up to `max_window` bytes.
+    /// Allocates a context for frames with windows of up to `max_window` bytes, for which no
+    /// cgroup pays.
     ///
     /// # Errors
     ///
@@ -99,7 +102,7 @@ impl Stream {
         // SAFETY: A pure function.
         let size = unsafe { bindings::zstd_dstream_workspace_bound(max_window) };
         let mut workspace =
-            KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL_ACCOUNT)?;
+            KVVec::<u64>::with_capacity(size.div_ceil(size_of::<u64>()), GFP_KERNEL)?;
         // SAFETY: The workspace has `size` writable bytes.
         let stream =
             unsafe { bindings::zstd_init_dstream(max_window, workspace.as_mut_ptr().cast(), size) };
@@ -130,7 +133,8 @@ impl Stream {
     pub fn begin(&mut self, mut header: &[u8]) -> Result {
         // SAFETY: By the invariants; this cannot fail on a context that is initialised.
         unsafe { bindings::zstd_reset_dstream(self.stream.as_ptr()) };
-        self.read(&mut [], &mut header).map(|_| ())
+        let mut written = 0;
+        self.read(&mut Output::resume(&mut [], &mut written), 0, &mut header)
     }
 
     /// Whether the frame was read to its end.
@@ -138,18 +142,18 @@ impl Stream {
         self.is_at_end
     }
 
-    /// Fills `destination` with the next bytes of the frame's content, as far as `source`, which
-    /// is what follows of the frame, yields them. Returns how many, and leaves in `source` what
-    /// follows after that.
+    /// Writes the next bytes of the frame's content to `output`, up to `len`, as far as `source`,
+    /// which is what follows of the frame, yields them. Leaves in `source` what follows after that.
     ///
     /// # Errors
     ///
     /// `EIO` when the frame is not sound, has too large a window, or nothing follows of either
-    /// content or frame.
-    pub fn read(&mut self, destination: &mut [u8], source: &mut &[u8]) -> Result<usize> {
-        let mut output = bindings::zstd_out_buffer {
-            dst: destination.as_mut_ptr().cast(),
-            size: destination.len(),
+    /// content or frame; `EINVAL` when there is no room for `len` bytes.
+    pub fn read(&mut self, output: &mut Output<'_>, len: usize, source: &mut &[u8]) -> Result {
+        let memory = output.next(len)?;
+        let mut out = bindings::zstd_out_buffer {
+            dst: memory.as_mut_ptr().cast(),
+            size: memory.len(),
             pos: 0,
         };
         let mut input = bindings::zstd_in_buffer {
@@ -161,15 +165,18 @@ impl Stream {
         // buffers are writable and readable for the lengths given.
         let result = unsafe {
             let stream = self.stream.as_ptr();
-            bindings::zstd_decompress_stream(stream, &mut output, &mut input)
+            bindings::zstd_decompress_stream(stream, &mut out, &mut input)
         };
         // SAFETY: A pure function.
         let is_error = unsafe { bindings::zstd_is_error(result) } != 0;
-        if is_error || (output.pos, input.pos) == (0, 0) {
+        if is_error || (out.pos, input.pos) == (0, 0) {
             return Err(EIO);
         }
+        // SAFETY: Unless it fails the function says in `pos` how many bytes it has written, one
+        // after another: copies of what its own memory holds of the content.
+        unsafe { output.advance(out.pos) };
         self.is_at_end = result == 0;
         *source = source.get(input.pos..).ok_or(EIO)?;
-        Ok(output.pos)
+        Ok(())
     }
 }
