@@ -16,6 +16,12 @@
 //!   so, and all of it once it was repacked;
 //! - or if whoever mounts them says, by `domain_id=`, that the images of that domain may read
 //!   what they know the digests of. These share with no image outside of it.
+//!
+//! By `verify=fsverity` a chunk in a pack is not hashed, and what the pack's index says of its
+//! digest is the word of whoever made the image. Were its digest its fingerprint, a lying index
+//! could put any bytes under the digest of another image's chunk. So such a chunk goes by what was
+//! verified: the fs-verity digest of its pack, its offset and its size there. That names its bytes
+//! as surely, and who has it open has them. It never shares with a chunk that goes by its digest.
 
 use crate::{
     faults::Purpose,
@@ -112,10 +118,10 @@ impl<'a> OfFile<'a> {
             self.hasher.update(b"hole");
             return Ok(());
         };
-        self.hasher.update(&part.offset.to_le_bytes());
         let purpose = Purpose::Inode(self.inode.ino());
         let chunk = sb.data().store().stored(&part.source, purpose)?;
         add(&mut self.hasher, &chunk, part.compressed, sb.identity());
+        self.hasher.update(&part.offset.to_le_bytes());
         Ok(())
     }
 
@@ -145,9 +151,22 @@ fn begin(identity: &Request, version: u64) -> Hasher {
     hasher
 }
 
+/// Which chunk it is. The first four bytes tell how many follow, so that no two lists of chunks, and
+/// holes, are the same bytes.
 fn add(hasher: &mut Hasher, chunk: &Stored<'_>, compressed: bool, identity: &Request) {
-    hasher.update(if compressed { b"comp" } else { b"raw." });
-    hasher.update(chunk.digest().as_bytes());
+    match chunk.vouched() {
+        None => {
+            hasher.update(if compressed { b"comp" } else { b"raw." });
+            hasher.update(chunk.digest().as_bytes());
+        }
+        Some(fs_verity) => {
+            hasher.update(if compressed { b"vcom" } else { b"vraw" });
+            hasher.update(fs_verity.as_bytes());
+            for number in chunk.range() {
+                hasher.update(&number.to_le_bytes());
+            }
+        }
+    }
     if identity.domain_id().is_none() {
         for number in chunk.place() {
             hasher.update(&number.to_le_bytes());

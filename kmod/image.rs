@@ -9,14 +9,15 @@ use crate::{
     fingerprint::Filesystems,
     index::Indexes,
     metadata::Metadata,
-    pack::Packs,
+    pack::{Listed, Packs},
     pool::{Mounted, Pool},
+    options::Verify,
     request::Request,
     store::Store,
 };
 use kernel::{prelude::*, sync::Arc};
 use puzzlefs_format::{
-    self as format, blob_kind, limits, BlobKind, Digest, Manifest, MEDIA_TYPE_PACK,
+    self as format, blob_kind, limits, BlobKind, Manifest, MEDIA_TYPE_PACK,
 };
 use vfs::{KernelLog, Log, New, SuperBlock};
 
@@ -59,7 +60,8 @@ impl Image {
     /// `ELOOP` if the layout lies on a PuzzleFS, on an EROFS over a file, or too deep;
     /// `ENODATA` for a blob that is not there, `EBADMSG` for one with other bytes than its name
     /// says, `EFBIG` for one over the limits; `EUCLEAN` for metadata that is not sound,
-    /// `EOPNOTSUPP` for a version that is not known.
+    /// `EOPNOTSUPP` for a version that is not known; by `verify=fsverity` those of
+    /// [`Packs::open`].
     pub(crate) fn open(
         request: &Request,
         sb: &SuperBlock<Self, New>,
@@ -74,7 +76,7 @@ impl Image {
         let filesystem = sb.shared().filesystems.number(directory.path())?;
         let blobs = Blobs::new(directory, request.credentials().clone());
         let mut packs = Packs::new(sb.shared().indexes.clone());
-        let metadata = Self::load(&blobs, request.image_manifest(), &mut packs, log)?;
+        let metadata = Self::load(&blobs, request, &mut packs, log)?;
         let faults = Faults::new(KernelLog::new(sb)?);
         let store = Store::new(filesystem, blobs, packs, metadata.version(), faults)?;
         Ok(KBox::pin(
@@ -87,9 +89,15 @@ impl Image {
         )?)
     }
 
-    /// Loads the Rootfs that `digest` names, directly or by its manifest, and opens the
+    /// Loads the Rootfs that `request` names, directly or by its manifest, and opens the
     /// packs that the manifest lists.
-    fn load(blobs: &Blobs, digest: &Digest, packs: &mut Packs, log: &Log<'_>) -> Result<Metadata> {
+    fn load(
+        blobs: &Blobs,
+        request: &Request,
+        packs: &mut Packs,
+        log: &Log<'_>,
+    ) -> Result<Metadata> {
+        let digest = request.image_manifest();
         let refuse = |error: format::Error| {
             log.error(format_args!("blob sha256:{digest}: {error}"));
             errno(error)
@@ -101,15 +109,20 @@ impl Image {
                 let mut listed = KVVec::new();
                 let manifest = Manifest::parse_each(&bytes, |layer| {
                     if layer.media_type == MEDIA_TYPE_PACK {
-                        let pack = (layer.digest, layer.size);
+                        let pack = Listed {
+                            digest: layer.digest,
+                            size: layer.size,
+                            fs_verity: layer.fs_verity,
+                        };
                         let pushed = listed.push(pack, GFP_KERNEL);
                         pushed.map_err(|_| format::Error::Unreadable(ENOMEM.to_errno()))?;
                     }
                     Ok(())
                 })
                 .map_err(refuse)?;
-                for (digest, size) in &listed {
-                    packs.open(blobs, digest, *size, log)?;
+                let by_fs_verity = request.verify() == Verify::FsVerity;
+                for pack in &listed {
+                    packs.open(blobs, pack, by_fs_verity, log)?;
                 }
                 Metadata::load(blobs, &manifest.rootfs().digest, log)
             }

@@ -4,6 +4,11 @@
 //!
 //! They may: an index is a hint, and who finds a chunk by it checks its digest. And each of the
 //! mounts has opened the file itself, with the credentials of who mounted.
+//!
+//! Where fs-verity vouches for a pack the index is more than a hint. Then it is not one that was
+//! loaded when the file might still have been another: mounts that rely on fs-verity share theirs
+//! among each other only. Each of them has looked whether the file has it before, and no file loses
+//! it again.
 
 use crate::{
     error::errno,
@@ -21,11 +26,14 @@ pub(crate) struct Index {
     size: u64,
 }
 
+/// The file, and whether fs-verity vouches for it.
+type Key = (FileId, bool);
+
 /// The indexes that are in use.
-pub(crate) type Indexes = Table<FileId, Index>;
+pub(crate) type Indexes = Table<Key, Index>;
 
 /// An index that is there at least until this is dropped.
-pub(crate) type LoadedIndex = Lent<FileId, Index>;
+pub(crate) type LoadedIndex = Lent<Key, Index>;
 
 impl Index {
     /// Loads the index of the pack `file`.

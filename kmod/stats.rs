@@ -35,6 +35,8 @@ impl Counter {
 pub(crate) struct Stats {
     /// Chunks that were read, and are what their digests say.
     pub(crate) chunks_verified: Counter,
+    /// Chunks that were read from packs that fs-verity vouches for, and not hashed.
+    pub(crate) chunks_vouched: Counter,
     /// Chunks that other processors' workers verified and decompressed for a reader.
     pub(crate) chunks_helped: Counter,
     /// Times that a chunk was wanted and still at hand: verified in a slot, or its content in a
@@ -73,6 +75,7 @@ pub(crate) const ATTRIBUTES: &[Option<&Attribute<Image>>] = &[
         sb.data().store().open_blobs() as u64
     })),
     counter!(c"chunks_verified", chunks_verified),
+    counter!(c"chunks_vouched", chunks_vouched),
     counter!(c"chunks_helped", chunks_helped),
     counter!(c"chunk_hits", chunk_hits),
     counter!(c"bytes_read", bytes_read),
