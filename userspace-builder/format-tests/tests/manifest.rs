@@ -189,10 +189,7 @@ fn annotations() -> impl Strategy<Value = Value> {
         (option::of(any::<[u8; 32]>()), unknown()).prop_map(|(digest, unknown)| match digest {
             Some(digest) => {
                 let digest = Digest::from_bytes(digest).to_string();
-                with_unknown(
-                    serde_json::json!({ ANNOTATION_FS_VERITY: digest }),
-                    unknown,
-                )
+                with_unknown(serde_json::json!({ ANNOTATION_FS_VERITY: digest }), unknown)
             }
             None => with_unknown(serde_json::json!({}), unknown),
         });
