@@ -5,7 +5,7 @@
 use crate::report::errno;
 use kernel::prelude::*;
 use puzzlefs_format::{self as format, Digest};
-use vfs::{lower, sha256, Log};
+use vfs::{lower, sha256, FsVerity, Log};
 
 /// Why a layout is refused: where its files are, be it through an overlayfs.
 pub(crate) const NESTED: &str =
@@ -102,6 +102,39 @@ impl Blobs {
             return Err(explain(log, digest, EBADMSG, what));
         }
         Ok(bytes)
+    }
+}
+
+/// Sees to it that `file`, the blob `digest`, has fs-verity with the digest `expected`: then its bytes
+/// cannot be changed, and the filesystem below checks what it reads of them. Returns that digest.
+/// Every error is explained in `log`.
+///
+/// # Errors
+///
+/// `ENOKEY` when nobody says which digest it ought to have, `EOPNOTSUPP` when it has no fs-verity or
+/// the kernel knows of none, `EKEYREJECTED` when it has another digest.
+pub(crate) fn require_fs_verity(
+    file: &lower::LowerFile,
+    digest: &Digest,
+    expected: Option<&Digest>,
+    log: &Log<'_>,
+) -> Result<Digest> {
+    let refuse = |error, what| Err(explain(log, digest, error, what));
+    let Some(expected) = expected else {
+        let what = "the manifest says no fs-verity digest of it: repack the image";
+        return refuse(ENOKEY, what);
+    };
+    match file.fs_verity() {
+        FsVerity::Sha256(found) if found == *expected.as_bytes() => Ok(*expected),
+        FsVerity::Sha256(_) | FsVerity::Other => {
+            let what = "it has another fs-verity digest than the manifest says";
+            refuse(EKEYREJECTED, what)
+        }
+        FsVerity::Off => refuse(EOPNOTSUPP, "fs-verity is not enabled for it"),
+        FsVerity::Unknown => refuse(
+            EOPNOTSUPP,
+            "this kernel has no fs-verity (CONFIG_FS_VERITY)",
+        ),
     }
 }
 

@@ -174,6 +174,11 @@ impl<'a> Reader<'a> {
         is_next
     }
 
+    /// Whether an object comes next.
+    pub(crate) fn is_at_object(&mut self) -> bool {
+        self.peek() == Some(b'{')
+    }
+
     pub(crate) fn require(&mut self, byte: u8) -> Result<(), Error> {
         self.eat(byte).then_some(()).ok_or(Error::BadJson)
     }

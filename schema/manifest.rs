@@ -21,6 +21,9 @@ pub const MEDIA_TYPE_CHUNK_ZSTD: &str = "application/vnd.puzzlefs.image.filedata
 /// Media type of an LZ4 chunk's layer.
 pub const MEDIA_TYPE_CHUNK_LZ4: &str = "application/vnd.puzzlefs.image.filedata.v1+lz4";
 
+/// Annotation of a pack's descriptor: its fs-verity digest, 64 hexadecimal digits.
+pub const ANNOTATION_FS_VERITY: &str = "io.puzzlefsoci.puzzlefs.fs_verity";
+
 /// What a blob that names an image can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlobKind {
@@ -54,11 +57,16 @@ pub struct Descriptor<'a> {
     /// Its size. Not to be relied on: upstream gives the size that a compressed
     /// chunk has when decompressed.
     pub size: u64,
+    /// The fs-verity digest of its file (SHA-256, blocks of 4096 bytes, no salt), if
+    /// [`ANNOTATION_FS_VERITY`] is there. Only that of a pack means something: all that the
+    /// pack's index says is vouched for by it.
+    pub fs_verity: Option<Digest>,
 }
 
 impl<'a> Descriptor<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, Error> {
         let (mut media_type, mut digest, mut size) = (None, None, None);
+        let mut fs_verity = None;
         reader.object(|reader, key| {
             if key == "mediaType" {
                 set_once(&mut media_type, reader.string()?)
@@ -66,6 +74,8 @@ impl<'a> Descriptor<'a> {
                 set_once(&mut digest, read_digest(reader)?)
             } else if key == "size" {
                 set_once(&mut size, reader.u64()?)
+            } else if key == "annotations" {
+                set_once(&mut fs_verity, read_fs_verity(reader)?)
             } else {
                 reader.skip_value()
             }
@@ -75,6 +85,7 @@ impl<'a> Descriptor<'a> {
                 media_type,
                 digest,
                 size,
+                fs_verity: fs_verity.flatten(),
             }),
             _ => Err(Error::BadManifest),
         }
@@ -89,6 +100,27 @@ fn read_digest(reader: &mut Reader<'_>) -> Result<Digest, Error> {
         Some(text) if text.len() == len => Digest::parse(text),
         _ => Err(Error::BadDigest),
     }
+}
+
+/// Finds [`ANNOTATION_FS_VERITY`] in annotations. Other annotations, and what is no object in
+/// their place, are none of ours.
+fn read_fs_verity(reader: &mut Reader<'_>) -> Result<Option<Digest>, Error> {
+    if !reader.is_at_object() {
+        reader.skip_value()?;
+        return Ok(None);
+    }
+    let mut found = None;
+    reader.object(|reader, key| {
+        if key == ANNOTATION_FS_VERITY {
+            let mut buffer = [0; Digest::HEX_BYTES];
+            let text = reader.string().map_err(|_| Error::BadDigest)?;
+            let text = text.ascii(&mut buffer).ok_or(Error::BadDigest)?;
+            set_once(&mut found, Digest::parse(text)?)
+        } else {
+            reader.skip_value()
+        }
+    })?;
+    Ok(found)
 }
 
 /// Keeps the value of a key, which must not come twice: readers differ in which

@@ -4,6 +4,10 @@
 //!
 //! An index is a hint: the reader of a chunk that was found by it checks the digest. And each of
 //! the mounts has opened the file itself, with the credentials of its mounter.
+//!
+//! Where fs-verity vouches for a pack the index is more than a hint. Then it must not be one that
+//! was loaded while the file could still be changed. So mounts that rely on fs-verity share indexes
+//! among each other only: each of them has seen that the file has it, and no file loses it again.
 
 use crate::{
     report::errno,
@@ -21,11 +25,14 @@ pub(crate) struct Index {
     size: u64,
 }
 
+/// The file, and whether fs-verity vouches for it.
+type Key = (FileId, bool);
+
 /// The indexes that are in use.
-pub(crate) type Indexes = Table<FileId, Index>;
+pub(crate) type Indexes = Table<Key, Index>;
 
 /// An index that is there at least until this is dropped.
-pub(crate) type LoadedIndex = Lent<FileId, Index>;
+pub(crate) type LoadedIndex = Lent<Key, Index>;
 
 impl Index {
     /// Loads the index of the pack `file`.

@@ -3,10 +3,15 @@
 //! Packs: blobs of many chunks. All of an image's are opened when it is mounted; the index
 //! of one is loaded when a chunk is looked for in it. It says where a chunk might be: whoever
 //! reads it there checks the digest.
+//!
+//! By `verify=fsverity` nobody does. There the pack is the file that the manifest vouches for,
+//! and the filesystem below keeps it from being another one: chunks and index are what the maker
+//! of the manifest has seen. An index that lies is then the maker's own, and it must not become
+//! the lie of another image ([`crate::sharing`], [`super::index`]).
 
 use super::index::{Index, Indexes, LoadedIndex};
 use crate::{
-    layout::{explain, Blobs},
+    layout::{self, explain, Blobs},
     report::{errno, is_passing, Faults, Reported},
     tables::Sparse,
 };
@@ -102,10 +107,27 @@ pub(crate) struct Pack {
     // Before the file: the key of the index is only good while somebody has it open.
     in_use: SetOnce<Result<InUse>>,
     file: LowerFile,
+    /// Its fs-verity digest, if that is what vouches for its chunks.
+    fs_verity: Option<Digest>,
     reported: Reported,
 }
 
+/// A pack as the manifest lists it.
+pub(crate) struct Listed {
+    pub(crate) digest: Digest,
+    /// Its size in bytes.
+    pub(crate) size: u64,
+    /// The fs-verity digest that it ought to have.
+    pub(crate) fs_verity: Option<Digest>,
+}
+
 impl Pack {
+    /// The fs-verity digest of the file, if that vouches for its chunks, so that these need not be
+    /// hashed.
+    pub(crate) fn fs_verity(&self) -> Option<&Digest> {
+        self.fs_verity.as_ref()
+    }
+
     /// The file.
     pub(crate) fn file(&self) -> &LowerFile {
         &self.file
@@ -180,20 +202,23 @@ impl Packs {
         }
     }
 
-    /// Opens the pack with this digest, of `size` bytes as the manifest says. Every error is
-    /// explained in `log`.
+    /// Opens the pack that the manifest lists as `listed`. If its chunks are to be vouched for
+    /// `by_fs_verity`, it must have the digest that the manifest says. Every error is explained in
+    /// `log`.
     ///
     /// # Errors
     ///
     /// `ENODATA` when it is not there, `EUCLEAN` when it has another size or there are too
-    /// many, `EINTR` when the task was killed, and what opening says.
+    /// many, `EINTR` when the task was killed, those of [`layout::require_fs_verity`], and what
+    /// opening says.
     pub(crate) fn open(
         &mut self,
         blobs: &Blobs,
-        digest: &Digest,
-        size: u64,
+        listed: &Listed,
+        by_fs_verity: bool,
         log: &Log<'_>,
     ) -> Result {
+        let Listed { digest, size, .. } = listed;
         if vfs::killed() {
             return Err(EINTR);
         }
@@ -202,17 +227,27 @@ impl Packs {
         }
         let file = blobs.open_logged(digest, log)?;
         let found = file.size();
-        if found != size {
+        if found != *size {
             log.error(format_args!(
                 "blob sha256:{digest}: {found} bytes, not {size} as the manifest says: copy or \
                  build the image again"
             ));
             return Err(EUCLEAN);
         }
+        let fs_verity = match by_fs_verity {
+            true => Some(layout::require_fs_verity(
+                &file,
+                digest,
+                listed.fs_verity.as_ref(),
+                log,
+            )?),
+            false => None,
+        };
         let pack = Pack {
             digest: *digest,
             in_use: SetOnce::new(),
             file,
+            fs_verity,
             reported: Reported::default(),
         };
         Ok(self.packs.push(pack, GFP_KERNEL_ACCOUNT)?)
@@ -330,7 +365,8 @@ impl Packs {
 
     fn load(&self, pack: &Pack) -> Result<InUse> {
         let file = &pack.file;
-        let index = self.indexes.get(file.id(), || Index::load(file))?;
+        let key = (file.id(), pack.fs_verity.is_some());
+        let index = self.indexes.get(key, || Index::load(file))?;
         InUse::new(index, &self.numbers)
     }
 

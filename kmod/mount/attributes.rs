@@ -28,6 +28,7 @@ pub(crate) const ATTRIBUTES: &[Option<&Attribute<Image>>] = &[
         sb.data().content().chunks().open_blobs() as u64
     })),
     counter!(c"chunks_verified", chunks_verified),
+    counter!(c"chunks_vouched", chunks_vouched),
     counter!(c"chunks_helped", chunks_helped),
     counter!(c"chunk_hits", chunk_hits),
     counter!(c"bytes_read", bytes_read),

@@ -3,7 +3,7 @@
 //! A mounted image: what stands behind a superblock.
 
 use crate::{
-    chunks::{Chunks, Indexes, Packs},
+    chunks::{Chunks, Indexes, Listed, Packs},
     content::{Content, Pool},
     filling::File,
     inode::{Node, OpenFile},
@@ -13,9 +13,8 @@ use crate::{
     sharing::{FilesystemNumber, Filesystems, Sharing},
 };
 use kernel::{prelude::*, sync::Arc};
-use puzzlefs_format::{
-    self as format, blob_kind, limits, BlobKind, Digest, Manifest, MEDIA_TYPE_PACK,
-};
+use options::Verify;
+use puzzlefs_format::{self as format, blob_kind, limits, BlobKind, Manifest, MEDIA_TYPE_PACK};
 use request::Request;
 use vfs::{Inode, KernelLog, Log, Mounting, New, Shrinker, SuperBlock};
 
@@ -65,7 +64,8 @@ impl Loaded {
     /// `ELOOP` if the layout lies on a PuzzleFS, on an EROFS over a file, or too deep;
     /// `ENODATA` for a blob that is not there, `EBADMSG` for one with other bytes than its name
     /// says, `EFBIG` for one over the limits; `EUCLEAN` for metadata that is not sound,
-    /// `EOPNOTSUPP` for a version that is not known, `EINTR` when the task was killed.
+    /// `EOPNOTSUPP` for a version that is not known, `EINTR` when the task was killed; by
+    /// `verify=fsverity` those of [`Packs::open`].
     pub(crate) fn new(
         request: &Request,
         mounting: &mut Mounting<'_, Image>,
@@ -81,7 +81,7 @@ impl Loaded {
         let filesystem = shared.filesystems.number(directory.path())?;
         let blobs = Blobs::new(directory, request.credentials().clone());
         let mut packs = Packs::new(shared.indexes.clone());
-        let metadata = Self::load(&blobs, request.image_manifest(), &mut packs, log)?;
+        let metadata = Self::load(&blobs, request, &mut packs, log)?;
         Ok(Self {
             filesystem,
             blobs,
@@ -90,9 +90,15 @@ impl Loaded {
         })
     }
 
-    /// Loads the Rootfs that `digest` names, directly or by its manifest, and opens the
+    /// Loads the Rootfs that `request` names, directly or by its manifest, and opens the
     /// packs that the manifest lists.
-    fn load(blobs: &Blobs, digest: &Digest, packs: &mut Packs, log: &Log<'_>) -> Result<Metadata> {
+    fn load(
+        blobs: &Blobs,
+        request: &Request,
+        packs: &mut Packs,
+        log: &Log<'_>,
+    ) -> Result<Metadata> {
+        let digest = request.image_manifest();
         let refuse = |error: format::Error| {
             log.error(format_args!("blob sha256:{digest}: {error}"));
             errno(error)
@@ -110,15 +116,20 @@ impl Loaded {
                 let mut listed = KVVec::new();
                 let manifest = Manifest::parse_each(&bytes, |layer| {
                     if layer.media_type == MEDIA_TYPE_PACK {
-                        let pack = (layer.digest, layer.size);
+                        let pack = Listed {
+                            digest: layer.digest,
+                            size: layer.size,
+                            fs_verity: layer.fs_verity,
+                        };
                         let pushed = listed.push(pack, GFP_KERNEL);
                         pushed.map_err(|_| format::Error::Unreadable(ENOMEM.to_errno()))?;
                     }
                     Ok(())
                 })
                 .map_err(refuse)?;
-                for (digest, size) in &listed {
-                    packs.open(blobs, digest, *size, log)?;
+                let by_fs_verity = request.verify() == Verify::FsVerity;
+                for pack in &listed {
+                    packs.open(blobs, pack, by_fs_verity, log)?;
                 }
                 Metadata::load(blobs, &manifest.rootfs().digest, log)
             }

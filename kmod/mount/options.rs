@@ -3,6 +3,7 @@
 //! Mount options.
 
 use crate::sharing::DomainId;
+use core::fmt;
 use kernel::prelude::*;
 use puzzlefs_format::Digest;
 use vfs::{lower, Log, ParameterSpec, Value};
@@ -10,12 +11,14 @@ use vfs::{lower, Log, ParameterSpec, Value};
 const OCI_ROOT_DIR: u8 = 0;
 const IMAGE_MANIFEST: u8 = 1;
 const DOMAIN_ID: u8 = 2;
+const VERIFY: u8 = 3;
 
 /// The options; `Options::parse` gets the index.
 pub(crate) const PARAMETERS: &[ParameterSpec] = &[
     ParameterSpec::path(c"oci_root_dir", OCI_ROOT_DIR),
     ParameterSpec::string(c"image_manifest", IMAGE_MANIFEST),
     ParameterSpec::string(c"domain_id", DOMAIN_ID),
+    ParameterSpec::string(c"verify", VERIFY),
     ParameterSpec::END,
 ];
 
@@ -28,6 +31,41 @@ pub(crate) struct Options {
     pub(crate) image_manifest: Option<Digest>,
     /// Which images it shares its page cache with.
     pub(crate) domain_id: Option<DomainId>,
+    /// Who checks the bytes of chunks.
+    pub(crate) verify: Option<Verify>,
+}
+
+/// Who checks that a chunk's bytes are the right ones, before anything is done with them. There is
+/// no way to have nobody do it.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Verify {
+    /// This filesystem: each chunk's bytes are hashed when they were read, and compared with its
+    /// digest.
+    #[default]
+    Chunk,
+    /// For chunks in packs the filesystem below: each pack has fs-verity, with the digest that
+    /// the manifest says. Chunks that are loose are hashed as by [`Verify::Chunk`].
+    FsVerity,
+}
+
+impl Verify {
+    /// What `name` stands for, if anything.
+    fn new(name: &[u8]) -> Option<Self> {
+        match name {
+            b"chunk" => Some(Self::Chunk),
+            b"fsverity" => Some(Self::FsVerity),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Verify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Chunk => "chunk",
+            Self::FsVerity => "fsverity",
+        })
+    }
 }
 
 /// An OCI layout.
@@ -68,6 +106,13 @@ impl Options {
                     EINVAL
                 })?;
                 self.domain_id = Some(name);
+            }
+            VERIFY => {
+                let verify = Verify::new(value.string()?.to_bytes()).ok_or_else(|| {
+                    log.error(format_args!("verify: chunk or fsverity"));
+                    EINVAL
+                })?;
+                self.verify = Some(verify);
             }
             _ => return Err(EINVAL),
         }

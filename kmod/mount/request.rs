@@ -2,7 +2,7 @@
 
 //! What a mount asks for: an image in a layout.
 
-use super::options::Options;
+use super::options::{Options, Verify};
 use crate::sharing::DomainId;
 use kernel::{prelude::*, seq_file::SeqFile};
 use puzzlefs_format::Digest;
@@ -22,6 +22,8 @@ pub(crate) struct Request {
     image_manifest: Digest,
     /// Which images it shares its page cache with, if not those of the same layout.
     domain_id: Option<DomainId>,
+    /// Who checks the bytes of chunks.
+    verify: Verify,
     /// Those of the one who mounts.
     credentials: lower::Credentials,
 }
@@ -56,6 +58,7 @@ impl Request {
             blobs: blobs.clone(),
             image_manifest,
             domain_id: options.domain_id,
+            verify: options.verify.unwrap_or_default(),
             credentials: lower::Credentials::current(),
         })
     }
@@ -78,6 +81,11 @@ impl Request {
     /// The domain, if it is in one.
     pub(crate) fn domain_id(&self) -> Option<DomainId> {
         self.domain_id
+    }
+
+    /// Who checks the bytes of chunks.
+    pub(crate) fn verify(&self) -> Verify {
+        self.verify
     }
 
     /// A `s_uuid` that two images do not share.
@@ -106,10 +114,12 @@ impl Request {
         };
         let manifest = options.image_manifest.unwrap_or(self.image_manifest);
         let is_same_domain = options.domain_id.is_none() || options.domain_id == self.domain_id;
-        if !is_same_dir || manifest != self.image_manifest || !is_same_domain {
+        let verify = options.verify.unwrap_or(self.verify);
+        let is_same_image = is_same_dir && manifest == self.image_manifest;
+        if !is_same_image || !is_same_domain || verify != self.verify {
             log.error(format_args!(
-                "a remount cannot change oci_root_dir, image_manifest or domain_id: mount the \
-                 other image"
+                "a remount cannot change oci_root_dir, image_manifest, domain_id or verify: mount \
+                 the image anew"
             ));
             return Err(EINVAL);
         }
@@ -123,6 +133,9 @@ impl Request {
         seq.call_printf(format_args!(",image_manifest={}", self.image_manifest));
         if let Some(domain) = &self.domain_id {
             seq.call_printf(format_args!(",domain_id={domain}"));
+        }
+        if self.verify != Verify::default() {
+            seq.call_printf(format_args!(",verify={}", self.verify));
         }
     }
 }

@@ -32,6 +32,8 @@ impl Counter {
 pub(crate) struct Counters {
     /// Chunks that were read, and are what their digests say.
     pub(crate) chunks_verified: Counter,
+    /// Chunks that were read from packs that fs-verity vouches for, and not hashed.
+    pub(crate) chunks_vouched: Counter,
     /// Chunks that other processors' workers verified and decompressed for a reader.
     pub(crate) chunks_helped: Counter,
     /// Times that a chunk was wanted and still at hand: verified in a slot, or its content in a

@@ -16,6 +16,13 @@
 //!   so, and all of it once it was repacked;
 //! - or if whoever mounts them says, by `domain_id=`, that the images of that domain may read
 //!   what they know the digests of. These share with no image outside of it.
+//!
+//! By `verify=fsverity` a chunk in a pack is not hashed, and what the pack's index says of its
+//! digest is the word of whoever made the image. Were its digest its fingerprint, a lying index
+//! could put any bytes under the digest of another image's chunk. So such a chunk goes by what was
+//! verified: the fs-verity digest of its pack, its offset and its size there. That names its bytes
+//! as surely, and whoever has the pack open has them. It never shares with a chunk that goes by its
+//! digest.
 
 use super::{domain::DomainId, filesystems::FilesystemNumber};
 use crate::content::Chunk;
@@ -48,13 +55,23 @@ impl Scope {
         hasher
     }
 
+    /// Adds which chunk it is. The first four bytes tell how many follow, so that no two lists of
+    /// chunks, and holes, are the same bytes.
     fn add(&self, hasher: &mut Hasher, chunk: &Chunk<'_>) {
-        let form = match chunk.is_compressed() {
-            true => b"comp",
-            false => b"raw.",
-        };
-        hasher.update(form);
-        hasher.update(chunk.stored().digest().as_bytes());
+        let (stored, compressed) = (chunk.stored(), chunk.is_compressed());
+        match stored.vouched() {
+            None => {
+                hasher.update(if compressed { b"comp" } else { b"raw." });
+                hasher.update(stored.digest().as_bytes());
+            }
+            Some(fs_verity) => {
+                hasher.update(if compressed { b"vcom" } else { b"vraw" });
+                hasher.update(fs_verity.as_bytes());
+                for number in stored.range() {
+                    hasher.update(&number.to_le_bytes());
+                }
+            }
+        }
         if self.domain.is_none() {
             hasher.update(&self.filesystem.get().to_le_bytes());
             for number in chunk.stored().place() {
@@ -91,8 +108,8 @@ impl<'a> OfFile<'a> {
         self.hasher.update(&end.to_le_bytes());
         match extent {
             Some((chunk, offset)) => {
-                self.hasher.update(&offset.to_le_bytes());
                 self.scope.add(&mut self.hasher, chunk);
+                self.hasher.update(&offset.to_le_bytes());
             }
             None => self.hasher.update(b"hole"),
         }

@@ -15,6 +15,7 @@
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
+#include <linux/fsverity.h>
 #include <linux/lz4.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
@@ -39,6 +40,8 @@ static const unsigned int VFS_RS_LOOKUP_NO_XDEV = LOOKUP_NO_XDEV;
 static const unsigned int VFS_RS_LOOKUP_DIRECTORY = LOOKUP_DIRECTORY;
 static const loff_t VFS_RS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
 static const int VFS_RS_IOCB_NOT_PLAIN = IOCB_DIRECT | IOCB_NOWAIT | IOCB_NOIO | IOCB_WAITQ;
+static const size_t VFS_RS_FS_VERITY_MAX_DIGEST = FS_VERITY_MAX_DIGEST_SIZE;
+static const unsigned int VFS_RS_FS_VERITY_SHA256 = FS_VERITY_HASH_ALG_SHA256;
 static const unsigned int VFS_RS_S_PRIVATE = S_PRIVATE;
 static const unsigned long VFS_RS_SB_RDONLY = SB_RDONLY;
 static const unsigned long VFS_RS_SB_NOATIME = SB_NOATIME;
@@ -73,6 +76,7 @@ void vfs_rs_mapping_set_large_folios(struct address_space *mapping);
 struct inode *vfs_rs_file_inode(const struct file *file);
 const struct super_block *vfs_rs_file_real_super(const struct file *file);
 struct inode *vfs_rs_path_inode(const struct path *path);
+int vfs_rs_fs_verity_digest(const struct file *file, u8 *digest, u8 *algorithm);
 bool vfs_rs_dir_emit_dots(struct file *file, struct dir_context *ctx);
 bool vfs_rs_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
 		     unsigned int type);

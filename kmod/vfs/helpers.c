@@ -6,6 +6,7 @@
 #include <linux/backing-dev.h>
 #include <linux/capability.h>
 #include <linux/cred.h>
+#include <linux/fsverity.h>
 #include <linux/highmem.h>
 #include <linux/kdev_t.h>
 #include <linux/ratelimit.h>
@@ -121,6 +122,11 @@ const struct super_block *vfs_rs_file_real_super(const struct file *file)
 struct inode *vfs_rs_path_inode(const struct path *path)
 {
 	return d_backing_inode(path->dentry);
+}
+
+int vfs_rs_fs_verity_digest(const struct file *file, u8 *digest, u8 *algorithm)
+{
+	return fsverity_get_digest(file_inode(file), digest, algorithm, NULL);
 }
 
 bool vfs_rs_dir_emit_dots(struct file *file, struct dir_context *ctx)

@@ -360,6 +360,11 @@ const KILLABLE_BYTES: usize = 1 << 20;
 pub struct LowerFile(ARef<File>);
 
 impl LowerFile {
+    /// The open file.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::file {
+        self.0.as_ptr()
+    }
+
     /// The size in bytes, now.
     pub fn size(&self) -> u64 {
         // SAFETY: An open file has an inode.

@@ -8,8 +8,11 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use puzzlefs_format::{blob_kind, BlobKind, Digest, Error, Manifest, MEDIA_TYPE_CHUNK_ZSTD};
-use puzzlefs_format::{MEDIA_TYPE_CHUNK, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_ROOTFS};
-use serde::Deserialize;
+use puzzlefs_format::{
+    ANNOTATION_FS_VERITY, MEDIA_TYPE_CHUNK, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_ROOTFS,
+};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// A manifest, as serde_json reads it: like ours it refuses a key that comes twice
@@ -29,6 +32,25 @@ struct PlainDescriptor {
     media_type: String,
     digest: String,
     size: u64,
+    #[serde(default, rename = "annotations", deserialize_with = "fs_verity")]
+    fs_verity: Option<String>,
+}
+
+/// The one annotation that we know. In place of annotations there may be anything.
+fn fs_verity<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Annotations {
+        Object {
+            #[serde(rename = "io.puzzlefsoci.puzzlefs.fs_verity")]
+            fs_verity: Option<String>,
+        },
+        Other(IgnoredAny),
+    }
+    Ok(match Annotations::deserialize(from)? {
+        Annotations::Object { fs_verity } => fs_verity,
+        Annotations::Other(_) => None,
+    })
 }
 
 /// What ours makes of the same.
@@ -37,6 +59,7 @@ fn plain(manifest: &Manifest<'_>) -> (Option<PlainDescriptor>, Vec<PlainDescript
         media_type: descriptor.media_type.to_string(),
         digest: format!("sha256:{}", descriptor.digest),
         size: descriptor.size,
+        fs_verity: descriptor.fs_verity.map(|digest| digest.to_string()),
     };
     let layers = manifest.layers().map(|layer| plain(layer.unwrap()));
     (manifest.config().map(plain), layers.collect())
@@ -160,12 +183,29 @@ fn unknown() -> impl Strategy<Value = Vec<(String, Value)>> {
     vec((any::<String>(), any_value()), 0..3)
 }
 
+/// Annotations as they may be, ours among them or not, and what stands in their place.
+fn annotations() -> impl Strategy<Value = Value> {
+    let object =
+        (option::of(any::<[u8; 32]>()), unknown()).prop_map(|(digest, unknown)| match digest {
+            Some(digest) => {
+                let digest = Digest::from_bytes(digest).to_string();
+                with_unknown(serde_json::json!({ ANNOTATION_FS_VERITY: digest }), unknown)
+            }
+            None => with_unknown(serde_json::json!({}), unknown),
+        });
+    prop_oneof![4 => object, 1 => Just(Value::Null), 1 => any_value()]
+}
+
 fn descriptor(media_type: impl Strategy<Value = String>) -> impl Strategy<Value = Value> {
-    (media_type, any::<[u8; 32]>(), any::<u64>(), unknown()).prop_map(
-        |(media_type, digest, size, unknown)| {
+    let rest = (option::of(annotations()), unknown());
+    (media_type, any::<[u8; 32]>(), any::<u64>(), rest).prop_map(
+        |(media_type, digest, size, (annotations, unknown))| {
             let digest = format!("sha256:{}", Digest::from_bytes(digest));
-            let known =
+            let mut known =
                 serde_json::json!({ "mediaType": media_type, "digest": digest, "size": size });
+            if let Some(annotations) = annotations {
+                known["annotations"] = annotations;
+            }
             with_unknown(known, unknown)
         },
     )
@@ -241,6 +281,36 @@ proptest! {
         }
         text.truncate(cut.map_or(text.len(), |at| at.index(text.len())));
         let _ = agree(&text);
+    }
+
+    /// What is no digest is refused, whatever else there is.
+    #[test]
+    fn annotation_is_a_digest(
+        text in prop_oneof![any_value(), "[0-9a-fA-F]{63,65}".prop_map(Value::from)],
+        again: bool,
+    ) {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let annotation = |value: &Value| format!("{:?}: {value}", ANNOTATION_FS_VERITY);
+        let mut annotations = annotation(&text);
+        if again {
+            annotations = format!("{annotations}, {annotations}");
+        }
+        let manifest = format!(
+            r#"{{"schemaVersion": 2, "layers": [{{"mediaType": "{MEDIA_TYPE_ROOTFS}",
+            "digest": "{digest}", "size": 1, "annotations": {{{annotations}}}}}]}}"#
+        );
+        let is_digest = text.as_str().is_some_and(|text| {
+            text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        });
+        let found = Manifest::parse(manifest.as_bytes()).map(|m| m.rootfs().fs_verity);
+        match (is_digest, again) {
+            (false, _) => prop_assert_eq!(found, Err(Error::BadDigest)),
+            (true, true) => prop_assert_eq!(found, Err(Error::BadManifest)),
+            (true, false) => {
+                let want = Digest::parse(text.as_str().unwrap().as_bytes()).unwrap();
+                prop_assert_eq!(found, Ok(Some(want)));
+            }
+        }
     }
 
     /// Text of JSON's own characters.

@@ -2,10 +2,12 @@
 //! Writing the OCI image manifest of an image (OCI image-spec v1.1, manifest.md).
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, Digest, MEDIA_TYPE_CHUNK, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK};
+use puzzlefs_format::{limits, Digest, ANNOTATION_FS_VERITY};
+use puzzlefs_format::{MEDIA_TYPE_CHUNK, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::digest::hex;
 use crate::time;
 
 /// What kind of artifact a PuzzleFS image is.
@@ -50,6 +52,14 @@ impl Descriptor {
             size,
             annotations,
         }
+    }
+
+    /// The descriptor of a pack, whose fs-verity digest vouches for all that its index says.
+    pub fn of_pack(digest: Digest, size: u64, fs_verity: &[u8; 32]) -> Self {
+        let mut pack = Self::new(MEDIA_TYPE_PACK, digest, size);
+        let annotations = &mut pack.annotations;
+        annotations.insert(ANNOTATION_FS_VERITY.into(), hex(fs_verity).into());
+        pack
     }
 }
 

@@ -2,15 +2,21 @@
 //! Where chunks lie: in packs, or loose. Reading them from there, each checked against
 //! its digest, as an index may say anything.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::{self, Seek};
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use anyhow::{ensure, Context, Error, Result};
 use puzzlefs_format::{limits, Digest};
 
-use crate::digest::sha256;
+use crate::digest::{sha256, Blob, Hashing};
 use crate::layout::Layout;
 use crate::pack;
+use crate::progress::Progress;
 
 /// Where chunks of a layout lie, as far as some packs of it say.
 pub struct Places<'a> {
@@ -29,6 +35,19 @@ pub struct Pack {
     file: File,
 }
 
+impl Pack {
+    /// What it is, with its fs-verity digest.
+    pub fn measure(&self) -> Result<Blob> {
+        let mut file = &self.file;
+        let mut hashing = Hashing::new(io::sink());
+        hashing.measure();
+        file.rewind()
+            .and_then(|()| io::copy(&mut file, &mut hashing))
+            .with_context(|| format!("reading the pack sha256:{}", self.digest))?;
+        Ok(hashing.finish().1)
+    }
+}
+
 /// Where a pack has a chunk, as its index says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -41,6 +60,9 @@ pub struct Place {
     /// Its bytes.
     pub size: u32,
 }
+
+/// Packs by their index in [`Places::packs`], each with its fs-verity digest.
+pub type Measured = Vec<(u32, Result<[u8; 32]>)>;
 
 /// The bytes of a chunk in some file, unchecked.
 pub struct Slice {
@@ -145,6 +167,55 @@ impl<'a> Places<'a> {
             self.layout.blob_path(pack).display()
         );
         Ok(bytes)
+    }
+
+    /// The fs-verity digests of some packs, or why not: all of a pack is what its name says, and
+    /// all chunks are what its index says.
+    pub fn measure(&self, packs: &BTreeSet<u32>, progress: &dyn Progress) -> Result<Measured> {
+        let mut chunks: BTreeMap<u32, Vec<Place>> = BTreeMap::new();
+        for place in self
+            .table
+            .iter()
+            .filter(|place| packs.contains(&place.pack))
+        {
+            chunks.entry(place.pack).or_default().push(*place);
+        }
+        let list: Vec<(u32, Vec<Place>)> = chunks.into_iter().collect();
+        let next = AtomicUsize::new(0);
+        let measure = || {
+            let mut measured = Vec::new();
+            while let Some((pack, places)) = list.get(next.fetch_add(1, Ordering::Relaxed)) {
+                measured.push((*pack, self.measure_one(*pack, places)));
+                progress.advance(1);
+            }
+            measured
+        };
+        let workers = thread::available_parallelism().map_or(1, NonZero::get);
+        let mut measured: Measured = thread::scope(|scope| {
+            let threads: Vec<_> = (0..workers.min(8)).map(|_| scope.spawn(measure)).collect();
+            let joined = threads.into_iter().map(|thread| {
+                let panicked = |panic| std::panic::resume_unwind(panic);
+                thread.join().unwrap_or_else(panicked)
+            });
+            joined.flatten().collect()
+        });
+        measured.sort_by_key(|(pack, _)| *pack);
+        Ok(measured)
+    }
+
+    fn measure_one(&self, number: u32, places: &[Place]) -> Result<[u8; 32]> {
+        let pack = &self.packs[number as usize];
+        places
+            .iter()
+            .try_for_each(|place| self.read_at(place).map(drop))?;
+        let blob = pack.measure()?;
+        ensure!(
+            blob.digest == pack.digest,
+            "the pack sha256:{} has the digest sha256:{}",
+            pack.digest,
+            blob.digest
+        );
+        blob.verity.context("it was not measured")
     }
 
     /// The stored bytes of a chunk, from wherever they are sound.

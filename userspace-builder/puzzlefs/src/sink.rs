@@ -5,16 +5,20 @@
 //! What packs of the layout hold is compared byte by byte with what is to be stored. A pack
 //! that is found to be wrong anywhere is used for nothing: readers may take a chunk from
 //! any pack of an image that lists it, so an image must not have such a pack at all.
+//!
+//! The manifest also says the fs-verity digest of each pack, and with it that the pack's index is
+//! true: readers may rely on that and hash nothing. So of a pack that comes from elsewhere all is
+//! looked at, also what the new image does not use: a reader might find that.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, Digest, MEDIA_TYPE_PACK};
+use puzzlefs_format::{limits, Digest};
 
 use crate::manifest::{Descriptor, MAX_CHUNKS};
 use crate::pack::PackWriter;
 use crate::places::{Place, Places};
-use crate::progress::Progress;
+use crate::progress::{Progress, Unit};
 use crate::store::{Draft, Staging};
 
 /// What the blobs with the chunks of an image are.
@@ -59,6 +63,8 @@ pub struct Homes<'a> {
     loose: Vec<Descriptor>,
     /// With their numbers of chunks; nothing for one that is being written.
     packs: Vec<Option<(Descriptor, usize)>>,
+    /// The fs-verity digests of those in `held` that are used.
+    vouched: HashMap<u32, [u8; 32]>,
 }
 
 impl<'a> Sink<'a> {
@@ -81,6 +87,7 @@ impl<'a> Sink<'a> {
                 held,
                 loose: Vec::new(),
                 packs: Vec::new(),
+                vouched: HashMap::new(),
             },
         }
     }
@@ -179,7 +186,9 @@ impl<'a> Sink<'a> {
         let (index, mut packing) = match self.packing.take() {
             Some(packing) => packing,
             None => {
-                let packing = PackWriter::new(self.staging.begin()?, target);
+                let mut draft = self.staging.begin()?;
+                draft.measure();
+                let packing = PackWriter::new(draft, target);
                 self.homes.packs.push(None);
                 (self.homes.packs.len() - 1, packing)
             }
@@ -199,16 +208,41 @@ impl<'a> Sink<'a> {
         if let Some((index, packing)) = self.packing.take() {
             let count = packing.count();
             let pack = self.staging.end(packing.finish()?)?;
-            let descriptor = Descriptor::new(MEDIA_TYPE_PACK, pack.digest, pack.size);
+            let verity = pack.verity.context("a pack that was not measured")?;
+            let descriptor = Descriptor::of_pack(pack.digest, pack.size, &verity);
             self.homes.packs[index] = Some((descriptor, count));
         }
         Ok(())
     }
 
-    /// Ends the last pack.
+    /// Ends the last pack, and looks at all of those that were there.
     pub fn finish(mut self) -> Result<Homes<'a>> {
+        if let Form::Packs { target } = self.form {
+            self.vouch(target)?;
+        }
         self.close()?;
         Ok(self.homes)
+    }
+
+    /// Measures the packs of the layout that are used, and stores anew what is in one that lies.
+    fn vouch(&mut self, target: u64) -> Result<()> {
+        let used = self.homes.chunks.values().filter_map(|home| match home {
+            Home::Held(pack) => Some(*pack),
+            _ => None,
+        });
+        let used: BTreeSet<u32> = used.collect();
+        if used.is_empty() {
+            return Ok(());
+        }
+        let count = u64::try_from(used.len())?;
+        self.progress.phase("checking packs", count, Unit::Items);
+        for (pack, verity) in self.homes.held.measure(&used, self.progress)? {
+            match verity {
+                Ok(verity) => drop(self.homes.vouched.insert(pack, verity)),
+                Err(_) => self.distrust(pack, target)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -240,9 +274,10 @@ impl Homes<'_> {
                 }
                 Home::Held(pack) => {
                     let count = held[pack as usize];
+                    let verity = self.vouched.get(&pack);
+                    let verity = verity.context("a pack that was not looked at")?;
                     let pack = &self.held.packs()[pack as usize];
-                    let layer = Descriptor::new(MEDIA_TYPE_PACK, pack.digest, pack.size);
-                    (layer, count)
+                    (Descriptor::of_pack(pack.digest, pack.size, verity), count)
                 }
             };
             packs += 1;

@@ -29,6 +29,8 @@ pub struct Stats {
     pub blobs_open: u64,
     /// Chunks that were read, and are what their digests say.
     pub chunks_verified: u64,
+    /// Chunks that were read from packs that fs-verity vouches for, and not hashed.
+    pub chunks_vouched: u64,
     /// Chunks that workers on other processors decompressed for a reader.
     pub chunks_helped: u64,
     /// Times that a chunk was wanted and still at hand.
@@ -80,6 +82,7 @@ fn of_directory(directory: &Path, device: String) -> Result<Stats> {
         version: number("version")?,
         blobs_open: number("blobs_open")?,
         chunks_verified: number("chunks_verified")?,
+        chunks_vouched: number("chunks_vouched")?,
         chunks_helped: number("chunks_helped")?,
         chunk_hits: number("chunk_hits")?,
         bytes_read: number("bytes_read")?,
@@ -110,10 +113,11 @@ fn value<T: FromStr>(directory: &Path, name: &str) -> Result<T> {
 mod tests {
     use super::*;
 
-    const NUMBERS: [&str; 10] = [
+    const NUMBERS: [&str; 11] = [
         "version",
         "blobs_open",
         "chunks_verified",
+        "chunks_vouched",
         "chunks_helped",
         "chunk_hits",
         "bytes_read",

@@ -46,6 +46,13 @@ pub struct Draft {
     out: Hashing<BufWriter<File>>,
 }
 
+impl Draft {
+    /// Also measures the fs-verity digest of what is written from now on.
+    pub fn measure(&mut self) {
+        self.out.measure();
+    }
+}
+
 impl Write for Draft {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.out.write(buf)
@@ -123,7 +130,7 @@ impl<'a> Staging<'a> {
     /// Stages a blob that `fill` writes.
     pub fn put_with(&self, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<Blob> {
         let mut draft = self.begin()?;
-        draft.out.measure();
+        draft.measure();
         fill(&mut draft)?;
         self.end(draft)
     }

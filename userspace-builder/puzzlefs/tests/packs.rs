@@ -11,13 +11,15 @@ use common::layout::{blobs, packs, store};
 use common::{build_into, everything, faults, loose, noise, open, options, scratch};
 use puzzlefs::build::{build, Options};
 use puzzlefs::chunker::Policy;
+use puzzlefs::convert;
 use puzzlefs::digest::sha256;
 use puzzlefs::layout::Layout;
 use puzzlefs::manifest::{with_layers, Descriptor};
 use puzzlefs::pack;
 use puzzlefs::progress::Silent;
 use puzzlefs::sink::Form;
-use puzzlefs_format::{Digest, PackEntry, PackTrailer, MEDIA_TYPE_PACK};
+use puzzlefs::verity::measure;
+use puzzlefs_format::{Digest, PackEntry, PackTrailer, ANNOTATION_FS_VERITY, MEDIA_TYPE_PACK};
 
 fn packs_of(target: u64) -> Options {
     Options {
@@ -204,6 +206,62 @@ fn verify_finds_indexes_that_lie() {
     assert!(found.contains("is not where its index says"), "{found}");
 }
 
+/// What the manifest of a tag says of its packs: their fs-verity digests.
+fn annotations(layout: &Path, tag: &str) -> Vec<(Digest, Option<Digest>)> {
+    let image = open(layout, tag);
+    let manifest = image.manifest().unwrap();
+    let layers = manifest.layers().map(Result::unwrap);
+    let packs = layers.filter(|layer| layer.media_type == MEDIA_TYPE_PACK);
+    packs.map(|pack| (pack.digest, pack.fs_verity)).collect()
+}
+
+/// Checks them; says how many packs there are.
+fn all_are_measured(layout: &Path, tag: &str) -> usize {
+    let found = annotations(layout, tag);
+    for (pack, verity) in &found {
+        let bytes = fs::read(layout.join("blobs/sha256").join(pack.to_string())).unwrap();
+        let want = Digest::from_bytes(measure(&bytes));
+        assert_eq!(*verity, Some(want), "the pack {pack} of {tag}");
+    }
+    assert_eq!(faults(layout, tag), [""; 0]);
+    found.len()
+}
+
+#[test]
+fn manifests_say_the_fs_verity_digests_of_packs() {
+    let dir = scratch();
+    let (root, layout) = (dir.path().join("root"), dir.path().join("layout"));
+    fs::create_dir(&root).unwrap();
+    everything(&root);
+    build_into(&root, &layout, "new", &packs_of(200_000));
+    assert!(all_are_measured(&layout, "new") > 2);
+    fs::write(root.join("new"), noise(100_000, 99)).unwrap();
+    build_into(&root, &layout, "held", &options());
+    assert!(all_are_measured(&layout, "held") > 2);
+    // An image that was built before there were such digests gets them by being repacked.
+    let image = open(&layout, "held");
+    let text = String::from_utf8(image.manifest_bytes().to_vec()).unwrap();
+    let old = text.replace(ANNOTATION_FS_VERITY, "org.example.other");
+    let (manifest, size) = store(&layout, old.as_bytes());
+    let opened = Layout::open(&layout).unwrap();
+    opened.set_tag("held", &manifest, size).unwrap();
+    assert!(annotations(&layout, "held")
+        .iter()
+        .all(|(_, v)| v.is_none()));
+    assert_eq!(faults(&layout, "held"), [""; 0]);
+    convert::repack(&opened, &["held".into()], 200_000, 10, &Silent).unwrap();
+    all_are_measured(&layout, "held");
+    // One that is not that of the pack.
+    let (_, verity) = annotations(&layout, "held")[0];
+    let verity = verity.unwrap().to_string();
+    let text = open(&layout, "held").manifest_bytes().to_vec();
+    let text = String::from_utf8(text).unwrap();
+    let (manifest, size) = store(&layout, text.replace(&verity, &"0".repeat(64)).as_bytes());
+    opened.set_tag("held", &manifest, size).unwrap();
+    let found = faults(&layout, "held").join("\n");
+    assert!(found.contains("another fs-verity digest"), "{found}");
+}
+
 /// An old pack that lies, or is damaged, must not become part of a new image.
 #[test]
 fn a_build_does_not_rely_on_a_bad_pack() {
@@ -211,6 +269,7 @@ fn a_build_does_not_rely_on_a_bad_pack() {
         "a lie of the index",
         "damaged bytes",
         "a lie beside the truth",
+        "a lie about what is not used",
     ] {
         let dir = scratch();
         let (root, layout) = (dir.path().join("root"), dir.path().join("layout"));
@@ -225,6 +284,16 @@ fn a_build_does_not_rely_on_a_bad_pack() {
             .0;
         match damage {
             "damaged bytes" => chunks[entries[last].offset as usize] ^= 1,
+            // Whoever mounts by fs-verity takes the index for true.
+            "a lie about what is not used" => {
+                entries.push(PackEntry {
+                    digest: sha256(&[b"another image's"]),
+                    offset: u32::try_from(chunks.len()).unwrap(),
+                    size: 1000,
+                });
+                entries.sort_by_key(|entry| entry.digest);
+                chunks.extend(noise(1000, 99));
+            }
             _ => entries[last].offset -= 1,
         }
         let bad = replace_pack(&layout, "tag", &chunks, &entries);

@@ -145,7 +145,8 @@ pub struct Build {
     /// without.
     #[arg(long, value_name = "TAG", value_parser = parse_tag)]
     pub base: Option<String>,
-    /// Record fs-verity digests of all blobs, as upstream's builder does: metadata stay one blob
+    /// Record fs-verity digests of all blobs in the metadata, as upstream's builder does: these
+    /// stay one blob. Those of packs are in the manifest, with or without this option
     #[arg(long)]
     pub fs_verity: bool,
     /// Number of compressing threads [default: one for each processor]
@@ -243,7 +244,12 @@ pub struct Extract {
   puzzlefs mount -o nosuid,nodev /var/lib/images:debian /mnt
   puzzlefs mount --overlay /var/lib/changes /var/lib/images:debian /mnt")]
 pub struct Mount {
-    /// Mount options, as mount(8) has them
+    /// Mount options, as mount(8) has them, and those of the filesystem
+    ///
+    /// domain_id=NAME: share the page cache with images of other layouts that have the same NAME.
+    /// verify=chunk, the default: each chunk is hashed when it was read. verify=fsverity: packs
+    /// are checked by the filesystem that the layout is on. Each must have fs-verity enabled, as by
+    /// fsverity(1), with the digest that the manifest says; loose chunks are hashed as ever.
     #[arg(short, long, value_name = "OPTIONS")]
     pub options: Vec<String>,
     /// Mount it writable: what is changed goes to the directory UPPER
@@ -316,6 +322,7 @@ pub struct Man {
 #[command(name = "mount.puzzlefs", version)]
 #[command(after_help = "Example:
   mount -t puzzlefs /var/lib/images:debian /mnt
+  mount -t puzzlefs -o verify=fsverity /var/lib/images:debian /mnt
   mount -t puzzlefs -o oci_root_dir=/var/lib/images,image_manifest=SHA256 none /mnt")]
 pub struct MountHelper {
     /// What to mount

@@ -38,6 +38,7 @@ pub fn stats(args: &Stats) -> Result<()> {
         writeln!(out, "version          {}", stats.version)?;
         writeln!(out, "blobs open       {}", stats.blobs_open)?;
         writeln!(out, "chunks verified  {}", stats.chunks_verified)?;
+        writeln!(out, "  by fs-verity   {}", stats.chunks_vouched)?;
         writeln!(out, "  with help      {}", stats.chunks_helped)?;
         writeln!(out, "  found at hand  {}", stats.chunk_hits)?;
         writeln!(out, "metadata blocks  {}", stats.metadata_blocks)?;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Checking packs: their digests, and that their indexes say the truth of all chunks,
-//! used or not.
+//! used or not; and the fs-verity digests that the manifest says of them, which a mount may rely on.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use anyhow::{ensure, Result};
-use puzzlefs_format::Digest;
+use anyhow::{ensure, Context, Result};
+use puzzlefs_format::{Digest, MEDIA_TYPE_PACK};
 
 use super::Report;
 use crate::image::Image;
@@ -24,12 +24,25 @@ pub fn check(
     let packs = places.packs();
     report.packs = u64::try_from(packs.len())?;
     progress.phase("checking packs", report.packs, Unit::Items);
+    let mut measured = HashMap::new();
     for pack in packs {
-        let fault = whole(image, pack).err();
-        report
-            .errors
-            .extend(fault.map(|fault| format!("{fault:#}")));
+        match whole(image, pack) {
+            Ok(verity) => drop(measured.insert(pack.digest, verity)),
+            Err(fault) => report.errors.push(format!("{fault:#}")),
+        }
         progress.advance(1);
+    }
+    for layer in image.manifest()?.layers() {
+        let layer = layer?;
+        if layer.media_type == MEDIA_TYPE_PACK && layer.fs_verity.is_some() {
+            let found = measured.get(&layer.digest);
+            if found.is_some_and(|found| layer.fs_verity != Some(*found)) {
+                report.errors.push(format!(
+                    "the pack sha256:{} has another fs-verity digest than the manifest says",
+                    layer.digest
+                ));
+            }
+        }
     }
     let mut chunks = HashSet::new();
     for place in places.table() {
@@ -45,11 +58,12 @@ pub fn check(
     Ok(())
 }
 
-/// The digest of a pack, and the order of its index.
-fn whole(image: &Image, pack: &Pack) -> Result<()> {
+/// Checks the digest of a pack, and the order of its index. Returns its fs-verity digest.
+fn whole(image: &Image, pack: &Pack) -> Result<Digest> {
     let digest = &pack.digest;
+    let blob = pack.measure()?;
     ensure!(
-        image.layout().has_blob(digest, pack.size)?,
+        blob.digest == *digest,
         "the pack sha256:{digest} is damaged: its content has another digest; delete {} and \
          copy or build its images again",
         image.layout().blob_path(digest).display()
@@ -59,5 +73,6 @@ fn whole(image: &Image, pack: &Pack) -> Result<()> {
         entries.is_sorted_by(|a, b| a.digest < b.digest),
         "the index of the pack sha256:{digest} is not in ascending order of the digests"
     );
-    Ok(())
+    let verity = blob.verity.context("a pack that was not measured")?;
+    Ok(Digest::from_bytes(verity))
 }
