@@ -42,7 +42,7 @@ impl Decoder {
         context.saturating_add(stream)
     }
 
-    /// Another chunk begins.
+    /// Another chunk begins, or another output for the same one.
     pub(crate) fn restart(&mut self) {
         self.consumed = None;
     }
@@ -83,7 +83,11 @@ impl Decoder {
         output: &mut Output<'_>,
     ) -> Result {
         let end = output.size();
-        self.advance(encoding, stored, output, end)
+        // The place where the stream stands is one in another output, before and after this.
+        self.restart();
+        let result = self.advance(encoding, stored, output, end);
+        self.restart();
+        result
     }
 
     /// Decompresses `stored` into `output`, which is of the size that `encoding` says: from where
