@@ -17,14 +17,14 @@ const HEAD_BYTES: usize = 4;
 /// The blobs of a layout.
 pub(crate) struct Blobs {
     /// The directory `blobs/sha256`.
-    directory: lower::Directory,
+    directory: lower::LowerDirectory,
     /// Those of the one who mounted: readers need no access to the layout.
     credentials: lower::Credentials,
 }
 
 impl Blobs {
     /// The blobs in `directory`, read with `credentials`.
-    pub(crate) fn new(directory: lower::Directory, credentials: lower::Credentials) -> Self {
+    pub(crate) fn new(directory: lower::LowerDirectory, credentials: lower::Credentials) -> Self {
         Self {
             directory,
             credentials,

@@ -25,13 +25,13 @@ const MAX_PINS: usize = 128;
 
 /// The memory of a folio that is pinned.
 #[derive(Clone, Copy)]
-struct Window {
+struct Span {
     /// Where in the cache it begins.
     start: u64,
     memory: *const [u8],
 }
 
-impl Window {
+impl Span {
     fn holds(&self, position: u64) -> bool {
         let offset = position.checked_sub(self.start);
         offset.is_some_and(|offset| offset < self.memory.len() as u64)
@@ -45,17 +45,17 @@ impl Window {
 /// # Invariants
 ///
 /// What is in `pins`, `more_pins` and `copies` is not changed or dropped before `self` is. The
-/// windows are those of `pins`, or empty.
+/// spans are those of `pins`, or empty.
 pub struct CacheReader<'a> {
     cache: &'a PrivateCache,
     /// The first ones; most operations need no more.
-    pins: UnsafeCell<[Option<(PinnedFolio, Window)>; 4]>,
-    more_pins: UnsafeCell<KVec<(PinnedFolio, Window)>>,
+    pins: UnsafeCell<[Option<(PinnedFolio, Span)>; 4]>,
+    more_pins: UnsafeCell<KVec<(PinnedFolio, Span)>>,
     /// What does not lie in one folio.
     copies: UnsafeCell<KVec<KVVec<u8>>>,
-    /// The windows used last, since most of what is read is near to what was: each at the
+    /// The spans used last, since most of what is read is near to what was: each at the
     /// remainder of its position, counted in steps of [`STEP_BITS`].
-    last: [Cell<Window>; 4],
+    last: [Cell<Span>; 4],
     /// How much is pinned and copied, in bytes.
     bytes: Cell<usize>,
     /// How many folios are pinned.
@@ -69,7 +69,7 @@ impl<'a> CacheReader<'a> {
     /// A reader of `cache` that has lent nothing.
     pub fn new(cache: &'a PrivateCache) -> Self {
         let empty: &[u8] = &[];
-        let window = Window {
+        let span = Span {
             start: 0,
             memory: empty,
         };
@@ -79,7 +79,7 @@ impl<'a> CacheReader<'a> {
             pins: UnsafeCell::new([const { None }; 4]),
             more_pins: UnsafeCell::new(KVec::new()),
             copies: UnsafeCell::new(KVec::new()),
-            last: [window; 4].map(Cell::new),
+            last: [span; 4].map(Cell::new),
             bytes: Cell::new(0),
             count: Cell::new(0),
         }
@@ -123,10 +123,10 @@ impl<'a> CacheReader<'a> {
             // INVARIANT: It is the one of a pin.
             place.set(self.find(position, &mut load)?);
         }
-        let window = place.get();
+        let span = place.get();
         // SAFETY: By the invariants the folio is pinned as long as `self` is, and the content
         // of a folio in a private cache does not change.
-        Ok((window.start, unsafe { &*window.memory }))
+        Ok((span.start, unsafe { &*span.memory }))
     }
 
     /// A copy of the `len` bytes at `position`, for those that do not lie in one folio.
@@ -159,8 +159,8 @@ impl<'a> CacheReader<'a> {
         Ok(unsafe { core::slice::from_raw_parts(copy.as_ptr(), copy.len()) })
     }
 
-    /// The window of a pin that holds `position`.
-    fn find(&self, position: u64, load: &mut impl FnMut(u64) -> Result) -> Result<Window> {
+    /// The span of a pin that holds `position`.
+    fn find(&self, position: u64, load: &mut impl FnMut(u64) -> Result) -> Result<Span> {
         for _ in 0..MAX_LOADS {
             if killed() {
                 return Err(EINTR);
@@ -168,10 +168,10 @@ impl<'a> CacheReader<'a> {
             // SAFETY: Nothing else refers to array and vector, as above; nor are these
             // references used any more when `load` is called.
             let (pins, more) = unsafe { (&mut *self.pins.get(), &mut *self.more_pins.get()) };
-            let holds = |pin: &&(PinnedFolio, Window)| pin.1.holds(position);
+            let holds = |pin: &&(PinnedFolio, Span)| pin.1.holds(position);
             let pinned = pins.iter().flatten().find(holds);
-            if let Some((_, window)) = pinned.or_else(|| more.iter().rev().find(holds)) {
-                return Ok(*window);
+            if let Some((_, span)) = pinned.or_else(|| more.iter().rev().find(holds)) {
+                return Ok(*span);
             }
             match self.cache.pin(position)? {
                 Some(pin) => {
@@ -180,13 +180,13 @@ impl<'a> CacheReader<'a> {
                     }
                     self.take(pin.bytes().len())?;
                     self.count.set(self.count.get().saturating_add(1));
-                    let window = Window {
+                    let span = Span {
                         start: pin.position(),
                         memory: pin.bytes(),
                     };
                     match pins.iter_mut().find(|place| place.is_none()) {
-                        Some(place) => *place = Some((pin, window)),
-                        None => more.push((pin, window), GFP_KERNEL)?,
+                        Some(place) => *place = Some((pin, span)),
+                        None => more.push((pin, span), GFP_KERNEL)?,
                     }
                 }
                 None => load(position)?,

@@ -20,7 +20,7 @@ pub(crate) const NAME_MAX: u32 = bindings::NAME_MAX;
 ///
 /// # Invariants
 ///
-/// It is the `inode` of an initialised [`Slot<T>`], of a `Ready` superblock of `T` that
+/// It is the `inode` of an initialised [`SlabInode<T>`], of a `Ready` superblock of `T` that
 /// is held at least as long as any reference to the inode lives.
 #[repr(transparent)]
 pub struct Inode<T: FileSystem>(Opaque<bindings::inode>, PhantomData<T>);
@@ -88,8 +88,8 @@ impl<T: FileSystem> Inode<T> {
 
     /// The filesystem's data of this inode.
     pub fn data(&self) -> &T::InodeData {
-        // SAFETY: By the invariants the inode lies in an initialised slot.
-        unsafe { (*Slot::<T>::of(self.0.get())).data.assume_init_ref() }
+        // SAFETY: By the invariants the inode lies in an initialised object.
+        unsafe { (*SlabInode::<T>::of(self.0.get())).data.assume_init_ref() }
     }
 }
 
@@ -141,7 +141,7 @@ pub enum Iget<'sb, T: FileSystem> {
 ///
 /// # Invariants
 ///
-/// It is a valid inode in a [`Slot<T>`], in the state `I_NEW`, of which this is the only
+/// It is a valid inode in a [`SlabInode<T>`], in the state `I_NEW`, of which this is the only
 /// user; we own a reference.
 pub struct NewInode<'sb, T: FileSystem>(NonNull<bindings::inode>, PhantomData<&'sb Inode<T>>);
 
@@ -247,9 +247,9 @@ impl<'sb, T: FileSystem> NewInode<'sb, T> {
 
         // SAFETY: By the invariants the inode is valid and ours alone until it is unlocked.
         unsafe {
-            let slot = Slot::<T>::of(inode);
-            data.__init((&raw mut (*slot).data).cast())?;
-            (*slot).initialised = true;
+            let object = SlabInode::<T>::of(inode);
+            data.__init((&raw mut (*object).data).cast())?;
+            (*object).initialised = true;
             (*inode).i_mode = mode;
             (*inode).i_blocks = attributes
                 .size
@@ -298,7 +298,7 @@ impl<'sb, T: FileSystem> NewInode<'sb, T> {
             bindings::unlock_new_inode(inode);
         }
         let inode = core::mem::ManuallyDrop::new(self).0;
-        // SAFETY: The slot is initialised, and we hand over our reference.
+        // SAFETY: The object is initialised, and we hand over our reference.
         Ok(unsafe { InodeRef::from_raw(inode) })
     }
 }
@@ -312,22 +312,22 @@ impl<T: FileSystem> Drop for NewInode<'_, T> {
 
 /// What the inode cache allocates: an inode with the filesystem's data behind it.
 #[repr(C)]
-struct Slot<T: FileSystem> {
+struct SlabInode<T: FileSystem> {
     inode: bindings::inode,
     data: MaybeUninit<T::InodeData>,
     /// Whether `data` is valid; set by [`NewInode::init`].
     initialised: bool,
 }
 
-impl<T: FileSystem> Slot<T> {
-    /// The slot of an inode of `T`: the inode is its first field.
+impl<T: FileSystem> SlabInode<T> {
+    /// The object of an inode of `T`: the inode is its first field.
     fn of(inode: *mut bindings::inode) -> *mut Self {
         inode.cast()
     }
 }
 
 // SAFETY: It is `repr(C)`, and begins with an inode.
-unsafe impl<T: FileSystem> InodeFirst for Slot<T> {}
+unsafe impl<T: FileSystem> InodeFirst for SlabInode<T> {}
 
 /// The slab cache of the inodes of `T`.
 pub(crate) struct Cache<T>(InodeSlab, PhantomData<T>);
@@ -335,7 +335,7 @@ pub(crate) struct Cache<T>(InodeSlab, PhantomData<T>);
 impl<T: FileSystem> Cache<T> {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self(
-            InodeSlab::new::<Slot<T>>(T::INODE_CACHE, Payer::Cgroup)?,
+            InodeSlab::new::<SlabInode<T>>(T::INODE_CACHE, Payer::Cgroup)?,
             PhantomData,
         ))
     }
@@ -352,7 +352,7 @@ impl<T: FileSystem> Cache<T> {
         let inode = unsafe { cache.0.alloc(sb) };
         if !inode.is_null() {
             // SAFETY: A new object of the cache is ours alone.
-            unsafe { (*Slot::<T>::of(inode)).initialised = false };
+            unsafe { (*SlabInode::<T>::of(inode)).initialised = false };
         }
         inode
     }
@@ -361,19 +361,19 @@ impl<T: FileSystem> Cache<T> {
     ///
     /// Only to be called by the VFS, as `super_operations.free_inode`.
     pub(crate) unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
-        let slot = Slot::<T>::of(inode);
+        let object = SlabInode::<T>::of(inode);
         // SAFETY: The VFS frees each inode once, after an RCU grace period, when nobody can
         // refer to it. A symbolic link's target was allocated by `NewInode::init`.
         unsafe {
             if u32::from((*inode).i_mode) & bindings::S_IFMT == bindings::S_IFLNK {
                 bindings::kfree((*inode).__bindgen_anon_5.i_link.cast());
             }
-            if (*slot).initialised {
-                (*slot).data.assume_init_drop();
+            if (*object).initialised {
+                (*object).data.assume_init_drop();
             }
             // The registration outlives its inodes (`rcu_barrier` in its drop), but the
             // superblock may be gone; the slab knows its cache.
-            bindings::kfree(slot.cast());
+            bindings::kfree(object.cast());
         }
     }
 }

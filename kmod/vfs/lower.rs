@@ -229,7 +229,7 @@ unsafe fn depth_of(sb: *const bindings::super_block) -> c_int {
 /// itself: EROFS over a file takes one on any filesystem that does not count as a level, and
 /// what counts may read whatever it likes. Only through overlayfs it can be seen what that is.
 /// A loop device reads with a task of its own, so that nothing is stacked there.
-pub struct Directory {
+pub struct LowerDirectory {
     path: Path,
     /// The level of its filesystem (`s_stack_depth`) when this one was put on top.
     depth: c_int,
@@ -237,7 +237,7 @@ pub struct Directory {
     above: usize,
 }
 
-impl Directory {
+impl LowerDirectory {
     /// # Errors
     ///
     /// `ELOOP` when the filesystem of `path` is one that one of type `above` may not lie on.

@@ -86,13 +86,13 @@ enum Whose {
 
 /// What the slab allocates: an inode, and what it stands for.
 #[repr(C)]
-struct Slot {
+struct SharedInode {
     inode: bindings::inode,
     content: Content,
 }
 
 // SAFETY: It is `repr(C)`, and begins with an inode.
-unsafe impl InodeFirst for Slot {}
+unsafe impl InodeFirst for SharedInode {}
 
 impl SharedMappings {
     const SUPER: bindings::super_operations = bindings::super_operations {
@@ -111,7 +111,7 @@ impl SharedMappings {
         try_pin_init!(Self {
             mounted <- new_mutex!(Mounted::default()),
             // Whoever comes first is not the only one that they are for.
-            inodes: InodeSlab::new::<Slot>(inode_cache, Payer::Nobody)?,
+            inodes: InodeSlab::new::<SharedInode>(inode_cache, Payer::Nobody)?,
             fs <- Opaque::ffi_init(move |slot: *mut bindings::file_system_type| {
                 let mut fs: bindings::file_system_type = pin_init::zeroed();
                 // So the module stays as long as there is a user.
@@ -162,9 +162,9 @@ impl SharedMappings {
     ///
     /// Only to be called by `iget5_locked` in [`SharedCaches::get`].
     unsafe extern "C" fn test(inode: *mut bindings::inode, data: *mut c_void) -> c_int {
-        // SAFETY: An inode of the internal superblock is in a slot, and stays for an RCU grace
+        // SAFETY: An inode of the internal superblock is in a `SharedInode`, and stays for an RCU grace
         // period after it can be found; `data` is what `get` passes.
-        unsafe { ((*inode.cast::<Slot>()).content == *data.cast::<Content>()).into() }
+        unsafe { ((*inode.cast::<SharedInode>()).content == *data.cast::<Content>()).into() }
     }
 
     /// # Safety
@@ -172,7 +172,7 @@ impl SharedMappings {
     /// As [`SharedMappings::test`].
     unsafe extern "C" fn set(inode: *mut bindings::inode, data: *mut c_void) -> c_int {
         // SAFETY: As above; a new inode is ours alone.
-        unsafe { (*inode.cast::<Slot>()).content = *data.cast::<Content>() };
+        unsafe { (*inode.cast::<SharedInode>()).content = *data.cast::<Content>() };
         0
     }
 
@@ -208,7 +208,7 @@ impl SharedMappings {
     /// Only to be called by the VFS, as `super_operations.free_inode`.
     unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
         // SAFETY: The VFS frees each inode once, after an RCU grace period; the inode is the
-        // first field of its slot, and the slab knows its cache.
+        // first field of its `SharedInode`, and the slab knows its cache.
         unsafe { bindings::kfree(inode.cast()) };
     }
 }
@@ -238,7 +238,7 @@ impl SharedCaches {
         init: impl FnOnce(*mut bindings::inode),
     ) -> Result<NonNull<bindings::inode>> {
         let hash = content.fingerprint.first_chunk().copied();
-        // SAFETY: The superblock is mounted; its inodes are in slots, as `test` and `set` need
+        // SAFETY: The superblock is mounted; its inodes are in `SharedInode`s, as `test` and `set` need
         // it, which get the content that they are given here.
         let inode = unsafe {
             bindings::iget5_locked(

@@ -8,10 +8,10 @@ use crate::{
     export,
     filesystem::{FileSystem, Registration},
     inode::{self, Cache, Iget, InodeRef, NewInode},
-    lower::{self, Directory as LowerDirectory},
+    lower::{self, LowerDirectory},
     private_cache::PrivateCache,
     shared_mapping::{self, SharedCaches},
-    sysfs::Directory,
+    sysfs::SuperBlockDirectory,
     xattr,
 };
 use core::{cell::UnsafeCell, marker::PhantomData};
@@ -48,7 +48,7 @@ struct Info<T: FileSystem> {
     /// Set by `fill`, taken by `put_super`.
     instance: UnsafeCell<Option<Instance<T>>>,
     /// Set by `fill` last, taken by `put_super` first: who reads it looks at the instance.
-    directory: UnsafeCell<Option<Directory<T>>>,
+    directory: UnsafeCell<Option<SuperBlockDirectory<T>>>,
 }
 
 /// What there is of a mounted filesystem. Fields are dropped in this order.
@@ -397,7 +397,7 @@ impl<T: FileSystem> Operations<T> {
         unsafe {
             (*sb).s_root = root;
             let parent = Registration::<T>::of(sb).directory();
-            *new.info().directory.get() = Some(Directory::new(parent, sb)?);
+            *new.info().directory.get() = Some(SuperBlockDirectory::new(parent, sb)?);
         }
         Ok(())
     }

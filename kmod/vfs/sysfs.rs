@@ -80,7 +80,7 @@ impl Drop for TypeDirectory {
 }
 
 /// A superblock's directory, removed on drop.
-pub(crate) struct Directory<T: FileSystem> {
+pub(crate) struct SuperBlockDirectory<T: FileSystem> {
     node: Pin<KBox<Node>>,
     _type: PhantomData<T>,
 }
@@ -105,7 +105,7 @@ impl Node {
     }
 }
 
-impl<T: FileSystem> Directory<T> {
+impl<T: FileSystem> SuperBlockDirectory<T> {
     const OPS: bindings::sysfs_ops = bindings::sysfs_ops {
         show: Some(Self::show),
         ..pin_init::zeroed()
@@ -208,7 +208,7 @@ impl<T: FileSystem> Directory<T> {
     }
 }
 
-impl<T: FileSystem> Drop for Directory<T> {
+impl<T: FileSystem> Drop for SuperBlockDirectory<T> {
     fn drop(&mut self) {
         // SAFETY: The kobject was added, and is removed once. This waits for readers.
         unsafe { bindings::kobject_del(self.node.kobj.get()) };
