@@ -105,14 +105,14 @@ impl Blobs {
     }
 }
 
-/// Sees to it that `file`, the blob `digest`, has fs-verity with the digest `expected`: then its bytes
+/// Checks that `file`, the blob `digest`, has fs-verity with the digest `expected`. Then its bytes
 /// cannot be changed, and the filesystem below checks what it reads of them. Returns that digest.
 /// Every error is explained in `log`.
 ///
 /// # Errors
 ///
-/// `ENOKEY` when nobody says which digest it ought to have, `EOPNOTSUPP` when it has no fs-verity or
-/// the kernel knows of none, `EKEYREJECTED` when it has another digest.
+/// `ENOKEY` when nobody says which digest it ought to have, `EOPNOTSUPP` when it has no fs-verity
+/// or the kernel knows of none, `EKEYREJECTED` when it has another digest.
 pub(crate) fn require_fs_verity(
     file: &lower::LowerFile,
     digest: &Digest,

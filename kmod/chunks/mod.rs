@@ -191,9 +191,9 @@ impl<'a> Stored<'a> {
         &self.digest
     }
 
-    /// The fs-verity digest of the pack that they are in, if that vouches for them: then they are the
-    /// bytes at their offset of the file with that digest. Whether they have the chunk's digest is
-    /// what the index says.
+    /// The fs-verity digest of the pack that they are in, if that vouches for them. Then they are
+    /// the bytes at their offset of the file with that digest. Whether they have the chunk's digest
+    /// is what the index says.
     pub(crate) fn vouched(&self) -> Option<&Digest> {
         match &self.origin {
             Origin::Pack(pack, _) => pack.fs_verity(),

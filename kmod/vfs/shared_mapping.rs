@@ -162,8 +162,8 @@ impl SharedMappings {
     ///
     /// Only to be called by `iget5_locked` in [`SharedCaches::get`].
     unsafe extern "C" fn test(inode: *mut bindings::inode, data: *mut c_void) -> c_int {
-        // SAFETY: An inode of the internal superblock is in a `SharedInode`, and stays for an RCU grace
-        // period after it can be found; `data` is what `get` passes.
+        // SAFETY: An inode of the internal superblock is in a `SharedInode`, and stays for an RCU
+        // grace period after it can be found; `data` is what `get` passes.
         unsafe { ((*inode.cast::<SharedInode>()).content == *data.cast::<Content>()).into() }
     }
 
@@ -238,8 +238,8 @@ impl SharedCaches {
         init: impl FnOnce(*mut bindings::inode),
     ) -> Result<NonNull<bindings::inode>> {
         let hash = content.fingerprint.first_chunk().copied();
-        // SAFETY: The superblock is mounted; its inodes are in `SharedInode`s, as `test` and `set` need
-        // it, which get the content that they are given here.
+        // SAFETY: The superblock is mounted; its inodes are in `SharedInode`s, as `test` and `set`
+        // need it, which get the content that they are given here.
         let inode = unsafe {
             bindings::iget5_locked(
                 self.sb,
