@@ -42,7 +42,7 @@ impl Decoder {
         context.saturating_add(stream)
     }
 
-    /// Another chunk begins.
+    /// Another chunk begins, or another buffer for the same one.
     pub(crate) fn restart(&mut self) {
         self.consumed = None;
     }
@@ -83,7 +83,11 @@ impl Decoder {
         buffer: &mut [u8],
     ) -> Result {
         let end = buffer.len();
-        self.advance(encoding, stored, buffer, 0, end).map(|_| ())
+        // The place where the stream stands is one in another buffer, before and after this.
+        self.restart();
+        let result = self.advance(encoding, stored, buffer, 0, end);
+        self.restart();
+        result.map(|_| ())
     }
 
     /// Decompresses `stored` into `buffer`, which is of the size that `encoding` says, and whose

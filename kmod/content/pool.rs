@@ -219,8 +219,8 @@ impl Mounted {
         }
     }
 
-    /// Waits until nobody else reads a large chunk, if a chunk of `bytes` is large. The caller has a
-    /// slot.
+    /// Waits until nobody else reads a large chunk, if a chunk of `bytes` is large. The caller
+    /// has a slot.
     ///
     /// # Errors
     ///

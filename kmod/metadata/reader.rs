@@ -61,7 +61,8 @@ impl<'a> Reader<'a> {
         Ok(rootfs)
     }
 
-    /// Whether so much is lent, and pinned, that a loop should take another reader for its next step.
+    /// Whether so much is lent, and pinned, that a loop should take another reader for its next
+    /// step.
     pub(crate) fn is_full(&self) -> bool {
         self.cached.is_full()
     }

@@ -75,8 +75,8 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// What a new mount with `options` would mount.
     fn identify(options: &Self::Options, log: &Log<'_>) -> Result<Self::Identity>;
 
-    /// Reads what a superblock of `identity` needs. This may take long: nobody waits for it, as they
-    /// do for a superblock that is being filled, and cannot be killed meanwhile.
+    /// Reads what a superblock of `identity` needs. This may take long. Nobody waits for it, while
+    /// others wait for a superblock that is being filled, and cannot be killed.
     fn load(
         identity: &Self::Identity,
         mounting: &mut Mounting<'_, Self>,
