@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 """Makes the corpus: all blobs, all images, what is right for each."""
 
+import concurrent.futures
+import json
+import os
 import random
+import shutil
+import subprocess
 
-from . import chunks, damage, edges, layouts, model
-from .store import Corpus
+from . import chunks, damage, edges, layouts, model, reader
+from .store import MANIFEST, Corpus, descriptor
 
 SEED = 11
 # How many damages of one field are taken, of each kind of field, unless all are; and how many images have
@@ -46,6 +51,59 @@ def make(everything=False):
     return corpus
 
 
+def verified(corpus, layout, puzzlefs):
+    """What `puzzlefs verify` says of each image: whether it passes, and its words."""
+    def one(number):
+        image = corpus.images[number]
+        own = os.path.join(layout, f"tags/{number}")
+        os.makedirs(own)
+        os.symlink("../../blobs", f"{own}/blobs")
+        with open(f"{own}/oci-layout", "w") as f:
+            f.write('{"imageLayoutVersion":"1.0.0"}')
+        entry = descriptor(MANIFEST, image.digest, len(corpus.blobs.get(image.digest, b"")),
+                           annotations={"org.opencontainers.image.ref.name": "it"})
+        with open(f"{own}/index.json", "w") as f:
+            json.dump({"schemaVersion": 2, "manifests": [entry]}, f)
+        said = subprocess.run([puzzlefs, "verify", f"{own}:it"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)
+        return said.returncode == 0, said.stdout.decode(errors="replace")[-300:]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return list(pool.map(one, range(len(corpus.images))))
+
+
+def plain(value):
+    """For JSON: bytes as text, one character a byte."""
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, dict):
+        return {plain(key): plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
 def main(arguments):
     corpus = make("--all" in arguments)
-    print(f"{len(corpus.images)} images, {len(corpus.blobs)} blobs, {sum(map(len, corpus.blobs.values()))} bytes")
+    out, *puzzlefs = [argument for argument in arguments if argument != "--all"]
+    os.makedirs(f"{out}/blobs/sha256")
+    with open(f"{out}/blobs.bin", "wb") as f:
+        for digest, data in corpus.blobs.items():
+            f.write(digest + len(data).to_bytes(8, "little") + data)
+            with open(f"{out}/blobs/sha256/{digest.hex()}", "wb") as blob:
+                blob.write(data)
+    said = verified(corpus, out, puzzlefs[0]) if puzzlefs else [(None, "")] * len(corpus.images)
+    # Entries of trees are mostly those of other images, too.
+    entries, places, images = [], {}, []
+    for image, (passed, words) in zip(corpus.images, said):
+        right = reader.read(corpus.blobs, image.digest)
+        tree = []
+        for entry in right["tree"]:
+            text = json.dumps(plain(entry), sort_keys=True)
+            if text not in places:
+                places[text] = len(entries)
+                entries.append(text)
+            tree.append(places[text])
+        images.append({"name": image.name, "digest": image.digest.hex(), "mount": right["mount"], "why": right["why"],
+                       "tree": tree, "verify": passed, "words": words})
+    with open(f"{out}/right.json", "w") as f:
+        f.write('{"entries":[' + ",".join(entries) + '],"images":' + json.dumps(images) + "}")
+    shutil.rmtree(f"{out}/tags", ignore_errors=True)
+    shutil.rmtree(f"{out}/blobs")
+    print(f"{len(corpus.images)} images, {len(corpus.blobs)} blobs, {sum(map(len, corpus.blobs.values()))} bytes in {out}")

@@ -57,12 +57,12 @@ def seekable(stored):
         at += length
     if at != len(stored) - size:
         raise Refuse
-    data = b""
+    data = []
     for bytes_, content in parts:
         said, piece = frame(bytes_, content)
-        data += piece
+        data.append(piece)
         verdict = verdict if said == IS else said
-    return verdict, data
+    return verdict, b"".join(data)
 
 
 def frame(data, size):

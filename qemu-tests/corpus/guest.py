@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The guest's half: mounts an image, asks all of it, and compares each answer with that of the reader."""
+
+import ctypes
+import errno
+import hashlib
+import mmap
+import os
+import stat
+
+import mountapi
+
+libc = mountapi.libc
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+libc.write.restype = ctypes.c_ssize_t
+libc.write.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
+# What a damaged image may be refused with.
+ERRORS = {errno.EUCLEAN, errno.EIO, errno.ENODATA, errno.EOPNOTSUPP, errno.EFBIG, errno.EBADMSG, errno.EOVERFLOW, errno.EINVAL,
+          errno.ELOOP}
+TYPES = {"fifo": stat.S_IFIFO, "chr": stat.S_IFCHR, "dir": stat.S_IFDIR, "blk": stat.S_IFBLK, "file": stat.S_IFREG,
+         "lnk": stat.S_IFLNK, "sock": stat.S_IFSOCK}
+# Files of more are read at their begin and their end.
+MOST = 64 << 20
+
+
+def mount(layout, digest):
+    """A mount that is nowhere: a descriptor, with which it ends."""
+    fs = mountapi.syscall(mountapi.FSOPEN, b"puzzlefs", 0)
+    try:
+        mountapi.set_option(fs, "oci_root_dir", layout)
+        mountapi.set_option(fs, "image_manifest", digest)
+        mountapi.syscall(mountapi.FSCONFIG, fs, mountapi.FSCONFIG_CMD_CREATE, None, None, 0)
+        return mountapi.syscall(mountapi.FSMOUNT, fs, 0, 0)
+    finally:
+        os.close(fs)
+
+
+class Check:
+    """One image: `faults`, what is otherwise than it must be; `errors`, how many answers were errors."""
+
+    def __init__(self, image, entries, memory):
+        self.image, self.entries, self.memory = image, entries, memory
+        self.faults, self.errors = [], 0
+
+    def fault(self, path, what):
+        self.faults.append(f"{self.image['name']}: {path!r}: {what}")
+
+    def ask(self, path, what, verdict, function, *arguments, right=None, more=()):
+        """Asks; returns the answer, or None if it was an error."""
+        try:
+            answer = function(*arguments)
+        except OSError as error:
+            self.errors += 1
+            if error.errno not in ERRORS and error.errno not in more:
+                self.fault(path, f"{what}: {errno.errorcode[error.errno]}")
+            elif verdict == "is":
+                self.fault(path, f"{what}: {errno.errorcode[error.errno]}, but it is sound")
+            return None
+        if verdict == "not":
+            self.fault(path, f"{what}: {answer!r:.200}, but it must be refused")
+        elif verdict in ("is", "may") and right is not None and answer != right:
+            self.fault(path, f"{what}: {answer!r:.200}, but it is {right!r:.200}")
+        return answer
+
+    def run(self, layout):
+        """Returns whether it was mounted."""
+        fd = self.ask("", "mount", self.image["mount"], mount, layout, self.image["digest"])
+        if fd is None:
+            return False
+        try:
+            os.fchdir(fd)
+            for index in self.image["tree"]:
+                self.entry(self.entries[index])
+        finally:
+            os.chdir("/")
+            os.close(fd)
+        return True
+
+    def entry(self, entry):
+        path = entry["path"].encode("latin-1") or b"."
+        lookup = entry.get("lookup", "is")
+        if lookup == "gone":
+            try:
+                os.lstat(path)
+                self.fault(path, "is there, but it is removed")
+            except OSError as error:
+                self.errors += error.errno != errno.ENOENT
+            return
+        lost = (errno.ENOENT,) if lookup in ("lost", "any") else ()
+        verdict, right = entry.get("stat", (lookup, None))
+        if lookup != "is":
+            verdict = {"lost": "may", "may": "may" if verdict == "is" else verdict}.get(lookup, lookup)
+        st = self.ask(path, "stat", verdict, os.lstat, path, more=lost)
+        if st is None:
+            return
+        if right and verdict in ("is", "may"):
+            self.attributes(path, st, right)
+        if stat.S_ISDIR(st.st_mode) and "list" in entry:
+            self.listing(path, entry)
+        if "xattrs" in entry:
+            self.xattrs(path, *entry["xattrs"])
+        if "link" in entry and stat.S_ISLNK(st.st_mode):
+            verdict, target = entry["link"]
+            self.ask(path, "readlink", verdict, os.readlink, path, right=target and target.encode("latin-1"))
+        if "content" in entry and stat.S_ISREG(st.st_mode):
+            self.content(path, st.st_size, *entry["content"])
+
+    def attributes(self, path, st, right):
+        found = {"mode": stat.S_IMODE(st.st_mode), "uid": st.st_uid, "gid": st.st_gid, "mtime": st.st_mtime_ns}
+        if right["nlink"]:
+            found["nlink"] = st.st_nlink
+        if right["size"] is not None:
+            found["size"] = st.st_size
+        if right["device"]:
+            found["device"] = [os.major(st.st_rdev), os.minor(st.st_rdev)]
+        for name, value in found.items():
+            if value != right[name]:
+                self.fault(path, f"{name} is {value}, but it is {right[name]}")
+        if stat.S_IFMT(st.st_mode) != TYPES[right["type"]]:
+            self.fault(path, f"its type is {st.st_mode:o}, but it is {right['type']}")
+
+    def listing(self, path, entry):
+        verdict, right = entry["list"]
+
+        def listed():
+            with os.scandir(path) as found:
+                return sorted([entry.name.decode("latin-1"), entry.inode()] for entry in found)
+        right = sorted([name, ino] for name, _, ino in right) if right is not None else None
+        self.ask(path, "readdir", verdict, listed, right=right)
+
+    def xattrs(self, path, verdict, right):
+        names = self.ask(path, "listxattr", verdict, lambda: [os.fsencode(name).decode("latin-1") for name in
+                                                              os.listxattr(path, follow_symlinks=False)])
+        if names is not None and verdict == "is":
+            for name, (said, _) in right.items():
+                if said == "is" and name not in names:
+                    self.fault(path, f"listxattr has no {name!r}")
+        for name in names or ():
+            if name not in right and verdict in ("is", "may"):
+                self.fault(path, f"listxattr has {name!r}, which is not there")
+        for name in {*right, *(names or ())}:
+            said, value = right.get(name, ("any", None))
+            try:
+                got = os.getxattr(path, name.encode("latin-1"), follow_symlinks=False)
+            except OSError as error:
+                if name in (names or ()) and verdict == "is" and said in ("is", "any"):
+                    self.fault(path, f"listxattr has {name!r}, but getxattr says {errno.errorcode[error.errno]}")
+                elif said == "is":
+                    self.fault(path, f"getxattr {name!r}: {errno.errorcode[error.errno]}")
+                continue
+            if said == "not" or said in ("is", "may") and got.decode("latin-1") != value:
+                self.fault(path, f"getxattr {name!r} is {got!r:.80}, but it is {said} {value!r:.80}")
+
+    def content(self, path, size, verdict, spans):
+        fd = self.ask(path, "open", "may" if verdict == "not" else verdict, os.open, path, os.O_RDONLY)
+        if fd is None:
+            return
+        try:
+            if verdict == "not":
+                self.ask(path, "read after open", "not", os.pread, fd, 10, 0)
+                return
+            ways = [os.pread, self.mapped]
+            for way in ways:
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                advice = os.POSIX_FADV_RANDOM if way is self.mapped else os.POSIX_FADV_NORMAL
+                os.posix_fadvise(fd, 0, 0, advice)
+                at = 0
+                for length, digest, said in spans[:64]:
+                    self.span(path, fd, way, at, length, digest, said)
+                    at += length
+        finally:
+            os.close(fd)
+
+    def span(self, path, fd, way, at, length, digest, said):
+        if length > MOST:
+            length, digest = 4096, "zero" if digest == "zero" else None
+        answer = self.ask(path, f"{way.__name__} of {length} at {at}", said, way, fd, length, at, more=(errno.EFAULT,))
+        if answer is None or digest is None or said not in ("is", "may"):
+            return
+        right = answer.count(0) == length if digest == "zero" else hashlib.sha256(answer).hexdigest() == digest
+        if len(answer) != length or not right:
+            self.fault(path, f"{way.__name__} of {length} at {at}: {len(answer)} bytes, not those of the image")
+
+    def mapped(self, fd, length, at):
+        """By page faults, which would kill us: the kernel reads from the map for us, and says EFAULT."""
+        begin = at // mmap.PAGESIZE * mmap.PAGESIZE
+        size = at + length - begin
+        address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, begin)
+        if address == ctypes.c_void_p(-1).value:
+            raise OSError(ctypes.get_errno(), "mmap")
+        try:
+            libc.madvise(address, size, 1)  # MADV_RANDOM
+            os.ftruncate(self.memory, 0)
+            os.lseek(self.memory, 0, os.SEEK_SET)
+            done = 0
+            while done < length:
+                wrote = libc.write(self.memory, address + (at - begin) + done, length - done)
+                if wrote <= 0:
+                    raise OSError(ctypes.get_errno() or errno.EFAULT, "a page fault")
+                done += wrote
+            return os.pread(self.memory, length, 0)
+        finally:
+            libc.munmap(address, size)
