@@ -38,6 +38,11 @@ def mount(layout, digest):
         os.close(fs)
 
 
+def short(data):
+    """Bytes as right.json has them."""
+    return data.decode("latin-1") if len(data) <= 300 else "sha256:" + hashlib.sha256(data).hexdigest()
+
+
 class Check:
     """One image: `faults`, what is otherwise than it must be; `errors`, how many answers were errors."""
 
@@ -104,7 +109,7 @@ class Check:
             self.xattrs(path, *entry["xattrs"])
         if "link" in entry and stat.S_ISLNK(st.st_mode):
             verdict, target = entry["link"]
-            self.ask(path, "readlink", verdict, os.readlink, path, right=target and target.encode("latin-1"))
+            self.ask(path, "readlink", verdict, lambda: short(os.readlink(path)), right=target)
         if "content" in entry and stat.S_ISREG(st.st_mode):
             self.content(path, st.st_size, *entry["content"])
 
@@ -151,7 +156,7 @@ class Check:
                 elif said == "is":
                     self.fault(path, f"getxattr {name!r}: {errno.errorcode[error.errno]}")
                 continue
-            if said == "not" or said in ("is", "may") and got.decode("latin-1") != value:
+            if said == "not" or said in ("is", "may") and short(got) != value:
                 self.fault(path, f"getxattr {name!r} is {got!r:.80}, but it is {said} {value!r:.80}")
 
     def content(self, path, size, verdict, spans):
