@@ -9,7 +9,7 @@ import random
 import shutil
 import subprocess
 
-from . import chunks, damage, edges, layouts, model, reader
+from . import chunks, damage, edges, heavy, layouts, model, reader
 from .store import MANIFEST, Corpus, descriptor
 
 SEED = 11
@@ -82,6 +82,18 @@ def plain(value):
     return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
+def weigh(out):
+    """The heavy images, apart: their blobs, and for each its name, its digest, and which file is heavy."""
+    corpus = Corpus()
+    heavy.add(corpus)
+    with open(f"{out}/heavy.bin", "wb") as f:
+        for digest, data in corpus.blobs.items():
+            f.write(digest + len(data).to_bytes(8, "little") + data)
+    with open(f"{out}/heavy.json", "w") as f:
+        json.dump([{"name": image.name, "digest": image.digest.hex(), "kind": "d" if ":dir" in image.name else "f"}
+                   for image in corpus.images], f)
+
+
 def main(arguments):
     corpus = make("--all" in arguments)
     out, *puzzlefs = [argument for argument in arguments if argument != "--all"]
@@ -91,6 +103,7 @@ def main(arguments):
             f.write(digest + len(data).to_bytes(8, "little") + data)
             with open(f"{out}/blobs/sha256/{digest.hex()}", "wb") as blob:
                 blob.write(data)
+    weigh(out)
     said = verified(corpus, out, puzzlefs[0]) if puzzlefs else [(None, "")] * len(corpus.images)
     # Entries of trees are mostly those of other images, too.
     entries, places, images = [], {}, []
