@@ -46,7 +46,8 @@ for image in images:
     counts["mounted" if mounted else "refused"] += 1
     whole = mounted and not one.errors
     counts["right in full"] += whole and not one.faults
-    if image["verify"] and not whole:
+    # A directory that says to be sorted and is not loses names, which verify warns of: FORMAT.md, 3.4.
+    if image["verify"] and not whole and "say that they are sorted" not in image["words"]:
         one.fault("", f"verify passes it: {image['words']!r}, and {one.errors} answers are errors")
     if whole and not image["verify"]:
         counts["only verify refuses"] += 1
