@@ -8,13 +8,11 @@
 import collections
 import json
 import os
-import sys
 import time
 
 from case import check
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from corpus.guest import Check  # noqa: E402
+from corpus_guest import Check
 
 SOURCE = os.path.join(os.environ["PUZZLEFS_IMAGES"], "corpus")
 LAYOUT = "/scratch/corpus"
@@ -51,9 +49,10 @@ for image in images:
         one.fault("", f"verify passes it: {image['words']!r}, and {one.errors} answers are errors")
     if whole and not image["verify"]:
         counts["only verify refuses"] += 1
-        print(f"only verify refuses {image['name']}: {image['words'].strip()[-150:]!r}")
+        if counts["only verify refuses"] <= 20:
+            print(f"only verify refuses {image['name']}: {image['words'].strip()[-150:]!r}")
     faults += one.faults
-for fault in faults[:400]:
+for fault in faults[:600]:
     print(fault)
 print(f"{len(images)} images in {time.monotonic() - start:.0f} s: {dict(counts)}")
 check(not faults, f"{len(faults)} answers are not right")

@@ -11,13 +11,11 @@ import os
 import re
 import signal
 import struct
-import sys
 import time
 
 from case import check, drop_caches
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from corpus.guest import mount  # noqa: E402
+from corpus_guest import mount
 
 SOURCE = os.path.join(os.environ["PUZZLEFS_IMAGES"], "corpus")
 LAYOUT = "/scratch/heavy"

@@ -137,6 +137,7 @@ class Check:
         self.ask(path, "readdir", verdict, listed, right=right)
 
     def xattrs(self, path, verdict, right):
+        right = right or {}
         names = self.ask(path, "listxattr", verdict, lambda: [os.fsencode(name).decode("latin-1") for name in
                                                               os.listxattr(path, follow_symlinks=False)])
         if names is not None and verdict == "is":
