@@ -83,10 +83,15 @@ def child(operation):
     os._exit(0)
 
 
+peak = 0
+
+
 def gone(pid, seconds):
-    """How long until the child is; None if it takes longer."""
+    """How long until the child is; None if it takes longer. Meanwhile looks at the memory."""
+    global peak
     begin = time.monotonic()
     while time.monotonic() - begin < seconds:
+        peak = max(peak, unreclaimable())
         if os.waitpid(pid, os.WNOHANG)[0]:
             return time.monotonic() - begin
         time.sleep(0.01)
@@ -131,10 +136,9 @@ for image in images:
             faults.append(f"{what}: mount took {time.monotonic() - begin:.1f} s")
         os.fchdir(fd)
         before, idle = memory(), unreclaimable()
+        peak = idle
         pid = child(make(image["kind"]))
         took = gone(pid, PATIENCE * SECOND)
-        most = unreclaimable() - idle
-        second = None
         if took is None:
             second = child(lambda: os.lstat(image["kind"]))
             time.sleep(0.1)
@@ -145,7 +149,7 @@ for image in images:
                 if left is None:
                     left = gone(victim, 300)
                     faults.append(f"{what}: {who} is killed and stays for {'over 300' if left is None else f'{left + SECOND:.1f}'} s")
-        after = memory()
+        most, after = peak - idle, memory()
         grown = {name: after[name] - before[name] for name in after}
         begin = time.monotonic()
         os.chdir("/")
