@@ -54,6 +54,15 @@ ten-images: all
 check: all
 	qemu-tests/run --host
 
+## make fuzz [SECONDS=N] [TARGETS="NAME..."]: the readers on any bytes, each target for so long; adds to docs/fuzz.json
+fuzz:
+	scripts/fuzz --seconds $(or $(SECONDS),60) $(TARGETS)
+
+## make fuzz-uml [SECONDS=N]: the module in user-mode Linux, on changed images; adds to docs/fuzz.json
+fuzz-uml: cli
+	scripts/build-kmod --kernel uml-fuzz
+	scripts/fuzz-uml $(or $(SECONDS),60)
+
 ## make rust-analyzer: rust-project.json, for editors
 rust-analyzer:
 	scripts/rust-analyzer
@@ -75,4 +84,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all kmod cli demo test sanitizers in-tree bench bench-native scale ten-images check rust-analyzer install clean help
+.PHONY: all kmod cli demo test sanitizers in-tree bench bench-native scale ten-images check fuzz fuzz-uml rust-analyzer install clean help

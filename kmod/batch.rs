@@ -9,8 +9,8 @@
 use crate::{
     data::{self, Next, Piece},
     faults::Purpose,
-    file::OpenFile,
     image::Image,
+    run::Run,
     slot::{Key, Slot},
     store::Stored,
 };
@@ -75,14 +75,10 @@ impl<'a> Job<'a> {
 /// # Errors
 ///
 /// Those of the first chunk that is damaged. The others are in the page cache then.
-pub(crate) fn read(
-    inode: &Inode<Image>,
-    file: &OpenFile,
-    window: &mut ReadWindow<'_>,
-) -> Result<bool> {
+pub(crate) fn read(inode: &Inode<Image>, run: &Run, window: &mut ReadWindow<'_>) -> Result<bool> {
     let image = inode.super_block().data();
     let tasks = parallel::tasks();
-    if tasks == 1 || pieces(file, window).nth(1).is_none() {
+    if tasks == 1 || pieces(run, window).nth(1).is_none() {
         return Ok(false);
     }
     let most = tasks.saturating_mul(CHUNKS_PER_TASK);
@@ -90,7 +86,7 @@ pub(crate) fn read(
     let Ok(mut jobs) = KVec::with_capacity(most, GFP_KERNEL) else {
         return Ok(false);
     };
-    for piece in pieces(file, window).take(most) {
+    for piece in pieces(run, window).take(most) {
         let len = piece.len;
         let Some(job) = Job::prepare(inode, piece) else {
             break;
@@ -112,14 +108,14 @@ pub(crate) fn read(
 }
 
 /// The pieces that come next in the window, up to a hole.
-fn pieces<'a>(file: &'a OpenFile, window: &ReadWindow<'_>) -> impl Iterator<Item = Piece<'a>> {
+fn pieces<'a>(run: &'a Run, window: &ReadWindow<'_>) -> impl Iterator<Item = Piece<'a>> {
     let mut position = window.position();
     let mut left = window.remaining();
     core::iter::from_fn(move || {
         if left == 0 {
             return None;
         }
-        let Next::Piece(piece) = data::next(file, position, left).ok()? else {
+        let Next::Piece(piece) = data::next(run, position, left).ok()? else {
             return None;
         };
         position = position.checked_add(piece.len as u64)?;

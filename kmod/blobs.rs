@@ -2,7 +2,7 @@
 
 //! The blobs of an OCI layout: the files `blobs/sha256/<digest>`.
 
-use kernel::{cred::Credential, prelude::*, sync::aref::ARef};
+use kernel::prelude::*;
 use puzzlefs_format::Digest;
 use vfs::{lower, sha256, Log};
 
@@ -15,15 +15,15 @@ pub(crate) struct Blobs {
     /// The directory `blobs/sha256`.
     directory: lower::Directory,
     /// Those of the one who mounted: readers need no access to the layout.
-    credentials: ARef<Credential>,
+    credentials: lower::Credentials,
 }
 
 impl Blobs {
-    /// The blobs in `directory`, read with the current task's credentials.
-    pub(crate) fn new(directory: lower::Directory) -> Self {
+    /// The blobs in `directory`, read with `credentials`.
+    pub(crate) fn new(directory: lower::Directory, credentials: lower::Credentials) -> Self {
         Self {
             directory,
-            credentials: lower::current_credentials(),
+            credentials,
         }
     }
 

@@ -14,15 +14,16 @@
 
 use crate::{
     batch,
+    error::in_inode,
     faults::Purpose,
-    file::{OpenFile, Part},
+    file::OpenFile,
     image::Image,
+    run::{Part, Run},
     shared::Shared,
     slot::{Key, Loaded, Slot},
     store::Stored,
 };
 use kernel::prelude::*;
-use puzzlefs_format::locate;
 use vfs::{Inode, ReadWindow};
 
 /// How far to read ahead, in bytes: some chunks, since several are decompressed at once
@@ -48,14 +49,24 @@ const MAX_FILLS: usize = 8;
 /// metadata says, `EINTR` when the reader was killed, `ENOMEM`.
 pub(crate) fn read(inode: &Inode<Image>, file: &OpenFile, window: &mut ReadWindow<'_>) -> Result {
     let stats = inode.super_block().data().store().stats();
-    expand(file, window);
+    let run = |window: &ReadWindow<'_>| {
+        let end = window.position().saturating_add(window.remaining());
+        let run = file.run(inode, window.position(), end.saturating_add(EXPAND_BYTES));
+        run.map_err(in_inode(inode))
+    };
+    let mut extents = run(window)?;
+    expand(&extents, window);
     while window.remaining() > 0 {
         if vfs::killed() {
             return Err(EINTR);
         }
         let start = window.position();
-        if !batch::read(inode, file, window)? {
-            match next(file, start, window.remaining())? {
+        // Behind the end of the file is the rest of its last folio.
+        if start >= extents.end() && start < inode.size() {
+            extents = run(window)?;
+        }
+        if !batch::read(inode, &extents, window)? {
+            match next(&extents, start, window.remaining())? {
                 Next::Piece(piece) => piece.read(inode, window)?,
                 Next::Zeroes(len) => window.zero(len)?,
             }
@@ -95,7 +106,9 @@ pub(crate) fn copy_shared(
         return Ok(true);
     }
     let left = (len as u64).saturating_sub(read as u64);
-    let Next::Piece(piece) = next(file, position.saturating_add(read as u64), left)? else {
+    let run = file.run(inode, position, position.saturating_add(len as u64));
+    let run = run.map_err(in_inode(inode))?;
+    let Next::Piece(piece) = next(&run, position.saturating_add(read as u64), left)? else {
         return Ok(false);
     };
     let mut start = piece.start;
@@ -123,7 +136,7 @@ pub(crate) fn copy_shared(
     Ok(false)
 }
 
-/// What comes next in a file.
+/// What comes next in a file, or in a run of its extents.
 pub(crate) enum Next<'a> {
     /// A part of a chunk.
     Piece(Piece<'a>),
@@ -131,17 +144,17 @@ pub(crate) enum Next<'a> {
     Zeroes(u64),
 }
 
-/// What comes at `position`, in up to `len` bytes.
+/// What comes at `position`, in up to `len` bytes of those that `run` knows of.
 ///
 /// # Errors
 ///
 /// `EUCLEAN` when a chunk would be longer than memory.
-pub(crate) fn next(file: &OpenFile, position: u64, len: u64) -> Result<Next<'_>> {
-    let Some(at) = locate(file.ends(), position) else {
+pub(crate) fn next(run: &Run, position: u64, len: u64) -> Result<Next<'_>> {
+    let Some(at) = run.locate(position) else {
         return Ok(Next::Zeroes(len));
     };
     let len = at.left.min(len);
-    let Some(part) = file.part(at.index)? else {
+    let Some(part) = run.part(at.index)? else {
         return Ok(Next::Zeroes(len));
     };
     let start = part.offset.checked_add(at.within).ok_or(EUCLEAN)?;
@@ -272,13 +285,13 @@ impl Piece<'_> {
 /// comes first; the one that it ends in up to that one's end, unless most of it is left and
 /// the file is not read from its begin. So a small read at random decompresses half a chunk
 /// on average, and does not fill the page cache with more than that.
-fn expand(file: &OpenFile, window: &mut ReadWindow<'_>) {
+fn expand(run: &Run, window: &mut ReadWindow<'_>) {
     let start = window.position();
     let end = start.saturating_add(window.remaining());
     // Holes cost nothing, now or later.
     let locate_data = |position| {
-        let at = locate(file.ends(), position)?;
-        file.part(at.index).ok().flatten().and(Some(at))
+        let at = run.locate(position)?;
+        run.part(at.index).ok().flatten().and(Some(at))
     };
     let mut begin = start;
     if let Some(at) = locate_data(start).filter(|at| at.within <= EXPAND_BYTES) {

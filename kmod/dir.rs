@@ -13,9 +13,8 @@ use kernel::prelude::*;
 use puzzlefs_format::{self as format, Dir, Kind, Rootfs};
 use vfs::{DirEmitter, Inode, InodeRef};
 
-/// Entries of a directory that are looked at through one reader, which keeps what it has
-/// read in memory: some 100 KiB.
-const BATCH: u32 = 2048;
+/// Entries of a directory that are looked at before the task looks whether it was killed.
+const BATCH: u32 = 256;
 
 fn entries<'a>(rootfs: &Rootfs<'a>, dir: &Inode<Image>) -> Result<Dir<'a>, Failure> {
     let place = dir.data().entries(|| {
@@ -53,8 +52,8 @@ pub(crate) fn lookup<'a>(
     Ok(Some(inode::get(dir.super_block(), inode)?))
 }
 
-/// Calls `look` with the entries of `dir`, some at a time, until it says something. Keeps
-/// only those in memory: a directory may have millions.
+/// Calls `look` with the entries of `dir`, some at a time, until it says something: a directory
+/// may have millions.
 fn in_batches<T>(
     dir: &Inode<Image>,
     len: u32,
@@ -107,22 +106,23 @@ fn is_sorted(dir: &Inode<Image>, len: u32) -> Result<bool, Failure> {
 ///
 /// As [`lookup`].
 pub(crate) fn iterate(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Result<(), Failure> {
-    while emit_batch(dir, emitter)? {
-        // A hostile directory may be long and hold nothing but what is removed.
-        if vfs::killed() {
-            return Err(EINTR.into());
-        }
-    }
+    while emit_batch(dir, emitter)? {}
     Ok(())
 }
 
-/// Emits the next entries. False when there are no more, or the emitter is full.
+/// Emits the next entries, as many as one reader can. False when there are no more, or the
+/// emitter is full.
 fn emit_batch(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Result<bool, Failure> {
     let reader = Reader::new(dir.super_block());
     let rootfs = reader.rootfs()?;
     let entries = entries(&rootfs, dir)?;
     let mut live = rootfs.live_entries(&entries);
-    for _ in 0..BATCH {
+    loop {
+        // A hostile directory may be long and hold nothing but what is removed, and to find that
+        // out may take a search in each of many layers.
+        if vfs::killed() {
+            return Err(EINTR.into());
+        }
         let position = emitter.position();
         let index = match u32::try_from(position.saturating_sub(DirEmitter::FIRST)) {
             Ok(index) if index < entries.len() => index,
@@ -138,6 +138,8 @@ fn emit_batch(dir: &Inode<Image>, emitter: &mut DirEmitter<'_>) -> Result<bool, 
             // Removed by a later layer.
             None => emitter.skip_to(position.saturating_add(1)),
         }
+        if reader.is_full() {
+            return Ok(true);
+        }
     }
-    Ok(true)
 }

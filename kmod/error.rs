@@ -5,6 +5,7 @@
 use crate::{faults::Purpose, image::Image};
 use kernel::{alloc::AllocError, prelude::*};
 use puzzlefs_format as format;
+use vfs::Inode;
 
 /// The errno of `error`: `EOPNOTSUPP` for an image of a version that this module does
 /// not know, what reading said for metadata that could not be read, else `EUCLEAN`, as other
@@ -62,4 +63,9 @@ pub(crate) fn logged<F: Into<Failure>>(
         }
         Failure::Errno(error) => error,
     }
+}
+
+/// [`logged`] for what was done with `inode`.
+pub(crate) fn in_inode(inode: &Inode<Image>) -> impl FnOnce(Failure) -> Error + '_ {
+    logged(inode.super_block().data(), Purpose::Inode(inode.ino()))
 }

@@ -3,25 +3,25 @@
 //! Open regular files: where their data is, and the blobs that it is in.
 
 use crate::{
-    error::Failure, faults::Purpose, fingerprint, image::Image, metadata::Reader, store::Source,
+    error::Failure,
+    fingerprint::OfFile,
+    image::Image,
+    metadata::Reader,
+    run::{self, Lent, Long, Part, Run},
+    store::Source,
 };
 use kernel::{prelude::*, sync::Arc};
-use puzzlefs_format::{self as format, locate, Kind};
-use vfs::{Inode, SeekTo};
+use puzzlefs_format as format;
+use vfs::{Fingerprint, Inode, SeekTo};
 
-/// An extent of a file: a part of a chunk.
-pub(crate) struct Part {
-    /// The chunk.
-    pub(crate) source: Source,
-    /// Where in the decompressed chunk the extent begins, in bytes.
-    pub(crate) offset: u64,
-    /// Whether the chunk is stored compressed.
-    pub(crate) compressed: bool,
-}
+/// Files of more extents are long: of these not all are kept in memory, which would take 48 bytes
+/// for each. In chunks of 64 KiB that is 256 MiB.
+const MAX_RUN_EXTENTS: usize = 4096;
 
-/// Extents of a file that are looked at through one reader, which keeps what it has read of the
-/// metadata in memory: some 200 KiB.
-const BATCH: u32 = 1024;
+/// The same where the metadata is in blocks that are loose: these cannot be opened below a page
+/// fault, so all extents are kept, and longer files refused. No manifest that fits registries lists
+/// the chunks of one.
+const MAX_LOOSE_EXTENTS: usize = 1 << 16;
 
 /// Files of less share chunks. Larger ones mostly have theirs to themselves, which cannot be
 /// known before the chunk is read: an inode does not tell how long one is.
@@ -30,126 +30,150 @@ const SMALL_BYTES: u64 = 16 << 10;
 /// An open regular file, shared by all who have it open at the same time, or kept with its
 /// inode. Every blob it needs is open, so that a page fault never has to look one up.
 pub(crate) struct OpenFile {
-    /// Where each extent ends.
-    ends: KVVec<u64>,
-    /// The extents; none for a hole.
-    parts: KVVec<Option<Part>>,
+    extents: Extents,
+}
+
+enum Extents {
+    All(Run),
+    Long(Long),
 }
 
 impl OpenFile {
-    fn new(inode: &Inode<Image>) -> Result<Self, Failure> {
-        let mut this = Self {
-            ends: KVVec::new(),
-            parts: KVVec::new(),
-        };
-        while !this.add_extents(inode)? {
-            if vfs::killed() {
-                return Err(EINTR.into());
+    /// The file of `inode`, and what it has in it, unless it is a small one.
+    fn new(inode: &Inode<Image>) -> Result<(Self, Option<Fingerprint>), Failure> {
+        let (mut run, mut long) = (Run::default(), None::<(Long, OfFile<'_>)>);
+        let mut end = 0;
+        let is_loose = inode.super_block().data().has_loose_metadata();
+        run::walk(Reader::new, inode, 0, |extent, left| {
+            if end == 0 {
+                let count = usize::try_from(left.saturating_add(1)).unwrap_or(usize::MAX);
+                run.reserve(count.min(MAX_RUN_EXTENTS))?;
             }
-        }
-        Ok(this)
-    }
-
-    /// Adds the next extents; true when these are all. Keeps only the metadata of some of them in
-    /// memory: a file may have millions.
-    fn add_extents(&mut self, inode: &Inode<Image>) -> Result<bool, Failure> {
-        let reader = Reader::new(inode.super_block());
-        let Kind::File(extents) = reader.inode(inode.ino())?.kind()? else {
-            return Err(format::Error::BadMode.into());
-        };
-        let start = u32::try_from(self.ends.len()).map_err(|_| EFBIG)?;
-        if start == 0 {
-            let count = usize::try_from(extents.len()).map_err(|_| EFBIG)?;
-            self.ends.reserve(count, GFP_KERNEL_ACCOUNT)?;
-            self.parts.reserve(count, GFP_KERNEL_ACCOUNT)?;
-        }
-        let stop = start.saturating_add(BATCH).min(extents.len());
-        let is_all = stop == extents.len();
-        // What is not sound is told before anything is opened.
-        let mut size = self.ends.last().copied().unwrap_or(0);
-        for index in start..stop {
-            (_, size) = extents.get_from(index, size)?;
-            self.ends.push(size, GFP_KERNEL_ACCOUNT)?;
-        }
-        if is_all && size != inode.size() {
+            end = extent.end(end)?;
+            let part = run::acquire(inode, &extent)?;
+            if run.len() >= MAX_RUN_EXTENTS && long.is_none() && is_loose {
+                if run.len() >= MAX_LOOSE_EXTENTS {
+                    return Err(EFBIG.into());
+                }
+            } else if run.len() >= MAX_RUN_EXTENTS && long.is_none() {
+                let mut all = (Long::default(), OfFile::new(inode));
+                for (end, part) in core::mem::take(&mut run).into_extents() {
+                    all.1.add(end, part.as_ref())?;
+                    all.0.push(end, part.map(|part| part.source))?;
+                }
+                long = Some(all);
+            }
+            match &mut long {
+                Some((long, content)) => {
+                    content.add(end, part.as_ref())?;
+                    long.push(end, part.map(|part| part.source))?;
+                }
+                None => run.push(end, part)?,
+            }
+            Ok(true)
+        })?;
+        if end != inode.size() {
             return Err(format::Error::SizeMismatch.into());
         }
-        let store = inode.super_block().data().store();
-        for index in start..stop {
-            let part = match extents.get(index)?.chunk {
-                Some(chunk) => Some(Part {
-                    source: store.acquire(&chunk.digest, Purpose::Inode(inode.ino()))?,
-                    offset: chunk.offset,
-                    compressed: chunk.compressed,
-                }),
-                None => None,
-            };
-            self.parts.push(part, GFP_KERNEL_ACCOUNT)?;
+        if let Some((long, content)) = long {
+            let extents = Extents::Long(long);
+            return Ok((Self { extents }, Some(content.finish())));
         }
-        Ok(is_all)
+        let content = if small(&run).is_some() || inode.shares_page_cache() {
+            None
+        } else {
+            let mut content = OfFile::new(inode);
+            run.extents()
+                .try_for_each(|(end, part)| content.add(end, part))?;
+            Some(content.finish())
+        };
+        let extents = Extents::All(run);
+        Ok((Self { extents }, content))
     }
 
-    /// The extents: where each one ends, and its part of a chunk unless it is a hole.
-    pub(crate) fn extents(&self) -> impl Iterator<Item = (u64, Option<&Part>)> {
-        let ends = self.ends.iter().copied();
-        ends.zip(self.parts.iter().map(Option::as_ref))
-    }
-
-    /// Where each extent ends, for [`puzzlefs_format::locate`].
-    pub(crate) fn ends(&self) -> &[u64] {
-        &self.ends
-    }
-
-    /// The first position from `position` on, inside the file, that is `what`. The end of
-    /// the file is a hole.
+    /// The extents from `position` on, up to `end` or some more.
     ///
     /// # Errors
     ///
-    /// `ENXIO` when only holes follow.
-    pub(crate) fn seek(&self, position: u64, what: SeekTo) -> Result<u64> {
-        let at = locate(&self.ends, position).ok_or(ENXIO)?;
+    /// As of [`Long::run`].
+    pub(crate) fn run(
+        &self,
+        inode: &Inode<Image>,
+        position: u64,
+        end: u64,
+    ) -> Result<Lent<'_>, Failure> {
+        Ok(match &self.extents {
+            Extents::All(run) => Lent::Kept(run),
+            Extents::Long(long) => Lent::Read(long.run(inode, position, end)?),
+        })
+    }
+
+    /// The first position from `position` on, inside the file, which is that of `inode`, that is
+    /// `what`. The end of the file is a hole.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` when only holes follow, and as of [`Long::run`].
+    pub(crate) fn seek(
+        &self,
+        inode: &Inode<Image>,
+        position: u64,
+        what: SeekTo,
+    ) -> Result<u64, Failure> {
         let mut start = position;
-        for (end, part) in self.extents().skip(at.index) {
-            let found = match part {
-                Some(_) => SeekTo::Data,
-                None => SeekTo::Hole,
-            };
-            if found == what {
-                return Ok(start);
+        while start < inode.size() {
+            if vfs::killed() {
+                return Err(EINTR.into());
             }
-            start = end;
+            let run = self.run(inode, start, u64::MAX)?;
+            let at = run.locate(start).ok_or(ENXIO)?;
+            for (end, part) in run.extents().skip(at.index) {
+                let found = match part {
+                    Some(_) => SeekTo::Data,
+                    None => SeekTo::Hole,
+                };
+                if found == what {
+                    return Ok(start);
+                }
+                start = end;
+            }
         }
         match what {
-            SeekTo::Hole => Ok(start),
-            SeekTo::Data => Err(ENXIO),
+            SeekTo::Hole if start > position => Ok(start),
+            _ => Err(ENXIO.into()),
         }
     }
 
     /// Whether it is kept as long as its inode: it takes little, and keeps nothing open.
     /// What is kept is dropped in an RCU callback, where a loose chunk could not be closed.
     fn is_kept(&self) -> bool {
-        let is_loose = |part: &Option<Part>| {
-            let source = part.as_ref().map(|part| &part.source);
-            matches!(source, Some(Source::Loose(_)))
+        let Extents::All(run) = &self.extents else {
+            return false;
         };
-        self.parts.len() <= MAX_KEPT_EXTENTS && !self.parts.iter().any(is_loose)
+        let is_loose = |(_, part): (u64, Option<&Part>)| {
+            matches!(part.map(|part| &part.source), Some(Source::Loose(_)))
+        };
+        run.len() <= MAX_KEPT_EXTENTS && !run.extents().any(is_loose)
     }
 
     /// The only extent of a small file that is in a pack: it is read from the page cache of
     /// its chunk ([`crate::shared`]).
     pub(crate) fn small(&self) -> Option<&Part> {
-        let ([end], [Some(part)]) = (&*self.ends, &*self.parts) else {
-            return None;
-        };
-        let is_packed = matches!(part.source, Source::Packed(_));
-        let is_of_several = part.offset > 0 || *end < SMALL_BYTES;
-        (is_packed && is_of_several).then_some(part)
+        match &self.extents {
+            Extents::All(run) => small(run),
+            Extents::Long(_) => None,
+        }
     }
+}
 
-    /// Extent `index`; none if it is a hole.
-    pub(crate) fn part(&self, index: usize) -> Result<Option<&Part>> {
-        Ok(self.parts.get(index).ok_or(EUCLEAN)?.as_ref())
-    }
+fn small(run: &Run) -> Option<&Part> {
+    let mut extents = run.extents();
+    let (Some((end, Some(part))), None) = (extents.next(), extents.next()) else {
+        return None;
+    };
+    let is_packed = matches!(part.source, Source::Packed(_));
+    let is_of_several = part.offset > 0 || end < SMALL_BYTES;
+    (is_packed && is_of_several).then_some(part)
 }
 
 /// Files of more extents are not kept when they are closed: about a page of memory.
@@ -183,11 +207,7 @@ pub(crate) fn open(inode: &Inode<Image>) -> Result<Option<Arc<OpenFile>>, Failur
     drop(opens);
     // Without the lock: opening a blob may wait for a fanotify listener that itself opens
     // this file.
-    let ours = OpenFile::new(inode)?;
-    let content = match ours.small() {
-        None if !inode.shares_page_cache() => Some(fingerprint::of_file(&ours, inode)?),
-        _ => None,
-    };
+    let (ours, content) = OpenFile::new(inode)?;
     let data = inode.data();
     let mut opens = data.opens.lock();
     // What others have found counts: by that they have the page cache that the file has now.

@@ -19,10 +19,10 @@
 
 use crate::{
     faults::Purpose,
-    file::OpenFile,
     image::Image,
     options::DomainId,
     request::Request,
+    run::Part,
     store::Stored,
     table::{Lent, Table},
 };
@@ -85,30 +85,44 @@ impl Filesystems {
     }
 }
 
-/// Says what `file`, which is that of `inode`, has in it: of two that are not alike, or that
-/// must not share their page cache, there are not two equal ones.
-///
-/// # Errors
-///
-/// `EINVAL` when it is a file of another image, `EINTR` when the task was killed.
-pub(crate) fn of_file(file: &OpenFile, inode: &Inode<Image>) -> Result<Fingerprint> {
-    let store = inode.super_block().data().store();
-    let identity = inode.super_block().identity();
-    let mut hasher = begin(identity, store.version());
-    for (end, part) in file.extents() {
-        if vfs::killed() {
-            return Err(EINTR);
-        }
-        hasher.update(&end.to_le_bytes());
-        let Some(part) = part else {
-            hasher.update(b"hole");
-            continue;
-        };
-        hasher.update(&part.offset.to_le_bytes());
-        let chunk = store.stored(&part.source, Purpose::Inode(inode.ino()))?;
-        add(&mut hasher, &chunk, part.compressed, identity);
+/// Says what a file has in it, which is told its extents in their order. Two files with the same
+/// result have the same bytes, and may share their page cache.
+pub(crate) struct OfFile<'a> {
+    inode: &'a Inode<Image>,
+    hasher: Hasher,
+}
+
+impl<'a> OfFile<'a> {
+    /// For the file of `inode`, of no extents yet.
+    pub(crate) fn new(inode: &'a Inode<Image>) -> Self {
+        let sb = inode.super_block();
+        let hasher = begin(sb.identity(), sb.data().store().version());
+        Self { inode, hasher }
     }
-    Ok(hasher.finish())
+
+    /// Takes the next extent, which ends at `end`; no part is a hole.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when it is one of another image.
+    pub(crate) fn add(&mut self, end: u64, part: Option<&Part>) -> Result {
+        let sb = self.inode.super_block();
+        self.hasher.update(&end.to_le_bytes());
+        let Some(part) = part else {
+            self.hasher.update(b"hole");
+            return Ok(());
+        };
+        self.hasher.update(&part.offset.to_le_bytes());
+        let purpose = Purpose::Inode(self.inode.ino());
+        let chunk = sb.data().store().stored(&part.source, purpose)?;
+        add(&mut self.hasher, &chunk, part.compressed, sb.identity());
+        Ok(())
+    }
+
+    /// The result.
+    pub(crate) fn finish(self) -> Fingerprint {
+        self.hasher.finish()
+    }
 }
 
 /// The same of the content of `chunk`, stored compressed or not, in the image of `identity`.

@@ -72,7 +72,7 @@ impl Image {
             ));
         })?;
         let filesystem = sb.shared().filesystems.number(directory.path())?;
-        let blobs = Blobs::new(directory);
+        let blobs = Blobs::new(directory, request.credentials().clone());
         let mut packs = Packs::new(sb.shared().indexes.clone());
         let metadata = Self::load(&blobs, request.image_manifest(), &mut packs, log)?;
         let faults = Faults::new(KernelLog::new(sb)?);
@@ -119,6 +119,11 @@ impl Image {
     /// Its metadata, to be read by a [`crate::metadata::Reader`].
     pub(crate) fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// Whether the metadata is in blocks, and these are loose.
+    pub(crate) fn has_loose_metadata(&self) -> bool {
+        self.metadata.is_in_blocks() && !self.store.has_packs()
     }
 
     /// Its chunks.

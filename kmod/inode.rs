@@ -115,13 +115,30 @@ pub(crate) fn get<'a>(
     sb: &'a SuperBlock<Image>,
     inode: format::Inode<'_>,
 ) -> Result<InodeRef<'a, Image>> {
+    // First: whoever else wants the inode waits for a new one until it is filled, and cannot be
+    // killed meanwhile. Metadata may take long to read.
+    let attributes = attributes(sb, &inode);
+    let attributes = attributes.map_err(logged(sb.data(), Purpose::Inode(inode.ino())))?;
     let new = match sb.iget(inode.ino())? {
         Iget::Found(inode) => return Ok(inode),
         Iget::New(new) => new,
     };
-    let attributes = attributes(sb, &inode);
-    let attributes = attributes.map_err(logged(sb.data(), Purpose::Inode(inode.ino())))?;
-    new.init(&attributes, InodeData::new())
+    let init = new.init(&attributes, InodeData::new());
+    init.inspect_err(|error| {
+        if *error == EOVERFLOW {
+            log_owner(sb, inode.ino(), &attributes);
+        }
+    })
+}
+
+/// Says of whose owner the user namespace of the mount knows nothing.
+#[cold]
+fn log_owner(sb: &SuperBlock<Image>, ino: u64, attributes: &Attributes<'_>) {
+    let (uid, gid) = (attributes.uid, attributes.gid);
+    sb.data().store().faults().log_metadata(
+        Purpose::Inode(ino),
+        format_args!("its owner {uid}:{gid} has no id where it is mounted"),
+    );
 }
 
 fn attributes<'a>(

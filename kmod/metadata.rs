@@ -73,6 +73,11 @@ impl Metadata {
         self.version
     }
 
+    /// Whether it is in blocks.
+    pub(crate) fn is_in_blocks(&self) -> bool {
+        matches!(self.form, Form::Blocks(..))
+    }
+
     /// The digest of the Rootfs blob.
     pub(crate) fn digest(&self) -> &Digest {
         &self.digest
@@ -94,6 +99,8 @@ impl Metadata {
 /// Lends the metadata of a mounted image for one operation.
 pub(crate) struct Reader<'a> {
     image: &'a Image,
+    /// Whether blocks that are loose may be looked up in the layout.
+    may_look_up: bool,
     cached: CacheReader<'a>,
 }
 
@@ -102,7 +109,17 @@ impl<'a> Reader<'a> {
     pub(crate) fn new(sb: &'a SuperBlock<Image>) -> Self {
         Self {
             image: sb.data(),
+            may_look_up: true,
             cached: CacheReader::new(sb.metadata_cache()),
+        }
+    }
+
+    /// The same for who reads data, perhaps below a page fault: it looks up nothing in the layout,
+    /// and has no block that is loose.
+    pub(crate) fn for_data(sb: &'a SuperBlock<Image>) -> Self {
+        Self {
+            may_look_up: false,
+            ..Self::new(sb)
         }
     }
 
@@ -122,11 +139,16 @@ impl<'a> Reader<'a> {
         }
         let rootfs = match form {
             Form::Whole(bytes) => Rootfs::parse(bytes),
-            Form::Blocks(..) => Rootfs::parse_source(self),
+            Form::Blocks(..) => Rootfs::parse_source(self, self.image.metadata().version()),
         }?;
         // If someone else was faster, he has found the same.
         head.populate(rootfs.head());
         Ok(rootfs)
+    }
+
+    /// Whether the next step of a loop had better have a reader of its own: what is lent is pinned.
+    pub(crate) fn is_full(&self) -> bool {
+        self.cached.is_full()
     }
 
     /// Inode `ino`.
@@ -157,7 +179,10 @@ impl<'a> Reader<'a> {
     fn load(&self, position: u64) -> Result {
         let (start, block) = self.block(position)?;
         let store = self.image.store();
-        let source = store.acquire(&block.chunk.digest, Purpose::Metadata)?;
+        let source = match self.may_look_up {
+            true => store.acquire(&block.chunk.digest, Purpose::Metadata),
+            false => store.acquire_packed(&block.chunk.digest, Purpose::Metadata),
+        }?;
         let chunk = store.stored(&source, Purpose::Metadata)?;
         let cache = self.cached.cache();
         let _reading = store.reading(chunk.digest())?;
@@ -202,6 +227,22 @@ impl format::Source for Reader<'_> {
     fn join(&self, at: usize, len: usize) -> Result<&[u8], format::Error> {
         let load = |position| vfs::without_fs_reclaim(|| self.load(position));
         self.cached.join(at as u64, len, load).map_err(unreadable)
+    }
+
+    fn is_full(&self) -> bool {
+        self.cached.is_full()
+    }
+
+    // Not in the frame of who mostly needs none.
+    #[inline(never)]
+    fn scope(
+        &self,
+        function: &mut dyn FnMut(&dyn format::Source) -> Result<(), format::Error>,
+    ) -> Result<(), format::Error> {
+        function(&Reader {
+            cached: CacheReader::new(self.cached.cache()),
+            ..*self
+        })
     }
 }
 

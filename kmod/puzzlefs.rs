@@ -14,7 +14,7 @@
 
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
-use error::{errno, logged, Failure};
+use error::{errno, in_inode, logged};
 use faults::Purpose;
 use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
 use metadata::Reader;
@@ -59,6 +59,8 @@ mod pack;
 mod pool;
 #[forbid(unsafe_code)]
 mod request;
+#[forbid(unsafe_code)]
+mod run;
 #[forbid(unsafe_code)]
 mod shared;
 #[forbid(unsafe_code)]
@@ -203,18 +205,18 @@ impl FileSystem for Image {
         file::release(inode, file);
     }
 
-    fn seek(file: &Self::OpenFile, position: u64, what: SeekTo) -> Result<u64> {
-        file.seek(position, what)
+    fn seek(
+        inode: &Inode<Self>,
+        file: &Self::OpenFile,
+        position: u64,
+        what: SeekTo,
+    ) -> Result<u64> {
+        file.seek(inode, position, what).map_err(in_inode(inode))
     }
 
     fn read(inode: &Inode<Self>, file: &Self::OpenFile, window: &mut ReadWindow<'_>) -> Result {
         data::read(inode, file, window)
     }
-}
-
-/// [`logged`] for what was done with `inode`.
-fn in_inode(inode: &Inode<Image>) -> impl FnOnce(Failure) -> Error + '_ {
-    logged(inode.super_block().data(), Purpose::Inode(inode.ino()))
 }
 
 vfs::module_filesystem! {

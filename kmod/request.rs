@@ -7,9 +7,13 @@ use kernel::{prelude::*, seq_file::SeqFile};
 use puzzlefs_format::Digest;
 use vfs::{lower, Log};
 
-/// An image in a layout. Mounts of the same one share a superblock.
+/// An image in a layout, with all that a mount of it depends on: every option, and who reads.
+/// Mounts of what is equal in all of it share a superblock, as far as the VFS lets them
+/// ([`vfs::FileSystem::Identity`]). Others have one of their own, and the page cache of their
+/// files in common all the same ([`crate::fingerprint`]).
+#[derive(PartialEq)]
 pub(crate) struct Request {
-    /// The OCI layout, for `show_options` only.
+    /// The OCI layout, as `show_options` shows it.
     oci_root_dir: lower::Path,
     /// Its `blobs/sha256`.
     blobs: lower::Path,
@@ -17,14 +21,8 @@ pub(crate) struct Request {
     image_manifest: Digest,
     /// Which images it shares its page cache with, if not those of the same layout.
     domain_id: Option<DomainId>,
-}
-
-impl PartialEq for Request {
-    fn eq(&self, other: &Self) -> bool {
-        self.image_manifest == other.image_manifest
-            && self.domain_id == other.domain_id
-            && self.blobs.is_same_directory(&other.blobs)
-    }
+    /// Those of the one who mounts.
+    credentials: lower::Credentials,
 }
 
 impl Request {
@@ -57,12 +55,18 @@ impl Request {
             blobs: blobs.clone(),
             image_manifest,
             domain_id: options.domain_id,
+            credentials: lower::Credentials::current(),
         })
     }
 
     /// The directory of the blobs.
     pub(crate) fn blobs(&self) -> &lower::Path {
         &self.blobs
+    }
+
+    /// What the blobs are read with: readers of the mount need no access to the layout.
+    pub(crate) fn credentials(&self) -> &lower::Credentials {
+        &self.credentials
     }
 
     /// The digest that was asked for.
@@ -88,7 +92,8 @@ impl Request {
         u32::from_le_bytes([a, b, c, d])
     }
 
-    /// Refuses options of a remount that ask for something else.
+    /// Refuses options of a remount that ask for something else. The layout may be reached by
+    /// another mount, as from another mount namespace: that changes nothing.
     ///
     /// # Errors
     ///

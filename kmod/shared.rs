@@ -117,11 +117,12 @@ impl Shared {
         self.is_read.store(true, Relaxed);
     }
 
-    /// Puts the content of `chunk` there. False if it is too much, or there is no memory.
+    /// Puts the content of `chunk` there. False if it is too much, there is no memory, or it does
+    /// not decompress as a whole.
     ///
     /// # Errors
     ///
-    /// `EIO` when it does not decompress.
+    /// `EINTR` when the task was killed.
     pub(crate) fn fill(&self, chunk: &mut Loaded<'_>) -> Result<bool> {
         let size = chunk.size();
         if size > MAX_SHARED_BYTES {
@@ -131,7 +132,8 @@ impl Shared {
         self.cache.set_size(size as u64);
         match self.cache.fill(0, size, |memory| chunk.write_to(memory)) {
             Ok(()) => Ok(true),
-            Err(ENOMEM | EFBIG) => Ok(false),
+            // What is in front of the damage can still be had without it.
+            Err(ENOMEM | EFBIG | EIO) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -112,7 +112,7 @@ impl Slot {
         let encoding = parse(key, chunk, stored).map_err(errno)?;
         let size = size(&encoding, stored).ok_or(EUCLEAN)?;
         if let Some(encoding) = &encoding {
-            self.decoder.prepare(encoding, len == size)?;
+            self.decoder.prepare(encoding, stored, len == size)?;
             if len < size {
                 self.content.more(size, self.decompressed)?;
             }
@@ -205,23 +205,17 @@ impl Loaded<'_> {
         let Some(encoding) = &self.encoding else {
             return self.stored.get(..end).ok_or(EUCLEAN);
         };
+        if end > self.size {
+            return Err(EUCLEAN);
+        }
         if *self.decompressed < end {
-            let done = *self.decompressed;
-            let more = self
-                .content
-                .more(self.size, done)?
-                .get_mut(..end)
-                .ok_or(EUCLEAN)?;
-            *self.decompressed = if self.decoder.more(encoding, self.stored, more, done) {
-                end
-            } else {
-                // Should this fail, nothing of the buffer is to be relied on any more.
-                *self.decompressed = 0;
-                let buffer = self.content.resize(self.size)?;
-                let result = self.decoder.whole(encoding, self.stored, buffer);
-                result.inspect_err(|error| self.report(error))?;
-                self.size
-            };
+            // Should this fail, nothing of the buffer is to be relied on any more.
+            let done = core::mem::take(self.decompressed);
+            let buffer = self.content.more(self.size, done)?;
+            let result = self
+                .decoder
+                .advance(encoding, self.stored, buffer, done, end);
+            *self.decompressed = result.inspect_err(|error| self.report(error))?;
         }
         self.content.get().get(..end).ok_or(EUCLEAN)
     }

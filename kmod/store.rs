@@ -85,6 +85,11 @@ impl Store {
         &self.faults
     }
 
+    /// Whether it has packs.
+    pub(crate) fn has_packs(&self) -> bool {
+        self.packs.len() > 0
+    }
+
     /// How many blobs are open: all packs, and the loose chunks of open files.
     pub(crate) fn open_blobs(&self) -> usize {
         self.packs.len().saturating_add(self.loose.len())
@@ -112,6 +117,21 @@ impl Store {
             }
         })?;
         Ok(Source::Loose(chunk))
+    }
+
+    /// The same of a chunk that is in a pack: nothing is looked up in the layout.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when it is in none.
+    pub(crate) fn acquire_packed(&self, digest: &Digest, purpose: Purpose) -> Result<Source> {
+        if let Some(place) = self.packs.find(digest, &self.faults)? {
+            return Ok(Source::Packed(place));
+        }
+        self.stats.chunk_errors.add(1);
+        self.faults
+            .log(purpose, digest, format_args!("is in no pack"));
+        Err(EIO)
     }
 
     /// Waits until nobody else reads the chunk with this digest. So of many readers that

@@ -111,6 +111,18 @@ impl<K: Ord + Copy + Unpin, V: Unpin> Lent<K, V> {
     }
 }
 
+impl<K: Ord + Copy + Unpin, V: Unpin> Clone for Lent<K, V> {
+    fn clone(&self) -> Self {
+        if let Some(counted) = self.table.values.lock().get_mut(&self.pair.key) {
+            counted.users = counted.users.saturating_add(1);
+        }
+        Self {
+            table: self.table.clone(),
+            pair: self.pair.clone(),
+        }
+    }
+}
+
 impl<K: Ord + Copy + Unpin, V: Unpin> Deref for Lent<K, V> {
     type Target = V;
 

@@ -4,6 +4,7 @@
 
 use crate::{error::Failure, image::Image, metadata::Reader};
 use kernel::prelude::*;
+use puzzlefs_format::xattr_is_shown;
 use vfs::{Inode, XattrLister};
 
 /// Calls `take` with the attribute `name` of `inode`.
@@ -17,7 +18,11 @@ pub(crate) fn get<R>(
     take: impl FnOnce(&[u8]) -> Result<R>,
 ) -> Result<R, Failure> {
     let reader = Reader::new(inode.super_block());
-    let xattrs = reader.inode(inode.ino())?.xattrs()?;
+    let format = reader.inode(inode.ino())?;
+    if !xattr_is_shown(name.to_bytes(), format.file_type()) {
+        return Err(ENODATA.into());
+    }
+    let xattrs = format.xattrs()?;
     let value = xattrs.find(name.to_bytes())?;
     Ok(take(value.ok_or(ENODATA)?)?)
 }
@@ -28,10 +33,23 @@ pub(crate) fn get<R>(
 ///
 /// `ERANGE` when they do not fit, and those of [`Reader::inode`].
 pub(crate) fn list(inode: &Inode<Image>, lister: &mut XattrLister<'_>) -> Result<(), Failure> {
-    let reader = Reader::new(inode.super_block());
-    let xattrs = reader.inode(inode.ino())?.xattrs()?;
-    for index in 0..xattrs.len() {
-        lister.add(xattrs.name(index)?)?;
+    let mut next = 0;
+    loop {
+        let reader = Reader::new(inode.super_block());
+        let format = reader.inode(inode.ino())?;
+        let xattrs = format.xattrs()?;
+        loop {
+            if next == xattrs.len() {
+                return Ok(());
+            }
+            let name = xattrs.name(next)?;
+            if xattr_is_shown(name, format.file_type()) {
+                lister.add(name)?;
+            }
+            next = next.saturating_add(1);
+            if reader.is_full() {
+                break;
+            }
+        }
     }
-    Ok(())
 }

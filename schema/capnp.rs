@@ -253,6 +253,22 @@ impl<'a> List<'a> {
         Ok(list)
     }
 
+    /// Calls `function` with this list, in a scope of its own ([`Bytes::scope`]).
+    pub(crate) fn scope<R>(
+        &self,
+        mut function: impl FnMut(List<'_>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let place = self.place();
+        let bytes = self.segment.bytes();
+        bytes.scope(|bytes| function(List::at(&place, bytes)))
+    }
+
+    /// Whether a loop over its elements had better go on in another scope.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.segment.bytes().is_full()
+    }
+
     /// Number of elements, each of a word or more.
     #[inline]
     pub(crate) fn len(&self) -> u32 {

@@ -148,18 +148,34 @@ impl<'a> Dir<'a> {
 
     /// Whether that holds for these entries, and for the first of them after the one before.
     pub fn is_sorted_in(&self, range: Range<u32>) -> Result<bool, Error> {
+        let mut next = range.start;
+        while next < range.end {
+            let Some(checked) = self.scope(|dir| dir.sorted_up_to(next..range.end))? else {
+                return Ok(false);
+            };
+            next = checked;
+        }
+        Ok(true)
+    }
+
+    /// The first of these entries that was not looked at, in one scope; `None` if one is not
+    /// behind the one before.
+    fn sorted_up_to(&self, range: Range<u32>) -> Result<Option<u32>, Error> {
         let mut last: &[u8] = match range.start.checked_sub(1) {
             Some(before) => self.name(before)?,
             None => b"",
         };
-        for index in range {
+        for index in range.clone() {
+            if index > range.start && self.is_full() {
+                return Ok(Some(index));
+            }
             let name = self.name(index)?;
             if compare(name, last).is_le() {
-                return Ok(false);
+                return Ok(None);
             }
             last = name;
         }
-        Ok(true)
+        Ok(Some(range.end))
     }
 
     /// The inode number of `name`. `sorted` is what [`Self::is_sorted`] said; if it
@@ -180,35 +196,89 @@ impl<'a> Dir<'a> {
         name: &[u8],
         entries: Range<u32>,
     ) -> Result<Option<(u32, u64)>, Error> {
-        for index in entries {
-            if self.name(index)? == name {
-                return Ok(Some((index, self.entry(index)?.ino)));
+        let mut next = entries.start;
+        while next < entries.end {
+            let (index, ino) = self.scope(|dir| dir.search_up_to(name, next..entries.end))?;
+            if let Some(ino) = ino {
+                return Ok(Some((index, ino)));
             }
+            next = index;
         }
         Ok(None)
+    }
+
+    /// [`Self::search`] in one scope: where it ended, and the inode number if it has found.
+    fn search_up_to(&self, name: &[u8], entries: Range<u32>) -> Result<(u32, Option<u64>), Error> {
+        for index in entries.clone() {
+            if index > entries.start && self.is_full() {
+                return Ok((index, None));
+            }
+            if self.name(index)? == name {
+                return Ok((index, Some(self.entry(index)?.ino)));
+            }
+        }
+        Ok((entries.end, None))
     }
 
     /// The index of the entry `name` of a sorted directory, and its inode number. Looks at
     /// the entry `near` first.
     #[inline]
     pub(crate) fn bisect(&self, name: &[u8], near: u32) -> Result<Option<(u32, u64)>, Error> {
-        let (mut low, mut high) = (0, self.len());
+        let mut range = 0..self.len();
         let mut middle = near;
-        if middle >= high {
-            middle = u32::midpoint(low, high);
+        if middle >= range.end {
+            middle = u32::midpoint(range.start, range.end);
         }
-        while low < high {
-            let entry = self.get(middle)?;
+        let mut found = self.bisect_step(name, &mut range, &mut middle)?;
+        while found.is_none() && range.start < range.end {
+            found = self.scope(|dir| dir.bisect_step(name, &mut range, &mut middle))?;
+        }
+        Ok(found)
+    }
+
+    /// Goes on with [`Self::bisect`] in `range`, with `middle`, until that is empty or the scope is
+    /// full.
+    #[inline]
+    fn bisect_step(
+        &self,
+        name: &[u8],
+        range: &mut Range<u32>,
+        middle: &mut u32,
+    ) -> Result<Option<(u32, u64)>, Error> {
+        let first = *middle;
+        while range.start < range.end {
+            if *middle != first && self.is_full() {
+                break;
+            }
+            let entry = self.get(*middle)?;
             match compare(entry.data(NAME, limits::MAX_NAME_BYTES)?, name) {
                 Ordering::Equal => {
                     let entry = DirEntry::new(entry.u64(INO), name)?;
-                    return Ok(Some((middle, entry.ino)));
+                    return Ok(Some((*middle, entry.ino)));
                 }
-                Ordering::Less => low = middle.saturating_add(1),
-                Ordering::Greater => high = middle,
+                Ordering::Less => range.start = middle.saturating_add(1),
+                Ordering::Greater => range.end = *middle,
             }
-            middle = u32::midpoint(low, high);
+            *middle = u32::midpoint(range.start, range.end);
         }
         Ok(None)
+    }
+
+    /// Calls `function` with this directory, in a scope of its own.
+    fn scope<R>(&self, mut function: impl FnMut(Dir<'_>) -> Result<R, Error>) -> Result<R, Error> {
+        let says_sorted = self.says_sorted;
+        let entries = self.entries.as_ref().ok_or(Error::OutOfRange)?;
+        entries.scope(|entries| {
+            function(Dir {
+                entries: Some(entries),
+                says_sorted,
+            })
+        })
+    }
+
+    /// Whether a loop over its entries had better go on in another scope.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.entries.is_some_and(|entries| entries.is_full())
     }
 }

@@ -2,13 +2,14 @@
 
 //! How a compressed chunk is compressed.
 
-use crate::{Error, Lz4Frame, SeekTable, VERSION_LZ4};
+use crate::{Error, Lz4Frame, SeekTable, ZstdFrame, VERSION_LZ4};
 
 /// The form of a compressed chunk. Its first bytes tell: an LZ4 frame begins with a
 /// magic number that no zstd frame has.
 #[derive(Clone, Copy, Debug)]
 pub enum Encoding<'a> {
-    /// zstd frames and a seek table.
+    /// zstd frames and a seek table. Each frame is sound but for what is in its compressed
+    /// blocks ([`ZstdFrame::check_blocks`]).
     Zstd(SeekTable<'a>),
     /// One LZ4 block.
     Lz4(Lz4Frame<'a>),
@@ -24,7 +25,11 @@ impl<'a> Encoding<'a> {
     /// image that says it is for them must not have any.
     pub fn parse(stored: &'a [u8], version: u64) -> Result<Self, Error> {
         if !Lz4Frame::has_magic(stored) {
-            return SeekTable::parse(stored).map(Self::Zstd);
+            let table = SeekTable::parse(stored)?;
+            for frame in table.frames() {
+                ZstdFrame::parse(stored, &frame)?.check_blocks()?;
+            }
+            return Ok(Self::Zstd(table));
         }
         if !Self::may_be_lz4(version) {
             return Err(Error::UnexpectedLz4);

@@ -39,6 +39,8 @@ pub enum Error {
     BadMode,
     /// A modification time has a billion nanoseconds or more.
     BadTime,
+    /// An owner or a group is 0xffffffff, which no user has.
+    BadOwner,
     /// A device number does not fit 12 bits of major or 20 of minor.
     BadDevice,
     /// A directory entry's name or inode number is not allowed.
@@ -51,11 +53,15 @@ pub enum Error {
     BadExtent,
     /// A file's recorded size is not the sum of its chunks.
     SizeMismatch,
-    /// A block of a Rootfs message is not a chunk of the size that it has to have, or holds
-    /// another list of blocks.
+    /// A file that is not empty has no recorded size, though its image's version asks for it.
+    NoSize,
+    /// A block of a Rootfs message is not a chunk of the size that it has to have, or the
+    /// message has another version than its blob, or a list of blocks itself.
     BadBlocks,
     /// A zstd seek table is malformed or does not cover its chunk.
     BadSeekTable,
+    /// A zstd frame is malformed, or does not fit its seek table.
+    BadZstdFrame,
     /// An LZ4 frame is malformed, or not of the form that chunks have.
     BadLz4Frame,
     /// A chunk is compressed by LZ4 in an image whose version has none.
@@ -89,14 +95,19 @@ impl fmt::Display for Error {
             Self::NoRootDirectory => "the metadata has no root directory",
             Self::BadMode => "an inode has an unknown type",
             Self::BadTime => "a modification time has too many nanoseconds",
+            Self::BadOwner => "an owner or a group is 4294967295, which is nobody's",
             Self::BadDevice => "a device number is out of range",
             Self::BadDirEntry => "a directory entry has a bad name or inode number",
             Self::BadSymlink => "a symbolic link has a bad target",
             Self::BadXattr => "an extended attribute has a bad name",
             Self::BadExtent => "a file has a bad chunk reference",
             Self::SizeMismatch => "a file's recorded size is not that of its chunks",
-            Self::BadBlocks => "the metadata has a bad list of blocks",
+            Self::NoSize => "a file has no recorded size, which images from version 6 on need",
+            Self::BadBlocks => {
+                "the metadata has a bad list of blocks, or they hold those of another version"
+            }
             Self::BadSeekTable => "a compressed chunk has a bad seek table",
+            Self::BadZstdFrame => "a compressed chunk has a bad zstd frame",
             Self::BadLz4Frame => "a compressed chunk is a bad LZ4 frame",
             Self::UnexpectedLz4 => {
                 "a chunk is compressed by LZ4, which images before version 5 cannot have"

@@ -4,6 +4,7 @@
 
 use crate::capnp::List;
 use crate::{limits, Digest, Error};
+use core::ops::Range;
 
 // FileChunk: bytes of data, pointers.
 const LEN: usize = 0;
@@ -29,6 +30,17 @@ pub struct Extent {
     pub chunk: Option<ChunkRef>,
     /// How many they are; never 0.
     pub len: u64,
+}
+
+impl Extent {
+    /// Where it ends if it begins at `start` in the file.
+    #[inline]
+    pub fn end(&self, start: u64) -> Result<u64, Error> {
+        match start.checked_add(self.len) {
+            Some(end) if end <= limits::MAX_FILE_BYTES => Ok(end),
+            _ => Err(Error::LimitExceeded),
+        }
+    }
 }
 
 /// A place in a chunk. With the extent's length it lies within
@@ -104,20 +116,46 @@ impl<'a> Extents<'a> {
         (0..this.len()).map(move |index| this.get(index))
     }
 
+    /// Calls `function` with each of these extents. Of a message that is not in memory it borrows
+    /// no more than it needs for some of them.
+    pub fn for_each(
+        &self,
+        range: Range<u32>,
+        mut function: impl FnMut(Extent) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut next = range.start;
+        while next < range.end {
+            self.chunks.scope(|chunks| {
+                let first = next;
+                let extents = Extents {
+                    chunks,
+                    recorded: self.recorded,
+                    allow_holes: self.allow_holes,
+                };
+                while next < range.end && (next == first || !extents.chunks.is_full()) {
+                    function(extents.get(next)?)?;
+                    next = next.saturating_add(1);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
     /// How many bytes are in holes. Looks at every extent.
     pub fn holes(&self) -> Result<u64, Error> {
         let mut holes: u64 = 0;
-        for extent in self.iter() {
-            let extent = extent?;
+        self.for_each(0..self.len(), |extent| {
             if extent.chunk.is_none() {
                 holes = holes.checked_add(extent.len).ok_or(Error::LimitExceeded)?;
             }
-        }
+            Ok(())
+        })?;
         Ok(holes)
     }
 
     /// The file's size as recorded, for those who do not need it proved; `None` if
-    /// only [`Self::total`] can tell.
+    /// only [`Self::total`] can tell, which is so in images before version 6 only.
     #[inline]
     pub fn recorded(&self) -> Option<u64> {
         (self.recorded != 0 || self.is_empty()).then_some(self.recorded)
@@ -127,19 +165,27 @@ impl<'a> Extents<'a> {
     #[inline]
     pub fn get_from(&self, index: u32, start: u64) -> Result<(Extent, u64), Error> {
         let extent = self.get(index)?;
-        match start.checked_add(extent.len) {
-            Some(end) if end <= limits::MAX_FILE_BYTES => Ok((extent, end)),
-            _ => Err(Error::LimitExceeded),
-        }
+        Ok((extent, extent.end(start)?))
+    }
+
+    /// Where these extents end, which begin at `start` in the file: to add them up in steps.
+    pub fn end_of(&self, range: Range<u32>, start: u64) -> Result<u64, Error> {
+        let mut end = start;
+        self.for_each(range, |extent| {
+            end = extent.end(end)?;
+            Ok(())
+        })?;
+        Ok(end)
     }
 
     /// The file's size, proved: the sum of its extents, which is the recorded size
     /// if there is one. Looks at every extent.
     pub fn total(&self) -> Result<u64, Error> {
-        let mut total = 0;
-        for index in 0..self.len() {
-            (_, total) = self.get_from(index, total)?;
-        }
+        self.proved(self.end_of(0..self.len(), 0)?)
+    }
+
+    /// `total`, the sum of all extents, if the recorded size is the same or there is none.
+    pub fn proved(&self, total: u64) -> Result<u64, Error> {
         match self.recorded() {
             Some(recorded) if recorded != total => Err(Error::SizeMismatch),
             _ => Ok(total),

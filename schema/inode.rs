@@ -9,6 +9,8 @@ use crate::{limits, Dir, Error, Extents, Xattrs, VERSION_BLOCKS, VERSION_HOLES};
 const INO: usize = 0;
 const MODE: usize = 8;
 const PERMISSIONS: usize = 10;
+/// What chown(2) takes for "leave it as it is": no user and no group has this number.
+const NOBODY: u32 = u32::MAX;
 /// A bit of the permissions, from version 6 on.
 const SPARSE: u16 = 1 << 15;
 const UID: usize = 12;
@@ -118,6 +120,9 @@ impl<'a> Inode<'a> {
         if inode.u32(MTIME_NSEC) >= 1_000_000_000 {
             return Err(Error::BadTime);
         }
+        if inode.u32(UID) == NOBODY || inode.u32(GID) == NOBODY {
+            return Err(Error::BadOwner);
+        }
         Ok(Some(Self {
             inode,
             file_type,
@@ -131,13 +136,13 @@ impl<'a> Inode<'a> {
         self.inode.u64(INO)
     }
 
-    /// Its owner.
+    /// Its owner; not `u32::MAX`.
     #[inline]
     pub fn uid(&self) -> u32 {
         self.inode.u32(UID)
     }
 
-    /// Its group.
+    /// Its group; not `u32::MAX`.
     #[inline]
     pub fn gid(&self) -> u32 {
         self.inode.u32(GID)
@@ -208,11 +213,13 @@ impl<'a> Inode<'a> {
             FileType::Dir => Kind::Dir(Dir::new(self.inode.structure(MEMBER)?)?),
             FileType::File => {
                 let chunks = self.inode.list(MEMBER)?;
-                Kind::File(Extents::new(
-                    chunks,
-                    self.inode.u64(SIZE),
-                    self.version >= VERSION_HOLES,
-                )?)
+                let size = self.inode.u64(SIZE);
+                // Without it a reader has to add up all extents to know the size.
+                if self.version >= VERSION_BLOCKS && size == 0 && !chunks.is_empty() {
+                    return Err(Error::NoSize);
+                }
+                let allow_holes = self.version >= VERSION_HOLES;
+                Kind::File(Extents::new(chunks, size, allow_holes)?)
             }
             FileType::Symlink => Kind::Symlink(self.symlink_target()?),
         })

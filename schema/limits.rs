@@ -26,7 +26,7 @@ pub const BLOCK_BYTES: u64 = 64 << 10;
 pub const MAX_SEGMENTS: u32 = 512;
 
 /// Metadata vectors of a Rootfs, one for each delta build. Finding an inode takes
-/// a search in each. A directory has as many removed entries of one name at most.
+/// a search in each.
 pub const MAX_LAYERS: u32 = 256;
 
 /// Bytes of a file name: `NAME_MAX` of linux/limits.h.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 
 //! The PuzzleFS image format, as FORMAT.md specifies it: manifests, metadata,
-//! packs, zstd seek tables and LZ4 frames, read in place from untrusted bytes.
+//! packs, zstd frames with their seek tables and LZ4 frames, read in place from untrusted bytes.
 //!
 //! One source for both sides: Kbuild compiles it into the module, cargo into the
 //! CLI. So it knows neither `std` nor `kernel`, allocates nothing, and borrows
@@ -38,6 +38,7 @@ mod rootfs;
 mod seek_table;
 mod source;
 mod xattr;
+mod zstd_frame;
 
 pub use blocks::{Block, Blocks, RootfsBlob};
 pub use digest::Digest;
@@ -59,4 +60,5 @@ pub use rootfs::{
 };
 pub use seek_table::{Frame, Frames, SeekTable};
 pub use source::{Part, Source};
-pub use xattr::{Xattr, Xattrs};
+pub use xattr::{xattr_is_shown, Xattr, Xattrs};
+pub use zstd_frame::ZstdFrame;

@@ -102,9 +102,14 @@ impl<'a> Rootfs<'a> {
         Self::new(Bytes::in_memory(bytes))
     }
 
-    /// The same, of a message that is not in memory.
-    pub fn parse_source(source: &'a dyn Source) -> Result<Self, Error> {
-        Self::new(Bytes::in_source(source))
+    /// The same, of a message that is in blocks, of whose blob `version` is that of
+    /// [`crate::Blocks::version`]: the message has the same, and no blocks itself.
+    pub fn parse_source(source: &'a dyn Source, version: u64) -> Result<Self, Error> {
+        let this = Self::new(Bytes::in_source(source))?;
+        match this.version == version {
+            true => Ok(this),
+            false => Err(Error::BadBlocks),
+        }
     }
 
     fn new(bytes: Bytes<'a>) -> Result<Self, Error> {
@@ -132,8 +137,11 @@ impl<'a> Rootfs<'a> {
             inode_count: root.u64(INODE_COUNT),
             data_size: root.u64(DATA_SIZE),
         };
-        for layer in (0..this.layers()).rev() {
-            this.newest = this.vector(layer)?;
+        for layer in 1..this.layers() {
+            this.in_vector(layer, |_| Ok(()))?;
+        }
+        if !this.vectors.is_empty() {
+            this.newest = this.vector(0)?;
         }
         Ok(this)
     }
@@ -164,7 +172,7 @@ impl<'a> Rootfs<'a> {
     pub fn inode_count(&self) -> Result<u64, Error> {
         match self.inode_count {
             0 => (0..self.layers()).try_fold(0u64, |sum, layer| {
-                let len = self.vector(layer)?.len();
+                let len = self.in_vector(layer, |vector| Ok(vector.len()))?;
                 Ok(sum.saturating_add(len.into()))
             }),
             recorded => Ok(recorded),
@@ -186,6 +194,17 @@ impl<'a> Rootfs<'a> {
         })
     }
 
+    /// Calls `function` with metadata vector `layer`, in a scope of its own ([`Source::scope`]).
+    fn in_vector<R>(
+        &self,
+        layer: u32,
+        mut function: impl FnMut(InodeVector<'_>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let head = self.head();
+        self.bytes
+            .scope(|bytes| function(head.of(bytes).vector(layer)?))
+    }
+
     /// Inode `ino`. The newest layer that has it counts; `None` if that one says
     /// that it is removed (a whiteout), or if there is none.
     pub fn inode(&self, ino: u64) -> Result<Option<Inode<'a>>, Error> {
@@ -200,13 +219,12 @@ impl<'a> Rootfs<'a> {
         newest: &mut InodeVector<'a>,
         ino: u64,
     ) -> Result<Option<Inode<'a>>, Error> {
-        for layer in 0..self.layers() {
-            let found = match layer {
-                0 => newest.search(ino)?,
-                _ => self.vector(layer)?.search(ino)?,
-            };
-            if let Some((_, inode)) = found {
-                return Inode::new(inode, self.version);
+        if let Some((_, inode)) = newest.search(ino)? {
+            return Inode::new(inode, self.version);
+        }
+        for layer in 1..self.layers() {
+            if let Some(index) = self.in_vector(layer, |vector| vector.find(ino))? {
+                return self.vector(layer)?.get(index);
             }
         }
         Ok(None)
@@ -241,25 +259,23 @@ impl<'a> Rootfs<'a> {
         self.lookup_in(dir, name, 0..dir.len())
     }
 
-    /// [`Self::lookup`] among these entries of a directory in any order.
+    /// [`Self::lookup`] among these entries of a directory in any order: looks at each of them,
+    /// and for the inode of each that has the name. So whoever asks for some at a time finds what
+    /// one finds who asks for all.
     pub fn lookup_in(
         &self,
         dir: &Dir<'a>,
         name: &[u8],
         mut entries: Range<u32>,
     ) -> Result<Option<Inode<'a>>, Error> {
-        // A delta build adds at most one entry of a name to those below it.
-        for _ in 0..=limits::MAX_LAYERS {
-            let Some((index, ino)) = dir.search(name, entries.clone())? else {
-                return Ok(None);
-            };
+        while let Some((index, ino)) = dir.search(name, entries.clone())? {
             if let Some(inode) = self.inode(ino)? {
                 return Ok(Some(inode));
             }
             // Delta builds list removed names too, before those that are there.
             entries.start = index.saturating_add(1);
         }
-        Err(Error::LimitExceeded)
+        Ok(None)
     }
 
     /// [`Self::lookup`] in a directory that is sorted, where each name is there once; and the
@@ -382,17 +398,23 @@ impl<'a> InodeVector<'a> {
     /// [`Self::search`] for numbers with gaps.
     #[inline(never)]
     fn bisect(&self, ino: u64) -> Result<Option<(u32, Struct<'a>)>, Error> {
-        // All before `low` are at most `ino`, all from `high` are above.
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = u32::midpoint(low, high);
-            if self.ino(middle)? <= ino {
-                low = middle.saturating_add(1);
-            } else {
-                high = middle;
-            }
+        // All before the range are at most `ino`, all behind it are above.
+        let mut range = 0..self.len();
+        while !range.is_empty() {
+            self.inodes.scope(|inodes| {
+                let first = range.clone();
+                while !range.is_empty() && (range == first || !inodes.is_full()) {
+                    let middle = u32::midpoint(range.start, range.end);
+                    if Inode::ino_of(&inodes.get(middle)?) <= ino {
+                        range.start = middle.saturating_add(1);
+                    } else {
+                        range.end = middle;
+                    }
+                }
+                Ok(())
+            })?;
         }
-        let Some(index) = low.checked_sub(1) else {
+        let Some(index) = range.start.checked_sub(1) else {
             return Ok(None);
         };
         let inode = self.inodes.get(index)?;

@@ -25,6 +25,23 @@ pub trait Source {
     ///
     /// As [`Source::part`].
     fn join(&self, at: usize, len: usize) -> Result<&[u8], Error>;
+
+    /// Whether so much is lent that whoever can had better go on in another scope. It is asked
+    /// before each step of a loop; a step borrows some ten parts at most.
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    /// Calls `function` with a source of the same bytes. What that one lends is given back when
+    /// `function` returns. So a search costs no more memory than one step of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `function`.
+    fn scope(
+        &self,
+        function: &mut dyn FnMut(&dyn Source) -> Result<(), Error>,
+    ) -> Result<(), Error>;
 }
 
 /// A part of a message.
@@ -84,6 +101,27 @@ impl<'a> Bytes<'a> {
             Some(bytes) => Ok(bytes),
             None => self.load(at, len),
         }
+    }
+
+    /// Calls `function` with the same bytes. What it borrows of a source is given back at its end.
+    pub(crate) fn scope<R>(
+        &self,
+        mut function: impl FnMut(Bytes<'_>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let Some(source) = self.source else {
+            return function(*self);
+        };
+        let mut result = None;
+        source.scope(&mut |source| {
+            result = Some(function(Bytes::in_source(source))?);
+            Ok(())
+        })?;
+        result.ok_or(Error::BadPointer)
+    }
+
+    /// Whether a loop had better go on in another scope ([`Source::is_full`]).
+    pub(crate) fn is_full(&self) -> bool {
+        self.source.is_some_and(|source| source.is_full())
     }
 
     #[inline(never)]

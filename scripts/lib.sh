@@ -96,6 +96,8 @@ kbuild() {
 	# module loader does not make; its C is of the large model, since modules lie far away.
 	! grep -q '^CONFIG_UML=y' "$_tree/.config" ||
 		set -- ARCH=um "KRUSTFLAGS=-Crelocation-model=static -Ccode-model=large" "$@"
+	# A kernel that is there to say what code ran (scripts/fuzz-uml) wants to know it of these.
+	! grep -q '^CONFIG_KCOV=y' "$_tree/.config" || set -- KCOV_INSTRUMENT=y "$@"
 	mkdir -p "$_objects"
 	(
 		flock 8

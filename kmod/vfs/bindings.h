@@ -24,6 +24,7 @@
 #include <linux/pseudo_fs.h>
 #include <linux/ratelimit_types.h>
 #include <linux/sched/mm.h>
+#include <linux/security.h>
 #include <linux/statfs.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
@@ -40,6 +41,9 @@ static const unsigned int VFS_RS_S_PRIVATE = S_PRIVATE;
 static const unsigned long VFS_RS_SB_RDONLY = SB_RDONLY;
 static const unsigned long VFS_RS_SB_NOATIME = SB_NOATIME;
 static const unsigned long VFS_RS_SB_POSIXACL = SB_POSIXACL;
+/* What a mount can set, and /proc/mounts shows; all mounts are read-only, whatever they ask for. */
+static const unsigned long VFS_RS_SB_SHOWN =
+	SB_SYNCHRONOUS | SB_DIRSYNC | SB_MANDLOCK | SB_LAZYTIME;
 static const unsigned long VFS_RS_SB_ACTIVE = SB_ACTIVE;
 static const unsigned int VFS_RS_FILEID_INO64_GEN = FILEID_INO64_GEN;
 static const unsigned int VFS_RS_FILEID_INO64_GEN_PARENT = FILEID_INO64_GEN_PARENT;
@@ -92,10 +96,14 @@ const char *vfs_rs_filename(const struct filename *filename);
 const struct cred *vfs_rs_current_cred(void);
 const struct cred *vfs_rs_override_creds(const struct cred *cred);
 void vfs_rs_revert_creds(const struct cred *old);
+void vfs_rs_current_lsmprop(struct lsm_prop *label);
+bool vfs_rs_lsmprop_equal(const struct lsm_prop *a, const struct lsm_prop *b);
 bool vfs_rs_path_readable(const struct path *path);
 bool vfs_rs_path_owned(const struct path *path);
 struct posix_acl *vfs_rs_posix_acl_from_xattr(struct user_namespace *ns, const void *value,
 					      size_t size);
+struct posix_acl *vfs_rs_get_inode_acl(struct inode *inode, int type);
+void vfs_rs_posix_acl_release(struct posix_acl *acl);
 void vfs_rs_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len);
 u32 vfs_rs_dev_major_minor(u32 major, u32 minor);
 struct dentry *vfs_rs_dget(struct dentry *dentry);

@@ -2,12 +2,26 @@
 
 //! Reading a [`PrivateCache`] in place.
 
-use crate::private_cache::{PinnedFolio, PrivateCache};
+use crate::{
+    private_cache::{PinnedFolio, PrivateCache},
+    task::killed,
+};
 use core::cell::{Cell, UnsafeCell};
 use kernel::prelude::*;
 
 /// How often a folio is loaded again that was reclaimed before it could be used.
 const MAX_LOADS: usize = 8;
+
+/// What is pinned and copied when a reader is full, in bytes and in folios: whoever can goes on
+/// with another one.
+const FULL_BYTES: usize = 1 << 20;
+const FULL_PINS: usize = 32;
+
+/// The most that one reader pins and copies, in bytes and in folios. A step that begins before the
+/// reader is full stays far below. Pinned memory is not reclaimed: too much of it, and the machine
+/// has none.
+const MAX_BYTES: usize = 4 << 20;
+const MAX_PINS: usize = 128;
 
 /// The memory of a folio that is pinned.
 #[derive(Clone, Copy)]
@@ -25,7 +39,8 @@ impl Window {
 }
 
 /// Lends bytes of a [`PrivateCache`] as they lie there. What it has lent stays until it is
-/// dropped: meant to live for one operation (`struct erofs_buf` for many blocks).
+/// dropped, and is never more than [`MAX_BYTES`]: meant to live for one step of an operation
+/// (`struct erofs_buf` for some blocks).
 ///
 /// # Invariants
 ///
@@ -41,6 +56,10 @@ pub struct CacheReader<'a> {
     /// The windows used last, since most of what is read is near to what was: each at the
     /// remainder of its position, counted in steps of [`STEP_BITS`].
     last: [Cell<Window>; 4],
+    /// How much is pinned and copied, in bytes.
+    bytes: Cell<usize>,
+    /// How many folios are pinned.
+    count: Cell<usize>,
 }
 
 /// Bytes that share a place in [`CacheReader::last`], as a power of 2: 64 KiB.
@@ -61,7 +80,24 @@ impl<'a> CacheReader<'a> {
             more_pins: UnsafeCell::new(KVec::new()),
             copies: UnsafeCell::new(KVec::new()),
             last: [window; 4].map(Cell::new),
+            bytes: Cell::new(0),
+            count: Cell::new(0),
         }
+    }
+
+    /// Whether it has lent so much that the next step had better have a reader of its own.
+    pub fn is_full(&self) -> bool {
+        self.bytes.get() >= FULL_BYTES || self.count.get() >= FULL_PINS
+    }
+
+    /// Counts `len` bytes that are about to be pinned or copied.
+    fn take(&self, len: usize) -> Result {
+        let bytes = self.bytes.get().saturating_add(len);
+        if bytes > MAX_BYTES {
+            return Err(EFBIG);
+        }
+        self.bytes.set(bytes);
+        Ok(())
     }
 
     /// The cache.
@@ -74,7 +110,8 @@ impl<'a> CacheReader<'a> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `EFBIG` for a position that the page cache cannot have, and those of `load`.
+    /// `ENOMEM`, `EFBIG` for a position that the page cache cannot have or if the reader has lent
+    /// all that it may, `EINTR` when the task was killed, and those of `load`.
     pub fn folio(
         &self,
         position: u64,
@@ -103,6 +140,7 @@ impl<'a> CacheReader<'a> {
         len: usize,
         mut load: impl FnMut(u64) -> Result,
     ) -> Result<&[u8]> {
+        self.take(len)?;
         let mut copy = KVVec::with_capacity(len, GFP_KERNEL)?;
         while copy.len() < len {
             let at = position.saturating_add(copy.len() as u64);
@@ -124,6 +162,9 @@ impl<'a> CacheReader<'a> {
     /// The window of a pin that holds `position`.
     fn find(&self, position: u64, load: &mut impl FnMut(u64) -> Result) -> Result<Window> {
         for _ in 0..MAX_LOADS {
+            if killed() {
+                return Err(EINTR);
+            }
             // SAFETY: Nothing else refers to array and vector, as above; nor are these
             // references used any more when `load` is called.
             let (pins, more) = unsafe { (&mut *self.pins.get(), &mut *self.more_pins.get()) };
@@ -134,6 +175,11 @@ impl<'a> CacheReader<'a> {
             }
             match self.cache.pin(position)? {
                 Some(pin) => {
+                    if self.count.get() >= MAX_PINS {
+                        return Err(EFBIG);
+                    }
+                    self.take(pin.bytes().len())?;
+                    self.count.set(self.count.get().saturating_add(1));
                     let window = Window {
                         start: pin.position(),
                         memory: pin.bytes(),

@@ -39,26 +39,27 @@ pub(crate) unsafe extern "C" fn fiemap<T: FileSystem>(
         };
         let range = start..start.saturating_add(len);
         if let Some(file) = T::kept(inode) {
-            return data::<T>(file, range, fill);
+            return data::<T>(inode, file, range, fill);
         }
         match T::open(inode)? {
             Some(file) => {
-                let result = data::<T>(&file, range, fill);
+                let result = data::<T>(inode, &file, range, fill);
                 T::release(inode, file);
                 result
             }
-            None => data::<T>(T::kept(inode).ok_or(EIO)?, range, fill),
+            None => data::<T>(inode, T::kept(inode).ok_or(EIO)?, range, fill),
         }
     })
 }
 
 /// Calls `fill` for each extent in `range`, until that is not 0.
 fn data<T: FileSystem>(
+    inode: &Inode<T>,
     file: &T::OpenFile,
     range: core::ops::Range<u64>,
     fill: impl Fn(u64, u64, u32) -> c_int,
 ) -> Result<c_int> {
-    let data_from = |position| match T::seek(file, position, SeekTo::Data) {
+    let data_from = |position| match T::seek(inode, file, position, SeekTo::Data) {
         Err(ENXIO) => Ok(None),
         found => found.map(Some),
     };
@@ -67,7 +68,7 @@ fn data<T: FileSystem>(
         if killed() {
             return Err(EINTR);
         }
-        let to = T::seek(file, from, SeekTo::Hole)?;
+        let to = T::seek(inode, file, from, SeekTo::Hole)?;
         next = data_from(to)?;
         let last = match next {
             Some(_) => 0,

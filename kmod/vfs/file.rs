@@ -232,7 +232,7 @@ impl<T: FileSystem> Operations<T> {
             if position >= inode.size() {
                 return Err(ENXIO);
             }
-            let position = T::seek(open, position, what)?;
+            let position = T::seek(inode, open, position, what)?;
             i64::try_from(position).map_err(|_| EOVERFLOW)
         };
         match seek() {

@@ -49,7 +49,8 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     type Shared: Send + Sync;
     /// Mount options while they are being collected (`fc->fs_private`).
     type Options: Default + Send;
-    /// What is mounted. Mounts of what is equal share a superblock; to compare must not sleep.
+    /// What is mounted. Mounts of what is equal share a superblock, unless their flags (`sync`,
+    /// `lazytime` ...) differ or one has options for a security module. To compare must not sleep.
     type Identity: PartialEq + Send + Sync;
     /// Data of an inode in memory. Dropped in an RCU callback: it must not sleep then.
     type InodeData: Send + Sync;
@@ -156,7 +157,8 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// # Errors
     ///
     /// `ENXIO` when there is none.
-    fn seek(file: &Self::OpenFile, position: u64, what: SeekTo) -> Result<u64>;
+    fn seek(inode: &Inode<Self>, file: &Self::OpenFile, position: u64, what: SeekTo)
+        -> Result<u64>;
 
     /// `address_space_operations.read_folio` and `readahead`: fills the window.
     ///

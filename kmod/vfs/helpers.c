@@ -10,6 +10,7 @@
 #include <linux/kdev_t.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
+#include <linux/security.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
 #include <linux/wait_bit.h>
@@ -234,6 +235,16 @@ void vfs_rs_revert_creds(const struct cred *old)
 	revert_creds(old);
 }
 
+void vfs_rs_current_lsmprop(struct lsm_prop *label)
+{
+	security_current_getlsmprop_subj(label);
+}
+
+bool vfs_rs_lsmprop_equal(const struct lsm_prop *a, const struct lsm_prop *b)
+{
+	return !memcmp(a, b, sizeof(*a));
+}
+
 bool vfs_rs_path_readable(const struct path *path)
 {
 	return !inode_permission(mnt_idmap(path->mnt), d_backing_inode(path->dentry), MAY_READ);
@@ -248,6 +259,16 @@ struct posix_acl *vfs_rs_posix_acl_from_xattr(struct user_namespace *ns, const v
 					      size_t size)
 {
 	return posix_acl_from_xattr(ns, value, size);
+}
+
+struct posix_acl *vfs_rs_get_inode_acl(struct inode *inode, int type)
+{
+	return get_inode_acl(inode, type);
+}
+
+void vfs_rs_posix_acl_release(struct posix_acl *acl)
+{
+	posix_acl_release(acl);
 }
 
 void vfs_rs_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len)

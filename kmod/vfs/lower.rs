@@ -18,10 +18,78 @@ use kernel::{
     types::NotThreadSafe,
 };
 
-/// The credentials of the current task.
-pub fn current_credentials() -> ARef<Credential> {
-    // SAFETY: The current task's credentials are valid while it runs this function.
-    unsafe { Credential::from_ptr(bindings::vfs_rs_current_cred()) }.into()
+/// The credentials that files are opened and read with. Two are equal if they give the same
+/// rights, whichever task they are of.
+#[derive(Clone)]
+pub struct Credentials(ARef<Credential>);
+
+impl Credentials {
+    /// Those of the current task.
+    pub fn current() -> Self {
+        // SAFETY: The current task's credentials are valid while it runs this function.
+        Self(unsafe { Credential::from_ptr(bindings::vfs_rs_current_cred()) }.into())
+    }
+
+    /// What security modules call whoever has them, now: a profile of AppArmor may be replaced.
+    fn label(&self) -> bindings::lsm_prop {
+        let _override = Override::new(&self.0);
+        let mut label = pin_init::zeroed();
+        // SAFETY: The place is writable.
+        unsafe { bindings::vfs_rs_current_lsmprop(&mut label) };
+        label
+    }
+}
+
+/// Looks at all that a filesystem below may look at: some ask for more than the ids of the VFS
+/// (FUSE for the real and saved ones, network filesystems for keys). It does not sleep.
+///
+/// Of security modules those count that have a name for a task: SELinux, Smack, AppArmor. A
+/// Landlock domain cannot be compared from here.
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        // SAFETY: Both are referenced, and credentials in use do not change.
+        let (a, b) = unsafe { (&*self.0.as_ptr(), &*other.0.as_ptr()) };
+        if core::ptr::eq(a, b) {
+            return true;
+        }
+        let ids = |cred: &bindings::cred| {
+            let users = [cred.uid, cred.euid, cred.suid].map(|uid| uid.val);
+            (users, [cred.gid, cred.egid, cred.sgid].map(|gid| gid.val))
+        };
+        let powers = |cred: &bindings::cred| {
+            let sets = [
+                cred.cap_inheritable,
+                cred.cap_permitted,
+                cred.cap_effective,
+                cred.cap_bset,
+                cred.cap_ambient,
+            ];
+            (sets.map(|set| set.val), cred.securebits, cred.user_ns)
+        };
+        #[cfg(CONFIG_KEYS)]
+        let keys = |cred: &bindings::cred| {
+            [
+                cred.session_keyring,
+                cred.process_keyring,
+                cred.thread_keyring,
+                cred.request_key_auth,
+            ]
+        };
+        #[cfg(not(CONFIG_KEYS))]
+        let keys = |_: &bindings::cred| ();
+        ids(a) == ids(b)
+            && powers(a) == powers(b)
+            && keys(a) == keys(b)
+            // SAFETY: Both are valid. It compares fsuid, fsgid and supplementary groups.
+            && unsafe { bindings::cred_fscmp(a, b) } == 0
+            && {
+                // Labels are places in memory that nobody holds for us. They are compared in one
+                // RCU section, in which none is freed and another put into its place.
+                let _rcu = kernel::sync::rcu::read_lock();
+                // SAFETY: Both are whole.
+                unsafe { bindings::vfs_rs_lsmprop_equal(&self.label(), &other.label()) }
+            }
+    }
 }
 
 /// Overrides the current task's credentials until dropped.
@@ -64,6 +132,14 @@ impl Clone for Path {
         unsafe { bindings::path_get(&self.0) };
         // INVARIANT: The copy has references of its own.
         Self(self.0)
+    }
+}
+
+/// Whether both are the same directory by the same mount: another mount may map owners in
+/// another way, and who holds one keeps that from going.
+impl PartialEq for Path {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0.mnt, self.0.dentry) == (other.0.mnt, other.0.dentry)
     }
 }
 
@@ -211,8 +287,8 @@ impl Directory {
     /// Those of a path walk and of opening; `EINVAL` when it is not a regular file, `EXDEV`
     /// when something is mounted there, `ELOOP` when it lies on a filesystem that the one
     /// above may not lie on.
-    pub fn open(&self, name: &CStr, credentials: &Credential) -> Result<LowerFile> {
-        let _override = Override::new(credentials);
+    pub fn open(&self, name: &CStr, credentials: &Credentials) -> Result<LowerFile> {
+        let _override = Override::new(&credentials.0);
         let mut path = pin_init::zeroed();
         // Something mounted there could be this filesystem itself.
         let flags = bindings::VFS_RS_LOOKUP_NO_XDEV;
@@ -246,7 +322,7 @@ impl Directory {
         }
         // SAFETY: Path and credentials are valid; the file takes references of its own.
         let file = from_err_ptr(unsafe {
-            bindings::kernel_file_open(&path.0, flags as c_int, credentials.as_ptr())
+            bindings::kernel_file_open(&path.0, flags as c_int, credentials.0.as_ptr())
         })?;
         let file = core::ptr::NonNull::new(file).ok_or(EIO)?;
         // SAFETY: We own the reference; the file is in no file table, so nobody uses

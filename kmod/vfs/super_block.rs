@@ -43,6 +43,8 @@ pub struct SuperBlock<T, S = Ready> {
 /// What `s_fs_info` points to, until the superblock cannot be found any more.
 struct Info<T: FileSystem> {
     identity: T::Identity,
+    /// Whether it was mounted with options for a security module (`context=` ...).
+    has_lsm_options: bool,
     /// Set by `fill`, taken by `put_super`.
     instance: UnsafeCell<Option<Instance<T>>>,
     /// Set by `fill` last, taken by `put_super` first: who reads it looks at the instance.
@@ -201,6 +203,11 @@ impl<T: FileSystem> Operations<T> {
 
     /// Finds the superblock of `identity`, or makes it: `get_tree_nodev` with a test.
     ///
+    /// One with options for a security module is never shared. The VFS applies these to the
+    /// superblock, with an error when it has others already; of the modules only SELinux
+    /// can say before whether they are the same (`security_sb_mnt_opts_compat`), and not of a
+    /// superblock that is still being filled.
+    ///
     /// # Errors
     ///
     /// `EBUSY` for one of another user namespace, `ENOMEM`, and those of `fill`.
@@ -214,6 +221,8 @@ impl<T: FileSystem> Operations<T> {
     ) -> Result {
         let info = Info::<T> {
             identity,
+            // SAFETY: By the caller.
+            has_lsm_options: unsafe { !(*context).security.is_null() },
             instance: UnsafeCell::new(None),
             directory: UnsafeCell::new(None),
         };
@@ -255,7 +264,15 @@ impl<T: FileSystem> Operations<T> {
         // drop their info yet, and the context that `get_tree` gave it.
         let (old, new): (&Info<T>, &Info<T>) =
             unsafe { (&*(*sb).s_fs_info.cast(), &*(*context).s_fs_info.cast()) };
-        (old.identity == new.identity).into()
+        // SAFETY: As above; a remount may change the flags at any time.
+        let flags = unsafe { (&raw const (*sb).s_flags).read_volatile() };
+        // SAFETY: As above; the context is locked.
+        let differing = flags ^ unsafe { (*context).sb_flags } as c_ulong;
+        let is_same = !old.has_lsm_options
+            && !new.has_lsm_options
+            && differing & bindings::VFS_RS_SB_SHOWN == 0
+            && old.identity == new.identity;
+        is_same.into()
     }
 
     /// Fills a new superblock.

@@ -5,29 +5,92 @@
 
 use crate::{bindings, fiemap, filesystem::FileSystem, inode::Inode, stat};
 use core::marker::PhantomData;
-use kernel::{error::from_result, prelude::*};
+use kernel::{
+    error::{from_err_ptr, from_result},
+    prelude::*,
+};
 
-/// Takes the names of an inode's extended attributes (`listxattr(2)`).
+const USER: &CStr = c"user.";
+const TRUSTED: &CStr = c"trusted.";
+const SECURITY: &CStr = c"security.";
+
+/// The kinds of POSIX ACL, each a bit.
+const ACLS: [c_uint; 2] = [bindings::ACL_TYPE_ACCESS, bindings::ACL_TYPE_DEFAULT];
+
+/// The name of an ACL of that kind.
+const fn acl_name(kind: c_uint) -> &'static CStr {
+    if kind == bindings::ACL_TYPE_DEFAULT {
+        c"system.posix_acl_default"
+    } else {
+        c"system.posix_acl_access"
+    }
+}
+
+/// Takes the names of an inode's extended attributes (`listxattr(2)`). It passes on those that
+/// `getxattr(2)` answers: who copies a file asks for each name that was listed, and overlayfs
+/// gives up at the first that is refused.
 pub struct XattrLister<'a> {
     /// Null when only the size is asked for.
     buffer: *mut c_char,
     size: usize,
     used: usize,
+    /// Whether the inode may have names of the `user.` namespace.
+    user: bool,
     /// Whether names of the `trusted.` namespace may be seen.
     trusted: bool,
+    /// The kinds of ACL that were named.
+    acls: c_uint,
     _buffer: PhantomData<&'a mut [u8]>,
 }
 
 impl XattrLister<'_> {
-    /// Adds a full name.
+    /// A lister for `inode`, as the current task may see it.
+    ///
+    /// # Safety
+    ///
+    /// The inode is valid; a buffer that is not null has `size` writable bytes for as long as the
+    /// lister lives.
+    unsafe fn new(inode: *const bindings::inode, buffer: *mut c_char, size: usize) -> Self {
+        // SAFETY: By the caller; a type does not change.
+        let file_type = u32::from(unsafe { (*inode).i_mode }) & bindings::S_IFMT;
+        Self {
+            buffer,
+            size,
+            used: 0,
+            user: matches!(
+                file_type,
+                bindings::S_IFREG | bindings::S_IFDIR | bindings::S_IFSOCK
+            ),
+            // SAFETY: Only looks at the current task.
+            trusted: unsafe { bindings::vfs_rs_capable_sys_admin() },
+            acls: 0,
+            _buffer: PhantomData,
+        }
+    }
+
+    /// Adds a full name, if `getxattr(2)` answers it: what `xattr_resolve_name` and
+    /// `xattr_permission` say (fs/xattr.c). Names of ACLs are added at the end, by `listxattr`.
     ///
     /// # Errors
     ///
     /// `ERANGE` when the caller's buffer is too small.
     pub fn add(&mut self, name: &[u8]) -> Result {
-        if name.starts_with(b"trusted.") && !self.trusted {
-            return Ok(());
+        let is_in = |namespace: &CStr| {
+            let rest = name.strip_prefix(namespace.to_bytes());
+            rest.is_some_and(|rest| !rest.is_empty())
+        };
+        let is_answered =
+            is_in(USER) && self.user || is_in(TRUSTED) && self.trusted || is_in(SECURITY);
+        if is_answered {
+            return self.put(name);
         }
+        if let Some(kind) = ACLS.iter().find(|kind| acl_name(**kind).to_bytes() == name) {
+            self.acls |= kind;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, name: &[u8]) -> Result {
         let end = self
             .used
             .checked_add(name.len())
@@ -81,16 +144,18 @@ impl<T: FileSystem> Operations<T> {
         size: usize,
     ) -> isize {
         let list = || {
-            let mut lister = XattrLister {
-                buffer,
-                size,
-                used: 0,
-                // SAFETY: Only looks at the current task.
-                trusted: unsafe { bindings::vfs_rs_capable_sys_admin() },
-                _buffer: PhantomData,
-            };
-            // SAFETY: The VFS passes a positive dentry of `T`, and `size` writable bytes.
-            T::list_xattrs(unsafe { Inode::from_raw((*dentry).d_inode) }, &mut lister)?;
+            // SAFETY: The VFS passes a positive dentry.
+            let inode = unsafe { (*dentry).d_inode };
+            // SAFETY: As above; the VFS passes `size` writable bytes.
+            let mut lister = unsafe { XattrLister::new(inode, buffer, size) };
+            // SAFETY: As above; the inode is of `T`.
+            T::list_xattrs(unsafe { Inode::from_raw(inode) }, &mut lister)?;
+            for kind in ACLS {
+                // SAFETY: As above.
+                if lister.acls & kind != 0 && unsafe { has_acl(inode, kind)? } {
+                    lister.put(acl_name(kind).to_bytes())?;
+                }
+            }
             isize::try_from(lister.used).map_err(|_| E2BIG)
         };
         list().unwrap_or_else(|error: Error| error.to_errno() as isize)
@@ -108,13 +173,15 @@ impl<T: FileSystem> Operations<T> {
             // The ACL is allocated, which a walk under RCU cannot do.
             return ECHILD.to_ptr();
         }
-        let name = if kind == bindings::ACL_TYPE_DEFAULT as c_int {
-            c"system.posix_acl_default"
-        } else {
-            c"system.posix_acl_access"
-        };
+        let kind = kind.unsigned_abs();
+        // SAFETY: The VFS passes a valid inode, whose type does not change.
+        let mode = u32::from(unsafe { (*inode).i_mode });
+        if kind == bindings::ACL_TYPE_DEFAULT && mode & bindings::S_IFMT != bindings::S_IFDIR {
+            // Only what is in a directory gets one, and overlayfs could copy it up to nothing else.
+            return core::ptr::null_mut();
+        }
         // SAFETY: The VFS passes an inode of `T`, held for the call.
-        let acl = T::get_xattr(unsafe { Inode::from_raw(inode) }, name, |value| {
+        let acl = T::get_xattr(unsafe { Inode::from_raw(inode) }, acl_name(kind), |value| {
             // SAFETY: An inode has a superblock, that a user namespace; the value is
             // readable for its length. Returns an error pointer on failure.
             Ok(unsafe {
@@ -133,6 +200,29 @@ impl<T: FileSystem> Operations<T> {
     }
 }
 
+/// Whether the inode has an ACL of that kind, which the VFS then keeps with it. What is written as
+/// one and is none counts as none here; `getxattr(2)` says what is wrong with it.
+///
+/// # Errors
+///
+/// What keeps us from knowing: `ENOMEM`, and those of [`FileSystem::get_xattr`].
+///
+/// # Safety
+///
+/// The inode is valid, and published.
+unsafe fn has_acl(inode: *mut bindings::inode, kind: c_uint) -> Result<bool> {
+    // SAFETY: By the caller. A symbolic link has no operation for it, and so no ACL.
+    match from_err_ptr(unsafe { bindings::vfs_rs_get_inode_acl(inode, kind as c_int) }) {
+        Ok(acl) => {
+            // SAFETY: We own a reference, or it is null.
+            unsafe { bindings::vfs_rs_posix_acl_release(acl) };
+            Ok(!acl.is_null())
+        }
+        Err(EINVAL | EOPNOTSUPP) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The `s_xattr` of superblocks of `T`: a handler for each namespace. A name of none is
 /// `EOPNOTSUPP` to the VFS, and ACLs do not come here.
 pub(crate) struct Handlers<T>(PhantomData<T>);
@@ -141,9 +231,9 @@ pub(crate) struct Handlers<T>(PhantomData<T>);
 pub(crate) struct HandlerTable(pub(crate) [*const bindings::xattr_handler; 4]);
 
 impl<T: FileSystem> Handlers<T> {
-    const USER: bindings::xattr_handler = Self::of(c"user.");
-    const TRUSTED: bindings::xattr_handler = Self::of(c"trusted.");
-    const SECURITY: bindings::xattr_handler = Self::of(c"security.");
+    const USER: bindings::xattr_handler = Self::of(USER);
+    const TRUSTED: bindings::xattr_handler = Self::of(TRUSTED);
+    const SECURITY: bindings::xattr_handler = Self::of(SECURITY);
 
     pub(crate) const TABLE: &'static HandlerTable = &HandlerTable([
         &Self::USER,

@@ -74,7 +74,7 @@ impl Context {
 }
 
 /// A context that decompresses a frame little by little, with its workspace: as large as
-/// the largest window that it can do and some 400 KiB.
+/// the largest window that it can do and some 500 KiB.
 ///
 /// # Invariants
 ///
@@ -82,6 +82,8 @@ impl Context {
 pub struct Stream {
     stream: NonNull<bindings::zstd_dstream>,
     workspace: KVVec<u64>,
+    max_window: usize,
+    is_at_end: bool,
 }
 
 // SAFETY: As for `Context`.
@@ -105,7 +107,14 @@ impl Stream {
         Ok(Self {
             stream: NonNull::new(stream).ok_or(ENOMEM)?,
             workspace,
+            max_window,
+            is_at_end: false,
         })
+    }
+
+    /// The largest window that it can do, in bytes.
+    pub fn max_window(&self) -> usize {
+        self.max_window
     }
 
     /// How much memory it takes, in bytes.
@@ -113,19 +122,31 @@ impl Stream {
         self.workspace.capacity() * size_of::<u64>()
     }
 
-    /// Begins with a new frame.
-    pub fn reset(&mut self) {
-        // SAFETY: By the invariants; this cannot fail on a context that is initialised.
-        unsafe { bindings::zstd_reset_dstream(self.stream.as_ptr()) };
-    }
-
-    /// Fills `destination` with the next bytes of the frame's content. `source` is what
-    /// follows of the frame, and then what follows after that.
+    /// Begins with a new frame, which has this header.
     ///
     /// # Errors
     ///
-    /// `EIO` when the frame is not sound, ends before, or has too large a window.
-    pub fn read(&mut self, destination: &mut [u8], source: &mut &[u8]) -> Result {
+    /// As of [`Stream::read`].
+    pub fn begin(&mut self, mut header: &[u8]) -> Result {
+        // SAFETY: By the invariants; this cannot fail on a context that is initialised.
+        unsafe { bindings::zstd_reset_dstream(self.stream.as_ptr()) };
+        self.read(&mut [], &mut header).map(|_| ())
+    }
+
+    /// Whether the frame was read to its end.
+    pub fn is_at_end(&self) -> bool {
+        self.is_at_end
+    }
+
+    /// Fills `destination` with the next bytes of the frame's content, as far as `source`, which
+    /// is what follows of the frame, yields them. Returns how many, and leaves in `source` what
+    /// follows after that.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when the frame is not sound, has too large a window, or nothing follows of either
+    /// content or frame.
+    pub fn read(&mut self, destination: &mut [u8], source: &mut &[u8]) -> Result<usize> {
         let mut output = bindings::zstd_out_buffer {
             dst: destination.as_mut_ptr().cast(),
             size: destination.len(),
@@ -136,21 +157,19 @@ impl Stream {
             size: source.len(),
             pos: 0,
         };
-        while output.pos < output.size {
-            let before = (output.pos, input.pos);
-            // SAFETY: By the invariants the context is valid, `&mut self` makes it ours
-            // alone; the buffers are writable and readable for the lengths given.
-            let result = unsafe {
-                let stream = self.stream.as_ptr();
-                bindings::zstd_decompress_stream(stream, &mut output, &mut input)
-            };
-            // SAFETY: A pure function.
-            let is_error = unsafe { bindings::zstd_is_error(result) } != 0;
-            if is_error || before == (output.pos, input.pos) {
-                return Err(EIO);
-            }
+        // SAFETY: By the invariants the context is valid, `&mut self` makes it ours alone; the
+        // buffers are writable and readable for the lengths given.
+        let result = unsafe {
+            let stream = self.stream.as_ptr();
+            bindings::zstd_decompress_stream(stream, &mut output, &mut input)
+        };
+        // SAFETY: A pure function.
+        let is_error = unsafe { bindings::zstd_is_error(result) } != 0;
+        if is_error || (output.pos, input.pos) == (0, 0) {
+            return Err(EIO);
         }
+        self.is_at_end = result == 0;
         *source = source.get(input.pos..).ok_or(EIO)?;
-        Ok(())
+        Ok(output.pos)
     }
 }

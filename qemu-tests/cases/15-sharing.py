@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # needs: images small debian; memory 2G
 # shows: mounts of one image share a superblock and its memory, by whatever path they name
-# the layout; others do not; mounting and unmounting at the same time from many tasks.
+# the layout in one mount; others do not; mounting and unmounting at the same time from many tasks.
 
 import concurrent.futures
 import errno
@@ -34,13 +34,13 @@ def read(root, files):
     return total
 
 
-# By the same path, through a bind mount of the layout, and through a symbolic link.
+# By the same path, and through a symbolic link; not through another mount of the layout (case 46).
 subprocess.run(["mount", "--bind", debian.layout, "/mnt/l"], check=True)
-os.symlink("/mnt/l", "/mnt/link")
+os.symlink(debian.layout, "/mnt/link")
 with mounted(debian, "/mnt/a"):
-    for layout in debian.layout, "/mnt/l", "/mnt/link":
+    for layout, is_same in (debian.layout, True), ("/mnt/link", True), ("/mnt/l", False):
         mount(f"oci_root_dir={layout},image_manifest={debian.digest}", "/mnt/b")
-        equal(device("/mnt/b"), device("/mnt/a"), f"the device by {layout}")
+        equal(device("/mnt/b") == device("/mnt/a"), is_same, f"whether the device is the same by {layout}")
         subprocess.run(["umount", "/mnt/b"], check=True)
     with mounted(small, "/mnt/c"):
         check(device("/mnt/c") != device("/mnt/a"), "two images have one device")

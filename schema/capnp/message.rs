@@ -75,6 +75,11 @@ impl<'a> Segment<'a> {
         Err(Error::BadPointer)
     }
 
+    /// The whole message.
+    pub(super) fn bytes(&self) -> &Bytes<'a> {
+        &self.bytes
+    }
+
     /// Where in the message it is, and how long.
     pub(super) fn place(&self) -> (usize, usize) {
         (self.start, self.len)
@@ -251,3 +256,7 @@ fn follow_far(segment: Segment<'_>, far: Pointer) -> Result<Object<'_>, Error> {
         at: pointer.landing().ok_or(Error::BadPointer)?,
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::expect_used, clippy::arithmetic_side_effects)]
+mod tests;

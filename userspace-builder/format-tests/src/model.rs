@@ -8,7 +8,7 @@ use capnp::message::{AllocationStrategy, Builder, HeapAllocator};
 use proptest::collection::{btree_set, hash_set, vec};
 use proptest::option;
 use proptest::prelude::*;
-use puzzlefs_format::limits;
+use puzzlefs_format::{limits, VERSION_BLOCKS};
 
 /// A Rootfs.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ fn mode(holes: bool) -> impl Strategy<Value = Mode> {
 fn inode(holes: bool) -> impl Strategy<Value = Inode> {
     let xattr = (bytes_without_nul(20), vec(any::<u8>(), 0..40));
     (
-        (mode(holes), any::<u32>(), any::<u32>(), any::<u16>()),
+        (mode(holes), 0..u32::MAX, 0..u32::MAX, any::<u16>()),
         (vec(xattr, 0..4), any::<i64>(), 0..1_000_000_000u32),
         (any::<u32>(), any::<u32>()),
     )
@@ -158,19 +158,24 @@ fn vector(holes: bool) -> impl Strategy<Value = Vec<Inode>> {
 
 /// Valid metadata of any shape.
 pub fn rootfs() -> impl Strategy<Value = Rootfs> {
-    (3..=4u64).prop_flat_map(|version| {
+    (3..=6u64).prop_flat_map(|version| {
         (
-            vec(vector(version == 4), 0..4),
+            vec(vector(version >= 4), 0..4),
             vec((any::<[u8; 32]>(), any::<[u8; 32]>()), 0..3),
             any::<u64>(),
             any::<u64>(),
         )
-            .prop_map(move |(vectors, verity, inode_count, data_size)| Rootfs {
-                version,
-                vectors,
-                verity,
-                inode_count,
-                data_size,
+            .prop_map(move |(mut vectors, verity, inode_count, data_size)| {
+                if version >= VERSION_BLOCKS {
+                    vectors.iter_mut().flatten().for_each(Inode::record_size);
+                }
+                Rootfs {
+                    version,
+                    vectors,
+                    verity,
+                    inode_count,
+                    data_size,
+                }
             })
     })
 }
@@ -212,6 +217,13 @@ impl Rootfs {
 }
 
 impl Inode {
+    /// Has the `size` of a file written.
+    fn record_size(&mut self) {
+        if let Mode::File(_, is_written) = &mut self.mode {
+            *is_written = true;
+        }
+    }
+
     fn fill(&self, mut to: wire::inode::Builder<'_>) {
         to.set_ino(self.ino);
         to.set_uid(self.uid);

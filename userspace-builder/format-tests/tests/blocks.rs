@@ -11,7 +11,7 @@ use format_tests::{config, model};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use puzzlefs_format::limits::{BLOCK_BYTES, MAX_ROOTFS_BYTES};
-use puzzlefs_format::{Block, ChunkRef, Digest, Error, Rootfs, RootfsBlob};
+use puzzlefs_format::{Block, ChunkRef, Digest, Error, Part, Rootfs, RootfsBlob, Source};
 
 /// A block: digest, offset and whether compressed, or a hole; and its length.
 type Item = (Option<([u8; 32], u64, bool)>, u64);
@@ -198,6 +198,51 @@ fn versions() {
     assert_eq!(parse(&write_blocks(6, &[])), Ok(Vec::new()));
     let next = parse(&write_blocks(7, &blocks));
     assert_eq!(next, Err(Error::UnsupportedVersion(7)));
+}
+
+/// A message in memory that passes for one in blocks.
+struct Elsewhere(Vec<u8>);
+
+impl Source for Elsewhere {
+    fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    fn part(&self, _: usize) -> Result<Part<'_>, Error> {
+        let bytes = &self.0[..];
+        Ok(Part { start: 0, bytes })
+    }
+
+    fn join(&self, _: usize, _: usize) -> Result<&[u8], Error> {
+        panic!("all is in one part");
+    }
+
+    // What it lends is in memory anyway.
+    fn scope(
+        &self,
+        function: &mut dyn FnMut(&dyn Source) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        function(self)
+    }
+}
+
+/// The message has the version of its blob, and no blocks of its own.
+#[test]
+fn messages() {
+    let block = (Some(([7; 32], 0, false)), 9);
+    for (message, blob, found) in [
+        (write_blocks(6, &[]), 6, Ok(6)),
+        (write_blocks(5, &[]), 6, Err(Error::BadBlocks)),
+        (write_blocks(3, &[]), 6, Err(Error::BadBlocks)),
+        (write_blocks(6, &[]), 7, Err(Error::BadBlocks)),
+        (write_blocks(6, &[block]), 6, Err(Error::BadBlocks)),
+        // To its reader this has none, but is of another version.
+        (write_blocks(5, &[block]), 6, Err(Error::BadBlocks)),
+    ] {
+        let source = Elsewhere(message);
+        let rootfs = Rootfs::parse_source(&source, blob);
+        assert_eq!(rootfs.map(|rootfs| rootfs.version()), found);
+    }
 }
 
 /// The message may be as long as one that is whole.

@@ -4,7 +4,7 @@
 
 use capnp::message::Builder;
 use format_tests::metadata_capnp as wire;
-use puzzlefs_format::{limits, Error, Inode, Kind, Rootfs};
+use puzzlefs_format::{limits, xattr_is_shown, Error, FileType, Inode, Kind, Rootfs};
 
 /// Reads the one inode that `fill` writes, in metadata of `version`.
 fn check<T>(
@@ -119,6 +119,49 @@ fn mtime_and_permissions_and_mode() {
     assert_eq!(unknown, Err(Error::BadMode));
 }
 
+#[test]
+fn owner() {
+    let read = |uid, gid| {
+        let fill = |mut inode: wire::inode::Builder<'_>| {
+            inode.set_uid(uid);
+            inode.set_gid(gid);
+        };
+        check(3, fill, |inode| Ok((inode.uid(), inode.gid())))
+    };
+    assert_eq!(read(u32::MAX - 1, 0), Ok((u32::MAX - 1, 0)));
+    assert_eq!(read(0, u32::MAX - 1), Ok((0, u32::MAX - 1)));
+    assert_eq!(read(u32::MAX, 0), Err(Error::BadOwner));
+    assert_eq!(read(0, u32::MAX), Err(Error::BadOwner));
+}
+
+/// As getxattr(2) has it on a filesystem with a handler for each namespace.
+#[test]
+fn shown_xattrs() {
+    use FileType::{Blk, Chr, Dir, Fifo, File, Sock, Symlink};
+    let all = [Fifo, Chr, Dir, Blk, File, Symlink, Sock];
+    for (name, types) in [
+        ("user.a", &[Dir, File][..]),
+        ("trusted.a", &all),
+        ("security.capability", &all),
+        (
+            "system.posix_acl_access",
+            &[Fifo, Chr, Dir, Blk, File, Sock],
+        ),
+        ("system.posix_acl_default", &[Dir]),
+        ("system.posix_acl_access.", &[]),
+        ("system.nfs4_acl", &[]),
+        ("btrfs.compression", &[]),
+        ("user.", &[]),
+        ("trusted.", &[]),
+        ("security", &[]),
+        ("User.a", &[]),
+        ("a", &[]),
+    ] {
+        let shown = all.iter().filter(|t| xattr_is_shown(name.as_bytes(), **t));
+        assert!(shown.eq(types), "{name}");
+    }
+}
+
 /// A chunk as written, in full: offset, length, digest.
 struct Chunk {
     blob: Option<(u64, usize)>,
@@ -141,7 +184,13 @@ fn total(version: u64, size: u64, chunks: &[Chunk]) -> Result<u64, Error> {
         }
     };
     check(version, fill, |inode| match inode.kind()? {
-        Kind::File(extents) => extents.total(),
+        Kind::File(extents) => {
+            // In steps it is the same.
+            let steps = (0..extents.len()).try_fold(0, |at, i| extents.end_of(i..i + 1, at));
+            let steps = steps.and_then(|total| extents.proved(total));
+            assert_eq!(steps, extents.total());
+            steps
+        }
         _ => panic!("a file"),
     })
 }
@@ -167,6 +216,11 @@ fn file_size() {
         assert_eq!(total(3, size, &chunks), Err(Error::SizeMismatch));
     }
     assert_eq!(total(3, 1, &[]), Err(Error::SizeMismatch));
+    // From version 6 on nobody has to add up extents to know the size.
+    assert_eq!(total(5, 0, &[data(0, 3)]), Ok(3));
+    assert_eq!(total(6, 0, &[data(0, 3)]), Err(Error::NoSize));
+    assert_eq!(total(6, 3, &[data(0, 3)]), Ok(3));
+    assert_eq!(total(6, 0, &[]), Ok(0));
 
     let max = limits::MAX_FILE_BYTES;
     assert_eq!(total(4, 0, &[hole(max)]), Ok(max));

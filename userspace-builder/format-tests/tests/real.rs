@@ -19,7 +19,7 @@ fn layouts() {
         for (digest, _) in manifests {
             let image = Image::with_manifest(&layout, &digest).unwrap();
             let image = image.expect("an image");
-            let inodes = agree(image.message(), Expect::Valid);
+            let inodes = agree(&image.message(), Expect::Valid);
             let layers = image.rootfs().unwrap().layers();
             let blocks = image.blocks().len();
             println!("{path} {digest}: {inodes} inodes in {layers} layers, {blocks} blocks agree");

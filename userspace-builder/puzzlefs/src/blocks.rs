@@ -2,15 +2,15 @@
 //! A Rootfs in blocks (FORMAT.md, section 3.5): its message in chunks, and a small blob that
 //! says which.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{ensure, Result};
 use puzzlefs_format::{limits, Blocks, Digest, Inode, Kind, VERSION_BLOCKS};
 
-use crate::chunk::{ChunkReader, Key};
+use crate::chunk::Key;
 use crate::metadata::{write_data, ADDITIONAL, BLOB_REF, DIGEST, FILE_CHUNK, INODE};
 use crate::pipeline::{Chunks, Feeder};
-use crate::places::Places;
 use crate::record::Record;
 use crate::segment::{Layout, Segment};
 
@@ -142,27 +142,7 @@ pub fn keys(blocks: &Blocks<'_>) -> Result<Vec<Key>> {
     Ok(keys)
 }
 
-/// Puts a message together from its blocks, each verified.
-pub fn read(blocks: &Blocks<'_>, places: &Places<'_>) -> Result<Vec<u8>> {
-    let mut message = Vec::new();
-    // The blob may say anything: a limit keeps it from asking for more than a whole one could.
-    message
-        .try_reserve_exact(usize::try_from(blocks.total())?)
-        .with_context(|| format!("metadata of {} bytes", blocks.total()))?;
-    let mut reader = ChunkReader::new(places, blocks.version())?;
-    for (number, block) in (1..).zip(blocks.iter()) {
-        let block = block?;
-        let at = || format!("block {number} of {}", blocks.len());
-        let content = reader.whole(&block.chunk).with_context(at)?;
-        ensure!(
-            content.len() as u64 == block.len,
-            "{}: the chunk sha256:{} has {} bytes in place of {}; build the image again",
-            at(),
-            block.chunk.digest,
-            content.len(),
-            block.len
-        );
-        message.extend_from_slice(content);
-    }
-    Ok(message)
+/// Where in `keys` each is.
+pub fn numbers(keys: &[Key]) -> HashMap<Key, usize> {
+    keys.iter().copied().zip(0..).collect()
 }

@@ -193,7 +193,7 @@ fn is_small(policy: Policy, size: u64) -> bool {
 
 /// The path of a file, for errors.
 fn name(tree: &Tree, ino: u32) -> String {
-    tree.path(ino).display().to_string()
+    crate::text::path(&tree.path(ino))
 }
 
 /// Which small files make a chunk. That takes to read them once before.

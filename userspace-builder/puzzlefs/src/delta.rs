@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, Result};
-use puzzlefs_format::{Digest, Inode, Kind, Rootfs, ROOT_INO as FORMAT_ROOT_INO};
+use puzzlefs_format::{Digest, Dir, Inode, Kind, Rootfs, Xattrs, ROOT_INO as FORMAT_ROOT_INO};
 use roaring::RoaringTreemap;
 
 use crate::image::Image;
@@ -33,8 +33,8 @@ impl<'a> Delta<'a> {
         let Live {
             inos: mut gone,
             last,
-        } = live(&rootfs).context("reading the base")?;
-        let numbers = number(tree, &rootfs, last).context("reading the base")?;
+        } = live(base, &rootfs).context("reading the base")?;
+        let numbers = number(tree, base, &rootfs, last).context("reading the base")?;
         let mut records = Vec::new();
         for ino in tree.inos() {
             let number = numbers[ino as usize - 1];
@@ -63,6 +63,18 @@ impl<'a> Delta<'a> {
         })
     }
 
+    /// Charges the base with a record that is written anew: each of its lists is gone through
+    /// several times, and shared ones are not shared any more.
+    pub fn charge(&self, inode: &Inode<'_>, xattrs: &Xattrs<'_>) -> Result<()> {
+        let work = self.base.work();
+        work.xattrs(xattrs)?;
+        match inode.kind()? {
+            Kind::File(extents) => (0..8).try_for_each(|_| work.extents(&extents)),
+            Kind::Dir(dir) => work.entries(&dir),
+            _ => Ok(()),
+        }
+    }
+
     /// The base image.
     pub fn base(&self) -> &'a Image {
         self.base
@@ -74,11 +86,13 @@ impl<'a> Delta<'a> {
         let mut digests = BTreeSet::new();
         for layer in 0..rootfs.layers() {
             let vector = rootfs.vector(layer)?;
+            self.base.work().inodes(vector.len())?;
             for index in 0..vector.len() {
                 let Some(inode) = vector.get(index)? else {
                     continue;
                 };
                 if let Kind::File(extents) = inode.kind()? {
+                    self.base.work().extents(&extents)?;
                     for extent in extents.iter() {
                         digests.extend(extent?.chunk.map(|chunk| chunk.digest));
                     }
@@ -106,7 +120,7 @@ struct Live {
 }
 
 /// The base's inodes that no whiteout hides.
-fn live(rootfs: &Rootfs<'_>) -> Result<Live> {
+fn live(base: &Image, rootfs: &Rootfs<'_>) -> Result<Live> {
     let mut live = Live {
         inos: RoaringTreemap::new(),
         last: FORMAT_ROOT_INO,
@@ -114,6 +128,7 @@ fn live(rootfs: &Rootfs<'_>) -> Result<Live> {
     for layer in 0..rootfs.layers() {
         let vector = rootfs.vector(layer)?;
         for index in 0..vector.len() {
+            base.work().search()?;
             let ino = vector.ino(index)?;
             live.last = live.last.max(ino);
             if rootfs.inode(ino)?.is_some() {
@@ -127,7 +142,7 @@ fn live(rootfs: &Rootfs<'_>) -> Result<Live> {
 /// Numbers for the tree's inodes: those of the same paths in the base, or new ones
 /// after `last`. Of several inodes that would get the same number (hard links that
 /// have been separated) the first one gets it.
-fn number(tree: &Tree, rootfs: &Rootfs<'_>, mut last: u64) -> Result<Vec<u64>> {
+fn number(tree: &Tree, image: &Image, rootfs: &Rootfs<'_>, mut last: u64) -> Result<Vec<u64>> {
     let mut numbers = vec![0; tree.nodes.len()];
     // Of directories to come: the directory at the same path in the base.
     let mut same_path = HashMap::from([(ROOT_INO, rootfs.root()?)]);
@@ -139,16 +154,20 @@ fn number(tree: &Tree, rootfs: &Rootfs<'_>, mut last: u64) -> Result<Vec<u64>> {
             continue;
         };
         let base = match same_path.remove(&dir).map(|old| old.kind()).transpose()? {
-            Some(Kind::Dir(dir)) => Some((dir, dir.is_sorted()?)),
+            Some(Kind::Dir(dir)) => {
+                image.work().entries(&dir)?;
+                Some(dir)
+            }
             _ => None,
         };
+        let names = base.map(|dir| Names::of(rootfs, dir)).transpose()?;
         for entry in tree.entries(span) {
             let index = entry.ino as usize - 1;
             if numbers[index] != 0 {
                 continue;
             }
-            if let Some((dir, sorted)) = base {
-                let old = rootfs.lookup(&dir, tree.text(entry.name), sorted)?;
+            if let Some(names) = &names {
+                let old = names.find(rootfs, tree.text(entry.name))?;
                 numbers[index] = old
                     .map(|old| old.ino())
                     .filter(|&n| taken.insert(n))
@@ -164,6 +183,39 @@ fn number(tree: &Tree, rootfs: &Rootfs<'_>, mut last: u64) -> Result<Vec<u64>> {
         }
     }
     Ok(numbers)
+}
+
+/// The names of a directory of the base. To look for each in one that is not sorted would be to
+/// go through all for each.
+enum Names<'a> {
+    Sorted(Dir<'a>),
+    Unsorted(HashMap<&'a [u8], u64>),
+}
+
+impl<'a> Names<'a> {
+    fn of(rootfs: &Rootfs<'a>, dir: Dir<'a>) -> Result<Self> {
+        if dir.is_sorted()? {
+            return Ok(Names::Sorted(dir));
+        }
+        let mut names = HashMap::new();
+        let mut live = rootfs.live_entries(&dir);
+        for index in 0..dir.len() {
+            if let Some((entry, inode)) = live.get(index)? {
+                names.entry(entry.name).or_insert(inode.ino());
+            }
+        }
+        Ok(Names::Unsorted(names))
+    }
+
+    fn find(&self, rootfs: &Rootfs<'a>, name: &[u8]) -> Result<Option<Inode<'a>>> {
+        Ok(match self {
+            Names::Sorted(dir) => rootfs.lookup(dir, name, true)?,
+            Names::Unsorted(names) => match names.get(name) {
+                Some(ino) => rootfs.inode(*ino)?,
+                None => None,
+            },
+        })
+    }
 }
 
 struct Comparison<'a> {

@@ -6,15 +6,15 @@
 //! directory opened by openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, and
 //! by calls that fail if the name exists. So nothing outside the target is touched.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
-use puzzlefs_format::{Extents, FileType, Inode, Kind};
+use puzzlefs_format::{xattr_is_shown, Extents, FileType, Inode, Kind};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -22,8 +22,8 @@ use serde::Serialize;
 use crate::chunk::ChunkReader;
 use crate::image::Image;
 use crate::progress::{Progress, Unit};
-use crate::walk::{walk, Step};
-use crate::{beneath, xattr};
+use crate::walk::{Name, Step, Walk};
+use crate::{beneath, text, xattr};
 
 /// What was extracted.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -34,6 +34,9 @@ pub struct Report {
     pub data_bytes: u64,
     /// Owners, devices and extended attributes that only root could have set.
     pub skipped: u64,
+    /// Extended attributes that readers leave out (FORMAT.md, section 3.3), and that are a second
+    /// one of their name.
+    pub hidden: u64,
 }
 
 /// Extracts `image` into the directory `target`, which must not exist or be empty.
@@ -58,6 +61,7 @@ pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> Result<
     progress.phase("extracting", rootfs.data_size(), Unit::Bytes);
     let places = image.sound_places()?;
     let mut extractor = Extractor {
+        image,
         root,
         chunks: ChunkReader::new(&places, rootfs.version())?,
         privileged: rustix::process::geteuid().is_root(),
@@ -66,32 +70,27 @@ pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> Result<
         report: Report::default(),
         progress,
     };
-    // Names come as paths relative to the target; it itself as an empty one.
-    walk(
-        image,
-        Path::new(""),
-        rootfs.root()?,
-        |_| true,
-        |path, step| {
-            let result = match step {
-                Step::Enter(_) if path.as_os_str().is_empty() => Ok(()),
-                Step::Enter(inode) => extractor.create(path, &inode),
-                Step::Leave(inode) => extractor.finish_directory(path, &inode),
-            };
-            result.with_context(|| format!("extracting {}", target.join(path).display()))
-        },
-    )?;
+    let mut walk = Walk::new(image)?;
+    while let Some(step) = walk.next()? {
+        let result = match step {
+            Step::Enter(_) if walk.path().as_os_str().is_empty() => Ok(()),
+            Step::Enter(inode) => extractor.create(&walk, &inode),
+            Step::Leave(inode) => extractor.finish_directory(walk.path(), &inode),
+        };
+        result.with_context(|| format!("extracting {}", text::path(&target.join(walk.path()))))?;
+    }
     Ok(extractor.report)
 }
 
 struct Extractor<'a> {
+    image: &'a Image,
     root: OwnedFd,
     chunks: ChunkReader<'a>,
     privileged: bool,
     /// The directory that things were last created in.
     parent: Option<(PathBuf, OwnedFd)>,
-    /// First path of inodes that may have several.
-    links: HashMap<u64, PathBuf>,
+    /// First name of inodes that may have several.
+    links: HashMap<u64, Name>,
     report: Report,
     progress: &'a dyn Progress,
 }
@@ -110,7 +109,8 @@ impl Extractor<'_> {
         )?)
     }
 
-    fn create(&mut self, path: &Path, inode: &Inode<'_>) -> Result<()> {
+    fn create(&mut self, walk: &Walk<'_>, inode: &Inode<'_>) -> Result<()> {
+        let path = walk.path();
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             bail!("no file name");
         };
@@ -118,7 +118,7 @@ impl Extractor<'_> {
             Some((at, fd)) if at == parent => fd,
             _ => self.open_dir(parent)?,
         };
-        let result = self.create_in(&dir, name.as_bytes(), path, inode);
+        let result = self.create_in(&dir, name.as_bytes(), walk, inode);
         self.parent = Some((parent.to_owned(), dir));
         self.report.names += 1;
         result
@@ -128,17 +128,19 @@ impl Extractor<'_> {
         &mut self,
         dir: &OwnedFd,
         name: &[u8],
-        path: &Path,
+        walk: &Walk<'_>,
         inode: &Inode<'_>,
     ) -> Result<()> {
         if inode.file_type() != FileType::Dir && inode.nlink() != Some(1) {
             if let Some(first) = self.links.get(&inode.ino()) {
+                let first = walk.path_of(*first)?;
                 let from = self.open_dir(first.parent().unwrap_or(Path::new("")))?;
                 let old = first.file_name().unwrap_or_default();
                 rustix::fs::linkat(from, old, dir, name, AtFlags::empty())?;
                 return Ok(());
             }
-            self.links.insert(inode.ino(), path.to_owned());
+            let place = walk.place();
+            place.map(|place| self.links.insert(inode.ino(), place));
         }
         let device = |kind, number: puzzlefs_format::Device| {
             let device = rustix::fs::makedev(number.major, number.minor);
@@ -169,23 +171,40 @@ impl Extractor<'_> {
     fn write(&mut self, dir: &OwnedFd, name: &[u8], extents: &Extents<'_>) -> Result<()> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::openat(
+        let file = File::from(rustix::fs::openat(
             dir,
             name,
             flags,
             Mode::RUSR | Mode::WUSR,
         )?);
+        // Extents may be short, and holes many.
+        let mut file = BufWriter::new(file);
+        let mut hole = 0;
+        let work = self.image.work();
+        work.extents(extents)?;
         let size = extents.total()?;
         for extent in extents.iter() {
             let extent = extent?;
             match extent.chunk {
-                Some(at) => file.write_all(self.chunks.read(&at, extent.len)?)?,
-                None => drop(file.seek(SeekFrom::Current(i64::try_from(extent.len)?))?),
+                Some(at) => {
+                    let decoded = self.chunks.decoded();
+                    if hole > 0 {
+                        file.seek(SeekFrom::Current(hole))?;
+                        hole = 0;
+                    }
+                    let content = self.chunks.read(&at, extent.len)?;
+                    file.write_all(content)?;
+                    work.waste(self.chunks.decoded() - decoded, extent.len)?;
+                    self.progress.advance(extent.len);
+                }
+                // The sum of all is within its limit.
+                None => hole += i64::try_from(extent.len)?,
             }
-            self.progress.advance(extent.len);
         }
         // A hole may be last.
-        file.set_len(size)?;
+        file.into_inner()
+            .map_err(|error| error.into_error())?
+            .set_len(size)?;
         self.report.data_bytes = self.report.data_bytes.saturating_add(size);
         Ok(())
     }
@@ -205,19 +224,7 @@ impl Extractor<'_> {
         } else if uid != rustix::process::geteuid() || gid != rustix::process::getegid() {
             self.report.skipped += 1;
         }
-        let xattrs = inode.xattrs()?;
-        for index in 0..xattrs.len() {
-            let item = xattrs.get(index)?;
-            let path = xattr::path_at(dir.as_fd(), name);
-            let set = rustix::fs::lsetxattr(path, item.name, item.value, XattrFlags::empty());
-            let set = self.allowed(set);
-            set.with_context(|| {
-                format!(
-                    "its extended attribute {}",
-                    String::from_utf8_lossy(item.name)
-                )
-            })?;
-        }
+        self.xattrs(dir, name, inode)?;
         if inode.file_type() != FileType::Symlink {
             let mode = Mode::from_raw_mode(inode.permissions().into());
             rustix::fs::chmodat(dir, name, mode, AtFlags::empty()).context("its mode")?;
@@ -232,6 +239,25 @@ impl Extractor<'_> {
             last_modification: time,
         };
         rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW).context("its times")?;
+        Ok(())
+    }
+
+    /// The extended attributes that readers show; of several of one name the first.
+    fn xattrs(&mut self, dir: &OwnedFd, name: &[u8], inode: &Inode<'_>) -> Result<()> {
+        let xattrs = inode.xattrs()?;
+        self.image.work().xattrs(&xattrs)?;
+        let mut set = HashSet::new();
+        for index in 0..xattrs.len() {
+            let item = xattrs.get(index)?;
+            if !xattr_is_shown(item.name, inode.file_type()) || !set.insert(item.name) {
+                self.report.hidden += 1;
+                continue;
+            }
+            let path = xattr::path_at(dir.as_fd(), name);
+            let set = rustix::fs::lsetxattr(path, item.name, item.value, XattrFlags::empty());
+            let context = || format!("its extended attribute {}", text::quoted(item.name));
+            self.allowed(set).with_context(context)?;
+        }
         Ok(())
     }
 

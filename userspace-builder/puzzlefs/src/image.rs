@@ -3,17 +3,20 @@
 //! digests and parsed by the format core.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use anyhow::{ensure, Context, Error, Result};
 use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs, RootfsBlob, MEDIA_TYPE_PACK};
+use roaring::RoaringTreemap;
 
 use crate::blocks;
 use crate::chunk::Key;
 use crate::layout::Layout;
+use crate::message::Message;
 use crate::places::Places;
 use crate::reference::Reference;
-use crate::walk::{walk, Step};
+use crate::text;
+use crate::walk::{Step, Walk};
+use crate::work::Work;
 
 /// An open image.
 pub struct Image {
@@ -22,8 +25,9 @@ pub struct Image {
     manifest: Vec<u8>,
     rootfs_digest: Digest,
     rootfs_size: u64,
-    message: Vec<u8>,
+    message: Message,
     blocks: Vec<Key>,
+    work: Work,
 }
 
 impl Image {
@@ -60,14 +64,16 @@ impl Image {
             manifest,
             rootfs_digest,
             rootfs_size: u64::try_from(blob.len())?,
-            message: Vec::new(),
+            message: Message::Whole(Vec::new()),
             blocks: Vec::new(),
+            work: Work::new(0, 1, 1),
         };
         image.message = match image.read_blocks(&blob)? {
             Some(message) => message,
-            None => blob,
+            None => Message::Whole(blob),
         };
-        image.rootfs()?;
+        let layers = image.rootfs()?.layers();
+        image.work = Work::new(image.message.stored(), image.message.segments(), layers);
         Ok(Some(image))
     }
 
@@ -79,7 +85,7 @@ impl Image {
     }
 
     /// The message that the Rootfs blob says to be in blocks, if it does, and notes which.
-    fn read_blocks(&mut self, blob: &[u8]) -> Result<Option<Vec<u8>>> {
+    fn read_blocks(&mut self, blob: &[u8]) -> Result<Option<Message>> {
         let parsed = RootfsBlob::parse(blob);
         let RootfsBlob::Blocks(blocks) = parsed.with_context(|| self.malformed())? else {
             return Ok(None);
@@ -87,19 +93,14 @@ impl Image {
         self.blocks = blocks::keys(&blocks).with_context(|| self.malformed())?;
         // Only what is wrong with the packs of the blocks matters here.
         let (places, faults) = self.places()?;
-        let message = blocks::read(&blocks, &places);
+        let message = Message::read(&blocks, &self.blocks, &places, self.rootfs_size);
         let message = match faults.into_iter().next() {
             Some(fault) => message.with_context(|| format!("{fault:#}")),
             None => message,
         };
         let message = message.with_context(|| format!("the Rootfs sha256:{}", self.rootfs_digest));
         let message = message?;
-        let rootfs = Rootfs::parse(&message).with_context(|| self.malformed())?;
-        ensure!(
-            rootfs.version() == blocks.version(),
-            "{}: its blocks have another manifestVersion",
-            self.malformed()
-        );
+        let rootfs = message.rootfs().with_context(|| self.malformed())?;
         let is_copy = match blocks.root().with_context(|| self.malformed())? {
             Some(copy) => blocks::is_copy(&copy, &rootfs.root()?)?,
             None => true,
@@ -137,9 +138,19 @@ impl Image {
         self.rootfs_size
     }
 
-    /// The Rootfs message: the blob, or what its blocks are.
-    pub fn message(&self) -> &[u8] {
-        &self.message
+    /// Bytes of the Rootfs message: the blob, or what its blocks are.
+    pub fn message_size(&self) -> usize {
+        self.message.size()
+    }
+
+    /// The Rootfs message in one piece, which may be 2 GiB.
+    pub fn message(&self) -> Vec<u8> {
+        self.message.to_vec()
+    }
+
+    /// What work it may still ask for.
+    pub fn work(&self) -> &Work {
+        &self.work
     }
 
     /// The chunks that the message is in, each once, if it is not in the blob itself.
@@ -154,7 +165,7 @@ impl Image {
 
     /// The metadata.
     pub fn rootfs(&self) -> Result<Rootfs<'_>> {
-        Rootfs::parse(&self.message).with_context(|| self.malformed())
+        self.message.rootfs().with_context(|| self.malformed())
     }
 
     fn malformed(&self) -> String {
@@ -164,35 +175,35 @@ impl Image {
     /// The chunks that its files use, each once, in order of first use.
     pub fn chunks(&self) -> Result<Vec<Key>> {
         let (mut seen, mut chunks) = (HashSet::new(), Vec::new());
-        let root = self.rootfs()?.root()?;
-        walk(
-            self,
-            Path::new("/"),
-            root,
-            |_| true,
-            |path, step| {
-                let Step::Enter(inode) = step else {
-                    return Ok(());
-                };
-                if let Kind::File(extents) = inode.kind()? {
-                    for extent in extents.iter() {
-                        let extent = extent.with_context(|| path.display().to_string())?;
-                        let chunk = extent.chunk.map(|chunk| (chunk.digest, chunk.compressed));
-                        chunks.extend(chunk.filter(|chunk| seen.insert(*chunk)));
-                    }
-                }
-                Ok(())
-            },
-        )?;
+        let mut files = RoaringTreemap::new();
+        let mut walk = Walk::new(self)?;
+        while let Some(step) = walk.next()? {
+            let Step::Enter(inode) = step else {
+                continue;
+            };
+            let Kind::File(extents) = inode.kind()? else {
+                continue;
+            };
+            // Hard links have the same ones.
+            if !files.insert(inode.ino()) {
+                continue;
+            }
+            self.work.extents(&extents).with_context(|| walk.name())?;
+            for extent in extents.iter() {
+                let extent = extent.with_context(|| walk.name())?;
+                let chunk = extent.chunk.map(|chunk| (chunk.digest, chunk.compressed));
+                chunks.extend(chunk.filter(|chunk| seen.insert(*chunk)));
+            }
+        }
         Ok(chunks)
     }
 
     /// Where its chunks lie, and what is wrong with packs of it.
     pub fn places(&self) -> Result<(Places<'_>, Vec<Error>)> {
-        let mut packs = Vec::new();
+        let (mut packs, mut listed) = (Vec::new(), HashSet::new());
         for layer in self.manifest()?.layers() {
             let layer = layer?;
-            if layer.media_type == MEDIA_TYPE_PACK && !packs.contains(&layer.digest) {
+            if layer.media_type == MEDIA_TYPE_PACK && listed.insert(layer.digest) {
                 packs.push(layer.digest);
             }
             ensure!(
@@ -213,12 +224,13 @@ impl Image {
     /// The inode at `path`, byte strings between slashes; symlinks are not followed.
     pub fn lookup(&self, path: &[u8]) -> Result<Inode<'_>> {
         let rootfs = self.rootfs()?;
-        let show = || String::from_utf8_lossy(path).into_owned();
+        let show = || text::quoted(path);
         let mut inode = rootfs.root()?;
         for name in path.split(|&b| b == b'/').filter(|n| !n.is_empty()) {
             let Kind::Dir(dir) = inode.kind().with_context(show)? else {
                 anyhow::bail!("{}: a part of the path is no directory", show());
             };
+            self.work.entries(&dir).with_context(show)?;
             let found = rootfs
                 .lookup(&dir, name, dir.is_sorted()?)
                 .with_context(show)?;

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What an image holds and what it takes to store it.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::collections::{BTreeSet, HashSet};
 
-use anyhow::{Context, Result};
-use puzzlefs_format::{limits, FileType, Kind, Lz4Frame, SeekTable};
+use anyhow::{ensure, Context, Result};
+use puzzlefs_format::{limits, Encoding, FileType, Kind};
+use roaring::RoaringTreemap;
 use serde::Serialize;
 
 use crate::chunk::Key;
 use crate::compress::Codec;
 use crate::image::Image;
 use crate::places::Slice;
-use crate::walk::{walk, Step};
+use crate::walk::{Step, Walk};
 
 /// The facts of an image.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -79,46 +79,44 @@ pub fn inspect(image: &Image) -> Result<Report> {
         metadata_layers: rootfs.layers(),
         ..Report::default()
     };
-    let mut seen = HashSet::new();
-    let mut chunks: BTreeMap<Key, ()> = BTreeMap::new();
-    walk(
-        image,
-        Path::new("/"),
-        rootfs.root()?,
-        |_| true,
-        |path, step| {
-            let Step::Enter(inode) = step else {
-                return Ok(());
-            };
-            report.names += 1;
-            if !seen.insert(inode.ino()) {
-                return Ok(());
-            }
-            report.inodes += 1;
-            match inode.file_type() {
-                FileType::File => report.files += 1,
-                FileType::Dir => report.directories += 1,
-                FileType::Symlink => report.symlinks += 1,
-                _ => report.specials += 1,
-            }
-            if let Kind::File(extents) = inode.kind()? {
-                for extent in extents.iter() {
-                    let extent = extent.with_context(|| path.display().to_string())?;
-                    report.extents += 1;
-                    report.data_bytes = report.data_bytes.saturating_add(extent.len);
-                    match extent.chunk {
-                        Some(chunk) => drop(chunks.insert((chunk.digest, chunk.compressed), ())),
-                        None => report.hole_bytes = report.hole_bytes.saturating_add(extent.len),
-                    }
+    let mut seen = RoaringTreemap::new();
+    let mut chunks: BTreeSet<Key> = BTreeSet::new();
+    let mut walk = Walk::new(image)?;
+    while let Some(step) = walk.next()? {
+        let Step::Enter(inode) = step else {
+            continue;
+        };
+        report.names += 1;
+        if !seen.insert(inode.ino()) {
+            continue;
+        }
+        report.inodes += 1;
+        match inode.file_type() {
+            FileType::File => report.files += 1,
+            FileType::Dir => report.directories += 1,
+            FileType::Symlink => report.symlinks += 1,
+            _ => report.specials += 1,
+        }
+        if let Kind::File(extents) = inode.kind()? {
+            image
+                .work()
+                .extents(&extents)
+                .with_context(|| walk.name())?;
+            for extent in extents.iter() {
+                let extent = extent.with_context(|| walk.name())?;
+                report.extents += 1;
+                report.data_bytes = report.data_bytes.saturating_add(extent.len);
+                match extent.chunk {
+                    Some(chunk) => drop(chunks.insert((chunk.digest, chunk.compressed))),
+                    None => report.hole_bytes = report.hole_bytes.saturating_add(extent.len),
                 }
             }
-            Ok(())
-        },
-    )?;
+        }
+    }
     let places = image.sound_places()?;
     let mut blobs = HashSet::new();
-    for (digest, compressed) in chunks.keys() {
-        let (stored, plain, codec) = sizes(&places.slice(digest)?, *compressed)
+    for (digest, compressed) in &chunks {
+        let (stored, plain, codec) = sizes(&places.slice(digest)?, *compressed, rootfs.version())
             .with_context(|| format!("the chunk sha256:{digest}"))?;
         report.chunks += 1;
         report.compressed_chunks += u64::from(*compressed);
@@ -130,7 +128,7 @@ pub fn inspect(image: &Image) -> Result<Report> {
         }
     }
     let manifest = u64::try_from(image.manifest_bytes().len())?;
-    report.message_bytes = u64::try_from(image.message().len())?;
+    report.message_bytes = u64::try_from(image.message_size())?;
     report.metadata_blocks = u64::try_from(image.blocks().len())?;
     report.metadata_bytes = manifest + image.rootfs_size();
     for (digest, _) in image.blocks() {
@@ -143,27 +141,21 @@ pub fn inspect(image: &Image) -> Result<Report> {
     Ok(report)
 }
 
-/// Stored and uncompressed size of a chunk, and what it is stored as.
-fn sizes(chunk: &Slice, compressed: bool) -> Result<(u64, u64, Codec)> {
-    const MAGIC: u64 = 4;
-    const FOOTER: u64 = 9;
-    let stored = chunk.size();
-    let read = |offset: u64, len: u64| -> Result<Vec<u8>> {
-        let mut bytes = vec![0; usize::try_from(len.min(limits::MAX_CHUNK_BYTES))?];
-        chunk.read_at(offset, &mut bytes)?;
-        Ok(bytes)
-    };
-    let tail = |len: u64| read(stored.saturating_sub(len), len.min(stored));
-    let codec = Codec::of(&read(0, MAGIC.min(stored))?, compressed);
-    let plain = match codec {
-        Codec::Raw => stored,
-        Codec::Lz4 => Lz4Frame::parse(&read(0, stored)?)?.decompressed_size(),
-        Codec::Zstd => {
-            let table = tail(u64::try_from(SeekTable::tail_size(&tail(FOOTER)?)?)?)?;
-            SeekTable::parse_tail(&table, stored)?.decompressed_size()
-        }
-    };
-    Ok((stored, plain, codec))
+/// Stored and uncompressed size of a chunk of an image of `version`, and what it is stored as.
+fn sizes(chunk: &Slice, compressed: bool, version: u64) -> Result<(u64, u64, Codec)> {
+    let size = chunk.size();
+    if !compressed {
+        return Ok((size, size, Codec::Raw));
+    }
+    ensure!(
+        size <= limits::MAX_CHUNK_BYTES,
+        "{size} bytes are too many for a chunk"
+    );
+    let mut stored = vec![0; usize::try_from(size)?];
+    chunk.read_at(0, &mut stored)?;
+    let encoding = Encoding::parse(&stored, version)?;
+    let codec = Codec::of(&stored, compressed);
+    Ok((size, encoding.decompressed_size(), codec))
 }
 
 /// To two decimals; 1 when there is nothing to compare.

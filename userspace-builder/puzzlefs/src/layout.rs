@@ -15,6 +15,7 @@ use serde_json::{json, Value};
 use crate::digest::{sha256, Hashing};
 use crate::manifest::{Descriptor, ARTIFACT_TYPE};
 use crate::progress::Progress;
+use crate::text;
 
 const LAYOUT_FILE: &str = "oci-layout";
 /// A new version of one of the layout's own files.
@@ -174,7 +175,8 @@ impl Layout {
         let index = self.index()?.unwrap_or_default();
         let entries = entries(&index);
         let Some(entry) = entries.iter().find(|e| tag_of(e) == Some(tag)) else {
-            let tags: Vec<&str> = entries.iter().filter_map(tag_of).collect();
+            let tags = entries.iter().filter_map(tag_of);
+            let tags: Vec<String> = tags.map(|tag| text::quoted(tag.as_bytes())).collect();
             bail!(
                 "{} has no tag {tag}; it has: {}",
                 self.path.display(),

@@ -29,6 +29,7 @@ pub mod inspect;
 pub mod layout;
 pub mod list;
 pub mod manifest;
+mod message;
 pub mod metadata;
 pub mod mount;
 pub mod overlay;
@@ -45,11 +46,13 @@ mod segment;
 pub mod sink;
 pub mod stats;
 pub mod store;
+pub mod text;
 pub mod time;
 pub mod tree;
 pub mod verify;
 pub mod verity;
 pub mod walk;
+pub mod work;
 mod xattr;
 
 // Indices that are kept as u32 become usize by `as`.

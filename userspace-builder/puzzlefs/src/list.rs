@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::digest::hex;
 use crate::image::Image;
-use crate::walk::{walk, Step};
+use crate::walk::{Step, Walk};
 
 /// A name and its inode.
 #[derive(Clone, Debug, Serialize)]
@@ -45,9 +45,15 @@ pub struct Item {
     /// Device number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<(u32, u32)>,
-    /// Where a symlink leads.
+    /// Where a symlink leads; where that is not UTF-8, with replacement characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// Its bytes.
+    #[serde(skip)]
+    pub target_bytes: Vec<u8>,
+    /// Its bytes in hexadecimal, where it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_hex: Option<String>,
 }
 
 /// Hands all entries of the directory `path` to `each`, those below too if
@@ -61,22 +67,30 @@ pub fn list(
     let start = image.lookup(path)?;
     let base = Path::new("/").join(Path::new(std::ffi::OsStr::from_bytes(path)));
     let is_dir = start.file_type() == FileType::Dir;
-    let descend = |at: &Path| recursive || at == base;
-    walk(image, &base, start, descend, |at, step| match step {
-        Step::Enter(inode) if !is_dir || at != base => {
-            each(item(at, &inode).with_context(|| at.display().to_string())?)
+    let mut walk = Walk::from(image, &base, start)?;
+    while let Some(step) = walk.next()? {
+        let Step::Enter(inode) = step else {
+            continue;
+        };
+        let is_start = walk.place().is_none();
+        if !is_start || !is_dir {
+            let item = item(image, &walk.full_path(), &inode);
+            each(item.with_context(|| walk.name())?)?;
         }
-        _ => Ok(()),
-    })
+        if !is_start && !recursive {
+            walk.skip();
+        }
+    }
+    Ok(())
 }
 
-fn item(path: &Path, inode: &Inode<'_>) -> Result<Item> {
+fn item(image: &Image, path: &Path, inode: &Inode<'_>) -> Result<Item> {
     let bytes = path.as_os_str().as_bytes();
     let mtime = inode.mtime();
     let mut item = Item {
         path: String::from_utf8_lossy(bytes).into_owned(),
         bytes: bytes.to_vec(),
-        path_hex: std::str::from_utf8(bytes).is_err().then(|| hex(bytes)),
+        path_hex: not_utf8(bytes),
         ino: inode.ino(),
         kind: match inode.file_type() {
             FileType::File => 'f',
@@ -96,15 +110,33 @@ fn item(path: &Path, inode: &Inode<'_>) -> Result<Item> {
         mtime_nsec: mtime.nsec,
         device: None,
         target: None,
+        target_bytes: Vec::new(),
+        target_hex: None,
     };
     match inode.kind()? {
-        Kind::File(extents) => item.size = extents.total()?,
+        // As stat(2) has it: proved when the file is read.
+        Kind::File(extents) => {
+            item.size = match extents.recorded() {
+                Some(size) => size,
+                None => {
+                    image.work().extents(&extents)?;
+                    extents.total()?
+                }
+            }
+        }
         Kind::Symlink(target) => {
             item.size = u64::try_from(target.len())?;
             item.target = Some(String::from_utf8_lossy(target).into_owned());
+            item.target_hex = not_utf8(target);
+            item.target_bytes = target.to_vec();
         }
         Kind::Chr(device) | Kind::Blk(device) => item.device = Some((device.major, device.minor)),
         Kind::Dir(_) | Kind::Fifo | Kind::Sock => {}
     }
     Ok(item)
+}
+
+/// Bytes in hexadecimal, unless a string can hold them as they are.
+fn not_utf8(bytes: &[u8]) -> Option<String> {
+    std::str::from_utf8(bytes).is_err().then(|| hex(bytes))
 }

@@ -11,7 +11,8 @@ fn main() -> ExitCode {
         // The reader of our output has seen enough, as in `puzzlefs ls ... | head`.
         Err(error) if broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("puzzlefs: error: {error:#}");
+            let text = format!("puzzlefs: error: {error:#}");
+            eprintln!("{}", puzzlefs::text::line(&text));
             ExitCode::FAILURE
         }
     }

@@ -34,7 +34,15 @@ fn index(file: &File) -> Result<Vec<PackEntry>> {
     let mut bytes = vec![0; trailer.index_bytes()];
     file.read_exact_at(&mut bytes, trailer.index_offset())?;
     let index = PackIndex::new(&bytes, &trailer)?;
-    Ok(index.iter().collect::<Result<_, _>>()?)
+    let entries: Vec<PackEntry> = index.iter().collect::<Result<_, _>>()?;
+    // Else a small pack could have readers hash the same bytes a thousand times.
+    let sum: u64 = entries.iter().map(|entry| u64::from(entry.size)).sum();
+    ensure!(
+        sum <= trailer.index_offset(),
+        "its chunks overlap: its index lists {sum} bytes, and there are {}",
+        trailer.index_offset()
+    );
+    Ok(entries)
 }
 
 /// A pack that is being written to `W`.

@@ -274,6 +274,10 @@ impl<'a> Sources<'a> {
 
     /// The base's inode `inode`.
     pub fn of_base(&'a self, inode: &Inode<'a>) -> Result<Record<'a>> {
+        let xattrs = inode.xattrs()?;
+        if let Some(delta) = self.delta {
+            delta.charge(inode, &xattrs)?;
+        }
         Ok(Record {
             ino: inode.ino(),
             uid: inode.uid(),
@@ -286,7 +290,11 @@ impl<'a> Sources<'a> {
             member: match inode.kind()? {
                 Kind::Dir(dir) => Member::Dir(Entries::Base(dir)),
                 Kind::File(extents) => {
-                    let size = extents.recorded().unwrap_or(0);
+                    // Upstream records none.
+                    let size = match extents.recorded() {
+                        Some(size) => size,
+                        None => extents.total()?,
+                    };
                     Member::File(Extents::Base(self, extents), size)
                 }
                 Kind::Symlink(target) => Member::Symlink(target),
@@ -295,7 +303,7 @@ impl<'a> Sources<'a> {
                 Kind::Fifo => Member::Fifo,
                 Kind::Sock => Member::Sock,
             },
-            xattrs: Xattrs::Base(inode.xattrs()?),
+            xattrs: Xattrs::Base(xattrs),
         })
     }
 

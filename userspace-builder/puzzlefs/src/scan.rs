@@ -10,13 +10,14 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
+use puzzlefs_format::FileType as Type;
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::progress::Progress;
 use crate::tree::{Body, Entry, Node, Tree, ROOT_INO};
-use crate::{beneath, xattr};
+use crate::{beneath, text, xattr};
 
 /// A scanned tree and the directory that it came from.
 pub struct Scanned {
@@ -48,9 +49,10 @@ pub fn scan(root: &Path, clamp: Option<i64>, progress: &dyn Progress) -> Result<
         device: stat.st_dev,
         progress,
     };
+    owned(stat.st_uid, stat.st_gid).with_context(|| root.display().to_string())?;
     let name = scanner.tree.intern(b"")?;
-    let xattrs =
-        xattr::read(fd.as_fd(), b".").with_context(|| format!("xattrs of {}", root.display()))?;
+    let xattrs = xattr::read(fd.as_fd(), b".", Type::Dir)
+        .with_context(|| format!("xattrs of {}", root.display()))?;
     let xattrs = scanner.tree.intern_xattrs(xattrs)?;
     let node = scanner.inode(&stat, ROOT_INO, name, xattrs, Body::Dir(Default::default()));
     scanner.tree.push(node)?;
@@ -59,13 +61,18 @@ pub fn scan(root: &Path, clamp: Option<i64>, progress: &dyn Progress) -> Result<
     let mut stack = vec![ROOT_INO];
     while let Some(ino) = stack.pop() {
         let path = scanner.tree.path(ino);
-        let context = || format!("cannot read the directory {}", root.join(&path).display());
+        let context = || {
+            format!(
+                "cannot read the directory {}",
+                text::path(&root.join(&path))
+            )
+        };
         let dir =
             beneath::open(&fd, &path, OFlags::RDONLY | OFlags::DIRECTORY).with_context(context)?;
         if rustix::fs::fstat(&dir)?.st_dev != scanner.device {
             progress.note(&format!(
                 "{} is another filesystem: stored as an empty directory",
-                root.join(&path).display()
+                text::path(&root.join(&path))
             ));
             continue;
         }
@@ -155,8 +162,8 @@ impl Scanner<'_> {
         index: usize,
         subdirs: &mut Vec<u32>,
     ) -> Result<u32> {
-        let text = self.tree.entries[index].name;
-        let name = self.tree.text(text).to_vec();
+        let spelling = self.tree.entries[index].name;
+        let name = self.tree.text(spelling).to_vec();
         let stat = match rustix::fs::statat(fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => {
                 bail!("it vanished during the build; the tree must not change meanwhile")
@@ -195,9 +202,19 @@ impl Scanner<'_> {
             FileType::Socket => Body::Sock,
             FileType::Unknown => bail!("unknown file type, mode {:o}", stat.st_mode),
         };
-        let xattrs = xattr::read(fd, &name).context("its extended attributes")?;
+        owned(stat.st_uid, stat.st_gid)?;
+        let file_type = match kind {
+            FileType::Directory => Type::Dir,
+            FileType::RegularFile => Type::File,
+            FileType::Symlink => Type::Symlink,
+            FileType::CharacterDevice => Type::Chr,
+            FileType::BlockDevice => Type::Blk,
+            FileType::Fifo => Type::Fifo,
+            _ => Type::Sock,
+        };
+        let xattrs = xattr::read(fd, &name, file_type).context("its extended attributes")?;
         let xattrs = self.tree.intern_xattrs(xattrs)?;
-        let node = self.inode(&stat, dir, text, xattrs, body);
+        let node = self.inode(&stat, dir, spelling, xattrs, body);
         let ino = self.tree.push(node)?;
         if kind == FileType::Directory {
             subdirs.push(ino);
@@ -206,6 +223,17 @@ impl Scanner<'_> {
         }
         Ok(ino)
     }
+}
+
+/// Refuses an owner or a group that no image can have (FORMAT.md, section 3.3).
+fn owned(uid: u32, gid: u32) -> Result<()> {
+    for (what, number) in [("owner", uid), ("group", gid)] {
+        ensure!(
+            number != u32::MAX,
+            "its {what} is {number}, which chown(2) could set nowhere: give it another one"
+        );
+    }
+    Ok(())
 }
 
 /// Modification time of a host file, at most `clamp`.
@@ -219,7 +247,22 @@ pub fn clamped(stat: &Stat, clamp: Option<i64>) -> (i64, u32) {
 
 fn xattr_join(dir: &Path, name: &[u8]) -> String {
     use std::os::unix::ffi::OsStrExt;
-    dir.join(std::ffi::OsStr::from_bytes(name))
-        .display()
-        .to_string()
+    text::path(&dir.join(std::ffi::OsStr::from_bytes(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::owned;
+
+    #[test]
+    fn nobody_is_refused() {
+        owned(0, u32::MAX - 1).unwrap();
+        for (uid, gid, what) in [(u32::MAX, 0, "owner"), (0, u32::MAX, "group")] {
+            let error = owned(uid, gid).unwrap_err().to_string();
+            assert!(
+                error.contains(what) && error.contains("4294967295"),
+                "{error}"
+            );
+        }
+    }
 }

@@ -5,21 +5,20 @@ mod packs;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZero;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, Digest, Inode, Kind, Rootfs, MEDIA_TYPE_PACK};
+use puzzlefs_format::{limits, xattr_is_shown, Digest, Inode, Kind, Rootfs, MEDIA_TYPE_PACK};
 use serde::Serialize;
 
 use crate::chunk::{ChunkReader, Key};
 use crate::image::Image;
 use crate::places::Places;
 use crate::progress::{Progress, Unit};
-use crate::verity;
-use crate::walk::{walk, Step};
+use crate::walk::{Step, Walk};
+use crate::{text, verity};
 
 /// What a check found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -52,9 +51,10 @@ pub fn verify(image: &Image, progress: &dyn Progress) -> Result<Report> {
     progress.phase("checking metadata", 0, Unit::Items);
     let rootfs = image.rootfs()?;
     let mut uses = BTreeMap::new();
-    for result in [vectors(&rootfs), tree(image, &mut report, &mut uses)] {
-        report.errors.extend(result.err().map(|e| format!("{e:#}")));
-    }
+    let result = vectors(image, &mut report);
+    report.errors.extend(result.err().map(|e| format!("{e:#}")));
+    let result = tree(image, &mut report, &mut uses);
+    report.errors.extend(result.err().map(|e| format!("{e:#}")));
     let (places, faults) = image.places()?;
     let faults = faults.into_iter();
     report
@@ -85,9 +85,12 @@ pub fn verify(image: &Image, progress: &dyn Progress) -> Result<Report> {
 }
 
 /// Every inode of every vector, reachable or not, in ascending order.
-fn vectors(rootfs: &Rootfs<'_>) -> Result<()> {
+fn vectors(image: &Image, report: &mut Report) -> Result<()> {
+    let rootfs = image.rootfs()?;
+    let mut hidden = 0u64;
     for layer in 0..rootfs.layers() {
         let vector = rootfs.vector(layer)?;
+        image.work().inodes(vector.len())?;
         let mut last = 0;
         for index in 0..vector.len() {
             let ino = vector.ino(index)?;
@@ -100,30 +103,45 @@ fn vectors(rootfs: &Rootfs<'_>) -> Result<()> {
             let Some(inode) = vector.get(index).with_context(|| format!("inode {ino}"))? else {
                 continue;
             };
-            content(&inode).with_context(|| format!("layer {layer}, inode {ino}"))?;
+            let context = || format!("layer {layer}, inode {ino}");
+            hidden += content(image, &inode).with_context(context)?;
         }
+    }
+    if hidden > 0 {
+        report.warnings.push(format!(
+            "{hidden} extended attributes are not shown: they are of a kind that readers leave out"
+        ));
     }
     Ok(())
 }
 
-/// All that an inode says.
-fn content(inode: &Inode<'_>) -> Result<()> {
+/// All that an inode says. Returns how many extended attributes of it readers leave out.
+fn content(image: &Image, inode: &Inode<'_>) -> Result<u64> {
     let xattrs = inode.xattrs()?;
+    image.work().xattrs(&xattrs)?;
     let mut names = HashSet::new();
+    let mut hidden = 0;
     for index in 0..xattrs.len() {
         let name = xattrs.get(index)?.name;
         ensure!(
             names.insert(name),
             "the extended attribute {} comes twice",
-            String::from_utf8_lossy(name)
+            text::quoted(name)
         );
+        hidden += u64::from(!xattr_is_shown(name, inode.file_type()));
     }
     match inode.kind()? {
-        Kind::File(extents) => drop(extents.total()?),
-        Kind::Dir(dir) => (0..dir.len()).try_for_each(|index| dir.entry(index).map(drop))?,
+        Kind::File(extents) => {
+            image.work().extents(&extents)?;
+            extents.total()?;
+        }
+        Kind::Dir(dir) => {
+            image.work().entries(&dir)?;
+            (0..dir.len()).try_for_each(|index| dir.entry(index).map(drop))?;
+        }
         Kind::Symlink(_) | Kind::Chr(_) | Kind::Blk(_) | Kind::Fifo | Kind::Sock => {}
     }
-    Ok(())
+    Ok(hidden)
 }
 
 /// For each chunk the last byte that a file uses of it, and how many bytes files use.
@@ -138,53 +156,51 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
     let mut stack: Vec<(u64, u32)> = Vec::new();
     let (mut odd, mut misplaced, mut secret_holes, mut unsorted) = (0u64, 0u64, 0u64, 0u64);
     let mut directories = 0u64;
-    walk(
-        image,
-        Path::new("/"),
-        rootfs.root()?,
-        |_| true,
-        |path, step| {
-            let inode = match step {
-                Step::Leave(inode) => {
-                    let subdirs = stack.pop().map_or(0, |(_, subdirs)| subdirs);
-                    odd += u64::from(
-                        inode
-                            .nlink()
-                            .is_some_and(|n| n != subdirs.saturating_add(2)),
-                    );
-                    return Ok(());
-                }
-                Step::Enter(inode) => inode,
-            };
-            if let Kind::Dir(dir) = inode.kind()? {
-                directories += 1;
-                let above = stack.last_mut().map(|(parent, subdirs)| {
-                    *subdirs += 1;
-                    *parent
-                });
-                let parent = above.unwrap_or(inode.ino());
-                misplaced += u64::from(inode.parent().is_some_and(|p| u64::from(p) != parent));
-                stack.push((inode.ino(), 0));
-                unsorted += u64::from(dir.says_sorted() && !dir.is_sorted()?);
-                names(rootfs, &dir).with_context(|| path.display().to_string())?;
-                return Ok(());
+    let mut walk = Walk::new(image)?;
+    while let Some(step) = walk.next()? {
+        let inode = match step {
+            Step::Leave(inode) => {
+                let subdirs = stack.pop().map_or(0, |(_, subdirs)| subdirs);
+                let nlink = inode.nlink();
+                odd += u64::from(nlink.is_some_and(|n| n != subdirs.saturating_add(2)));
+                continue;
             }
-            let link = links.entry(inode.ino()).or_insert((0, inode.nlink()));
-            link.0 += 1;
-            if let (1, Kind::File(extents)) = (link.0, inode.kind()?) {
-                report.data_bytes = report.data_bytes.saturating_add(extents.total()?);
-                secret_holes += u64::from(extents.holes()? > 0 && !inode.may_have_holes());
-                for extent in extents.iter() {
-                    let extent = extent?;
-                    if let Some(chunk) = extent.chunk {
-                        let end = uses.entry((chunk.digest, chunk.compressed)).or_default();
-                        *end = (*end).max(chunk.offset + extent.len);
-                    }
+            Step::Enter(inode) => inode,
+        };
+        if let Kind::Dir(dir) = inode.kind()? {
+            directories += 1;
+            let above = stack.last_mut().map(|(parent, subdirs)| {
+                *subdirs += 1;
+                *parent
+            });
+            let parent = above.unwrap_or(inode.ino());
+            misplaced += u64::from(inode.parent().is_some_and(|p| u64::from(p) != parent));
+            stack.push((inode.ino(), 0));
+            image.work().entries(&dir).with_context(|| walk.name())?;
+            if !dir.is_sorted()? {
+                unsorted += u64::from(dir.says_sorted());
+                names(rootfs, &dir).with_context(|| walk.name())?;
+            }
+            continue;
+        }
+        let link = links.entry(inode.ino()).or_insert((0, inode.nlink()));
+        link.0 += 1;
+        if let (1, Kind::File(extents)) = (link.0, inode.kind()?) {
+            image
+                .work()
+                .extents(&extents)
+                .with_context(|| walk.name())?;
+            report.data_bytes = report.data_bytes.saturating_add(extents.total()?);
+            secret_holes += u64::from(extents.holes()? > 0 && !inode.may_have_holes());
+            for extent in extents.iter() {
+                let extent = extent?;
+                if let Some(chunk) = extent.chunk {
+                    let end = uses.entry((chunk.digest, chunk.compressed)).or_default();
+                    *end = (*end).max(chunk.offset + extent.len);
                 }
             }
-            Ok(())
-        },
-    )?;
+        }
+    }
     odd += links
         .values()
         .filter(|(names, nlink)| nlink.is_some_and(|n| n != *names))
@@ -221,11 +237,8 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
     Ok(())
 }
 
-/// No two live entries of a directory have the same name.
+/// No two live entries of a directory that is not sorted have the same name.
 fn names(rootfs: &Rootfs<'_>, dir: &puzzlefs_format::Dir<'_>) -> Result<()> {
-    if dir.is_sorted()? {
-        return Ok(());
-    }
     let mut seen = HashSet::new();
     let mut live = rootfs.live_entries(dir);
     for index in 0..dir.len() {
@@ -233,7 +246,7 @@ fn names(rootfs: &Rootfs<'_>, dir: &puzzlefs_format::Dir<'_>) -> Result<()> {
             ensure!(
                 seen.insert(entry.name),
                 "the name {} comes twice",
-                String::from_utf8_lossy(entry.name)
+                text::quoted(entry.name)
             );
         }
     }
@@ -273,10 +286,20 @@ fn blobs(
             && layer.digest != *image.rootfs_digest()
             && layer.media_type != MEDIA_TYPE_PACK
         {
-            let content = image.layout().read_blob(&layer.digest, u64::MAX);
-            report
-                .errors
-                .extend(content.err().map(|e| format!("unused layer: {e:#}")));
+            // It may be of any size.
+            let path = image.layout().blob_path(&layer.digest);
+            let sound = match &stored {
+                Ok(size) => image.layout().has_blob(&layer.digest, *size),
+                Err(_) => Ok(false),
+            };
+            if !sound.unwrap_or(false) {
+                report.errors.push(format!(
+                    "unused layer: the blob sha256:{} is missing or damaged; delete {} and copy \
+                     or build the image again",
+                    layer.digest,
+                    path.display()
+                ));
+            }
         }
     }
     if wrong_sizes > 0 {

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use puzzlefs_format::{xattr_is_shown, FileType};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{lgetxattr, llistxattr};
 use rustix::io::{Errno, Result};
@@ -22,9 +23,9 @@ pub fn path_at(dir: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
     path
 }
 
-/// All extended attributes that the caller may see, sorted by name. A filesystem
-/// without them has none; one that vanishes meanwhile is left out.
-pub fn read(dir: BorrowedFd<'_>, name: &[u8]) -> Result<XattrSet> {
+/// All extended attributes that the caller may see and that readers of an image show, sorted by
+/// name. A filesystem without them has none; one that vanishes meanwhile is left out.
+pub fn read(dir: BorrowedFd<'_>, name: &[u8], file_type: FileType) -> Result<XattrSet> {
     let path = path_at(dir, name);
     let mut names = Vec::new();
     match rustix::fs::llistxattr_query(&path) {
@@ -35,6 +36,9 @@ pub fn read(dir: BorrowedFd<'_>, name: &[u8]) -> Result<XattrSet> {
     llistxattr(&path, spare_capacity(&mut names))?;
     let mut set = XattrSet::new();
     for name in names.split(|&b| b == 0).filter(|n| !n.is_empty()) {
+        if !xattr_is_shown(name, file_type) {
+            continue;
+        }
         let mut value = Vec::with_capacity(SIZE_MAX);
         match lgetxattr(&path, name, spare_capacity(&mut value)) {
             Ok(_) => set.push((name.to_vec(), value.as_slice().to_vec())),

@@ -341,7 +341,7 @@ fn messages_that_lie_are_refused() {
     let mut older = open(&head.layout, "good").message()[..BLOCK].to_vec();
     assert_eq!(older[16], 6);
     older[16] = 5;
-    head.refused("another manifestVersion", |h| h.set(0, &older, BLOCK));
+    head.refused("another version", |h| h.set(0, &older, BLOCK));
     // Blocks in blocks.
     let bytes = head.bytes();
     head.refused("bad list of blocks", |h| {

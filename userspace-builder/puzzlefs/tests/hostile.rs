@@ -153,11 +153,11 @@ fn a_cycle_ends() {
 fn shared_lists_are_refused() {
     let forge = Forge::new(|root| {
         fs::write(root.join("file"), "content").unwrap();
-        for dir in 0..300 {
-            let dir = root.join(format!("dir{dir:03}"));
+        for dir in 0..1500 {
+            let dir = root.join(format!("dir{dir:04}"));
             fs::create_dir(&dir).unwrap();
-            if dir.ends_with("dir000") {
-                (0..300).for_each(|i| {
+            if dir.ends_with("dir0000") {
+                (0..1500).for_each(|i| {
                     fs::hard_link(root.join("file"), dir.join(format!("{i}"))).unwrap()
                 });
             }
@@ -177,7 +177,7 @@ fn shared_lists_are_refused() {
             first as i64 + (word(first) as i32 >> 2) as i64 * 8,
             word(first),
         );
-        let places: Vec<usize> = (3..=301).map(|ino| inode(ino) + 48).collect();
+        let places: Vec<usize> = (3..=1501).map(|ino| inode(ino) + 48).collect();
         for at in places {
             let offset = (target - at as i64) / 8;
             let low = u64::from((offset as i32 as u32) << 2);
@@ -185,5 +185,12 @@ fn shared_lists_are_refused() {
             rootfs[at..at + 8].copy_from_slice(&bytes);
         }
     });
-    forge.assert_contained("share their lists");
+    let image = open(&forge.layout, "bad");
+    let errors = puzzlefs::verify::verify(&image, &Silent).unwrap().errors;
+    let is_refused = |error: &String| error.contains("shared or repeated too often");
+    assert!(errors.iter().any(is_refused), "{errors:?}");
+    let listed = puzzlefs::list::list(&image, b"/", true, |_| Ok(()));
+    assert!(is_refused(&format!("{:#}", listed.unwrap_err())));
+    // Filesystems have a limit of links, too.
+    puzzlefs::extract::extract(&image, &forge.dir.path().join("target"), &Silent).unwrap_err();
 }

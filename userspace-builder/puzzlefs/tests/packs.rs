@@ -167,7 +167,7 @@ fn verify_finds_indexes_that_lie() {
     check(&swapped, &["not in ascending order"]);
     let mut twice = good.clone();
     twice.insert(2, good[1]);
-    check(&twice, &["not in ascending order"]);
+    check(&twice, &["chunks overlap"]);
     let mut lying = good.clone();
     (lying[1].offset, lying[2].offset) = (good[2].offset, good[1].offset);
     check(

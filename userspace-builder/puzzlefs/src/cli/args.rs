@@ -177,8 +177,12 @@ pub struct Inspect {
 
 /// List a directory of an image
 ///
-/// Names that are not plain text are escaped as \xNN. With --format json each name is one
-/// JSON object on its own line.
+/// What a terminal would not show as it is, is escaped: \n, \t, \r, \xNN for other controls and
+/// for bytes that are not UTF-8, \u{NNNN} for characters that turn the direction of text, and \\
+/// for a backslash; so no two names look alike, on a terminal and in a pipe. --null prints names as
+/// they are. With --format json each name is one JSON object on its own line, in which `path` has
+/// replacement characters where it is not UTF-8, and `path_hex` then all its bytes; `target` and
+/// `target_hex` likewise.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs ls -l /var/lib/images:debian /etc")]
@@ -186,6 +190,9 @@ pub struct Ls {
     /// Show type, mode, links, owner, size and modification time
     #[arg(short, long)]
     pub long: bool,
+    /// Print the paths as they are, each ended by a NUL: for xargs -0
+    #[arg(short = 'z', long, conflicts_with_all = ["long", "format"])]
+    pub null: bool,
     /// List all that is below, too
     #[arg(short = 'R', long)]
     pub recursive: bool,

@@ -52,7 +52,7 @@ impl Progress for Bar {
         );
         self.bar.set_length(total);
         self.bar.set_position(0);
-        self.bar.set_message(name.to_owned());
+        self.bar.set_message(puzzlefs::text::line(name));
     }
 
     fn advance(&self, amount: u64) {
@@ -69,6 +69,7 @@ impl Progress for Bar {
     }
 
     fn note(&self, text: &str) {
+        let text = puzzlefs::text::line(text);
         self.bar.suspend(|| eprintln!("puzzlefs: {text}"));
     }
 }

@@ -55,7 +55,8 @@ pub fn helper(args: &MountHelper) -> Result<ExitCode> {
     match try_helper(args) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
-            eprintln!("mount.puzzlefs: {}: {error:#}", args.dir.display());
+            let text = format!("mount.puzzlefs: {}: {error:#}", args.dir.display());
+            eprintln!("{}", puzzlefs::text::line(&text));
             Ok(ExitCode::from(MOUNT_FAILURE))
         }
     }
@@ -87,11 +88,9 @@ fn try_helper(args: &MountHelper) -> Result<()> {
         .iter()
         .for_each(|options| request.add_options(options));
     if args.verbose {
-        println!(
-            "mount.puzzlefs: {} on {}: {request}",
-            request.source,
-            args.dir.display()
-        );
+        let dir = args.dir.display();
+        let text = format!("mount.puzzlefs: {} on {dir}: {request}", request.source);
+        println!("{}", puzzlefs::text::line(&text));
     }
     if args.fake {
         return Ok(());

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use puzzlefs::image::Image;
 use puzzlefs::list::{list, Item};
+use puzzlefs::text;
 
 use super::args::{Extract, Format, Inspect, Ls, Verify};
 use super::bar::Bar;
@@ -68,11 +69,15 @@ pub fn ls(args: &Ls) -> Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     list(&image, args.path.as_bytes(), args.recursive, |item| {
         match args.format {
-            Format::Json => serde_json::to_writer(&mut out, &item)?,
+            Format::Json => writeln!(out, "{}", text::json(&serde_json::to_string(&item)?))?,
+            Format::Text if args.null => {
+                out.write_all(&item.bytes)?;
+                out.write_all(&[0])?;
+            }
             Format::Text if args.long => long(&mut out, &item)?,
-            Format::Text => write!(out, "{}", show::name(&item.bytes))?,
+            Format::Text => writeln!(out, "{}", text::quoted(&item.bytes))?,
         }
-        Ok(writeln!(out)?)
+        Ok(())
     })?;
     Ok(out.flush()?)
 }
@@ -92,12 +97,12 @@ fn long(out: &mut dyn Write, item: &Item) -> Result<()> {
         item.nlink,
         item.uid,
         item.gid,
-        show::name(&item.bytes)
+        text::quoted(&item.bytes)
     )?;
-    if let Some(target) = &item.target {
-        write!(out, " -> {}", show::name(target.as_bytes()))?;
+    if item.target.is_some() {
+        write!(out, " -> {}", text::quoted(&item.target_bytes))?;
     }
-    Ok(())
+    Ok(writeln!(out)?)
 }
 
 /// Permissions as `rwsr-xr-t`.
@@ -165,6 +170,13 @@ pub fn extract(args: &Extract) -> Result<()> {
         eprintln!(
             "puzzlefs: {} owners, devices and attributes were left out: only root can set them",
             report.skipped
+        );
+    }
+    if report.hidden > 0 {
+        eprintln!(
+            "puzzlefs: {} extended attributes were left out: readers show none of their kind, and \
+             of several of one name the first",
+            report.hidden
         );
     }
     Ok(())

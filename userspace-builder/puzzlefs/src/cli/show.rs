@@ -1,27 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Output: reports as text or JSON, names that cannot hurt a terminal.
+//! Output: reports as text or JSON.
 
 use std::io::{self, Write};
 
 use anyhow::Result;
+use puzzlefs::text;
 use serde::Serialize;
 
 use super::args::Format;
 
-/// Prints a report as one JSON object, or by `text`.
+/// Prints a report as one JSON object, or by `print`. Nothing in it can hurt a
+/// terminal.
 pub fn report<T: Serialize>(
     format: Format,
     report: &T,
-    text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    print: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match format {
-        Format::Json => {
-            serde_json::to_writer_pretty(&mut out, report)?;
-            writeln!(out)?;
+    let shown = match format {
+        Format::Json => text::json(&serde_json::to_string_pretty(report)?) + "\n",
+        Format::Text => {
+            let mut shown = Vec::new();
+            print(&mut shown)?;
+            text::plain(&String::from_utf8_lossy(&shown))
         }
-        Format::Text => text(&mut out)?,
-    }
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(shown.as_bytes())?;
     Ok(out.flush()?)
 }
 
@@ -31,20 +35,8 @@ pub fn bytes(count: u64) -> String {
     format!("{count} bytes ({human})")
 }
 
-/// A name from an image, with all that is not printable escaped.
-pub fn name(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    for part in bytes.utf8_chunks() {
-        for c in part.valid().chars() {
-            match c {
-                '\\' => out += "\\\\",
-                c if c.is_control() => out.extend(c.escape_default()),
-                c => out.push(c),
-            }
-        }
-        for byte in part.invalid() {
-            out += &format!("\\x{byte:02x}");
-        }
-    }
-    out
+/// Tags, which index.json may have chosen freely.
+pub fn tags(tags: &[String]) -> String {
+    let quoted = tags.iter().map(|tag| text::quoted(tag.as_bytes()));
+    quoted.collect::<Vec<_>>().join(" ")
 }

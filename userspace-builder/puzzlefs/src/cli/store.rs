@@ -49,7 +49,7 @@ fn finish(args: &Images, layout: &Layout, report: convert::Report) -> Result<()>
             } else {
                 "converted"
             };
-            writeln!(out, "{state}  sha256:{manifest}  {}", tags.join(" "))?;
+            writeln!(out, "{state}  sha256:{manifest}  {}", show::tags(tags))?;
         }
         let report = &conversion.report;
         let bytes = show::bytes(report.new_bytes);
@@ -119,7 +119,7 @@ pub fn du(args: &Du) -> Result<()> {
         for image in &report.images {
             let name = match &image.tags[..] {
                 [] => format!("sha256:{}", image.manifest),
-                tags => tags.join(" "),
+                tags => show::tags(tags),
             };
             writeln!(
                 out,

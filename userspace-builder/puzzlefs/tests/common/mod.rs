@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod layout;
+pub mod message;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
