@@ -5,15 +5,20 @@ import hashlib
 import struct
 
 from .readcapnp import Bad
-from .readchunk import ANY, IS, LIMIT, MAY, NOT
+from .readchunk import ANY, IS, MAY, NOT
+from .readzstd import LIMIT
 
 TYPES = {1: "fifo", 2: "chr", 3: "dir", 4: "blk", 5: "file", 6: "lnk", 7: "sock"}
 FILE_MAX = (1 << 63) - 1
+NOBODY = 0xFFFFFFFF
 # A name that may be lost, since its directory says that it is sorted and is not.
 LOST = "lost"
-# Namespaces that Linux shows to root, of files and directories.
-NAMESPACES = b"user.", b"trusted.", b"security."
+# What is not there for whoever asks.
+GONE = "gone"
 ZERO = "zero"
+PAGE = 4096
+# Of what may be used in part, so many bytes are known.
+KNOWN = 64 * PAGE
 
 
 class Unsound(Exception):
@@ -35,7 +40,7 @@ class Inode:
         self.mtime -= (self.mtime >> 63) << 64
         self.nlink, self.size = view.number(256, 32), view.number(320, 64)
         # It must be refused, whatever is asked of it.
-        self.unsound = not self.whiteout and (self.type is None or self.nsec >= 1_000_000_000)
+        self.unsound = not self.whiteout and (self.type is None or self.nsec >= 1_000_000_000 or NOBODY in (self.uid, self.gid))
 
     @property
     def link(self):
@@ -45,6 +50,13 @@ class Inode:
         except Bad:
             return NOT, None
         return (IS, target) if target and b"\0" not in target else (NOT, None)
+
+    def has_no_size(self):
+        """Whether it is a file that must have one, and has none."""
+        try:
+            return self.version >= 6 and not self.size and len(self.view.list(0)) > 0
+        except Bad:
+            return False
 
     def extents(self):
         """Of a file, each (length, None or (digest, offset, compressed)); whether all of them are sound; their sum."""
@@ -76,12 +88,10 @@ def attributes(inode):
     value = {"mode": inode.permissions, "type": inode.type, "uid": inode.uid, "gid": inode.gid,
              "mtime": inode.mtime * 10**9 + inode.nsec, "nlink": inode.nlink or None, "size": None, "device": None}
     verdict = IS
-    if 0xFFFFFFFF in (inode.uid, inode.gid):
-        verdict = NOT  # that is nobody's number
     if inode.type == "file":
         _, total, sound = inode.extents()
         value["size"] = inode.size or total
-        if value["size"] > FILE_MAX:
+        if value["size"] > FILE_MAX or inode.has_no_size():
             verdict = NOT
         elif not sound or inode.size and inode.size != total:
             # The recorded one, or an error; nobody knows if none is recorded.
@@ -121,7 +131,7 @@ def entries_of(inode, image):
     except Bad:
         return NOT, [], []
     verdict, listed, live = IS, [], {}
-    names, last, is_sorted, gone, sound, repeated = {}, b"", True, {}, True, False
+    names, last, is_sorted, gone, sound, repeated = {}, b"", True, set(), True, False
     for number in range(min(len(found), 20_000)):
         try:
             name, ino = found[number].data(0, 255), found[number].number(0, 64)
@@ -140,7 +150,7 @@ def entries_of(inode, image):
         except Bad:
             child = NOT
         if child is None:
-            gone[name] = gone.get(name, 0) + (name not in live)
+            gone.add(name)
             continue
         if isinstance(child, str) or child.unsound:
             child = child if isinstance(child, str) else NOT
@@ -157,10 +167,7 @@ def entries_of(inode, image):
     if says_sorted and not is_sorted:
         lookup = LOST
     for name, child in live.items():
-        verdict_ = NOT if gone.get(name, 0) > 256 else lookup
-        if isinstance(child, str):
-            verdict_ = child
-        names[name] = verdict_
+        names[name] = child if isinstance(child, str) else lookup
     result = [(name, live[name], names[name]) for name in live]
     result += [(name, None, "gone") for name in gone if name not in live]
     return verdict, listed, result
@@ -188,28 +195,33 @@ def xattrs_of(inode):
             said, value = IS, found[number].data(1, 65536)
         except Bad:
             said, value, verdict = NOT, None, verdict if verdict == NOT else MAY
-        size += len(name) + 1
-        if name in values:
-            values[name] = MAY, values[name][1]
-            verdict = verdict if verdict == NOT else ANY  # names differ within an inode
-            continue
-        values[name] = said, value
-    if size > 65536 and verdict == IS:
-        verdict = MAY  # Linux cannot return so many
-    return verdict, {name: (visible(inode, name, said, value, verdict), value) for name, (said, value) in values.items()}
+        if name not in values:  # the first of a name counts
+            values[name] = said, value
+            size += len(name) + 1
+    found = {name: (seen(inode, name, said, value), value) for name, (said, value) in values.items()}
+    if size > 65536 and verdict == IS or (MAY, True) in ((said, is_acl(name)) for name, (said, _) in found.items()):
+        verdict = MAY if verdict == IS else verdict  # Linux cannot return so many, and looks at ACLs at each step
+    return verdict, {name: (MAY if said == IS and verdict != IS else said, value) for name, (said, value) in found.items()}
 
 
-def visible(inode, name, said, value, verdict):
-    """What Linux makes of an attribute, which FORMAT.md leaves to it."""
-    if said == NOT:
-        return NOT
-    if not name.startswith(NAMESPACES) or name in NAMESPACES:
-        return ANY
-    if name.startswith(b"user.") and inode.type not in ("file", "dir"):
-        return ANY
-    if name == b"security.capability" and (len(value) != 20 or struct.unpack("<I", value[:4])[0] & ~1 != 0x2000000):
-        return ANY
-    return MAY if verdict != IS else said
+def is_acl(name):
+    return name in (b"system.posix_acl_access", b"system.posix_acl_default")
+
+
+def seen(inode, name, said, value):
+    """Whether an attribute is shown: FORMAT.md, 3.3. And whether Linux returns whatever it is."""
+    shown = name.startswith((b"trusted.", b"security.")) and name not in (b"trusted.", b"security.")
+    shown |= inode.type in ("file", "dir") and name.startswith(b"user.") and name != b"user."
+    shown |= inode.type != "lnk" and name == b"system.posix_acl_access"
+    shown |= inode.type == "dir" and name == b"system.posix_acl_default"
+    if not shown:
+        return GONE
+    if said == IS and is_acl(name):
+        tags = [tag for tag, _, _ in struct.iter_unpack("<HHI", value[4:])] if len(value) % 8 == 4 else [0]
+        return IS if value[:4] == b"\2\0\0\0" and not set(tags) - {1, 2, 4, 8, 16, 32} else MAY
+    if said == IS and name == b"security.capability" and (len(value) != 20 or struct.unpack("<I", value[:4])[0] & ~1 != 0x2000000):
+        return MAY
+    return said
 
 
 def extents_of(inode, image):
@@ -217,20 +229,32 @@ def extents_of(inode, image):
     found, total, sound = inode.extents()
     if not sound or inode.size and inode.size != total:
         return NOT, []
-    spans, verdict = [], IS
+    spans, verdict, at = [], IS, 0
     for length, blob in found:
-        if blob is None:
-            spans.append((length, ZERO, IS))
-            continue
-        digest, offset, compressed = blob
-        said, data = image.places.content(digest, compressed, image.version)
-        if said in (IS, MAY) and offset + length > len(data):
-            said = NOT
+        said, data = (IS, None) if blob is None else image.places.content(blob[0], blob[2], image.version)
+        if data is not None:
+            if said in (IS, MAY) and blob[1] + length > len(data):
+                said = NOT
+            data = data[blob[1]:blob[1] + length]
         if said != IS:
             verdict = MAY
-        value = hashlib.sha256(data[offset:offset + length]).hexdigest() if said in (IS, MAY) else None
-        spans.append((length, value, said))
+        spans.append((at, length, ZERO if blob is None else data, said))
+        at += length
     # What shares a page with what cannot be read, or needs a chunk that is not there to be opened.
-    if verdict == MAY:
-        spans = [(length, value, MAY if said == IS else said) for length, value, said in spans]
-    return verdict, spans
+    return verdict, [span(*one, verdict) for one in spans]
+
+
+def span(at, length, data, said, verdict):
+    """(length, value, verdict). The value is the SHA-256 of the content; or, where not all of it need be read, those of
+    all that may be read: of each page of the file up to which that goes."""
+    if verdict == IS or data is None or said == ANY:
+        return length, data if data in (None, ZERO) else hashlib.sha256(data).hexdigest(), said
+    said = MAY if said == IS else said
+    if data == ZERO:
+        return length, ZERO, said
+    if len(data) > KNOWN:
+        return length, None, ANY
+    ends = [end - at for end in range(at - at % PAGE + PAGE, at + len(data) + 1, PAGE)]
+    if said == MAY and length not in ends:
+        ends.append(length)
+    return length, {str(end): hashlib.sha256(data[:end]).hexdigest() for end in ends}, said

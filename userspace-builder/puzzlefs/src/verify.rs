@@ -10,7 +10,9 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, xattr_is_shown, Digest, Inode, Kind, Rootfs, MEDIA_TYPE_PACK};
+use puzzlefs_format::{
+    limits, xattr_is_shown, Digest, Inode, Kind, Rootfs, Xattr, MEDIA_TYPE_PACK, VERSION_BLOCKS,
+};
 use serde::Serialize;
 
 use crate::chunk::{ChunkReader, Key};
@@ -18,7 +20,7 @@ use crate::image::Image;
 use crate::places::Places;
 use crate::progress::{Progress, Unit};
 use crate::walk::{Step, Walk};
-use crate::{text, verity};
+use crate::{text, verity, xattr};
 
 /// What a check found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -94,9 +96,12 @@ fn vectors(image: &Image, report: &mut Report) -> Result<()> {
         let mut last = 0;
         for index in 0..vector.len() {
             let ino = vector.ino(index)?;
-            // Upstream's deltas repeat a number: FORMAT.md, whiteouts.
+            ensure!(ino != 0, "layer {layer}: an inode has the number 0");
+            // Upstream's deltas repeat a number: FORMAT.md, whiteouts. Where readers may take
+            // any of those, the image says two things.
+            let is_repeated = ino == last && layer == 0 && rootfs.version() >= VERSION_BLOCKS;
             ensure!(
-                ino >= last,
+                ino >= last && !is_repeated,
                 "layer {layer}: inode {ino} comes after inode {last}"
             );
             last = ino;
@@ -122,10 +127,15 @@ fn content(image: &Image, inode: &Inode<'_>) -> Result<u64> {
     let mut names = HashSet::new();
     let mut hidden = 0;
     for index in 0..xattrs.len() {
-        let name = xattrs.get(index)?.name;
+        let Xattr { name, value } = xattrs.get(index)?;
         ensure!(
             names.insert(name),
             "the extended attribute {} comes twice",
+            text::quoted(name)
+        );
+        ensure!(
+            xattr::has_form(name, value),
+            "the extended attribute {} has a value that Linux does not take",
             text::quoted(name)
         );
         hidden += u64::from(!xattr_is_shown(name, inode.file_type()));
@@ -216,7 +226,7 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
         ));
     }
     if unsorted > 0 {
-        report.warnings.push(format!(
+        report.errors.push(format!(
             "{unsorted} directories say that they are sorted and are not: names are not found"
         ));
     }
