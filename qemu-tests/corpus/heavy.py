@@ -6,7 +6,7 @@ import struct
 
 from . import frames
 from .message import Message, Struct
-from .model import Blocks, Chunk, additional, directory, extent, file, inode, noise, plain, rootfs, zstd
+from .model import Blocks, Chunk, directory, extent, file, inode, noise, plain, rootfs, zstd
 from .schema import BLOCK, CHUNK, DIR, FILE, LAYERS, SORTED, SPARSE, XATTRS
 
 WORD = 8
@@ -29,19 +29,48 @@ class Tail:
         tag = len(data) + BLOCK - WORD
         per_block = BLOCK // len(element)
         assert BLOCK % len(element) == 0
-        blocks = -(-count // per_block)
         data += bytes(BLOCK - WORD) + struct.pack("<II", count << 2, words | pointers << 16)
-        total = len(data) + blocks * BLOCK
         fix(message, data, tag, count * len(element) // WORD)
-        struct.pack_into("<I", data, 4, (total - 8) // WORD)
+        self.end(data, element * per_block, -(-count // per_block))
+
+    def end(self, data, block, count):
+        """Puts `block` behind the data so many times."""
+        struct.pack_into("<I", data, 4, (len(data) + count * BLOCK - 8) // WORD)
         self.parts = [zstd(bytes(data[at:at + BLOCK])) for at in range(0, len(data), BLOCK)]
-        self.repeated = zstd(element * per_block)
-        self.blocks = self.parts + [self.repeated] * blocks
-        self.chunks = self.parts + [self.repeated]
+        repeated = zstd(block)
+        self.blocks = self.parts + [repeated] * count
+        self.chunks = self.parts + [repeated]
 
 
-def list_pointer(message, data, path, tag, words):
-    at = message.field(path).at
+class Layers(Tail):
+    """A message whose layers, but for the first, begin each at another of the repeated blocks: of each their inodes
+    fill a block, and none of them is one that is asked for. Names of the first are in these blocks, too: all in each, and
+    each is taken from another."""
+
+    def __init__(self, head, count):
+        message = Message(head)
+        data = bytearray(message.bytes)
+        data += bytes(-len(data) % BLOCK)
+        begin, words = len(data), BLOCK // WORD
+        # The pointer to a name has the path of the name, and comes before.
+        fields = {field.path: field for field in reversed(message.fields)}
+        layers = len(head.get("metadatas").items)
+        for layer in range(1, layers):
+            # The tag is the first word of a block, and an element begins behind that.
+            list_pointer(fields, data, f"root.metadatas[{layer}].inodes", begin + layer * BLOCK, count * words)
+        block = bytearray(BLOCK)
+        block[0:8] = struct.pack("<II", count << 2, words)
+        block[8:24] = struct.pack("<QHHI", 1 << 40, FILE, 0o644, 0)
+        for name in range(count):
+            at, word = fields[f"root.metadatas[0].inodes[1].member.entries[{name}].name"].at, 10 + name
+            there = begin + name * BLOCK + word * WORD
+            struct.pack_into("<II", data, at, ((there - at) // WORD - 1 << 2 | 1) & 0xFFFFFFFF, 2 | 4 << 3)
+            block[word * WORD:word * WORD + 4] = b"%04d" % name
+        self.end(data, bytes(block), layers + count)
+
+
+def list_pointer(fields, data, path, tag, words):
+    at = fields[path].at
     offset = (tag - at) // WORD - 1
     struct.pack_into("<II", data, at, (offset << 2 | 1) & 0xFFFFFFFF, 7 | words << 3)
 
@@ -64,11 +93,18 @@ def directory_of(corpus, name, count, flags):
     d = inode(2, DIR, Struct("Dir", flags=flags), size=min(count, 1 << 24))
 
     def fix(message, data, tag, words):
-        list_pointer(message, data, "root.metadatas[0].inodes[1].member.entries", tag, words)
+        list_pointer({field.path: field for field in message.fields}, data, "root.metadatas[0].inodes[1].member.entries", tag, words)
     # Elements of one word of data, one pointer and six words more of data would move the pointer: data first.
     entry = struct.pack("<Q", 99) + b"a-name" + bytes(42) + struct.pack("<II", (-8 << 2 | 1) & 0xFFFFFFFF, 2 | 6 << 3)
     entry = struct.pack("<Q", 99) + b"a-name\0\0" + bytes(40) + struct.pack("<II", ((-7 & 0x3FFFFFFF) << 2 | 1), 2 | 6 << 3)
     store(corpus, name, Tail(rootfs([[root, d]], 6), entry, count, 7, 1, fix), root)
+
+
+def layers_of(corpus, name, count, layers):
+    """A directory of many names of inodes that are in none of many layers."""
+    root = directory(1, [(b"d", 2)])
+    d = directory(2, [(b"%04d" % number, 1000 + number) for number in range(count)])
+    store(corpus, name, Layers(rootfs([[root, d], *([] for _ in range(layers - 1))], 6), count), root)
 
 
 def extents_of(corpus, name, count, size, holes):
@@ -86,7 +122,7 @@ def extents_of(corpus, name, count, size, holes):
         words, pointers = 15, 1
 
     def fix(message, data, tag, words_):
-        list_pointer(message, data, "root.metadatas[0].inodes[1].member", tag, words_)
+        list_pointer({field.path: field for field in message.fields}, data, "root.metadatas[0].inodes[1].member", tag, words_)
     store(corpus, name, Tail(rootfs([[root, f]], 6), element, count, words, pointers, fix), root, [chunk])
 
 
@@ -98,11 +134,16 @@ def xattrs_of(corpus, name):
         "<IIII", ((-(BLOCK // WORD - 1) & 0x3FFFFFFF) << 2 | 1), 2 | 7 << 3, 0, 0)
 
     def fix(message, data, tag, words):
-        list_pointer(message, data, "root.metadatas[0].inodes[1].additional.xattrs", tag, words)
+        list_pointer({field.path: field for field in message.fields}, data, "root.metadatas[0].inodes[1].additional.xattrs", tag, words)
     store(corpus, name, Tail(rootfs([[root, f]], 6), element, XATTRS, BLOCK // WORD - 2, 2, fix), root)
 
 
+# `make test` takes these only: of those that are alike one.
+SAMPLE = ("dir-of-16m,flags=0", "dir-by-256-layers", f"holes={1 << 24},size", f"bytes={1 << 20}", "xattrs", "4k-of-two-16m")
+
+
 def add(corpus):
+    layers_of(corpus, "dir-by-256-layers", 2048, LAYERS)
     for flags in 0, SORTED:
         directory_of(corpus, f"dir-of-16m,flags={flags}", 1 << 24, flags)
         directory_of(corpus, f"dir-of-1m,flags={flags}", 1 << 20, flags)
@@ -118,6 +159,3 @@ def add(corpus):
     two = file(2, [extent(big[0], 2048, CHUNK - 2048), extent(big[1], 2048, CHUNK - 2048)])
     corpus.of_message("heavy:4k-of-two-16m", Message(rootfs([[directory(1, [(b"f", 2)]), two]])).bytes,
                       [(corpus.add(chunk.stored), "application/vnd.puzzlefs.image.filedata.v1+zstd") for chunk in big])
-
-
-__all__ = ["add", "FILE", "LAYERS", "additional"]

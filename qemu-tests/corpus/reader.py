@@ -10,7 +10,7 @@ import json
 
 from .readcapnp import Bad, View, Views, Wire
 from .readchunk import ANY, IS, MAY, NOT, Places
-from .readinode import Inode, Unsound, attributes, entries_of, extents_of, xattrs_of
+from .readinode import GONE, Inode, Unsound, attributes, entries, entries_of, extents_of, xattrs_of
 
 ROOTFS = "application/vnd.puzzlefs.image.rootfs.v1"
 PACK = "application/vnd.puzzlefs.image.pack.v1"
@@ -170,7 +170,7 @@ class Image:
             raise Refused("version")
         self.copy = None
         # A reader in which all is right until a block is needed; then it is as `wrong` says.
-        self.wrong = None
+        self.wrong = self.wrong_verdict = None
         if self.version == 6 and len(root.list(2)):
             self._blocks(root)
             return
@@ -181,6 +181,8 @@ class Image:
         try:
             self._root()
         except Unsound as error:
+            if error.verdict == ANY:
+                raise
             raise Refused(str(error)) from None
 
     def _blocks(self, root):
@@ -203,11 +205,12 @@ class Image:
                 raise Bad("the message is of another version, or has blocks")
             self._vectors(inner)
             self._root()
-        except (Bad, Unsound, Refused) as error:
-            if self.copy is None:
+        except (Bad, Unsound) as error:
+            self.wrong_verdict = getattr(error, "verdict", NOT)
+            if self.copy is None and self.wrong_verdict == NOT:
                 raise Refused(str(error)) from None
-            # To mount is to read no block.
-            self.mount, self.wrong = MAY, str(error)
+            # To mount is to read no block, if there is a copy.
+            self.mount, self.wrong = (MAY if self.copy else ANY), str(error)
 
     def _block(self, extent, last):
         length, blob = extent.number(0, 64), extent.struct(0)
@@ -218,7 +221,7 @@ class Image:
             raise Bad("a digest")
         verdict, data = self.places.content(digest, blob.number(64, 1), self.version)
         if verdict in (NOT, ANY) or len(data) != length:
-            raise Bad("a block is not there")
+            raise Unsound("a block is not there", GONE)
         if verdict == MAY:
             self.mount = MAY
         return data
@@ -269,6 +272,10 @@ class Image:
         root = self.inode(1)
         if root is None or root.type != "dir":
             raise Unsound("no root directory", NOT)
+        try:
+            entries(root)
+        except Bad:
+            self.mount = MAY
         if root.unsound:
             self.mount = MAY
 
@@ -291,7 +298,9 @@ class Tree:
     def __init__(self, image):
         self.image, self.entries, self.seen = image, [], set()
         if image.wrong is not None:
-            self.entries.append({"path": b"", "stat": (ANY, None), "list": (NOT, None), "xattrs": (ANY, None)})
+            # What is in another block than the one that is not there may be read.
+            listed = NOT if image.wrong_verdict == NOT else ANY
+            self.entries.append({"path": b"", "stat": (ANY, None), "list": (listed, None), "xattrs": (ANY, None)})
             return
         try:
             root = image.inode(1)

@@ -161,7 +161,7 @@ def entries_of(inode, image):
                 verdict = verdict if verdict == NOT else MAY
         repeated |= name in live
         live.setdefault(name, child)
-    if repeated and verdict != NOT:
+    if (repeated or ANY in live.values()) and verdict != NOT:
         verdict = ANY  # which one counts is said, what a listing has is not
     lookup = IS if sound else MAY
     if says_sorted and not is_sorted:
@@ -235,6 +235,8 @@ def extents_of(inode, image):
         if data is not None:
             if said in (IS, MAY) and blob[1] + length > len(data):
                 said = NOT
+            elif said == NOT and blob[1] + length <= len(data):
+                said = MAY  # the damage comes behind
             data = data[blob[1]:blob[1] + length]
         if said != IS:
             verdict = MAY

@@ -133,12 +133,13 @@ fn content(image: &Image, inode: &Inode<'_>) -> Result<u64> {
             "the extended attribute {} comes twice",
             text::quoted(name)
         );
+        let is_shown = xattr_is_shown(name, inode.file_type());
         ensure!(
-            xattr::has_form(name, value),
+            !is_shown || xattr::has_form(name, value),
             "the extended attribute {} has a value that Linux does not take",
             text::quoted(name)
         );
-        hidden += u64::from(!xattr_is_shown(name, inode.file_type()));
+        hidden += u64::from(!is_shown);
     }
     match inode.kind()? {
         Kind::File(extents) => {
@@ -289,7 +290,15 @@ fn blobs(
             continue;
         }
         let stored = std::fs::metadata(image.layout().blob_path(&layer.digest)).map(|m| m.len());
-        wrong_sizes += u64::from(stored.as_ref().is_ok_and(|&size| size != layer.size));
+        let is_size_wrong = stored.as_ref().is_ok_and(|&size| size != layer.size);
+        wrong_sizes += u64::from(is_size_wrong);
+        if is_size_wrong && layer.media_type == MEDIA_TYPE_PACK {
+            report.errors.push(format!(
+                "pack sha256:{}: the manifest gives it another size than it has, so it may not be \
+                 mounted",
+                layer.digest
+            ));
+        }
         // Chunks in use are read below, packs have been; the rest must be there too, or a copy
         // fails.
         if !used.contains(&layer.digest)
