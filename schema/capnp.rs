@@ -263,7 +263,7 @@ impl<'a> List<'a> {
         bytes.scope(|bytes| function(List::at(&place, bytes)))
     }
 
-    /// Whether a loop over its elements had better go on in another scope.
+    /// Whether a loop over its elements should go on in another scope.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.segment.bytes().is_full()

@@ -276,7 +276,7 @@ impl<'a> Dir<'a> {
         })
     }
 
-    /// Whether a loop over its entries had better go on in another scope.
+    /// Whether a loop over its entries should go on in another scope.
     #[inline]
     fn is_full(&self) -> bool {
         self.entries.is_some_and(|entries| entries.is_full())

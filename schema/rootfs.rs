@@ -256,17 +256,19 @@ impl<'a> Rootfs<'a> {
             let found = self.lookup_sorted(dir, name, 0)?;
             return Ok(found.map(|(_, inode)| inode));
         }
-        self.lookup_in(dir, name, 0..dir.len())
+        self.lookup_in(dir, name, 0..dir.len(), &mut 0)
     }
 
     /// [`Self::lookup`] among these entries of a directory in any order: looks at each of them,
     /// and for the inode of each that has the name. So whoever asks for some at a time finds what
-    /// one finds who asks for all.
+    /// one finds who asks for all. Adds to `removed` how many that have the name stand for an inode
+    /// that is not there: each takes a search in every layer.
     pub fn lookup_in(
         &self,
         dir: &Dir<'a>,
         name: &[u8],
         mut entries: Range<u32>,
+        removed: &mut u32,
     ) -> Result<Option<Inode<'a>>, Error> {
         while let Some((index, ino)) = dir.search(name, entries.clone())? {
             if let Some(inode) = self.inode(ino)? {
@@ -274,6 +276,7 @@ impl<'a> Rootfs<'a> {
             }
             // Delta builds list removed names too, before those that are there.
             entries.start = index.saturating_add(1);
+            *removed = removed.saturating_add(1);
         }
         Ok(None)
     }

@@ -26,8 +26,8 @@ pub trait Source {
     /// As [`Source::part`].
     fn join(&self, at: usize, len: usize) -> Result<&[u8], Error>;
 
-    /// Whether so much is lent that whoever can had better go on in another scope. It is asked
-    /// before each step of a loop; a step borrows some ten parts at most.
+    /// Whether so much is lent that a loop should go on in another scope. It is asked before each
+    /// step of a loop. A step borrows some ten parts at most.
     fn is_full(&self) -> bool {
         false
     }
@@ -119,7 +119,7 @@ impl<'a> Bytes<'a> {
         result.ok_or(Error::BadPointer)
     }
 
-    /// Whether a loop had better go on in another scope ([`Source::is_full`]).
+    /// Whether a loop should go on in another scope ([`Source::is_full`]).
     pub(crate) fn is_full(&self) -> bool {
         self.source.is_some_and(|source| source.is_full())
     }

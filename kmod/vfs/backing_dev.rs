@@ -21,7 +21,7 @@ unsafe impl Send for BackingDev {}
 unsafe impl Sync for BackingDev {}
 
 impl BackingDev {
-    /// Registers one that reads `readahead` bytes ahead of who reads in order, and asks for
+    /// Registers one that reads `readahead` bytes ahead of a reader in order, and asks for
     /// `request` bytes at once if that much is read at once.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl BackingDev {
 
 impl Drop for BackingDev {
     fn drop(&mut self) {
-        // SAFETY: By the invariants. Who still has a reference finds it unregistered.
+        // SAFETY: By the invariants. Whoever still has a reference finds it unregistered.
         unsafe {
             bindings::bdi_unregister(self.0.as_ptr());
             bindings::bdi_put(self.0.as_ptr());

@@ -25,6 +25,8 @@
 #include <linux/ratelimit_types.h>
 #include <linux/sched/mm.h>
 #include <linux/security.h>
+#include <linux/semaphore.h>
+#include <linux/shrinker.h>
 #include <linux/statfs.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
@@ -113,6 +115,7 @@ void vfs_rs_set_id(struct super_block *sb);
 void vfs_rs_set_sysfs_name(struct super_block *sb);
 void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb);
 void vfs_rs_ratelimit_init(struct ratelimit_state *limit);
+void vfs_rs_sema_init(struct semaphore *sem, int permits);
 int vfs_rs_bit_lock_killable(unsigned long *word, unsigned int bit);
 bool vfs_rs_bit_trylock(unsigned long *word, unsigned int bit);
 void vfs_rs_bit_unlock(unsigned long *word, unsigned int bit);

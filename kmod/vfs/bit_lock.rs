@@ -10,8 +10,8 @@ use kernel::{error::to_result, prelude::*, sync::atomic::Atomic};
 const WORDS: usize = 16;
 
 /// Locks for more things than there are locks: a hash of the thing chooses. They may be held
-/// while sleeping. Who holds one must not wait for another: that may be the same, or held by
-/// someone who waits for this one.
+/// while sleeping. A task that holds one must not wait for another: that may be the same lock, or
+/// its holder may wait for this one.
 pub struct BitLocks([Atomic<usize>; WORDS]);
 
 impl Default for BitLocks {
@@ -33,7 +33,8 @@ impl BitLocks {
         Ok(BitGuard { word, bit })
     }
 
-    /// Takes the lock of what has this hash if nobody has it. So does who holds another one.
+    /// Takes the lock of what has this hash if nobody has it. A task that holds another lock may
+    /// call this: it does not wait.
     pub fn try_lock(&self, hash: u16) -> Option<BitGuard<'_>> {
         let (word, bit) = self.find(hash).ok()?;
         // SAFETY: As above.

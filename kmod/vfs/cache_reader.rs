@@ -85,7 +85,7 @@ impl<'a> CacheReader<'a> {
         }
     }
 
-    /// Whether it has lent so much that the next step had better have a reader of its own.
+    /// Whether it has lent so much that a loop should take another reader for its next step.
     pub fn is_full(&self) -> bool {
         self.bytes.get() >= FULL_BYTES || self.count.get() >= FULL_PINS
     }

@@ -254,8 +254,8 @@ impl<T: FileSystem> Operations<T> {
         mapping: *mut bindings::address_space,
     ) -> Option<(&'a Inode<T>, &'a T::OpenFile)> {
         // SAFETY: By the caller. The host of the mapping is a regular file's inode of `T`, or
-        // one that shares its page cache with some and has their operations. Who else has
-        // these is one, too, and so is its inode.
+        // one that shares its page cache with some and has their operations. A file with
+        // these operations is one of `T`, and so is its inode.
         let (inode, open) = unsafe {
             let inode = (!file.is_null()).then(|| bindings::vfs_rs_file_inode(file))?;
             let is_of_type = (*file).f_op == (*(*mapping).host).__bindgen_anon_3.i_fop;

@@ -10,7 +10,7 @@ use crate::{
     file::{DirEmitter, SeekTo},
     inode::{Cache, Inode, InodeRef},
     shared_mapping::SharedMappings,
-    super_block::{self, New, Statfs, SuperBlock},
+    super_block::{self, Mounting, New, Statfs, SuperBlock},
     sysfs::{Attribute, TypeDirectory},
     xattr::XattrLister,
 };
@@ -32,7 +32,7 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// `None`, and no other.
     const ATTRIBUTES: &'static [Option<&'static Attribute<Self>>];
 
-    /// How far the page cache reads ahead of who reads a file in order
+    /// How far the page cache reads ahead of a reader in order
     /// (`backing_dev_info.ra_pages`), in bytes.
     const READAHEAD_BYTES: usize;
     /// How much it asks for at once if that much is read at once (`io_pages`), in bytes.
@@ -52,6 +52,8 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// What is mounted. Mounts of what is equal share a superblock, unless their flags (`sync`,
     /// `lazytime` ...) differ or one has options for a security module. To compare must not sleep.
     type Identity: PartialEq + Send + Sync;
+    /// What is read before there is a superblock.
+    type Loaded;
     /// Data of an inode in memory. Dropped in an RCU callback: it must not sleep then.
     type InodeData: Send + Sync;
     /// Data of an open regular file (`file->private_data`), or of a regular file that is kept
@@ -73,8 +75,16 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// What a new mount with `options` would mount.
     fn identify(options: &Self::Options, log: &Log<'_>) -> Result<Self::Identity>;
 
+    /// Reads what a superblock of `identity` needs. This may take long. Nobody waits for it, while
+    /// others wait for a superblock that is being filled, and cannot be killed.
+    fn load(
+        identity: &Self::Identity,
+        mounting: &mut Mounting<'_, Self>,
+        log: &Log<'_>,
+    ) -> Result<Self::Loaded>;
+
     /// Makes an instance for a new superblock; the core of `fill_super`.
-    fn fill_super(sb: &SuperBlock<Self, New>, log: &Log<'_>) -> Result<Pin<KBox<Self>>>;
+    fn fill_super(sb: &SuperBlock<Self, New>, loaded: Self::Loaded) -> Result<Pin<KBox<Self>>>;
 
     /// `fs_context_operations.reconfigure`: checks the options of a remount, which cannot
     /// change anything. mount(8) repeats all that `show_options` shows.
@@ -235,10 +245,18 @@ impl<T: FileSystem> Registration<T> {
         // SAFETY: A superblock of `T` was made through the `fs` of a `Registration<T>`,
         // which stays while there are superblocks: they pin the module. `Opaque` is
         // transparent.
-        unsafe {
-            let fs: *mut Opaque<bindings::file_system_type> = (*sb).s_type.cast();
-            &*kernel::container_of!(fs, Self, fs)
-        }
+        unsafe { Self::of_type((*sb).s_type) }
+    }
+
+    /// The registration that `fs_type` was made with.
+    ///
+    /// # Safety
+    ///
+    /// It is that of a `Registration<T>`, which stays for `'a`.
+    pub(crate) unsafe fn of_type<'a>(fs_type: *mut bindings::file_system_type) -> &'a Self {
+        let fs: *mut Opaque<bindings::file_system_type> = fs_type.cast();
+        // SAFETY: By the caller; `Opaque` is transparent.
+        unsafe { &*kernel::container_of!(fs, Self, fs) }
     }
 
     pub(crate) fn shared(&self) -> &T::Shared {

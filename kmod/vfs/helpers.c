@@ -11,6 +11,7 @@
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
+#include <linux/semaphore.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
 #include <linux/wait_bit.h>
@@ -314,6 +315,11 @@ void vfs_rs_statfs_id(struct kstatfs *buf, const struct super_block *sb)
 void vfs_rs_ratelimit_init(struct ratelimit_state *limit)
 {
 	ratelimit_default_init(limit);
+}
+
+void vfs_rs_sema_init(struct semaphore *sem, int permits)
+{
+	sema_init(sem, permits);
 }
 
 int vfs_rs_bit_lock_killable(unsigned long *word, unsigned int bit)

@@ -68,14 +68,14 @@ impl<T: FileSystem> Inode<T> {
     /// `EINVAL` when it is not a regular file, `ENOMEM`.
     pub fn share_page_cache(&self, fingerprint: &Fingerprint) -> Result {
         let inode = self.0.get();
-        let mappings = self.super_block().shared_mappings();
+        let caches = self.super_block().shared_caches();
         // SAFETY: By the invariants the inode is valid, its type does not change, and
         // `evict_inode` is that of the operations of its superblock.
         unsafe {
             if u32::from((*inode).i_mode) & bindings::S_IFMT != bindings::S_IFREG {
                 return Err(EINVAL);
             }
-            mappings.share(fingerprint, inode)
+            caches.share(fingerprint, inode)
         }
     }
 

@@ -5,7 +5,7 @@
 //! They are read through the VFS with the credentials of whoever opened them, so that
 //! `rw_verify_area` and with it security modules and fanotify have their say.
 
-use crate::bindings;
+use crate::{bindings, task::killed};
 use core::marker::PhantomData;
 use kernel::{
     cred::Credential,
@@ -76,7 +76,7 @@ impl PartialEq for Credentials {
             ]
         };
         #[cfg(not(CONFIG_KEYS))]
-        let keys = |_: &bindings::cred| ();
+        let keys = |_: &bindings::cred| [(); 0];
         ids(a) == ids(b)
             && powers(a) == powers(b)
             && keys(a) == keys(b)
@@ -223,7 +223,7 @@ unsafe fn depth_of(sb: *const bindings::super_block) -> c_int {
     unsafe { (&raw const (*sb).s_stack_depth).read_volatile() }
 }
 
-/// A directory with the files that a filesystem reads ([`crate::SuperBlock::stack_on`]).
+/// A directory with the files that a filesystem reads ([`crate::Mounting::lower`]).
 ///
 /// None of them lies on a filesystem of that same type, nor on one by which it could be below
 /// itself: EROFS over a file takes one on any filesystem that does not count as a level, and
@@ -353,6 +353,9 @@ impl FileId {
     }
 }
 
+/// How much is read between two looks for a fatal signal, in bytes.
+const KILLABLE_BYTES: usize = 1 << 20;
+
 /// A regular file of another filesystem, open for reading.
 pub struct LowerFile(ARef<File>);
 
@@ -398,17 +401,19 @@ impl LowerFile {
     ///
     /// # Errors
     ///
-    /// `EIO` when the file ends before, and those of the filesystem below.
+    /// `EIO` when the file ends before, `EINTR` when the task was killed, and those of the
+    /// filesystem below.
     pub fn read_exact(&self, mut buffer: &mut [u8], position: u64) -> Result {
         let _override = Override::new(self.0.cred());
         let mut position = i64::try_from(position).map_err(|_| EOVERFLOW)?;
         while !buffer.is_empty() {
-            // SAFETY: The file is open for reading; the buffer is writable for its length.
+            let len = buffer.len().min(KILLABLE_BYTES);
+            // SAFETY: The file is open for reading; the buffer is writable for that length.
             let count = unsafe {
                 bindings::kernel_read(
                     self.0.as_ptr(),
                     buffer.as_mut_ptr().cast(),
-                    buffer.len(),
+                    len,
                     &mut position,
                 )
             };
@@ -417,6 +422,9 @@ impl LowerFile {
                 Ok(count) => buffer = buffer.get_mut(count..).ok_or(EIO)?,
                 // An errno fits by far.
                 Err(_) => return Err(Error::from_errno(count as c_int)),
+            }
+            if !buffer.is_empty() && killed() {
+                return Err(EINTR);
             }
         }
         Ok(())

@@ -25,8 +25,8 @@ pub fn tasks() -> usize {
 /// left is not waited for. So nothing depends on a worker: where no processor is idle, or no
 /// worker can be made for want of memory, the caller does it all.
 ///
-/// In a worker neither the caller's credentials nor its memory cgroup count: `run` had better
-/// neither open, read nor allocate anything.
+/// A worker has neither the caller's credentials nor its memory cgroup: `run` must neither open,
+/// read nor allocate anything.
 pub fn for_each<T: Send, F: Fn(&mut T) + Sync>(items: &mut [T], run: F) -> usize {
     let helpers = tasks().min(items.len()).saturating_sub(1);
     let jobs = Jobs {

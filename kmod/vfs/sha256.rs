@@ -2,17 +2,30 @@
 
 //! SHA-256 (`include/crypto/sha2.h`).
 
-use crate::bindings;
+use crate::{bindings, task::killed};
+use kernel::prelude::*;
 
 /// How much is hashed at once: one call holds the FPU, and with it this processor's
 /// softirqs, for as long as it takes.
 const STEP_BYTES: usize = 64 << 10;
 
+/// How much is hashed between two looks for a fatal signal: some milliseconds.
+const KILLABLE_BYTES: usize = 1 << 20;
+
 /// The SHA-256 digest of `bytes`.
-pub fn digest(bytes: &[u8]) -> [u8; 32] {
+///
+/// # Errors
+///
+/// `EINTR` when the task was killed.
+pub fn digest(bytes: &[u8]) -> Result<[u8; 32]> {
     let mut hasher = Hasher::default();
-    hasher.update(bytes);
-    hasher.finish()
+    for (number, part) in bytes.chunks(KILLABLE_BYTES).enumerate() {
+        if number > 0 && killed() {
+            return Err(EINTR);
+        }
+        hasher.update(part);
+    }
+    Ok(hasher.finish())
 }
 
 /// Hashes what comes piece by piece.

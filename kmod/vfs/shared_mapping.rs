@@ -48,7 +48,7 @@ use kernel::{
 };
 
 /// The shared page caches of a filesystem type. They belong to inodes of an internal
-/// superblock, which is mounted as long as there is a [`User`].
+/// superblock, which is mounted as long as there is a [`SharedCaches`].
 #[pin_data]
 pub(crate) struct SharedMappings {
     #[pin]
@@ -134,7 +134,7 @@ impl SharedMappings {
     /// # Safety
     ///
     /// These are pinned, and outlive the result.
-    pub(crate) unsafe fn enter(&self, backing_dev: &BackingDev) -> Result<Arc<User>> {
+    pub(crate) unsafe fn enter(&self, backing_dev: &BackingDev) -> Result<Arc<SharedCaches>> {
         let mut mounted = self.mounted.lock();
         let mount = match &mounted.mount {
             Some(mount) => mount,
@@ -150,7 +150,7 @@ impl SharedMappings {
         // Whoever drops a user takes the lock.
         drop(mounted);
         // INVARIANT: It is counted, so that the mount stays.
-        let user = User {
+        let user = SharedCaches {
             mappings: self.into(),
             sb,
         };
@@ -159,7 +159,7 @@ impl SharedMappings {
 
     /// # Safety
     ///
-    /// Only to be called by `iget5_locked` in [`User::get`].
+    /// Only to be called by `iget5_locked` in [`SharedCaches::get`].
     unsafe extern "C" fn test(inode: *mut bindings::inode, data: *mut c_void) -> c_int {
         // SAFETY: An inode of the internal superblock is in a slot, and stays for an RCU grace
         // period after it can be found; `data` is what `get` passes.
@@ -212,23 +212,23 @@ impl SharedMappings {
     }
 }
 
-/// Uses shared page caches: a superblock whose files do.
+/// Access to the shared page caches, for a superblock whose files use them.
 ///
 /// # Invariants
 ///
 /// `mappings` are valid, have counted this, and so keep `sb` mounted.
-pub(crate) struct User {
+pub struct SharedCaches {
     mappings: NonNull<SharedMappings>,
     sb: *mut bindings::super_block,
 }
 
 // SAFETY: The superblock is only handed to functions of the VFS that any thread may call, the
 // rest is behind a lock.
-unsafe impl Send for User {}
+unsafe impl Send for SharedCaches {}
 // SAFETY: As above.
-unsafe impl Sync for User {}
+unsafe impl Sync for SharedCaches {}
 
-impl User {
+impl SharedCaches {
     /// The inode whose page cache is for `content`; the caller gets a reference. `init` gets a
     /// new one, which others can find, but wait for.
     fn get(
@@ -269,7 +269,7 @@ impl User {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn cache(self: &Arc<Self>, fingerprint: &Fingerprint) -> Result<SharedCache> {
+    pub fn cache(self: &Arc<Self>, fingerprint: &Fingerprint) -> Result<SharedCache> {
         let content = Content {
             fingerprint: *fingerprint,
             whose: Whose::Ours,
@@ -326,11 +326,11 @@ impl User {
 }
 
 /// A page cache of its own for content that several superblocks use, by the name of a
-/// fingerprint ([`crate::SuperBlock::shared_cache`]).
+/// fingerprint ([`SharedCaches::cache`]).
 pub struct SharedCache {
     // Before the user, who keeps the superblock that its inode belongs to.
     cache: PrivateCache,
-    _user: Arc<User>,
+    _user: Arc<SharedCaches>,
 }
 
 impl Deref for SharedCache {
@@ -341,7 +341,7 @@ impl Deref for SharedCache {
     }
 }
 
-impl Drop for User {
+impl Drop for SharedCaches {
     fn drop(&mut self) {
         // SAFETY: By the invariants.
         let mut mounted = unsafe { self.mappings.as_ref() }.mounted.lock();

@@ -10,7 +10,7 @@ use crate::{
     inode::{self, Cache, Iget, InodeRef, NewInode},
     lower::{self, Directory as LowerDirectory},
     private_cache::PrivateCache,
-    shared_mapping::{self, Fingerprint, SharedCache},
+    shared_mapping::{self, SharedCaches},
     sysfs::Directory,
     xattr,
 };
@@ -55,7 +55,7 @@ struct Info<T: FileSystem> {
 struct Instance<T> {
     data: Pin<KBox<T>>,
     metadata_cache: PrivateCache,
-    shared_mappings: Arc<shared_mapping::User>,
+    shared_caches: Arc<SharedCaches>,
 }
 
 /// What `statfs(2)` reports of a filesystem; all of it is in use.
@@ -103,7 +103,25 @@ impl<T: FileSystem, S> SuperBlock<T, S> {
     }
 }
 
-impl<T: FileSystem> SuperBlock<T, New> {
+/// A mount that has no superblock yet.
+///
+/// # Invariants
+///
+/// `fs_type` is that of a [`Registration<T>`].
+pub struct Mounting<'a, T> {
+    fs_type: *mut bindings::file_system_type,
+    /// What `s_stack_depth` is to be.
+    depth: c_int,
+    _context: PhantomData<&'a T>,
+}
+
+impl<T: FileSystem> Mounting<'_, T> {
+    /// The state that all instances of the filesystem share.
+    pub fn shared(&self) -> &T::Shared {
+        // SAFETY: By the invariants. The context that this is borrowed from keeps the module.
+        unsafe { Registration::<T>::of_type(self.fs_type) }.shared()
+    }
+
     /// Declares that this filesystem reads files in the directory `path`, and gives the means to
     /// open them.
     ///
@@ -116,21 +134,17 @@ impl<T: FileSystem> SuperBlock<T, New> {
     ///
     /// `ELOOP` when the filesystem of `path` is one that this may not lie on, or at the stacking
     /// limit (`FILESYSTEM_MAX_STACK_DEPTH`).
-    pub fn stack_on(&self, path: lower::Path) -> Result<LowerDirectory> {
-        let own = self.as_ptr();
-        // SAFETY: The superblock is valid, and no one else uses it.
-        unsafe {
-            let directory = LowerDirectory::new(path, (*own).s_type)?;
-            let depth = match directory.depth() {
-                0 => 0,
-                depth => depth + 1,
-            };
-            if depth > bindings::FILESYSTEM_MAX_STACK_DEPTH as c_int {
-                return Err(ELOOP);
-            }
-            (*own).s_stack_depth = depth;
-            Ok(directory)
+    pub fn lower(&mut self, path: lower::Path) -> Result<LowerDirectory> {
+        let directory = LowerDirectory::new(path, self.fs_type)?;
+        let depth = match directory.depth() {
+            0 => 0,
+            depth => depth + 1,
+        };
+        if depth > bindings::FILESYSTEM_MAX_STACK_DEPTH as c_int {
+            return Err(ELOOP);
         }
+        self.depth = self.depth.max(depth);
+        Ok(directory)
     }
 }
 
@@ -140,24 +154,14 @@ impl<T: FileSystem> SuperBlock<T> {
         &self.instance().data
     }
 
-    /// The page cache for content `fingerprint` of all superblocks of the type, for data that
-    /// belongs to no one file. It is empty if no one else has it.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub fn shared_cache(&self, fingerprint: &Fingerprint) -> Result<SharedCache> {
-        self.shared_mappings().cache(fingerprint)
-    }
-
     /// A page cache of this mount's own, for metadata.
     pub fn metadata_cache(&self) -> &PrivateCache {
         &self.instance().metadata_cache
     }
 
-    /// The page caches that its files may share with others'.
-    pub(crate) fn shared_mappings(&self) -> &Arc<shared_mapping::User> {
-        &self.instance().shared_mappings
+    /// The page caches that it may share with all superblocks of its type.
+    pub fn shared_caches(&self) -> &Arc<SharedCaches> {
+        &self.instance().shared_caches
     }
 
     fn instance(&self) -> &Instance<T> {
@@ -219,38 +223,93 @@ impl<T: FileSystem> Operations<T> {
         context: *mut bindings::fs_context,
         identity: T::Identity,
     ) -> Result {
+        // SAFETY: By the caller.
+        let has_lsm_options = unsafe { !(*context).security.is_null() };
         let info = Info::<T> {
             identity,
-            // SAFETY: By the caller.
-            has_lsm_options: unsafe { !(*context).security.is_null() },
+            has_lsm_options,
             instance: UnsafeCell::new(None),
             directory: UnsafeCell::new(None),
         };
         let info = KBox::into_raw(KBox::new(info, GFP_KERNEL)?);
         // SAFETY: By the caller. A new superblock takes `s_fs_info` over, and then sets it to
         // null in the context; until it is killed, `test` may look at it.
-        let sb = unsafe {
+        let result = unsafe {
             (*context).s_fs_info = info.cast();
-            let sb =
-                bindings::sget_fc(context, Some(Self::test), Some(bindings::set_anon_super_fc));
+            let result = Self::find_or_fill(context);
             if !core::mem::replace(&mut (*context).s_fs_info, core::ptr::null_mut()).is_null() {
                 drop(KBox::from_raw(info));
             }
-            from_err_ptr(sb)?
+            result
         };
-        // SAFETY: `sget_fc` gave us an active reference, and holds `s_umount`: of a new
-        // superblock, or of one that is complete.
-        unsafe {
-            if (*sb).s_root.is_null() {
-                if let Err(error) = Self::fill(sb, context) {
-                    bindings::deactivate_locked_super(sb);
-                    return Err(error);
-                }
-                (*sb).s_flags |= bindings::VFS_RS_SB_ACTIVE;
-            }
-            (*context).root = bindings::vfs_rs_dget((*sb).s_root);
-        }
+        // SAFETY: A superblock that is complete, to which we have an active reference.
+        unsafe { (*context).root = bindings::vfs_rs_dget((*result?).s_root) };
         Ok(())
+    }
+
+    /// A superblock of what `s_fs_info` of the context stands for: with an active reference, and
+    /// locked.
+    ///
+    /// # Errors
+    ///
+    /// As of `get_tree`.
+    ///
+    /// # Safety
+    ///
+    /// As of `get_tree`; `s_fs_info` of the context points to an `Info<T>`.
+    unsafe fn find_or_fill(
+        context: *mut bindings::fs_context,
+    ) -> Result<*mut bindings::super_block> {
+        // SAFETY: By the caller. Nothing is loaded for a superblock that is there.
+        let found = unsafe { bindings::sget_fc(context, Some(Self::test), Some(Self::set_none)) };
+        match from_err_ptr(found) {
+            Err(ENODATA) => {}
+            found => return found,
+        }
+        // SAFETY: By the caller; the context outlives both.
+        let (log, info, fs_type) = unsafe {
+            let info: &Info<T> = &*(*context).s_fs_info.cast();
+            (Log::from_raw(context), info, (*context).fs_type)
+        };
+        // INVARIANT: The context is one of `T`.
+        let mut mounting = Mounting {
+            fs_type,
+            depth: 0,
+            _context: PhantomData,
+        };
+        let loaded = T::load(&info.identity, &mut mounting, &log)?;
+        // SAFETY: By the caller. `sget_fc` gives an active reference, and holds `s_umount`: of a
+        // new superblock, or of one that is complete.
+        unsafe {
+            let sb = from_err_ptr(bindings::sget_fc(
+                context,
+                Some(Self::test),
+                Some(bindings::set_anon_super_fc),
+            ))?;
+            // Somebody else was faster.
+            if !(*sb).s_root.is_null() {
+                return Ok(sb);
+            }
+            (*sb).s_stack_depth = mounting.depth;
+            if let Err(error) = Self::fill(sb, context, loaded) {
+                bindings::deactivate_locked_super(sb);
+                return Err(error);
+            }
+            (*sb).s_flags |= bindings::VFS_RS_SB_ACTIVE;
+            Ok(sb)
+        }
+    }
+
+    /// Has `sget_fc` make no superblock.
+    ///
+    /// # Safety
+    ///
+    /// Only to be called by `sget_fc`, as its `set`.
+    unsafe extern "C" fn set_none(
+        _: *mut bindings::super_block,
+        _: *mut bindings::fs_context,
+    ) -> c_int {
+        ENODATA.to_errno()
     }
 
     /// # Safety
@@ -281,7 +340,11 @@ impl<T: FileSystem> Operations<T> {
     ///
     /// Only to be called by `get_tree`, with a superblock that only this call uses, and the
     /// valid context that it is made from.
-    unsafe fn fill(sb: *mut bindings::super_block, context: *mut bindings::fs_context) -> Result {
+    unsafe fn fill(
+        sb: *mut bindings::super_block,
+        context: *mut bindings::fs_context,
+        loaded: T::Loaded,
+    ) -> Result {
         // SAFETY: By the caller.
         let new = unsafe {
             (*sb).s_magic = T::MAGIC as c_ulong;
@@ -304,13 +367,13 @@ impl<T: FileSystem> Operations<T> {
         };
         // SAFETY: The context outlives this call.
         let log = unsafe { Log::from_raw(context) };
-        let data = T::fill_super(new, &log)?;
+        let data = T::fill_super(new, loaded)?;
         let instance = Instance {
             data,
             // SAFETY: `drop_instance` drops the cache, not later than in `put_super`.
             metadata_cache: unsafe { PrivateCache::new(sb)? },
             // SAFETY: The registration stays while there are superblocks, and it is pinned.
-            shared_mappings: unsafe {
+            shared_caches: unsafe {
                 let registration = Registration::<T>::of(sb);
                 registration
                     .shared_mappings()

@@ -210,7 +210,7 @@ impl<T: FileSystem> Directory<T> {
 
 impl<T: FileSystem> Drop for Directory<T> {
     fn drop(&mut self) {
-        // SAFETY: The kobject was added, and is removed once. This waits for who is reading.
+        // SAFETY: The kobject was added, and is removed once. This waits for readers.
         unsafe { bindings::kobject_del(self.node.kobj.get()) };
         self.node.put();
     }

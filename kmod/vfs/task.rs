@@ -4,7 +4,7 @@
 
 use crate::bindings;
 
-/// Whether a fatal signal waits for the current task: what takes long had better end.
+/// Whether a fatal signal waits for the current task. Work that takes long should end then.
 /// Lets others run first, so that a loop that asks is no soft lockup.
 pub fn killed() -> bool {
     // SAFETY: Only looks at the current task, in whose context all of this crate runs.

@@ -53,7 +53,7 @@ def offsets(path):
     return [name for name, _ in whole]
 
 
-# More than are looked at in one go (BATCH in kmod/dir.rs), twice.
+# More than are looked at in one go (BATCH in kmod/inode/dir.rs), twice.
 UNSORTED = 5000
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # shows: the rooms of the module, which are the folders and files of kmod/, import what the table
-# qemu-tests/lib/rooms lets them, which is below them. No circle of imports is left, between files
-# of one room neither, but the one that the table names, which must not grow. Only the rooms that the table names know the image as a whole.
+# qemu-tests/lib/rooms lets them, which is below them. Files of one room do not import each other in
+# a circle either. Only the rooms that the table names know the image as a whole.
 
 import re
 import tempfile
@@ -15,9 +15,8 @@ TABLE, ROOT = "qemu-tests/lib/rooms", "kmod/puzzlefs.rs"
 
 
 def read_table(text):
-    """The rooms with those that each may import, who may say which name, and the circle of rooms
-    that is still to be taken apart."""
-    rooms, names, circle = {}, {}, set()
+    """The rooms with those that each may import, and who may say which name."""
+    rooms, names = {}, {}
     for line in text.splitlines():
         line = line.split("#")[0].strip()
         if not line:
@@ -26,24 +25,22 @@ def read_table(text):
         says = re.fullmatch(r"says (\w+)", left)
         if says:
             names[says[1]] = set(right.split())
-        elif left == "circle":
-            circle = set(right.split())
         else:
             check(left not in rooms, f"{left} is in the table twice")
             rooms[left] = right.split()
-    return rooms, names, circle
+    return rooms, names
 
 
 def room(module):
     return module.path[0] if module.path else "top"
 
 
-def faults(crate, rooms, names, left):
+def faults(crate, rooms, names):
     """What is not as the table has it, a line each."""
     order = list(rooms)
     for name, below in rooms.items():
         for other in below:
-            if other not in order[order.index(name) + 1:] and not {name, other} <= left:
+            if other not in order[order.index(name) + 1:]:
                 yield f"the table: {name} may not import {other}, which does not stand below it"
     there = {room(module) for module in crate.modules.values()}
     for name in sorted(there ^ set(rooms)):
@@ -61,10 +58,7 @@ def faults(crate, rooms, names, left):
             if (name, other) not in used:
                 yield f"the table: {name} does not import {other}"
     for circle in circles(edges):
-        if not left or {room(module) for module in crate.modules.values() if str(module.file) in circle} != left:
-            yield f"import each other: {', '.join(sorted(circle))}"
-    if left and not circles(edges):
-        yield "the table: no circle is left"
+        yield f"import each other: {', '.join(sorted(circle))}"
 
     for name, allowed in names.items():
         saying = {room(module) for module in crate.modules.values() if name in module.names}
@@ -103,10 +97,9 @@ equal(example(), [
     "low says Image",
 ], "what is wrong in the example")
 
-rooms, names, left = read_table((TOP / TABLE).read_text())
+rooms, names = read_table((TOP / TABLE).read_text())
 crate = Crate(ROOT, without=("vfs",))
-found = list(dict.fromkeys(faults(crate, rooms, names, left)))
+found = list(dict.fromkeys(faults(crate, rooms, names)))
 print("\n".join(found))
 check(not found, f"{len(found)} faults")
-print(f"{len(rooms)} rooms, {len(crate.modules)} files: imports lead downward only"
-      + (f", but for a circle of {len(left)}" if left else ""))
+print(f"{len(rooms)} rooms, {len(crate.modules)} files: imports lead downward only")

@@ -168,7 +168,7 @@ fn removed_entries_of_a_name_are_passed() {
             for step in [1, 7, 300] {
                 let mut parts = (0..root.len()).step_by(step as usize).filter_map(|start| {
                     let part = start..root.len().min(start + step);
-                    rootfs.lookup_in(&root, b"a", part).unwrap()
+                    rootfs.lookup_in(&root, b"a", part, &mut 0).unwrap()
                 });
                 assert_eq!(parts.next().map(|inode| inode.uid()), Some(30));
             }

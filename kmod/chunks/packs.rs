@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Packs: blobs of many chunks. All of an image's are opened when it is mounted; the index
+//! of one is loaded when a chunk is looked for in it. It says where a chunk might be: whoever
+//! reads it there checks the digest.
+
+use super::index::{Index, Indexes, LoadedIndex};
+use crate::{
+    layout::{explain, Blobs},
+    report::{errno, is_passing, Faults, Reported},
+    tables::Sparse,
+};
+use kernel::{
+    fmt,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, SetOnce,
+    },
+};
+use puzzlefs_format::{limits, Digest, PackEntry};
+use vfs::{lower::LowerFile, BitLocks, Log};
+
+/// What is dropped from the page cache of the filesystem below at once, in bytes.
+const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// Where a chunk is: the number of its pack, and its place in the index there.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pack: u32,
+    index: u32,
+}
+
+/// The places of one chunk that somebody has looked at, pack after pack.
+#[derive(Clone, Copy)]
+pub(crate) struct Places {
+    pub(crate) first: Place,
+    pub(crate) last: Place,
+}
+
+/// What there is of a pack from its first use on.
+struct InUse {
+    /// Shared with the other mounts of the same file.
+    index: LoadedIndex,
+    /// The number of its first chunk among those of all packs.
+    first: u32,
+    /// Bytes read of each segment.
+    read: KVec<Atomic<u32>>,
+}
+
+impl InUse {
+    fn new(index: LoadedIndex, numbers: &Numbers) -> Result<Self> {
+        let segments =
+            usize::try_from(index.pack_bytes().div_ceil(SEGMENT_BYTES)).map_err(|_| EFBIG)?;
+        let mut read = KVec::with_capacity(segments, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..segments {
+            read.push(Atomic::new(0), GFP_KERNEL_ACCOUNT)?;
+        }
+        // Last: numbers that were given out do not come back.
+        let first = numbers.take(index.count())?;
+        Ok(Self { index, first, read })
+    }
+}
+
+/// Gives out numbers for chunks.
+struct Numbers(Atomic<u32>);
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self(Atomic::new(0))
+    }
+}
+
+impl Numbers {
+    /// The first one of `count` numbers that nobody else gets.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` when the image has too many chunks.
+    fn take(&self, count: u32) -> Result<u32> {
+        let mut first = self.0.load(Relaxed);
+        loop {
+            let end = first.saturating_add(count);
+            if end > limits::MAX_PACKED_CHUNKS {
+                return Err(EUCLEAN);
+            }
+            match self.0.cmpxchg(first, end, Relaxed) {
+                Ok(first) => return Ok(first),
+                Err(now) => first = now,
+            }
+        }
+    }
+}
+
+/// An open pack. What was read of it is in the page cache of files, or of the chunk, decompressed:
+/// there is no use in keeping it in that of the filesystem below. But chunks share pages there, and
+/// readahead makes large folios of them, so nothing is dropped until as many bytes were
+/// read as a whole segment has.
+pub(crate) struct Pack {
+    digest: Digest,
+    // Before the file: the key of the index is only good while somebody has it open.
+    in_use: SetOnce<Result<InUse>>,
+    file: LowerFile,
+    reported: Reported,
+}
+
+impl Pack {
+    /// The file.
+    pub(crate) fn file(&self) -> &LowerFile {
+        &self.file
+    }
+
+    /// Notes that `len` bytes from `offset` on were read.
+    pub(crate) fn has_been_read(&self, offset: u64, len: u64) {
+        let end = offset.saturating_add(len);
+        let mut start = offset;
+        while start < end {
+            let segment = start / SEGMENT_BYTES;
+            let next = segment.saturating_add(1).saturating_mul(SEGMENT_BYTES);
+            let part = next.min(end).saturating_sub(start);
+            self.count(segment, part);
+            start = next;
+        }
+    }
+
+    /// What there is of it, if it is in use.
+    fn used(&self) -> Option<&InUse> {
+        self.in_use.as_ref()?.as_ref().ok()
+    }
+
+    /// Logs a fault of the pack, once.
+    fn report(&self, faults: &Faults, what: fmt::Arguments<'_>) {
+        self.reported.once(|| faults.log_pack(&self.digest, what));
+    }
+
+    fn count(&self, segment: u64, bytes: u64) {
+        let index = usize::try_from(segment).ok();
+        let read = self.used().zip(index);
+        let read = read.and_then(|(in_use, index)| in_use.read.get(index));
+        let (Some(read), Ok(bytes)) = (read, u32::try_from(bytes)) else {
+            return;
+        };
+        let read_now = read.fetch_add(bytes, Relaxed).saturating_add(bytes);
+        if u64::from(read_now) >= SEGMENT_BYTES {
+            read.store(0, Relaxed);
+            // The segment before too: of what was read last, the kernel still holds folios
+            // on their way to the LRU lists (`folio_batch`), and cannot drop them yet.
+            let start = segment.saturating_sub(1).saturating_mul(SEGMENT_BYTES);
+            let end = segment.saturating_add(1).saturating_mul(SEGMENT_BYTES);
+            self.file.forget(start, end.saturating_sub(start));
+        }
+    }
+}
+
+/// The packs of an image.
+pub(crate) struct Packs {
+    packs: KVec<Pack>,
+    indexes: Arc<Indexes>,
+    /// The pack that had the last chunk that was looked for: most likely the next one too.
+    last: Atomic<usize>,
+    /// Of the chunks in packs that are in use.
+    numbers: Numbers,
+    /// By number: the chunks whose faults the log has heard of.
+    reported: Sparse<Reported>,
+    /// Of the packs that are being taken into use.
+    loading: BitLocks,
+}
+
+impl Packs {
+    /// No packs, for now, whose indexes are shared by `indexes`.
+    pub(crate) fn new(indexes: Arc<Indexes>) -> Self {
+        Self {
+            packs: KVec::new(),
+            indexes,
+            last: Atomic::new(0),
+            numbers: Numbers::default(),
+            reported: Sparse::default(),
+            loading: BitLocks::default(),
+        }
+    }
+
+    /// Opens the pack with this digest, of `size` bytes as the manifest says. Every error is
+    /// explained in `log`.
+    ///
+    /// # Errors
+    ///
+    /// `ENODATA` when it is not there, `EUCLEAN` when it has another size or there are too
+    /// many, `EINTR` when the task was killed, and what opening says.
+    pub(crate) fn open(
+        &mut self,
+        blobs: &Blobs,
+        digest: &Digest,
+        size: u64,
+        log: &Log<'_>,
+    ) -> Result {
+        if vfs::killed() {
+            return Err(EINTR);
+        }
+        if u32::try_from(self.packs.len()).unwrap_or(u32::MAX) >= limits::MAX_PACKS {
+            return Err(explain(log, digest, EUCLEAN, "more packs than allowed"));
+        }
+        let file = blobs.open_logged(digest, log)?;
+        let found = file.size();
+        if found != size {
+            log.error(format_args!(
+                "blob sha256:{digest}: {found} bytes, not {size} as the manifest says: copy or \
+                 build the image again"
+            ));
+            return Err(EUCLEAN);
+        }
+        let pack = Pack {
+            digest: *digest,
+            in_use: SetOnce::new(),
+            file,
+            reported: Reported::default(),
+        };
+        Ok(self.packs.push(pack, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// How many they are.
+    pub(crate) fn len(&self) -> usize {
+        self.packs.len()
+    }
+
+    /// Where the chunk with this digest is. A pack that is none, or cannot be read, has no
+    /// chunks: `faults` are told.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EINTR` when the task was killed.
+    pub(crate) fn find(&self, digest: &Digest, faults: &Faults) -> Result<Option<Place>> {
+        let last = self.last.load(Relaxed).min(self.packs.len());
+        let order = Iterator::chain(last..self.packs.len(), 0..last);
+        let found = self.find_in_any(order, digest, faults)?;
+        if let Some(place) = found {
+            self.last.store(number(place.pack)?, Relaxed);
+        }
+        Ok(found)
+    }
+
+    /// Where else the chunk is. The caller has looked at `places` of it, pack after pack.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Packs::find`].
+    pub(crate) fn find_another(
+        &self,
+        digest: &Digest,
+        places: &Places,
+        faults: &Faults,
+    ) -> Result<Option<Place>> {
+        let [first, last] = [number(places.first.pack)?, number(places.last.pack)?];
+        let next = last.saturating_add(1);
+        // From the last pack on they begin again in front, up to the first one.
+        let (behind, front) = match last < first {
+            true => (next..first, 0..0),
+            false => (next..self.packs.len(), 0..first),
+        };
+        self.find_in_any(Iterator::chain(behind, front), digest, faults)
+    }
+
+    fn find_in_any(
+        &self,
+        order: impl Iterator<Item = usize>,
+        digest: &Digest,
+        faults: &Faults,
+    ) -> Result<Option<Place>> {
+        for number in order {
+            let pack = self.packs.get(number).ok_or(EINVAL)?;
+            if let Some(index) = self.find_in(number, pack, digest, faults)? {
+                let pack = u32::try_from(number).map_err(|_| EFBIG)?;
+                return Ok(Some(Place { pack, index }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_in(
+        &self,
+        number: usize,
+        pack: &Pack,
+        digest: &Digest,
+        faults: &Faults,
+    ) -> Result<Option<u32>> {
+        let index = match self.in_use(number, pack) {
+            Ok(in_use) => in_use.index.get()?,
+            Err(error) if is_passing(error) => return Err(error),
+            Err(EUCLEAN) => {
+                pack.report(
+                    faults,
+                    format_args!("is not a pack, or has too many chunks"),
+                );
+                return Ok(None);
+            }
+            Err(error) => {
+                pack.report(faults, format_args!("cannot be read: {error:?}"));
+                return Ok(None);
+            }
+        };
+        let found = index.find(digest);
+        Ok(found.filter(|found| match index.get(*found) {
+            Ok(_) => true,
+            Err(error) => {
+                pack.report(
+                    faults,
+                    format_args!("has no place for chunk sha256:{digest}: {error}"),
+                );
+                false
+            }
+        }))
+    }
+
+    /// What there is of `pack`, taken into use if it was not. Of what is no pack that is
+    /// remembered, and it is not read again.
+    fn in_use<'a>(&self, number: usize, pack: &'a Pack) -> Result<&'a InUse> {
+        if pack.in_use.as_ref().is_none() {
+            let [hash, ..] = number.to_le_bytes();
+            let _loading = self.loading.lock(hash.into())?;
+            if pack.in_use.as_ref().is_none() {
+                match vfs::without_fs_reclaim(|| self.load(pack)) {
+                    Err(error) if error != EUCLEAN => return Err(error),
+                    result => pack.in_use.populate(result),
+                };
+            }
+        }
+        let in_use = pack.in_use.as_ref().ok_or(EIO)?;
+        in_use.as_ref().map_err(|error| *error)
+    }
+
+    fn load(&self, pack: &Pack) -> Result<InUse> {
+        let file = &pack.file;
+        let index = self.indexes.get(file.id(), || Index::load(file))?;
+        InUse::new(index, &self.numbers)
+    }
+
+    /// The number of the chunk at `place`: no other chunk in a pack of the image has it.
+    pub(crate) fn number(&self, place: Place) -> Option<u32> {
+        let pack = self.packs.get(number(place.pack).ok()?)?;
+        Some(pack.used()?.first.saturating_add(place.index))
+    }
+
+    /// Whether the log has heard of the chunk with this number. None for want of memory.
+    pub(crate) fn reported(&self, number: u32) -> Option<&Reported> {
+        if self.reported.get(number).is_none() {
+            self.reported.populate(number, Reported::default()).ok()?;
+        }
+        self.reported.get(number)
+    }
+
+    /// The chunk at `place`: its entry in the index, and its pack.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` for an entry that is not sound, `EINVAL` for a place of another image.
+    pub(crate) fn get(&self, place: Place) -> Result<(PackEntry, &Pack)> {
+        let pack = self.packs.get(number(place.pack)?).ok_or(EINVAL)?;
+        let in_use = pack.used().ok_or(EINVAL)?;
+        let entry = in_use.index.get()?.get(place.index).map_err(errno)?;
+        Ok((entry, pack))
+    }
+}
+
+/// The number of a pack, as an index.
+fn number(pack: u32) -> Result<usize> {
+    usize::try_from(pack).map_err(|_| EFBIG)
+}

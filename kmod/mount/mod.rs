@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A mounted image: what stands behind a superblock.
+
+use crate::{
+    chunks::{Chunks, Indexes, Packs},
+    content::{Content, Pool},
+    filling::File,
+    inode::{Node, OpenFile},
+    layout::{self, Blobs},
+    metadata::{Access, Metadata},
+    report::{errno, Faults},
+    sharing::{FilesystemNumber, Filesystems, Sharing},
+};
+use kernel::{prelude::*, sync::Arc};
+use puzzlefs_format::{
+    self as format, blob_kind, limits, BlobKind, Digest, Manifest, MEDIA_TYPE_PACK,
+};
+use request::Request;
+use vfs::{Inode, KernelLog, Log, Mounting, New, Shrinker, SuperBlock};
+
+pub(crate) mod attributes;
+pub(crate) mod options;
+pub(crate) mod request;
+
+/// What all mounts share.
+pub(crate) struct Shared {
+    pool: Arc<Pool>,
+    _shrinker: Shrinker<Pool>,
+    indexes: Arc<Indexes>,
+    filesystems: Filesystems,
+}
+
+impl Shared {
+    /// What there is of it before the first mount.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        let pool = Pool::new()?;
+        let _shrinker = Shrinker::new(c"puzzlefs-slots", pool.clone())?;
+        Ok(Self {
+            pool,
+            _shrinker,
+            indexes: Indexes::new()?,
+            filesystems: Filesystems::new()?,
+        })
+    }
+}
+
+/// What is read of an image before it is mounted, while nobody waits for it.
+pub(crate) struct Loaded {
+    filesystem: FilesystemNumber,
+    blobs: Blobs,
+    packs: Packs,
+    metadata: Metadata,
+}
+
+impl Loaded {
+    /// Loads the image that `request` names. Every error is explained in `log`.
+    ///
+    /// # Errors
+    ///
+    /// `ELOOP` if the layout lies on a PuzzleFS, on an EROFS over a file, or too deep;
+    /// `ENODATA` for a blob that is not there, `EBADMSG` for one with other bytes than its name
+    /// says, `EFBIG` for one over the limits; `EUCLEAN` for metadata that is not sound,
+    /// `EOPNOTSUPP` for a version that is not known, `EINTR` when the task was killed.
+    pub(crate) fn new(
+        request: &Request,
+        mounting: &mut Mounting<'_, Image>,
+        log: &Log<'_>,
+    ) -> Result<Self> {
+        let directory = mounting.lower(request.blobs().clone()).inspect_err(|_| {
+            log.error(format_args!(
+                "oci_root_dir: it is stacked too deep, or {}",
+                layout::NESTED
+            ));
+        })?;
+        let shared = mounting.shared();
+        let filesystem = shared.filesystems.number(directory.path())?;
+        let blobs = Blobs::new(directory, request.credentials().clone());
+        let mut packs = Packs::new(shared.indexes.clone());
+        let metadata = Self::load(&blobs, request.image_manifest(), &mut packs, log)?;
+        Ok(Self {
+            filesystem,
+            blobs,
+            packs,
+            metadata,
+        })
+    }
+
+    /// Loads the Rootfs that `digest` names, directly or by its manifest, and opens the
+    /// packs that the manifest lists.
+    fn load(blobs: &Blobs, digest: &Digest, packs: &mut Packs, log: &Log<'_>) -> Result<Metadata> {
+        let refuse = |error: format::Error| {
+            log.error(format_args!("blob sha256:{digest}: {error}"));
+            errno(error)
+        };
+        let limit = |head: &[u8]| {
+            Ok(match blob_kind(head)? {
+                BlobKind::Rootfs => limits::MAX_ROOTFS_BYTES,
+                BlobKind::Manifest => limits::MAX_MANIFEST_BYTES,
+            })
+        };
+        let bytes = blobs.load(digest, limit, log)?;
+        match blob_kind(&bytes).map_err(refuse)? {
+            BlobKind::Rootfs => Metadata::new(digest, bytes, log),
+            BlobKind::Manifest => {
+                let mut listed = KVVec::new();
+                let manifest = Manifest::parse_each(&bytes, |layer| {
+                    if layer.media_type == MEDIA_TYPE_PACK {
+                        let pack = (layer.digest, layer.size);
+                        let pushed = listed.push(pack, GFP_KERNEL);
+                        pushed.map_err(|_| format::Error::Unreadable(ENOMEM.to_errno()))?;
+                    }
+                    Ok(())
+                })
+                .map_err(refuse)?;
+                for (digest, size) in &listed {
+                    packs.open(blobs, digest, *size, log)?;
+                }
+                Metadata::load(blobs, &manifest.rootfs().digest, log)
+            }
+        }
+    }
+}
+
+/// A mounted image.
+pub(crate) struct Image {
+    metadata: Metadata,
+    /// Its chunks.
+    content: Content,
+    /// What it has in common with other images.
+    sharing: Sharing,
+}
+
+impl Image {
+    /// Makes the image of what was loaded, for `sb`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(loaded: Loaded, sb: &SuperBlock<Self, New>) -> Result<Pin<KBox<Self>>> {
+        let Loaded {
+            filesystem,
+            blobs,
+            packs,
+            metadata,
+        } = loaded;
+        let faults = Faults::new(KernelLog::new(sb)?);
+        let chunks = Chunks::new(blobs, packs, metadata.version(), faults)?;
+        let image = Self {
+            metadata,
+            content: Content::new(chunks, sb.shared().pool.mount()?),
+            sharing: Sharing::new(filesystem, sb.identity().domain_id()),
+        };
+        Ok(KBox::pin(image, GFP_KERNEL)?)
+    }
+
+    /// Its metadata.
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Its chunks.
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// What it has in common with other images.
+    pub(crate) fn sharing(&self) -> &Sharing {
+        &self.sharing
+    }
+
+    /// How the metadata of `sb` are read.
+    pub(crate) fn access(sb: &SuperBlock<Self>) -> Access<'_> {
+        Access {
+            metadata: &sb.data().metadata,
+            content: &sb.data().content,
+            cache: sb.metadata_cache(),
+        }
+    }
+
+    /// What the operations of `inode` are about.
+    pub(crate) fn node(inode: &Inode<Self>) -> Node<'_> {
+        Node {
+            ino: inode.ino(),
+            data: inode.data(),
+            access: Self::access(inode.super_block()),
+        }
+    }
+
+    /// `open`, which is the file of `inode`, to be read.
+    pub(crate) fn file<'a>(inode: &'a Inode<Self>, open: &'a OpenFile) -> File<'a> {
+        let sb = inode.super_block();
+        File {
+            ino: inode.ino(),
+            extents: open.extents(),
+            access: Self::access(sb),
+            sharing: &sb.data().sharing,
+            caches: sb.shared_caches(),
+        }
+    }
+}
