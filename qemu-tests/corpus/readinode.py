@@ -131,7 +131,7 @@ def entries_of(inode, image):
     except Bad:
         return NOT, [], []
     verdict, listed, live = IS, [], {}
-    names, last, is_sorted, gone, sound, repeated = {}, b"", True, set(), True, False
+    names, last, is_sorted, gone, sound, repeated = {}, b"", True, {}, True, False
     for number in range(min(len(found), 20_000)):
         try:
             name, ino = found[number].data(0, 255), found[number].number(0, 64)
@@ -150,7 +150,7 @@ def entries_of(inode, image):
         except Bad:
             child = NOT
         if child is None:
-            gone.add(name)
+            gone[name] = gone.get(name, 0) + (name not in live)
             continue
         if isinstance(child, str) or child.unsound:
             child = child if isinstance(child, str) else NOT
@@ -167,7 +167,8 @@ def entries_of(inode, image):
     if says_sorted and not is_sorted:
         lookup = LOST
     for name, child in live.items():
-        names[name] = child if isinstance(child, str) else lookup
+        # More removed ones before it need not be looked at.
+        names[name] = child if isinstance(child, str) else MAY if gone.get(name, 0) > 1024 and lookup == IS else lookup
     result = [(name, live[name], names[name]) for name in live]
     result += [(name, None, "gone") for name in gone if name not in live]
     return verdict, listed, result

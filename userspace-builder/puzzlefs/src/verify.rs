@@ -248,9 +248,16 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
     Ok(())
 }
 
-/// No two live entries of a directory that is not sorted have the same name.
+/// No two live entries of a directory that is not sorted have the same name, and a mount looks at
+/// all of them, and of each name at all before the one that counts.
 fn names(rootfs: &Rootfs<'_>, dir: &puzzlefs_format::Dir<'_>) -> Result<()> {
+    ensure!(
+        dir.len() <= limits::MAX_UNSORTED_ENTRIES,
+        "{} entries are not sorted, and no names are looked up in so many",
+        dir.len()
+    );
     let mut seen = HashSet::new();
+    let mut removed: HashMap<&[u8], u32> = HashMap::new();
     let mut live = rootfs.live_entries(dir);
     for index in 0..dir.len() {
         if let Some((entry, _)) = live.get(index)? {
@@ -259,7 +266,16 @@ fn names(rootfs: &Rootfs<'_>, dir: &puzzlefs_format::Dir<'_>) -> Result<()> {
                 "the name {} comes twice",
                 text::quoted(entry.name)
             );
+            continue;
         }
+        let name = dir.entry(index)?.name;
+        let count = removed.entry(name).or_default();
+        *count += u32::from(!seen.contains(name));
+        ensure!(
+            *count <= limits::MAX_REMOVED_ENTRIES,
+            "the name {} has too many entries whose inodes are removed",
+            text::quoted(name)
+        );
     }
     Ok(())
 }

@@ -139,6 +139,21 @@ fn one_image_says_one_thing() {
     }
 }
 
+/// As many entries of one name whose inodes are not there as a mount looks at.
+#[test]
+fn removed_entries_are_not_too_many() {
+    for (count, good) in [(1024, true), (1025, false)] {
+        let dir = scratch();
+        let rootfs = tree(3, 1, 1, |message, at, _| {
+            let mut entries = vec![(9, &b"name"[..]); count];
+            entries.push((2, b"name"));
+            message.dir(at - 8, &entries);
+        });
+        let report = verify(&open(&layout(dir.path(), &rootfs), "tag"), &Silent).unwrap();
+        assert_eq!(report.errors.is_empty(), good, "{report:?}");
+    }
+}
+
 /// A directory that says so is sorted.
 #[test]
 fn names_are_in_order() {
