@@ -29,6 +29,10 @@ sanitizers: cli
 	scripts/build-kmod --kernel sanitizers
 	PUZZLEFS_KERNEL=sanitizers qemu-tests/run $(CASES)
 
+## make corpus: each of thousands of damaged images, and what is heavy; `make test` takes a sample
+corpus: all
+	PUZZLEFS_CORPUS=all qemu-tests/run 43 44
+
 ## make in-tree: the module in a kernel's own tree, =m and =y, with all its lints; build/vmlinuz-in-tree
 in-tree:
 	scripts/build-in-tree
@@ -84,4 +88,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all kmod cli demo test sanitizers in-tree bench bench-native scale ten-images check fuzz fuzz-uml rust-analyzer install clean help
+.PHONY: all kmod cli demo test sanitizers corpus in-tree bench bench-native scale ten-images check fuzz fuzz-uml rust-analyzer install clean help

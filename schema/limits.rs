@@ -29,6 +29,13 @@ pub const MAX_SEGMENTS: u32 = 512;
 /// a search in each.
 pub const MAX_LAYERS: u32 = 256;
 
+/// Entries of a directory in which names are looked up one by one, since it is not sorted.
+pub const MAX_UNSORTED_ENTRIES: u32 = 1 << 20;
+
+/// Entries of one name that stand for inodes which later layers removed, looked at to find the one
+/// that counts. Each layer has one at most.
+pub const MAX_REMOVED_ENTRIES: u32 = 1024;
+
 /// Bytes of a file name: `NAME_MAX` of linux/limits.h.
 pub const MAX_NAME_BYTES: usize = 255;
 

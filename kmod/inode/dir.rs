@@ -6,19 +6,11 @@ use super::data::Node;
 use crate::{metadata::Reader, report::Failure};
 use core::ops::Range;
 use kernel::prelude::*;
-use puzzlefs_format::{self as format, Dir, FileType, Kind, Rootfs};
+use puzzlefs_format::{self as format, limits, Dir, FileType, Kind, Rootfs};
 use vfs::{DirEmitter, DirEntryType};
 
 /// Entries of a directory that are looked at before the task looks whether it was killed.
 const BATCH: u32 = 256;
-
-/// Entries of a directory in which names are looked up one by one, since it is not sorted. No
-/// builder leaves that many unsorted.
-const MAX_UNSORTED: u32 = 1 << 20;
-
-/// Entries of one name that stand for inodes which later layers removed, looked at to find the one
-/// that counts. Each layer has one at most.
-const MAX_REMOVED: u32 = 1024;
 
 fn entries<'a>(rootfs: &Rootfs<'a>, dir: &Node<'_>) -> Result<Dir<'a>, Failure> {
     let place = dir.data.entries(|| {
@@ -91,13 +83,13 @@ fn lookup_unsorted<R>(
     take: impl FnOnce(format::Inode<'_>) -> Result<R>,
 ) -> Result<Option<R>, Failure> {
     // Others who look up the same name wait for us, and cannot be killed meanwhile.
-    if len > MAX_UNSORTED {
+    if len > limits::MAX_UNSORTED_ENTRIES {
         return Err(EFBIG.into());
     }
     let (mut take, mut removed) = (Some(take), 0);
     in_batches(dir, len, |rootfs, entries, range| {
         let found = rootfs.lookup_in(entries, name, range, &mut removed)?;
-        if removed > MAX_REMOVED {
+        if removed > limits::MAX_REMOVED_ENTRIES {
             return Err(EFBIG.into());
         }
         let found = found.and_then(|found| take.take().map(|take| take(found)));

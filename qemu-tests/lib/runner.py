@@ -31,8 +31,10 @@ IMAGES = CACHE / f"images-{CHECKOUT}"
 HOST_ENV = os.environ | {"PUZZLEFS_IMAGES": str(IMAGES), "PYTHONDONTWRITEBYTECODE": "1",
                          "PYTHONPATH": str(TOP / "qemu-tests/lib")}
 KERNEL = os.environ.get("PUZZLEFS_KERNEL") or "stock"
+# `all`: cases of the corpus take all images, not a sample.
+CORPUS = os.environ.get("PUZZLEFS_CORPUS", "")
 # Seconds for a case, and for all that share a machine.
-CASE_TIMEOUT, VM_TIMEOUT = (900, 1800) if KERNEL == "stock" else (3600, 14400)
+CASE_TIMEOUT, VM_TIMEOUT = (900, 1800) if KERNEL == "stock" and not CORPUS else (3600, 14400)
 MACHINE = ("memory", "cpus", "scratch", "append")
 
 
@@ -92,7 +94,7 @@ def run_in_machines(cases, machine):
         console = RESULTS / f"{cases[0].name}.console"
         vm = subprocess.Popen(
             [TOP / "scripts/vm", "--kernel", KERNEL, *machine, "--", "env", f"PUZZLEFS_IMAGES={IMAGES}",
-             f"PUZZLEFS_CASE_TIMEOUT={CASE_TIMEOUT}", TOP / "qemu-tests/lib/guest", RESULTS, *(case.path for case in cases)],
+             f"PUZZLEFS_CASE_TIMEOUT={CASE_TIMEOUT}", f"PUZZLEFS_CORPUS={CORPUS}", TOP / "qemu-tests/lib/guest", RESULTS, *(case.path for case in cases)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env={"PUZZLEFS_VM_TIMEOUT": str(VM_TIMEOUT)} | os.environ | {"PUZZLEFS_CONSOLE": str(console)})
         waiting, passed = list(cases), []

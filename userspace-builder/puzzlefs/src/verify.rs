@@ -10,7 +10,9 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, xattr_is_shown, Digest, Inode, Kind, Rootfs, MEDIA_TYPE_PACK};
+use puzzlefs_format::{
+    limits, xattr_is_shown, Digest, Inode, Kind, Rootfs, Xattr, MEDIA_TYPE_PACK, VERSION_BLOCKS,
+};
 use serde::Serialize;
 
 use crate::chunk::{ChunkReader, Key};
@@ -18,7 +20,7 @@ use crate::image::Image;
 use crate::places::Places;
 use crate::progress::{Progress, Unit};
 use crate::walk::{Step, Walk};
-use crate::{text, verity};
+use crate::{text, verity, xattr};
 
 /// What a check found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -94,9 +96,12 @@ fn vectors(image: &Image, report: &mut Report) -> Result<()> {
         let mut last = 0;
         for index in 0..vector.len() {
             let ino = vector.ino(index)?;
-            // Upstream's deltas repeat a number: FORMAT.md, whiteouts.
+            ensure!(ino != 0, "layer {layer}: an inode has the number 0");
+            // Upstream's deltas repeat a number: FORMAT.md, whiteouts. Where readers may take
+            // any of those, the image says two things.
+            let is_repeated = ino == last && layer == 0 && rootfs.version() >= VERSION_BLOCKS;
             ensure!(
-                ino >= last,
+                ino >= last && !is_repeated,
                 "layer {layer}: inode {ino} comes after inode {last}"
             );
             last = ino;
@@ -122,13 +127,19 @@ fn content(image: &Image, inode: &Inode<'_>) -> Result<u64> {
     let mut names = HashSet::new();
     let mut hidden = 0;
     for index in 0..xattrs.len() {
-        let name = xattrs.get(index)?.name;
+        let Xattr { name, value } = xattrs.get(index)?;
         ensure!(
             names.insert(name),
             "the extended attribute {} comes twice",
             text::quoted(name)
         );
-        hidden += u64::from(!xattr_is_shown(name, inode.file_type()));
+        let is_shown = xattr_is_shown(name, inode.file_type());
+        ensure!(
+            !is_shown || xattr::has_form(name, value),
+            "the extended attribute {} has a value that Linux does not take",
+            text::quoted(name)
+        );
+        hidden += u64::from(!is_shown);
     }
     match inode.kind()? {
         Kind::File(extents) => {
@@ -216,7 +227,7 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
         ));
     }
     if unsorted > 0 {
-        report.warnings.push(format!(
+        report.errors.push(format!(
             "{unsorted} directories say that they are sorted and are not: names are not found"
         ));
     }
@@ -237,9 +248,16 @@ fn tree(image: &Image, report: &mut Report, uses: &mut Uses) -> Result<()> {
     Ok(())
 }
 
-/// No two live entries of a directory that is not sorted have the same name.
+/// No two live entries of a directory that is not sorted have the same name, and a mount looks at
+/// all of them, and of each name at all before the one that counts.
 fn names(rootfs: &Rootfs<'_>, dir: &puzzlefs_format::Dir<'_>) -> Result<()> {
+    ensure!(
+        dir.len() <= limits::MAX_UNSORTED_ENTRIES,
+        "{} entries are not sorted, and no names are looked up in so many",
+        dir.len()
+    );
     let mut seen = HashSet::new();
+    let mut removed: HashMap<&[u8], u32> = HashMap::new();
     let mut live = rootfs.live_entries(dir);
     for index in 0..dir.len() {
         if let Some((entry, _)) = live.get(index)? {
@@ -248,7 +266,16 @@ fn names(rootfs: &Rootfs<'_>, dir: &puzzlefs_format::Dir<'_>) -> Result<()> {
                 "the name {} comes twice",
                 text::quoted(entry.name)
             );
+            continue;
         }
+        let name = dir.entry(index)?.name;
+        let count = removed.entry(name).or_default();
+        *count += u32::from(!seen.contains(name));
+        ensure!(
+            *count <= limits::MAX_REMOVED_ENTRIES,
+            "the name {} has too many entries whose inodes are removed",
+            text::quoted(name)
+        );
     }
     Ok(())
 }
@@ -279,7 +306,15 @@ fn blobs(
             continue;
         }
         let stored = std::fs::metadata(image.layout().blob_path(&layer.digest)).map(|m| m.len());
-        wrong_sizes += u64::from(stored.as_ref().is_ok_and(|&size| size != layer.size));
+        let is_size_wrong = stored.as_ref().is_ok_and(|&size| size != layer.size);
+        wrong_sizes += u64::from(is_size_wrong);
+        if is_size_wrong && layer.media_type == MEDIA_TYPE_PACK {
+            report.errors.push(format!(
+                "pack sha256:{}: the manifest gives it another size than it has, so it may not be \
+                 mounted",
+                layer.digest
+            ));
+        }
         // Chunks in use are read below, packs have been; the rest must be there too, or a copy
         // fails.
         if !used.contains(&layer.digest)

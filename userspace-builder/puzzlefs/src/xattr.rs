@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Extended attributes of host files.
+//! Extended attributes of host files, and what Linux asks of them.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -48,4 +48,38 @@ pub fn read(dir: BorrowedFd<'_>, name: &[u8], file_type: FileType) -> Result<Xat
     }
     set.sort_unstable();
     Ok(set)
+}
+
+/// Whether Linux takes this value: it has ideas of its own of ACLs and capabilities, and where
+/// they are others, whoever copies the file fails, or whoever goes through the directory.
+pub fn has_form(name: &[u8], value: &[u8]) -> bool {
+    match name {
+        b"system.posix_acl_access" | b"system.posix_acl_default" => is_acl(value),
+        b"security.capability" => is_capability(value),
+        _ => true,
+    }
+}
+
+/// As posix_acl_from_xattr() of the kernel has it: a version, and entries of a tag, of permissions
+/// and of a number, which those of the tags 2 and 8 need. One without entries is none.
+fn is_acl(value: &[u8]) -> bool {
+    let entries = value.strip_prefix(&2u32.to_le_bytes()).unwrap_or_default();
+    let is_entry = |entry: &[u8]| {
+        let is_somebodys = entry.get(4..) != Some(&[0xff; 4]);
+        match entry.get(..2) {
+            Some([2 | 8, 0]) => is_somebodys,
+            tag => matches!(tag, Some([1 | 4 | 16 | 32, 0])),
+        }
+    };
+    !entries.is_empty() && entries.len() % 8 == 0 && entries.chunks(8).all(is_entry)
+}
+
+/// Of revision 2, or of 3, which has the number of a user more. Bit 0 of its head is a flag.
+fn is_capability(value: &[u8]) -> bool {
+    let revision = match value.len() {
+        20 => 2,
+        24 => 3,
+        _ => return false,
+    };
+    matches!(value, [0 | 1, 0, 0, found, ..] if *found == revision)
 }

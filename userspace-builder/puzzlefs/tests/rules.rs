@@ -108,6 +108,70 @@ fn a_size_is_recorded() {
     }
 }
 
+/// What readers may take in two ways, or what Linux does not take, is damage.
+#[test]
+fn one_image_says_one_thing() {
+    type Change = fn(&mut Message, usize);
+    let nothing: Change = |_, _| {};
+    let zero: Change = |message, at| message.0[at] = 0;
+    let again: Change = |message, at| message.0[at + 8] = 2;
+    let acl: Change = |message, at| xattrs(message, at, &[("system.posix_acl_access", "no ACL")]);
+    let capability: Change = |message, at| xattrs(message, at, &[("security.capability", "?")]);
+    let said = [
+        (3, nothing, ""),
+        (3, again, ""),
+        (3, zero, "the number 0"),
+        (6, again, "comes after inode 2"),
+        (3, acl, "Linux does not take"),
+        (3, capability, "Linux does not take"),
+    ];
+    for (version, change, words) in said {
+        let dir = scratch();
+        let rootfs = tree(version, 1, 2, |message, at, index| {
+            if index == 1 {
+                change(message, at - 8);
+            }
+        });
+        let report = verify(&open(&layout(dir.path(), &rootfs), "tag"), &Silent).unwrap();
+        let found = report.errors.first().map_or("", String::as_str);
+        assert_eq!(found.is_empty(), words.is_empty(), "{report:?}");
+        assert!(found.contains(words), "{report:?}");
+    }
+}
+
+/// As many entries of one name whose inodes are not there as a mount looks at.
+#[test]
+fn removed_entries_are_not_too_many() {
+    for (count, good) in [(1024, true), (1025, false)] {
+        let dir = scratch();
+        let rootfs = tree(3, 1, 1, |message, at, _| {
+            let mut entries = vec![(9, &b"name"[..]); count];
+            entries.push((2, b"name"));
+            message.dir(at - 8, &entries);
+        });
+        let report = verify(&open(&layout(dir.path(), &rootfs), "tag"), &Silent).unwrap();
+        assert_eq!(report.errors.is_empty(), good, "{report:?}");
+    }
+}
+
+/// A directory that says so is sorted.
+#[test]
+fn names_are_in_order() {
+    for (second, good) in [(&b"000001"[..], true), (b"!", false)] {
+        let dir = scratch();
+        let rootfs = tree(3, 1, 2, |message, at, index| {
+            if index == 1 {
+                let root = at - 16;
+                message.dir(root, &[(2, b"000000"), (3, second)]);
+                let dir = root + 7 + (message.0[root + 6] as u32 as usize >> 2);
+                message.0[dir] |= 2;
+            }
+        });
+        let report = verify(&open(&layout(dir.path(), &rootfs), "tag"), &Silent).unwrap();
+        assert_eq!(report.errors.is_empty(), good, "{report:?}");
+    }
+}
+
 fn run(args: &[&str]) -> Output {
     let command = Command::new(env!("CARGO_BIN_EXE_puzzlefs"))
         .args(args)
