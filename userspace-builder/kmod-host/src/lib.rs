@@ -16,7 +16,7 @@ macro_rules! rooms {
     ($($room:ident $path:literal,)*) => {
         $(
             // What only the room `mount` and the top use is not used here.
-            #[allow(dead_code, unreachable_pub)]
+            #[allow(dead_code, unreachable_pub, unused_imports)]
             #[forbid(unsafe_code)]
             #[path = $path]
             mod $room;
@@ -35,3 +35,14 @@ rooms! {
     sharing "../../../kmod/sharing/mod.rs",
     tables "../../../kmod/tables/mod.rs",
 }
+
+pub mod chunk;
+pub mod image;
+pub mod message;
+pub mod recipe;
+pub mod ways;
+
+#[cfg(test)]
+mod tests;
+
+pub use image::{File, How, Image, Inode, Kind, Machine};

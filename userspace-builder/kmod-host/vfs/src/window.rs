@@ -4,7 +4,7 @@
 //! (`struct readahead_control`).
 
 use crate::{
-    folio::{next, MAX_ORDER},
+    folio::{self, next},
     output::{Output, POISON},
     parallel,
 };
@@ -45,17 +45,12 @@ impl PageCache {
         let mut folios = VecDeque::new();
         while at < end && self.folio_at(at).is_none() {
             seed = next(seed);
-            let order = ((seed >> 40) as u32 % (MAX_ORDER + 1)).min(
-                (at / PAGE)
-                    .checked_ilog2()
-                    .map_or(MAX_ORDER, |_| (at / PAGE).trailing_zeros()),
-            );
-            let fits = |order: u32| {
-                let stop = at + (PAGE << order);
+            let fits = |pages: u64| {
+                let stop = at + pages * PAGE;
                 stop <= end && self.folios.range(at..stop).next().is_none()
             };
-            let order = (0..=order).rev().find(|order| fits(*order)).unwrap_or(0);
-            let size = PAGE_SIZE << order;
+            let want = PAGE_SIZE << ((seed >> 40) % (u64::from(folio::MAX_ORDER) + 1));
+            let size = folio::pages(at / PAGE, want, fits) as usize * PAGE_SIZE;
             folios.push_back((at, size));
             self.folios.insert(at, (size, None));
             at += size as u64;
