@@ -4,7 +4,7 @@
 //! the VFS and the page cache do with them.
 
 use crate::{
-    chunks::{Chunks, Indexes, Packs},
+    chunks::{Chunks, Indexes, Listed, Packs},
     content::{Content, Pool},
     filling,
     inode::{self, dir, InodeData, Node, OpenFile},
@@ -57,6 +57,15 @@ impl Machine {
     }
 }
 
+/// What a mount asks for, beside the image (`mount::Request`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'a> {
+    /// The domain, if it is in one.
+    pub domain: Option<&'a str>,
+    /// Whether fs-verity is to vouch for packs.
+    pub by_fs_verity: bool,
+}
+
 /// A mounted image (`mount::Image`).
 pub struct Image {
     metadata: Metadata,
@@ -68,8 +77,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Mounts the image that `digest` names, a Rootfs or a manifest, in `domain` or in none
-    /// (`mount::Loaded::new`). What users are told goes to `lines`.
+    /// Mounts the image that `digest` names, a Rootfs or a manifest (`mount::Loaded::new`). What users are told goes to `lines`.
     ///
     /// # Errors
     ///
@@ -78,7 +86,7 @@ impl Image {
         machine: &Machine,
         layout: &Layout,
         digest: &[u8; 32],
-        domain: Option<&str>,
+        request: Request<'_>,
         lines: &Lines,
     ) -> Result<Self> {
         let log = Log(lines);
@@ -86,10 +94,12 @@ impl Image {
         let blobs = Blobs::new(layout.directory(), Credentials::current());
         let mut packs = Packs::new(machine.indexes.clone());
         let digest = Digest::from_bytes(*digest);
-        let metadata = load(&blobs, &digest, &mut packs, &log)?;
+        let metadata = load(&blobs, &digest, request.by_fs_verity, &mut packs, &log)?;
         let faults = Faults::new(KernelLog::new(lines)?);
         let chunks = Chunks::new(blobs, packs, metadata.version(), faults)?;
-        let domain = domain.and_then(|name| DomainId::new(name.as_bytes()));
+        let domain = request
+            .domain
+            .and_then(|name| DomainId::new(name.as_bytes()));
         Ok(Self {
             metadata,
             content: Content::new(chunks, machine.pool.mount()?),
@@ -173,7 +183,13 @@ impl Image {
 }
 
 /// As `mount::Loaded::load`.
-fn load(blobs: &Blobs, digest: &Digest, packs: &mut Packs, log: &Log<'_>) -> Result<Metadata> {
+fn load(
+    blobs: &Blobs,
+    digest: &Digest,
+    by_fs_verity: bool,
+    packs: &mut Packs,
+    log: &Log<'_>,
+) -> Result<Metadata> {
     let limit = |head: &[u8]| {
         Ok(match blob_kind(head)? {
             BlobKind::Rootfs => limits::MAX_ROOTFS_BYTES,
@@ -187,14 +203,19 @@ fn load(blobs: &Blobs, digest: &Digest, packs: &mut Packs, log: &Log<'_>) -> Res
             let mut listed = KVVec::new();
             let manifest = Manifest::parse_each(&bytes, |layer| {
                 if layer.media_type == MEDIA_TYPE_PACK {
-                    let pushed = listed.push((layer.digest, layer.size), GFP_KERNEL);
+                    let pack = Listed {
+                        digest: layer.digest,
+                        size: layer.size,
+                        fs_verity: layer.fs_verity,
+                    };
+                    let pushed = listed.push(pack, GFP_KERNEL);
                     pushed.map_err(|_| format::Error::Unreadable(ENOMEM.to_errno()))?;
                 }
                 Ok(())
             })
             .map_err(errno)?;
-            for (digest, size) in &listed {
-                packs.open(blobs, digest, *size, log)?;
+            for pack in &listed {
+                packs.open(blobs, pack, by_fs_verity, log)?;
             }
             Metadata::load(blobs, &manifest.rootfs().digest, log)
         }

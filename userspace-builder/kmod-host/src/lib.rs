@@ -45,4 +45,4 @@ pub mod ways;
 #[cfg(test)]
 mod tests;
 
-pub use image::{File, How, Image, Inode, Kind, Machine};
+pub use image::{File, How, Image, Inode, Kind, Machine, Request};

@@ -4,7 +4,7 @@
 //! test go through them.
 
 use crate::recipe::{Choices, Recipe};
-use crate::{File, How, Image, Inode, Kind, Machine};
+use crate::{File, How, Image, Inode, Kind, Machine, Request};
 use kernel::{alloc, prelude::*};
 use vfs::{folio::Pressure, parallel::Tasks, task, Lines, PageCache};
 
@@ -34,7 +34,13 @@ pub fn check(bytes: &[u8]) {
     alloc::restart();
     {
         let machine = Machine::new().expect("there is memory");
-        let plain = Image::mount(&machine, &recipe.layout, &recipe.digest, None, &lines);
+        let plain = Image::mount(
+            &machine,
+            &recipe.layout,
+            &recipe.digest,
+            Request::default(),
+            &lines,
+        );
         let Ok(plain) = plain else {
             assert!(!recipe.is_sound, "it does not mount: {:?}", lines.take());
             return;
@@ -46,7 +52,15 @@ pub fn check(bytes: &[u8]) {
             let Ok((pages, ..)) = reference(&plain, &recipe, ino, expected, &lines) else {
                 continue;
             };
-            let mount = || Image::mount(&machine, &recipe.layout, &recipe.digest, None, &lines);
+            let mount = || {
+                Image::mount(
+                    &machine,
+                    &recipe.layout,
+                    &recipe.digest,
+                    Request::default(),
+                    &lines,
+                )
+            };
             let _ = lines.take();
             let other = mount().expect("it was mounted before");
             disturbed(&mut choices, &recipe, &other, ino, &pages);
@@ -162,7 +176,11 @@ fn disturbed(choices: &mut Choices<'_>, recipe: &Recipe, image: &Image, ino: u64
     for (index, (then, now)) in pages.iter().zip(by_page(recipe, &file)).enumerate() {
         let is_same = *then == now;
         let errors = (then.as_ref().err(), now.err());
-        assert!(is_same, "page {index} reads otherwise later: {errors:?} {:?}", image.lines());
+        assert!(
+            is_same,
+            "page {index} reads otherwise later: {errors:?} {:?}",
+            image.lines()
+        );
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn is_reclaimed() -> bool {
 }
 
 /// The next one of a row of numbers.
-pub(crate) fn next(seed: u64) -> u64 {
+pub fn next(seed: u64) -> u64 {
     let factor = 6_364_136_223_846_793_005;
     seed.wrapping_mul(factor).wrapping_add(1)
 }

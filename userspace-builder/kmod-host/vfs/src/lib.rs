@@ -29,6 +29,7 @@ pub use bit_lock::{BitGuard, BitLocks};
 pub use cache_reader::CacheReader;
 pub use inode::{Attributes, DirEmitter, DirEntryType, InodeKind, SeekTo, XattrLister};
 pub use log::{KernelLog, Lines, Log};
+pub use lower::FsVerity;
 pub use output::Output;
 pub use private_cache::PrivateCache;
 pub use semaphore::{Permit, Semaphore};

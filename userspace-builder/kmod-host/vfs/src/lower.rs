@@ -25,6 +25,20 @@ struct Blob {
     id: FileId,
     /// Reads of it fail so.
     fault: Option<Error>,
+    fs_verity: FsVerity,
+}
+
+/// What the filesystem below says of a file's fs-verity (`fsverity_get_digest`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FsVerity {
+    /// It has this digest.
+    Sha256([u8; 32]),
+    /// It has one of another algorithm.
+    Other,
+    /// It has none.
+    Off,
+    /// The kernel does not know of any.
+    Unknown,
 }
 
 #[derive(Debug, Default)]
@@ -57,14 +71,22 @@ impl Layout {
 
     /// Puts a file there.
     pub fn insert(&self, name: &str, bytes: Vec<u8>) {
-        self.insert_broken(name, bytes, None);
+        self.insert_as(name, bytes, None, FsVerity::Off);
     }
 
-    /// The same, whose reads fail by `fault`.
-    pub fn insert_broken(&self, name: &str, bytes: Vec<u8>, fault: Option<Error>) {
+    /// The same, whose reads fail by `fault`, and which has fs-verity, or not.
+    pub fn insert_as(&self, name: &str, bytes: Vec<u8>, fault: Option<Error>, fs_verity: FsVerity) {
         // The place of an inode in memory, device, number, generation, and time.
         let id = FileId([unique(), self.0.number, unique(), 1, 2, 3]);
-        self.set(name, Ok(Arc::new(Blob { bytes, id, fault })));
+        self.set(
+            name,
+            Ok(Arc::new(Blob {
+                bytes,
+                id,
+                fault,
+                fs_verity,
+            })),
+        );
     }
 
     /// Puts something there that cannot be opened.
@@ -169,6 +191,11 @@ impl LowerFile {
     /// What tells it from other files, as long as it is open.
     pub fn id(&self) -> FileId {
         self.blob.id
+    }
+
+    /// Its fs-verity.
+    pub fn fs_verity(&self) -> FsVerity {
+        self.blob.fs_verity
     }
 
     /// Drops bytes from the page cache below (`invalidate_mapping_pages`). There is none.
