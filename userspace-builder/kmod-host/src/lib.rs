@@ -11,6 +11,8 @@
 //! `scripts/Makefile.build` of the kernel); `.cargo/config.toml` lets this crate have it, too.
 
 #![feature(arbitrary_self_types)]
+// Tests see what a room keeps to itself (`src/tests/content/`).
+#![cfg_attr(test, allow(clippy::duplicate_mod))]
 
 macro_rules! rooms {
     ($($room:ident $path:literal,)*) => {

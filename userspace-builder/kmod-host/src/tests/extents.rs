@@ -85,10 +85,15 @@ fn few_extents_are_kept_and_of_many_it_is_known_where_they_are() {
     for count in [MAX_RUN_EXTENTS, MAX_RUN_EXTENTS + 1, 10_001] {
         let (data, stored, extents) = pattern(count);
         let message = files(6, vec![extents]).write(1 << 20);
-        let whole = image(&machine, &message, &[pack(&[stored.clone()])], &[]);
+        let whole = image(
+            &machine,
+            &message,
+            &[pack(std::slice::from_ref(&stored))],
+            &[],
+        );
         check(&whole, &data, count > MAX_RUN_EXTENTS);
         // The same of loose chunks, and with the metadata in blocks.
-        let loose = image(&machine, &message, &[], &[stored.clone()]);
+        let loose = image(&machine, &message, &[], std::slice::from_ref(&stored));
         check(&loose, &data, count > MAX_RUN_EXTENTS);
         let (rootfs, mut chunks) = in_blocks(&message, 6);
         chunks.push(stored);

@@ -136,9 +136,10 @@ fn a_chunk_that_is_damaged_in_one_pack_is_taken_from_another() {
     };
     let rootfs = files(6, vec![vec![extent(&whole, false, 0, 30_000)]]).write(1 << 12);
     let machine = Machine::new().unwrap();
+    let sound = pack(std::slice::from_ref(&whole));
     for listed in [
-        vec![lying.clone(), pack(&[whole.clone()])],
-        vec![pack(&[whole.clone()]), lying.clone()],
+        [lying.clone(), sound.clone()],
+        [sound.clone(), lying.clone()],
     ] {
         let image = image(&machine, &rootfs, &listed, &[]);
         let inode = image.inode(2).unwrap();

@@ -16,7 +16,7 @@ pub struct Atomic<T: Atomically>(T::Cell);
 #[allow(missing_docs)]
 pub trait Atomically: Copy {
     type Cell;
-    fn new(self) -> Self::Cell;
+    fn cell(self) -> Self::Cell;
     fn load(cell: &Self::Cell) -> Self;
     fn store(self, cell: &Self::Cell);
     fn xchg(self, cell: &Self::Cell) -> Self;
@@ -33,7 +33,7 @@ pub trait Number: Atomically {
 impl<T: Atomically> Atomic<T> {
     /// With this value.
     pub fn new(value: T) -> Self {
-        Self(value.new())
+        Self(value.cell())
     }
 
     /// The value.
@@ -83,7 +83,7 @@ macro_rules! atomically {
         impl Atomically for $type {
             type Cell = $cell;
 
-            fn new(self) -> $cell {
+            fn cell(self) -> $cell {
                 $cell::new(self)
             }
 
