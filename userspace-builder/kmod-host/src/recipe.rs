@@ -12,7 +12,7 @@ use vfs::lower::Layout;
 /// Sizes of content: around a page, around what is small, around a block of metadata, and some
 /// more than a window.
 const SIZES: [usize; 12] = [
-    1, 100, 4095, 4096, 4097, 9000, 16_383, 16_384, 20_000, 65_536, 70_000, 300_000,
+    1, 100, 4095, 4096, 4097, 9000, 16_383, 16_384, 20_000, 65_536, 70_000, 140_000,
 ];
 
 /// Numbers in the place of others.
@@ -136,8 +136,8 @@ pub struct Recipe {
     pub layout: Layout,
     /// Its manifest, or its Rootfs.
     pub digest: [u8; 32],
-    /// What each of its files has in it, as far as that is known; the first is inode 2.
-    pub files: Vec<Vec<Option<u8>>>,
+    /// What each of its files has in it, if that is known; the first is inode 2.
+    pub files: Vec<Option<Vec<u8>>>,
     /// Whether nothing was damaged: then all can be read.
     pub is_sound: bool,
     /// How many packs it has.
@@ -204,13 +204,13 @@ fn file(
     version: u64,
     chunks: &[Stored],
     is_sound: &mut bool,
-) -> (Vec<Chunk>, Vec<Option<u8>>) {
-    let (mut extents, mut content) = (Vec::new(), Vec::new());
+) -> (Vec<Chunk>, Option<Vec<u8>>) {
+    let (mut extents, mut content) = (Vec::new(), Some(Vec::new()));
     for _ in 0..choices.byte() % 7 {
         if version >= 4 && choices.one_in(6) {
             let len = 1 + choices.below(70_000);
             extents.push(hole(len as u64));
-            content.extend(vec![Some(0); len]);
+            content = content.map(|content| [content, vec![0; len]].concat());
             continue;
         }
         let chunk = &chunks[choices.below(chunks.len())];
@@ -232,7 +232,10 @@ fn file(
         }
         let end = start + len;
         *is_sound &= known.is_some_and(|content| end <= content.len());
-        content.extend((start..end).map(|at| known.and_then(|known| known.get(at).copied())));
+        let known = known.and_then(|known| known.get(start..end));
+        content = content
+            .zip(known)
+            .map(|(content, known)| [&content, known].concat());
         extents.push(Chunk {
             blob: Some((chunk.digest, start as u64, compressed)),
             len: len as u64,

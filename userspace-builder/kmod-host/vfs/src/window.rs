@@ -256,11 +256,8 @@ impl ReadWindow<'_> {
                 None => self.take_folio()?,
             });
         }
-        let mut memory: Vec<u8> = folios
-            .iter()
-            .flat_map(|folio| &folio.bytes)
-            .copied()
-            .collect();
+        let parts: Vec<&[u8]> = folios.iter().map(|folio| &folio.bytes[..]).collect();
+        let mut memory = parts.concat();
         let start = folios.first().ok_or(EINVAL)?.position;
         let offset = usize::try_from(position - start).map_err(|_| EINVAL)?;
         let failed = fill(
