@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The room `chunks`.
+
+use super::{chunks, digest, image, layout, packs};
+use crate::chunk::{content, entries, name, pack, pack_with};
+use crate::chunks::{Indexes, Source};
+use crate::message::{extent, files};
+use crate::report::{Faults, Purpose};
+use crate::{How, Machine};
+use kernel::prelude::*;
+use puzzlefs_format::{limits, Digest, PackEntry};
+use std::collections::BTreeSet;
+use vfs::{lower::Layout, KernelLog, Lines, PageCache};
+
+const WAY: How = How {
+    window: 1 << 17,
+    seed: 3,
+};
+
+fn faults(lines: &Lines) -> Faults {
+    Faults::new(KernelLog::new(lines).unwrap())
+}
+
+fn some_chunks(from: u64, count: u64) -> Vec<Vec<u8>> {
+    (from..from + count)
+        .map(|seed| content(3000, seed))
+        .collect()
+}
+
+#[test]
+fn a_pack_that_is_none_is_read_once_and_remembered() {
+    let sound = some_chunks(1, 3);
+    let junk = vec![b'x'; 5000];
+    let listed = [junk, pack(&sound)];
+    let layout = layout(&listed);
+    let lines = Lines::new(10);
+    let indexes = Indexes::new(GFP_KERNEL).unwrap();
+    let packs = packs(&layout, &indexes, &listed);
+    let faults = faults(&lines);
+    assert!(packs.find(&digest(&sound[0]), &faults).unwrap().is_some());
+    let (reads, ..) = layout.counts();
+    for _ in 0..50 {
+        assert!(packs.find(&digest(b"nowhere"), &faults).unwrap().is_none());
+    }
+    assert_eq!(layout.counts().0, reads, "it was read again");
+    let lines = lines.take();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("is not a pack"), "{lines:?}");
+}
+
+#[test]
+fn a_pack_that_cannot_be_read_is_read_again() {
+    let sound = some_chunks(1, 3);
+    let layout = Layout::new();
+    let bytes = pack(&sound);
+    let off = vfs::FsVerity::Off;
+    layout.insert_as(&name(&bytes), bytes.clone(), Some(EIO), off);
+    let lines = Lines::new(10);
+    let packs = packs(&layout, &Indexes::new(GFP_KERNEL).unwrap(), &[bytes]);
+    let faults = faults(&lines);
+    for times in 1..4 {
+        assert!(packs.find(&digest(&sound[0]), &faults).unwrap().is_none());
+        assert_eq!(layout.counts().0, times);
+    }
+    assert_eq!(lines.take().len(), 1, "said once");
+}
+
+#[test]
+fn numbers_of_chunks_do_not_overlap() {
+    let sets = [some_chunks(1, 5), some_chunks(4, 7), some_chunks(20, 1)];
+    let listed: Vec<Vec<u8>> = sets.iter().map(|set| pack(set)).collect();
+    let layout = layout(&listed);
+    let lines = Lines::new(10);
+    let chunks = chunks(&layout, &listed, &lines);
+    let mut numbers = BTreeSet::new();
+    let all: BTreeSet<Vec<u8>> = sets.into_iter().flatten().collect();
+    for chunk in &all {
+        let source = chunks.acquire(&digest(chunk), Purpose::Metadata).unwrap();
+        assert!(matches!(source, Source::Packed(_)));
+        assert!(numbers.insert(chunks.number(&source).unwrap()));
+    }
+    assert_eq!(numbers.len(), all.len());
+    // As many as there are in all indexes, so that no pack's begin in another's.
+    assert!(numbers.iter().all(|number| *number < 13), "{numbers:?}");
+}
+
+/// A pack whose index lists `count` chunks, all at the same place.
+fn many(count: u32, first: u32) -> Vec<u8> {
+    let entries: Vec<PackEntry> = (first..first + count)
+        .map(|number| {
+            let mut digest = [0; 32];
+            digest[..4].copy_from_slice(&number.to_be_bytes());
+            PackEntry {
+                digest: Digest::from_bytes(digest),
+                offset: 0,
+                size: 1,
+            }
+        })
+        .collect();
+    pack_with(&[vec![0; 8]], &entries)
+}
+
+#[test]
+fn an_image_has_no_more_chunks_in_packs_than_it_may() {
+    let full = limits::MAX_PACKED_CHUNKS / limits::MAX_PACK_CHUNKS;
+    // The same file many times: its index is loaded once, and counted each time.
+    let big = many(limits::MAX_PACK_CHUNKS, 0);
+    let sound = some_chunks(1, 2);
+    let mut listed = vec![big; full as usize];
+    listed.push(pack(&sound));
+    let layout = layout(&listed);
+    let lines = Lines::new(10);
+    let packs = packs(&layout, &Indexes::new(GFP_KERNEL).unwrap(), &listed);
+    let faults = faults(&lines);
+    assert!(packs.find(&digest(&sound[0]), &faults).unwrap().is_none());
+    let lines = lines.take();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("too many chunks"), "{lines:?}");
+    // What came before is there.
+    let mut first = [0; 32];
+    first[3] = 9;
+    let place = packs.find(&Digest::from_bytes(first), &faults).unwrap();
+    assert!(packs.number(place.unwrap()).unwrap() < limits::MAX_PACKED_CHUNKS);
+}
+
+#[test]
+fn a_chunk_that_is_damaged_in_one_pack_is_taken_from_another() {
+    let whole = content(30_000, 5);
+    let mut damaged = whole.clone();
+    damaged[20_000] ^= 1;
+    let lying = {
+        let mut entries = entries(&[damaged.clone()]);
+        entries[0].digest = digest(&whole);
+        pack_with(&[damaged], &entries)
+    };
+    let rootfs = files(6, vec![vec![extent(&whole, false, 0, 30_000)]]).write(1 << 12);
+    let machine = Machine::new().unwrap();
+    let sound = pack(std::slice::from_ref(&whole));
+    for listed in [
+        [lying.clone(), sound.clone()],
+        [sound.clone(), lying.clone()],
+    ] {
+        let image = image(&machine, &rootfs, &listed, &[]);
+        let inode = image.inode(2).unwrap();
+        let file = inode.open().unwrap();
+        let (bytes, result) = file.read(&mut PageCache::default(), 0, u64::MAX, WAY);
+        assert_eq!(result, Ok(()));
+        assert!(bytes == whole);
+    }
+    let image = image(&machine, &rootfs, &[lying], &[]);
+    let inode = image.inode(2).unwrap();
+    let file = inode.open().unwrap();
+    let (bytes, result) = file.read(&mut PageCache::default(), 0, u64::MAX, WAY);
+    assert_eq!((bytes.len(), result), (0, Err(EIO)));
+    let lines = image.lines();
+    assert_eq!(lines.len(), 1, "it is said once: {lines:?}");
+}
+
+#[test]
+fn what_a_task_that_was_killed_has_not_read_is_read_later() {
+    let sound = some_chunks(1, 3);
+    let listed = [pack(&sound)];
+    let layout = layout(&listed);
+    let lines = Lines::new(10);
+    let packs = packs(&layout, &Indexes::new(GFP_KERNEL).unwrap(), &listed);
+    let faults = faults(&lines);
+    for after in 0..4 {
+        kernel::alloc::fail_in(Some(after));
+        let found = packs.find(&digest(&sound[0]), &faults);
+        assert_eq!(found.err(), Some(ENOMEM), "{after}");
+    }
+    kernel::alloc::fail_in(None);
+    assert!(packs.find(&digest(&sound[0]), &faults).unwrap().is_some());
+    assert_eq!(lines.take(), [""; 0], "that is no fault of the pack");
+}
