@@ -80,13 +80,15 @@ impl Piece<'_> {
         self.start.saturating_add(self.len)
     }
 
-    /// Checks that `chunk`, of which `size` bytes of content are there, has them.
+    /// Checks that `chunk`, of `size` bytes of content, has all of the extent: not only what is
+    /// asked for, so that each way to read the file fails or none.
     ///
     /// # Errors
     ///
     /// `EUCLEAN` when it has not.
     pub(super) fn check(&self, chunk: &Chunk<'_>, size: usize) -> Result {
-        if self.end() > size {
+        let end = self.extent.offset.saturating_add(self.extent_len);
+        if end > size as u64 {
             let stored = chunk.stored();
             stored.report(format_args!("has {size} bytes, less than a file uses"));
             return Err(EUCLEAN);
