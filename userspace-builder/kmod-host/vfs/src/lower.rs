@@ -110,8 +110,8 @@ impl Layout {
     }
 
     /// It, to be read.
-    pub fn directory(&self) -> Directory {
-        Directory(self.clone())
+    pub fn directory(&self) -> LowerDirectory {
+        LowerDirectory(self.clone())
     }
 }
 
@@ -139,9 +139,9 @@ impl Path {
 
 /// A directory with the files that a filesystem reads.
 #[derive(Debug)]
-pub struct Directory(Layout);
+pub struct LowerDirectory(Layout);
 
-impl Directory {
+impl LowerDirectory {
     /// The directory.
     pub fn path(&self) -> Path {
         Path(self.0.clone())
