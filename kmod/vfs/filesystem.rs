@@ -8,6 +8,7 @@ use crate::{
     bindings,
     context::{self, Log, ParameterSpec, Value},
     file::{DirEmitter, SeekTo},
+    filter::Filter,
     inode::{Cache, Inode, InodeRef},
     shared_mapping::SharedMappings,
     super_block::{self, Mounting, New, Statfs, SuperBlock},
@@ -186,6 +187,8 @@ pub struct Registration<T: FileSystem> {
     shared: T::Shared,
     inode_cache: Cache<T>,
     directory: TypeDirectory,
+    /// What is mounted, by [`FileSystem::uuid`].
+    mounted: Filter,
     backing_dev: BackingDev,
     #[pin]
     shared_mappings: SharedMappings,
@@ -214,6 +217,7 @@ impl<T: FileSystem> Registration<T> {
             shared: T::shared()?,
             inode_cache: Cache::new()?,
             directory: TypeDirectory::new(T::NAME)?,
+            mounted: Filter::new()?,
             backing_dev: BackingDev::new(T::NAME, T::READAHEAD_BYTES, T::REQUEST_BYTES)?,
             shared_mappings <- SharedMappings::new(T::SHARED_NAME, T::SHARED_INODE_CACHE, module),
             fs <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
@@ -265,6 +269,11 @@ impl<T: FileSystem> Registration<T> {
 
     pub(crate) fn backing_dev(&self) -> &BackingDev {
         &self.backing_dev
+    }
+
+    /// Which superblocks there may be, by [`FileSystem::uuid`].
+    pub(crate) fn mounted(&self) -> &Filter {
+        &self.mounted
     }
 
     pub(crate) fn inode_cache(&self) -> &Cache<T> {

@@ -260,17 +260,25 @@ impl<T: FileSystem> Operations<T> {
     unsafe fn find_or_fill(
         context: *mut bindings::fs_context,
     ) -> Result<*mut bindings::super_block> {
-        // SAFETY: By the caller. Nothing is loaded for a superblock that is there.
-        let found = unsafe { bindings::sget_fc(context, Some(Self::test), Some(Self::set_none)) };
-        match from_err_ptr(found) {
-            Err(ENODATA) => {}
-            found => return found,
-        }
-        // SAFETY: By the caller; the context outlives both.
-        let (log, info, fs_type) = unsafe {
+        // SAFETY: By the caller; the context outlives all of these, and keeps the module.
+        let (log, info, fs_type, mounted) = unsafe {
             let info: &Info<T> = &*(*context).s_fs_info.cast();
-            (Log::from_raw(context), info, (*context).fs_type)
+            let fs_type = (*context).fs_type;
+            let mounted = Registration::<T>::of_type(fs_type).mounted();
+            (Log::from_raw(context), info, fs_type, mounted)
         };
+        // Nothing is loaded for a superblock that is there. To look for one costs as much as to
+        // make one, if there is none.
+        let uuid = T::uuid(&info.identity);
+        if mounted.may_have(&uuid) {
+            // SAFETY: By the caller.
+            let found =
+                unsafe { bindings::sget_fc(context, Some(Self::test), Some(Self::set_none)) };
+            match from_err_ptr(found) {
+                Err(ENODATA) => {}
+                found => return found,
+            }
+        }
         // INVARIANT: The context is one of `T`.
         let mut mounting = Mounting {
             fs_type,
@@ -290,6 +298,7 @@ impl<T: FileSystem> Operations<T> {
             if !(*sb).s_root.is_null() {
                 return Ok(sb);
             }
+            mounted.add(&uuid);
             (*sb).s_stack_depth = mounting.depth;
             if let Err(error) = Self::fill(sb, context, loaded) {
                 bindings::deactivate_locked_super(sb);
@@ -438,7 +447,11 @@ impl<T: FileSystem> Operations<T> {
             if !(*sb).s_fs_info.is_null() {
                 Self::drop_instance(sb);
                 let info = core::mem::replace(&mut (*sb).s_fs_info, core::ptr::null_mut());
-                drop(KBox::<Info<T>>::from_raw(info.cast()));
+                let info = KBox::<Info<T>>::from_raw(info.cast());
+                let uuid = T::uuid(&info.identity);
+                Registration::<T>::of_type((*sb).s_type)
+                    .mounted()
+                    .remove(&uuid);
             }
         }
     }

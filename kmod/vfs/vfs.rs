@@ -27,6 +27,7 @@ mod export;
 mod fiemap;
 mod file;
 mod filesystem;
+mod filter;
 mod folio;
 mod fs_verity;
 mod inode;
