@@ -25,7 +25,7 @@ def of_root(entries, **more):
 
 def one(corpus, name, second, version=3, entry=b"it"):
     """An image of one inode beside a sound one."""
-    image(corpus, name, [of_root([(b"beside", 3), (entry, 2)]), second, file(3, [extent(B)])], version=version)
+    image(corpus, name, [of_root(sorted([(b"beside", 3), (entry, 2)])), second, file(3, [extent(B)])], version=version)
 
 
 def names(corpus):

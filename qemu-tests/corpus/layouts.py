@@ -64,6 +64,15 @@ def texts(corpus, rootfs_digest, layers):
     for key in '"mediaType":"x"', '"size":5', f'"digest":"sha256:{hex_}"':
         yield f"layer-again:{key[:12]}", text.replace('"layers": [{', '"layers": [{' + key + ",")
     yield "annotation-again", but(annotations=...)[:-1] + ',"annotations":{"a":"1","a":"2"},"annotations":{}}'
+    verity = "io.puzzlefsoci.puzzlefs.fs_verity"
+    for value in hex_, hex_.upper(), hex_[:-1], f"sha256:{hex_}", "", 5, None, {}:
+        yield f"fs_verity={value!r}", of_layer(annotations={"a": "1", verity: value})
+    for label, value in ("list", [verity]), ("text", verity), ("null", None), ("inner", {"a": {verity: 5}}):
+        yield f"annotations={label}", of_layer(annotations=value)
+    sound = '"annotations":{"' + verity + '":"' + hex_ + '"}'
+    yield "layer-again:annotations", text.replace('"layers": [{', '"layers": [{' + sound + "," + sound + ",")
+    again = sound.replace("}", "," + sound.partition("{")[2])
+    yield "annotation-twice", text.replace('"layers": [{', '"layers": [{' + again + ",")
     for depth in JSON_DEPTH - 1, JSON_DEPTH, JSON_DEPTH + 1, JSON_DEPTH + 2, 1000, 100_000:
         for opening in "[", "{":
             yield f"nested={depth}{opening}", '{"x":' + nested(depth, opening) + "," + text[1:]

@@ -15,6 +15,7 @@ from .readinode import GONE, Inode, Unsound, attributes, entries, entries_of, ex
 ROOTFS = "application/vnd.puzzlefs.image.rootfs.v1"
 PACK = "application/vnd.puzzlefs.image.pack.v1"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+VERITY = "io.puzzlefsoci.puzzlefs.fs_verity"
 # So much of a tree is looked at.
 MOST = 4000
 
@@ -104,7 +105,9 @@ def over(top):
     skipped = [value for key, value in top.items() if key not in known]
     for layer in [*top["layers"], top.get("config")]:
         if isinstance(layer, dict):
-            skipped += [value for key, value in layer.items() if key not in ("mediaType", "digest", "size")]
+            notes = layer.get("annotations")
+            inner = list(notes.values()) if isinstance(notes, dict) else [notes]
+            skipped += [value for key, value in layer.items() if key not in ("mediaType", "digest", "size", "annotations")] + inner
     # What is empty is not nested any deeper by some, and is by others.
     most = max(map(deep, skipped), default=0)
     if most > 65:
@@ -125,8 +128,13 @@ def strings(value):
 
 
 def descriptor(value):
-    if not isinstance(value, Once) or any(key in value.twice for key in ("mediaType", "digest", "size")):
+    if not isinstance(value, Once) or any(key in value.twice for key in ("mediaType", "digest", "size", "annotations")):
         raise Refused("no descriptor")
+    notes = value.get("annotations")
+    if isinstance(notes, Once) and VERITY in notes:
+        said = notes[VERITY]
+        if VERITY in notes.twice or not isinstance(said, str) or len(said) != 64 or set(said) - set("0123456789abcdef"):
+            raise Refused("an fs-verity digest")
     kind, text, size = value.get("mediaType"), value.get("digest"), value.get("size")
     if not isinstance(kind, str) or type(size) is not int or not 0 <= size < 1 << 64 or not isinstance(text, str):
         raise Refused("no descriptor")
