@@ -25,8 +25,8 @@ ONLY_VERIFY = [(re.compile(pattern), reason) for pattern, reason in (
 
 # Patterns of the image's name, and of what is not right there.
 KERNEL = [(re.compile(name), re.compile(what), reason) for name, what, reason in (
-    (r"^pack:", r"(EIO|EFAULT), but it is sound",
-     "it takes a chunk from the first pack that lists it, and where that lies, it tries no other one, nor a loose blob"),
+    (r"^pack:damaged-but-loose", r"(EIO|EFAULT), but it is sound",
+     "it takes a chunk from packs that list it; it tries no loose blob, which cannot be opened in a page fault"),
 )]
 
 # Patterns of what asks for too much, until that is mended.
