@@ -86,7 +86,7 @@ impl Chunks {
             return Ok(Source::Packed(place));
         }
         let open = || loose::open(&self.blobs, digest);
-        let chunk = self.loose.get(*digest, open).map_err(|error| {
+        let chunk = LooseChunks::get(&self.loose, *digest, open).map_err(|error| {
             if !is_passing(error) {
                 self.counters.chunk_errors.add(1);
                 self.faults

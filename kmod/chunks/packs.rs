@@ -366,7 +366,7 @@ impl Packs {
     fn load(&self, pack: &Pack) -> Result<InUse> {
         let file = &pack.file;
         let key = (file.id(), pack.fs_verity.is_some());
-        let index = self.indexes.get(key, || Index::load(file))?;
+        let index = Indexes::get(&self.indexes, key, || Index::load(file))?;
         InUse::new(index, &self.numbers)
     }
 

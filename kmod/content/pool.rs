@@ -86,18 +86,18 @@ impl Pool {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn mount(self: &Arc<Self>) -> Result<Mounted> {
-        let permits = u32::try_from(self.max_slots).unwrap_or(u32::MAX);
+    pub(crate) fn mount(this: &Arc<Self>) -> Result<Mounted> {
+        let permits = u32::try_from(this.max_slots).unwrap_or(u32::MAX);
         let permits = permits.max(MIN_PERMITS);
         let permits = KBox::pin_init(Semaphore::new(permits), GFP_KERNEL)?;
         let large = KBox::pin_init(Semaphore::new(1), GFP_KERNEL)?;
-        let mut idle = self.idle.lock();
+        let mut idle = this.idle.lock();
         idle.mounts = idle.mounts.saturating_add(1);
         idle.last_mount = idle.last_mount.wrapping_add(1);
         let id = idle.last_mount;
         drop(idle);
         Ok(Mounted {
-            pool: self.clone(),
+            pool: this.clone(),
             id,
             permits,
             large,

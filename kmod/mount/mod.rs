@@ -163,7 +163,7 @@ impl Image {
         let chunks = Chunks::new(blobs, packs, metadata.version(), faults)?;
         let image = Self {
             metadata,
-            content: Content::new(chunks, sb.shared().pool.mount()?),
+            content: Content::new(chunks, Pool::mount(&sb.shared().pool)?),
             sharing: Sharing::new(filesystem, sb.identity().domain_id()),
         };
         Ok(KBox::pin(image, GFP_KERNEL)?)

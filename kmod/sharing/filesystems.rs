@@ -55,7 +55,7 @@ impl Filesystems {
     pub(crate) fn number(&self, path: &lower::Path) -> Result<FilesystemNumber> {
         let next = || Ok(self.last.fetch_add(1, Relaxed));
         Ok(FilesystemNumber {
-            number: self.numbers.get(path.filesystem(), next)?,
+            number: Table::get(&self.numbers, path.filesystem(), next)?,
             _path: path.clone(),
         })
     }

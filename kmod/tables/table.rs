@@ -61,35 +61,35 @@ impl<K: Ord + Copy + Unpin, V: Unpin> Table<K, V> {
     ///
     /// `ENOMEM`, and those of `make`.
     pub(crate) fn get(
-        self: &Arc<Self>,
+        this: &Arc<Self>,
         key: K,
         make: impl FnOnce() -> Result<V>,
     ) -> Result<Lent<K, V>> {
         let lend = |counted: &mut Counted<K, V>| {
             counted.users = counted.users.saturating_add(1);
             Lent {
-                table: self.clone(),
+                table: this.clone(),
                 pair: counted.pair.clone(),
             }
         };
-        if let Some(counted) = self.values.lock().get_mut(&key) {
+        if let Some(counted) = this.values.lock().get_mut(&key) {
             return Ok(lend(counted));
         }
         // Without the lock: this may take long.
         let value = make()?;
         let mut ours = Counted {
-            pair: Arc::new(Pair { key, value }, self.flags)?,
+            pair: Arc::new(Pair { key, value }, this.flags)?,
             users: 0,
         };
-        let node = RBTreeNodeReservation::new(self.flags)?;
-        let mut values = self.values.lock();
+        let node = RBTreeNodeReservation::new(this.flags)?;
+        let mut values = this.values.lock();
         let lent = match values.entry(key) {
             // Someone else has made it meanwhile. Ours is dropped, without the lock.
             Entry::Occupied(mut entry) => lend(entry.get_mut()),
             Entry::Vacant(entry) => {
                 let lent = lend(&mut ours);
                 entry.insert(ours, node);
-                self.len.add(1, Relaxed);
+                this.len.add(1, Relaxed);
                 return Ok(lent);
             }
         };

@@ -102,7 +102,7 @@ impl Image {
             .and_then(|name| DomainId::new(name.as_bytes()));
         Ok(Self {
             metadata,
-            content: Content::new(chunks, machine.pool.mount()?),
+            content: Content::new(chunks, Pool::mount(&machine.pool)?),
             sharing: Sharing::new(filesystem, domain),
             cache: PrivateCache::new(),
             caches: machine.caches.clone(),

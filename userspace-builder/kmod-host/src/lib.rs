@@ -6,11 +6,7 @@
 //! So they can be tested without a kernel, room by room (`src/tests/`), and fuzzed (`fuzz/targets/
 //! read_path.rs`). What is left to the tests in a kernel: the VFS itself, `kmod/vfs`, the room
 //! `mount`, and what depends on real memory, disks and processors.
-//!
-//! The module's build has `arbitrary_self_types`, as all modules' (`rust_allowed_features` in
-//! `scripts/Makefile.build` of the kernel); `.cargo/config.toml` lets this crate have it, too.
 
-#![feature(arbitrary_self_types)]
 // Tests see what a room keeps to itself (`src/tests/content/`).
 #![cfg_attr(test, allow(clippy::duplicate_mod))]
 

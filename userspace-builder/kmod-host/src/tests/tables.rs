@@ -80,15 +80,15 @@ fn table() -> (Arc<Table<u32, Value>>, Rc<Cell<i32>>) {
 #[test]
 fn table_keeps_a_value_as_long_as_it_is_used() {
     let (table, count) = table();
-    let first = table.get(1, || Ok(Value::new(&count))).unwrap();
-    let second = table.get(1, || panic!("it is there")).unwrap();
+    let first = Table::get(&table, 1, || Ok(Value::new(&count))).unwrap();
+    let second = Table::get(&table, 1, || panic!("it is there")).unwrap();
     let third = second.clone();
     assert_eq!((*first.key(), count.get(), table.len()), (1, 1, 1));
     drop((first, third));
     assert_eq!((count.get(), table.len()), (1, 1), "one user is left");
     drop(second);
     assert_eq!((count.get(), table.len()), (0, 0));
-    let again = table.get(1, || Ok(Value::new(&count))).unwrap();
+    let again = Table::get(&table, 1, || Ok(Value::new(&count))).unwrap();
     assert_eq!((count.get(), table.len()), (1, 1));
     drop(again);
 }
@@ -97,9 +97,9 @@ fn table_keeps_a_value_as_long_as_it_is_used() {
 fn table_has_the_value_of_whoever_was_first() {
     let (table, count) = table();
     let mut other = None;
-    let ours = table.get(1, || {
+    let ours = Table::get(&table, 1, || {
         // While this is made, without the lock, another one is.
-        other = Some(table.get(1, || Ok(Value::new(&count)))?);
+        other = Some(Table::get(&table, 1, || Ok(Value::new(&count)))?);
         Ok(Value::new(&count))
     });
     let ours = ours.unwrap();
@@ -113,11 +113,11 @@ fn table_has_the_value_of_whoever_was_first() {
 #[test]
 fn table_has_nothing_of_what_failed() {
     let (table, count) = table();
-    let failed = table.get(1, || Err(EIO));
+    let failed = Table::get(&table, 1, || Err(EIO));
     assert_eq!(failed.err(), Some(EIO));
     for after in 0..2 {
         alloc::fail_in(Some(after));
-        let failed = table.get(1, || Ok(Value::new(&count)));
+        let failed = Table::get(&table, 1, || Ok(Value::new(&count)));
         assert_eq!(failed.err(), Some(ENOMEM));
         assert_eq!((count.get(), table.len()), (0, 0));
     }

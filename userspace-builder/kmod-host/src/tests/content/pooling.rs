@@ -64,7 +64,7 @@ impl Sample {
 fn a_chunk_is_read_from_the_slot_that_holds_it() {
     let some = Sample::new(9, 5000);
     let pool = Pool::new().unwrap();
-    let mounted = pool.mount().unwrap();
+    let mounted = Pool::mount(&pool).unwrap();
     for index in 0..8 {
         assert!(!some.read(&mounted, index));
     }
@@ -77,18 +77,18 @@ fn a_chunk_is_read_from_the_slot_that_holds_it() {
     assert!(!some.read(&mounted, 8));
     assert!(!some.read(&mounted, 0), "it had to go");
     // Another mount has none of them, whatever it says.
-    let other = pool.mount().unwrap();
+    let other = Pool::mount(&pool).unwrap();
     assert!(!some.read(&other, 8));
 }
 
 #[test]
 fn slots_of_a_mount_are_bounded_and_who_waits_can_be_killed() {
     let pool = Pool::new().unwrap();
-    let mounted = pool.mount().unwrap();
+    let mounted = Pool::mount(&pool).unwrap();
     let key = key(&mounted, b"any");
     let taken: Vec<_> = (0..PERMITS).map(|_| mounted.take(&key).unwrap()).collect();
     assert!(mounted.try_take(&key).is_none());
-    let other = pool.mount().unwrap();
+    let other = Pool::mount(&pool).unwrap();
     assert!(other.try_take(&key).is_some(), "another mount has its own");
     let (sender, receiver) = mpsc::channel();
     thread::scope(|scope| {
@@ -110,7 +110,7 @@ fn slots_of_a_mount_are_bounded_and_who_waits_can_be_killed() {
 #[test]
 fn of_large_chunks_one_is_read_at_a_time() {
     let pool = Pool::new().unwrap();
-    let mounted = pool.mount().unwrap();
+    let mounted = Pool::mount(&pool).unwrap();
     assert!(mounted.large(LARGE_BYTES).unwrap().is_none());
     let permit = mounted.large(LARGE_BYTES + 1).unwrap();
     assert!(permit.is_some());
@@ -134,7 +134,7 @@ fn idle_slots_are_given_back() {
     let some = Sample::new(6, 100_000);
     let before = alloc::in_use();
     let pool = Pool::new().unwrap();
-    let mounted = pool.mount().unwrap();
+    let mounted = Pool::mount(&pool).unwrap();
     assert!((0..6).all(|index| !some.read(&mounted, index)));
     let pages = pool.count();
     assert_eq!(pages, (6 * 100_000_usize).div_ceil(4096));
@@ -160,7 +160,7 @@ fn idle_slots_are_given_back() {
 fn slots_do_not_keep_more_than_they_may() {
     let some = Sample::new(8, 4 << 20);
     let pool = Pool::new().unwrap();
-    let mounted = pool.mount().unwrap();
+    let mounted = Pool::mount(&pool).unwrap();
     assert!((0..8).all(|index| !some.read(&mounted, index)));
     let most = 8 * (1536 << 10);
     assert!(pool.count() * 4096 <= most, "{} pages", pool.count());
@@ -171,8 +171,8 @@ fn slots_do_not_keep_more_than_they_may() {
 fn a_slot_that_is_given_back_late_goes() {
     let some = Sample::new(1, 5000);
     let pool = Pool::new().unwrap();
-    let other = pool.mount().unwrap();
-    let mounted = pool.mount().unwrap();
+    let other = Pool::mount(&pool).unwrap();
+    let mounted = Pool::mount(&pool).unwrap();
     assert!(!some.read(&mounted, 0));
     drop(mounted);
     assert!(pool.count() > 0, "there is another mount");
