@@ -76,7 +76,7 @@ impl PartialEq for Credentials {
             ]
         };
         #[cfg(not(CONFIG_KEYS))]
-        let keys = |_: &bindings::cred| ();
+        let keys = |_: &bindings::cred| [(); 0];
         ids(a) == ids(b)
             && powers(a) == powers(b)
             && keys(a) == keys(b)
