@@ -4,6 +4,7 @@
 
 use crate::{
     error::Failure,
+    faults::is_passing,
     fingerprint::OfFile,
     image::Image,
     metadata::Reader,
@@ -42,7 +43,7 @@ impl OpenFile {
     /// The file of `inode`, and what it has in it, unless it is a small one.
     fn new(inode: &Inode<Image>) -> Result<(Self, Option<Fingerprint>), Failure> {
         let (mut run, mut long) = (Run::default(), None::<(Long, OfFile<'_>)>);
-        let mut end = 0;
+        let (mut end, mut missing) = (0, None);
         let is_loose = inode.super_block().data().has_loose_metadata();
         run::walk(Reader::new, inode, 0, |extent, left| {
             if end == 0 {
@@ -50,7 +51,17 @@ impl OpenFile {
                 run.reserve(count.min(MAX_RUN_EXTENTS))?;
             }
             end = extent.end(end)?;
-            let part = run::acquire(inode, &extent)?;
+            // What is not sound is said first, whatever chunks are there.
+            if missing.is_some() {
+                return Ok(true);
+            }
+            let part = match run::acquire(inode, &extent) {
+                Err(error) if !is_passing(error) => {
+                    missing = Some(error);
+                    return Ok(true);
+                }
+                part => part?,
+            };
             if run.len() >= MAX_RUN_EXTENTS && long.is_none() && is_loose {
                 if run.len() >= MAX_LOOSE_EXTENTS {
                     return Err(EFBIG.into());
@@ -74,6 +85,9 @@ impl OpenFile {
         })?;
         if end != inode.size() {
             return Err(format::Error::SizeMismatch.into());
+        }
+        if let Some(error) = missing {
+            return Err(error.into());
         }
         if let Some((long, content)) = long {
             let extents = Extents::Long(long);
