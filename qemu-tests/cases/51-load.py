@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small small-loose peers-cache cache-fast; memory 3G; scratch 2G; also sanitizers
+# needs: images small small-loose peers-cache cache-fast; memory 3G; scratch 2G
 # shows: readers of all kinds, mounts and overlayfs at once, in small cgroups, killed, on disks that
 # are slow, stand still, fail and lie (and, in the kernel with sanitizers, allocations and requests
 # that fail): nothing wrong is read, nothing fails that should not, and all is right afterwards.
