@@ -170,6 +170,7 @@ class Load:
             with open(WRONG) as f:
                 for line in f.read().splitlines()[:20]:
                     self.fail(f"{name}: wrong data: {line}")
+            os.unlink(WRONG)
 
     def check(self, places, after):
         """All must be right again: each file, cold, by one of the mounts that have it."""
