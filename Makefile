@@ -67,6 +67,11 @@ fuzz-uml: cli
 	scripts/build-kmod --kernel uml-fuzz
 	scripts/fuzz-uml $(or $(SECONDS),60)
 
+## make load [MINUTES=N] [KERNEL=sanitizers] [SEED=N]: readers of all kinds, mounts, disks and memory that fail; writes docs/load.json
+load: all
+	$(if $(filter-out stock,$(KERNEL)),scripts/build-kmod --kernel $(KERNEL))
+	scripts/load --kernel $(or $(KERNEL),stock) --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
+
 ## make rust-analyzer: rust-project.json, for editors
 rust-analyzer:
 	scripts/rust-analyzer
@@ -88,4 +93,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all kmod cli demo test sanitizers corpus in-tree bench bench-native scale ten-images check fuzz fuzz-uml rust-analyzer install clean help
+.PHONY: all kmod cli demo test sanitizers corpus in-tree bench bench-native scale ten-images check fuzz fuzz-uml load rust-analyzer install clean help

@@ -8,7 +8,7 @@ import os
 import subprocess
 
 import handles
-from case import Image, check, drop_caches, equal, mounted
+from case import SANITIZERS, Image, check, drop_caches, equal, mounted
 from peers import outcome, peers
 
 FILES = "lower/big", "lower/link-b", "upper/dir/both"
@@ -106,5 +106,8 @@ with peers("stacking") as found:
     found.row("handles of directories", directories)
     found.row("handles that nobody made", made_up, same=lambda ours, erofs: set(ours) == {"ESTALE"})
     remount()
-    nfs()
-print("handles stay, and NFS exports a mount")
+    if SANITIZERS:
+        print("no NFS: this kernel has none")
+    else:
+        nfs()
+print("handles stay" if SANITIZERS else "handles stay, and NFS exports a mount")

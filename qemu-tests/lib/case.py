@@ -9,6 +9,9 @@ import tempfile
 
 import tree
 
+# The kernel of `make sanitizers`, which takes its time and has not all that the stock one has.
+SANITIZERS = os.uname().release.endswith("-sanitizers")
+
 
 class Image:
     """A test image (see qemu-tests/image): its layout, its manifest, the list of its source."""

@@ -34,12 +34,13 @@ def _text_of(name):
     return start, min(address for address, _, _ in code if address > start)
 
 
-def prepare(name):
-    """Makes allocations on behalf of this module or function of the kernel those that may fail."""
+def prepare(name, everybody=False):
+    """Makes allocations on behalf of this module or function of the kernel those that may fail: in processes
+    that called `may_fail`, or everybody's, kernel threads among them."""
     start, end = _text_of(name)
     for folder in FAILING:
         for name, value in (("ignore-gfp-wait", "N"), ("times", -1), ("verbose", 0), ("probability", 0),
-                            ("task-filter", "Y"), ("stacktrace-depth", MODULE_STACK),
+                            ("task-filter", "N" if everybody else "Y"), ("stacktrace-depth", MODULE_STACK),
                             ("require-start", hex(start)), ("require-end", hex(end))):
             _set(folder, name, value)
     _set(FAILING[1], "min-order", 0)
@@ -47,14 +48,14 @@ def prepare(name):
 
 
 @contextlib.contextmanager
-def at_random(percent):
-    """So many of the allocations of processes that called `may_fail` do fail."""
-    for folder in FAILING:
+def at_random(percent, *folders):
+    """So many of the allocations that may fail do; of FAILING, unless `folders` are some of them."""
+    for folder in folders or FAILING:
         _set(folder, "probability", percent)
     try:
         yield
     finally:
-        for folder in FAILING:
+        for folder in folders or FAILING:
             _set(folder, "probability", 0)
 
 

@@ -3,11 +3,12 @@
 machines (unless they need the host: they boot their own). A case says in its head what
 it needs:
 
-    # needs: images NAME...; memory SIZE; cpus N; scratch SIZE; append PARAMETER...; kernel NAME; host
+    # needs: images NAME...; memory SIZE; cpus N; scratch SIZE; append PARAMETER...; kernel NAME; also NAME; host
 
 PUZZLEFS_KERNEL names the kernel of scripts/kernel.d that the machines boot, `stock` if it is
 not set. A case that needs another one is skipped, which is not passed. With another kernel
-than the stock one, what needs no machine of ours is left to a run with that.
+than the stock one, what needs no machine of ours is left to a run with that. A run with the
+stock kernel has also the cases that say `also NAME`, in that kernel.
 
 Booting costs more than most cases, so cases that need the same machine share one boot,
 the module loaded anew for each (qemu-tests/lib/guest). What a case leaves broken is its
@@ -33,16 +34,17 @@ HOST_ENV = os.environ | {"PUZZLEFS_IMAGES": str(IMAGES), "PYTHONDONTWRITEBYTECOD
 KERNEL = os.environ.get("PUZZLEFS_KERNEL") or "stock"
 # `all`: cases of the corpus take all images, not a sample.
 CORPUS = os.environ.get("PUZZLEFS_CORPUS", "")
-# Seconds for a case, and for all that share a machine.
-CASE_TIMEOUT, VM_TIMEOUT = (900, 1800) if KERNEL == "stock" and not CORPUS else (3600, 14400)
+# Seconds for a case, and for all that share a machine: of the stock kernel, and of others.
+TIMEOUTS = {True: (900, 1800), False: (3600, 14400)}
 MACHINE = ("memory", "cpus", "scratch", "append")
 
 
 class Case:
-    def __init__(self, path):
-        self.path, self.name = path, path.stem
-        self.log = RESULTS / f"{self.name}.log"
-        self.status = RESULTS / f"{self.name}.status"
+    def __init__(self, path, kernel=KERNEL):
+        self.path, self.name, self.kernel = path, path.stem, kernel
+        self.results = RESULTS if kernel == KERNEL else RESULTS / kernel
+        self.log = self.results / f"{self.name}.log"
+        self.status = self.results / f"{self.name}.status"
         line = re.search(r"^# needs: (.*)$", path.read_text(), re.M)
         words = [need.split() for need in line.group(1).split(";")] if line else []
         self.needs = {key: values for key, *values in words}
@@ -54,9 +56,13 @@ class Case:
         if "host" in self.needs:
             return KERNEL == "stock"
         kernel = self.needs.get("kernel", [KERNEL])[0]
-        if kernel != KERNEL:
+        if kernel != KERNEL and kernel not in self.others():
             print(f"SKIP  {self.name}  needs the kernel '{kernel}': make {kernel}", flush=True)
         return kernel == KERNEL
+
+    def others(self):
+        """The kernels that a run with the stock one has it in, too."""
+        return self.needs.get("also", []) if KERNEL == "stock" else []
 
     def machine(self):
         return [w for key in MACHINE if key in self.needs for w in (f"--{key}", " ".join(self.needs[key]))]
@@ -65,7 +71,8 @@ class Case:
         """Prints the outcome, and the log of a failure; true when it passed."""
         status, seconds = (self.status.read_text().split() if self.status.exists() else ("not run", "0"))
         passed = status == "0"
-        print(f"{'PASS' if passed else 'FAIL'}  {self.name}  {seconds} s", flush=True)
+        where = "" if self.kernel == KERNEL else f" ({self.kernel})"
+        print(f"{'PASS' if passed else 'FAIL'}  {self.name}{where}  {seconds} s", flush=True)
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         # Of a case that passed, its last word: how much it compared, say.
         for line in lines[-1:] if passed else lines[-40:] + [f"status {status}; log: {self.log}"]:
@@ -88,15 +95,18 @@ def make_images(names):
         subprocess.run([TOP / "qemu-tests/image", name, IMAGES])
 
 
-def run_in_machines(cases, machine):
+def run_in_machines(cases, kernel, machine):
     """Runs cases that need the same machine; yields for each whether it passed."""
+    case_timeout, vm_timeout = TIMEOUTS[kernel == "stock" and not CORPUS]
     while cases:
-        console = RESULTS / f"{cases[0].name}.console"
+        results = cases[0].results
+        console = results / f"{cases[0].name}.console"
         vm = subprocess.Popen(
-            [TOP / "scripts/vm", "--kernel", KERNEL, *machine, "--", "env", f"PUZZLEFS_IMAGES={IMAGES}",
-             f"PUZZLEFS_CASE_TIMEOUT={CASE_TIMEOUT}", f"PUZZLEFS_CORPUS={CORPUS}", TOP / "qemu-tests/lib/guest", RESULTS, *(case.path for case in cases)],
+            [TOP / "scripts/vm", "--kernel", kernel, *machine, "--", "env", f"PUZZLEFS_IMAGES={IMAGES}",
+             f"PUZZLEFS_CASE_TIMEOUT={case_timeout}", f"PUZZLEFS_CORPUS={CORPUS}",
+             TOP / "qemu-tests/lib/guest", results, *(case.path for case in cases)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={"PUZZLEFS_VM_TIMEOUT": str(VM_TIMEOUT)} | os.environ | {"PUZZLEFS_CONSOLE": str(console)})
+            env={"PUZZLEFS_VM_TIMEOUT": str(vm_timeout)} | os.environ | {"PUZZLEFS_CONSOLE": str(console)})
         waiting, passed = list(cases), []
         for line in vm.stdout:  # one for each case that ended
             if waiting and line.split()[:2] == [b"ended", waiting[0].name.encode()]:
@@ -125,20 +135,25 @@ def main(arguments):
     def chosen(folder):
         found = [Case(p) for p in sorted((TOP / "qemu-tests" / folder).iterdir())
                  if p.name.startswith(prefixes)]
-        return [case for case in found if case.runs()]
+        others = [Case(case.path, kernel) for case in found for kernel in case.others()]
+        return [case for case in found if case.runs()] + others
 
     here, machines = chosen("host") if KERNEL == "stock" else [], {}
     for case in [] if host_only else chosen("cases"):
         if "host" in case.needs:
             here.append(case)
         else:
-            machines.setdefault(tuple(case.machine()), []).append(case)
+            machines.setdefault((case.kernel, tuple(case.machine())), []).append(case)
+    for kernel in sorted({kernel for kernel, _ in machines} - {KERNEL}):
+        # A module that cannot be built fails the cases that need it.
+        (RESULTS / kernel).mkdir(exist_ok=True)
+        subprocess.run([TOP / "scripts/build-kmod", "--kernel", kernel])
     everything = here + [case for cases in machines.values() for case in cases]
     make_images({name for case in everything for name in case.needs.get("images", [])})
 
     passed = [run_here(case) for case in here]
-    for machine, cases in machines.items():
-        passed += run_in_machines(cases, machine)
+    for (kernel, machine), cases in machines.items():
+        passed += run_in_machines(cases, kernel, machine)
     print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed")
     sys.exit(not passed or not all(passed))
 
