@@ -117,7 +117,7 @@ class Check:
             if os.path.samestat(os.stat("/"), os.stat(".")):
                 return True
             tree = self.image["tree"]
-            for index in tree[::-(-len(tree) // ENTRIES)]:
+            for index in tree[::max(1, -(-len(tree) // ENTRIES))]:
                 self.entry(self.entries[index])
         finally:
             os.chdir("/")
