@@ -257,7 +257,7 @@ pub struct Inode<'a> {
 /// An entry of a directory: name, inode, type.
 pub type Entry = (Vec<u8>, u64, DirEntryType);
 
-impl<'a> Inode<'a> {
+impl Inode<'_> {
     fn node(&self) -> Node<'_> {
         Node {
             ino: self.ino,

@@ -287,7 +287,7 @@ fn blocks(
 fn pack(choices: &mut Choices<'_>, all: &[(Vec<u8>, [u8; 32])], is_sound: &mut bool) -> Vec<u8> {
     let mask = choices.byte();
     let chosen = || {
-        let bits = (0..).map(move |index| mask >> (index % 8) & 1 == 0);
+        let bits = (0..).map(move |index| (mask >> (index % 8)) & 1 == 0);
         all.iter().zip(bits).filter(|(_, is_in)| *is_in)
     };
     let chunks: Vec<Vec<u8>> = chosen().map(|((bytes, _), _)| bytes.clone()).collect();

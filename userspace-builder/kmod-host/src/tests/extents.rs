@@ -113,7 +113,7 @@ fn heavy(count: u32) -> (Vec<u8>, Vec<Vec<u8>>) {
         .map(|word| u64::from_le_bytes(word.try_into().unwrap()))
         .collect();
     // The list's pointer says how many words there are, its tag how many elements.
-    let pointer = |words: u64| 1 | (7 | (words << 3)) << 32;
+    let pointer = |words: u64| 1 | ((7 | (words << 3)) << 32);
     let tag = |elements: u64| 0x0001_0001_0000_0000 | (elements << 2);
     let at = words.iter().position(|word| *word == tag(FEW)).unwrap();
     let is_pointer = |word: &u64| word & !0xffff_fffc == pointer(2 * FEW);
