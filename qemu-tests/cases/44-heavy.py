@@ -60,7 +60,7 @@ def ls(name):
 OPERATIONS = {
     "ls": ls,
     "stat": lambda name: (lambda: os.lstat(name)),
-    "lookup": lambda name: (lambda: os.path.exists(name + "/no-such-name")),
+    "lookup": lambda name: (lambda: not os.path.exists(name + "/no-such-name")),
     "listxattr": lambda name: (lambda: os.listxattr(name)),
     "getxattr": lambda name: (lambda: os.getxattr(name, "user.none")),
     "statfs": lambda name: (lambda: os.statvfs(name)),

@@ -25,14 +25,14 @@ ONLY_VERIFY = [(re.compile(pattern), reason) for pattern, reason in (
 
 # Patterns of the image's name, and of what is not right there.
 KERNEL = [(re.compile(name), re.compile(what), reason) for name, what, reason in (
-    (r"^pack:damaged-but-loose", r"(EIO|EFAULT), but it is sound",
+    (r"^pack:(damaged-but-loose|entry\[)", r"(EIO|EFAULT), but it is sound",
      "it takes a chunk from packs that list it; it tries no loose blob, which cannot be opened in a page fault"),
 )]
 
 # Patterns of what asks for too much, until that is mended.
 HEAVY = [(re.compile(what), reason) for what, reason in (
     (r"4k-of-two-16m: (read|read-middle|read-end|fault): .*(reclaimable|keeps)",
-     "the slots keep a chunk of 16 MiB that was decompressed"),
+     "a chunk is verified as a whole: 16 MiB as stored, as much decompressed, and those of the chunk read before it"),
 )]
 
 
