@@ -11,8 +11,8 @@ use crate::{
 };
 use kernel::prelude::*;
 use pool::{Mounted, Taken, LARGE_BYTES};
-use slot::Key;
-use vfs::{BitGuard, BitLocks, Output};
+use slot::{Key, Slot};
+use vfs::{BitGuard, BitLocks, Output, Permit};
 
 mod decoder;
 mod pool;
@@ -154,13 +154,25 @@ impl<'a> Locked<'a> {
                 result => break result?,
             }
         }
-        let mut loaded = slot.loaded(&key, &stored)?;
+        self.use_loaded(&mut slot, &stored, &mut large, read)
+    }
+
+    /// Calls `read` with the chunk, which `slot` has loaded. It is not inlined: its frame should not
+    /// be on the stack while the filesystem below reads.
+    #[inline(never)]
+    fn use_loaded<R>(
+        &self,
+        slot: &mut Slot,
+        stored: &Stored<'_>,
+        large: &mut Option<Permit<'a>>,
+        read: impl FnOnce(&mut Loaded<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let (key, pool) = (self.chunk.key(), &self.chunk.content.pool);
+        let mut loaded = slot.loaded(&key, stored)?;
         if large.is_none() {
-            large = pool.large(loaded.size())?;
+            *large = pool.large(loaded.size())?;
         }
-        let result = read(&mut loaded);
-        drop(large);
-        result
+        read(&mut loaded)
     }
 
     /// Reads the chunk, and allocates what it takes to verify it and to decompress `len` bytes,

@@ -32,6 +32,8 @@ fn prepare<'a>(file: &File<'a>, piece: &Piece<'a>) -> Option<Prepared<'a>> {
 /// # Errors
 ///
 /// Those of the first chunk that is damaged. The others are in the page cache then.
+// Not inlined: its frame is not to be on the stack where a chunk is read by itself.
+#[inline(never)]
 pub(super) fn read(file: &File<'_>, run: &Run, window: &mut ReadWindow<'_>) -> Result<bool> {
     let tasks = parallel::tasks();
     let pieces = || piece::pieces(run, window.position(), window.remaining());

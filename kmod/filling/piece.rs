@@ -104,6 +104,8 @@ impl Piece<'_> {
     }
 
     /// Reads them, or the first of them.
+    // Not inlined: its frame is not to be on the stack of a batch.
+    #[inline(never)]
     pub(super) fn read(&self, file: &File<'_>, window: &mut ReadWindow<'_>) -> Result {
         let chunk = self.extent.chunk(file.content(), file.purpose())?;
         let hits = &file.content().chunks().counters().chunk_hits;
