@@ -157,8 +157,8 @@ impl<'a> Locked<'a> {
         self.use_loaded(&mut slot, &stored, &mut large, read)
     }
 
-    /// Calls `read` with the chunk, which `slot` has loaded. It is not inlined, so that its frame is
-    /// not on the stack while the filesystem below reads.
+    /// Calls `read` with the chunk, which `slot` has loaded. It is not inlined: so its frame is not
+    /// on the stack while the filesystem below reads.
     #[inline(never)]
     fn use_loaded<R>(
         &self,
