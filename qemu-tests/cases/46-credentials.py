@@ -17,7 +17,7 @@ from mountapi import libc
 from pagecache import cached
 
 IMAGE = Image("small-loose")
-LAYOUT = "/scratch/oci"
+LAYOUT = "/scratch/credentials/oci"
 FILE = "srv/corners/incompressible"
 KEYCTL, JOIN_SESSION_KEYRING = 250, 1
 PR_SET_SECUREBITS, NO_SETUID_FIXUP = 28, 1 << 2
@@ -178,8 +178,9 @@ def flags():
             equal(device(second), device(first), "the device of one that says that it is read-only")
 
 
-os.makedirs("/scratch/oci")
-os.chmod("/scratch", 0o755)
+os.makedirs(LAYOUT)
+for directory in "/scratch", "/scratch/credentials":
+    os.chmod(directory, 0o755)
 shutil.copytree(IMAGE.layout, LAYOUT, dirs_exist_ok=True)
 run("chmod", "-R", "a+rX", LAYOUT)
 who()

@@ -146,7 +146,7 @@ def reader():
 
 def labels_of_the_image():
     """An image whose files have labels."""
-    tree, layout = "/scratch/tree", "/scratch/oci"
+    tree, layout = "/scratch/selinux/tree", "/scratch/selinux/oci"
     os.makedirs(tree)
     for name, text in ("one", ONE), ("two", TWO):
         with open(f"{tree}/{name}", "w") as f:

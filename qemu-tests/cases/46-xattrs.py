@@ -17,7 +17,7 @@ from case import Logged, check, equal, mount
 from peers import outcome
 from users import User, as_user
 
-LAYOUT, TREE, TARGET = "/scratch/oci", "/scratch/tree", "/mnt/target"
+LAYOUT, TREE, TARGET = "/scratch/xattrs/oci", "/scratch/xattrs/tree", "/mnt/target"
 USER = User("a user", 1000, 1000)
 ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
 UNDEFINED = 0xFFFF_FFFF
@@ -175,10 +175,10 @@ def sizes():
 def copy_up():
     """What is changed above takes along what is listed, whatever else there is."""
     for name in "upper", "work":
-        os.makedirs(f"/scratch/changes/{name}")
+        os.makedirs(f"/scratch/xattrs/{name}")
     subprocess.run(["modprobe", "overlay"], check=True)
-    subprocess.run(["mount", "-t", "overlay", "-o", f"lowerdir={TARGET},upperdir=/scratch/changes/upper,"
-                    "workdir=/scratch/changes/work", "none", "/mnt/merged"], check=True)
+    subprocess.run(["mount", "-t", "overlay", "-o", f"lowerdir={TARGET},upperdir=/scratch/xattrs/upper,"
+                    "workdir=/scratch/xattrs/work", "none", "/mnt/merged"], check=True)
     try:
         for name in *HERE, *BAD_ACLS, "twice":
             path = f"/mnt/merged/{name}"
@@ -186,7 +186,7 @@ def copy_up():
             if stat.S_ISREG(os.lstat(path).st_mode):
                 with open(path, "a") as f:
                     f.write(" more")
-            upper = f"/scratch/changes/upper/{name}"
+            upper = f"/scratch/xattrs/upper/{name}"
             above = {attribute for attribute in listed(upper) if not attribute.startswith("trusted.overlay.")}
             equal(above, set(listed(f"{TARGET}/{name}")),
                   f"the names of {name} when it was copied up")
