@@ -65,44 +65,64 @@ impl Blobs {
         })
     }
 
-    /// Loads a whole blob and verifies it. `limit` tells from the first bytes, up to
-    /// [`HEAD_BYTES`], how many it may have. Every error is explained in `log`.
+    /// Loads a whole blob of at most `limit` bytes, and verifies it. Every error is explained in
+    /// `log`.
     ///
     /// # Errors
     ///
     /// `ENODATA` when there is none, `EFBIG` when it is bigger, `EBADMSG` when its bytes
-    /// are not those that its name says, `EINTR` when the task was killed, what reading says, and
-    /// those of `limit`.
-    pub(crate) fn load(
+    /// are not those that its name says, `EINTR` when the task was killed, and what reading says.
+    pub(crate) fn load(&self, digest: &Digest, limit: usize, log: &Log<'_>) -> Result<KVVec<u8>> {
+        let file = self.open_logged(digest, log)?;
+        load(&file, digest, limit, log)
+    }
+
+    /// The same of a blob that may be of any kind. `limit` tells from its first bytes how many
+    /// it may have, and is asked before more is read if they are more than `any`.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Blobs::load`], and those of `limit`.
+    pub(crate) fn load_any(
         &self,
         digest: &Digest,
+        any: usize,
         limit: impl FnOnce(&[u8]) -> Result<usize, format::Error>,
         log: &Log<'_>,
     ) -> Result<KVVec<u8>> {
-        let unreadable = |error| explain(log, digest, error, "cannot be read");
         let file = self.open_logged(digest, log)?;
-        let mut head = [0; HEAD_BYTES];
-        let len = usize::try_from(file.size()).unwrap_or(usize::MAX);
-        let head = head.get_mut(..len.min(HEAD_BYTES)).ok_or(EINVAL)?;
-        file.read_exact(head, 0).map_err(unreadable)?;
-        // First: whoever reads and hashes a blob of gigabytes should not find out then that it
-        // cannot be.
-        let limit = limit(head).map_err(|error| {
-            log.error(format_args!("blob sha256:{digest}: {error}"));
-            errno(error)
-        })?;
-        // The allocator refuses, with a warning, what an `int` cannot hold.
-        if len > limit || i32::try_from(len).is_err() {
-            return Err(explain(log, digest, EFBIG, "too big for metadata"));
+        let mut most = any;
+        if file.size() > any as u64 {
+            let mut head = [0; HEAD_BYTES];
+            file.read_exact(&mut head, 0)
+                .map_err(|error| explain(log, digest, error, "cannot be read"))?;
+            most = limit(&head).map_err(|error| {
+                log.error(format_args!("blob sha256:{digest}: {error}"));
+                errno(error)
+            })?;
         }
-        let mut bytes = KVVec::<u8>::zeroed(len, GFP_KERNEL_ACCOUNT)?;
-        file.read_exact(&mut bytes, 0).map_err(unreadable)?;
-        if sha256::digest(&bytes)? != *digest.as_bytes() {
-            let what = "its bytes are not those of that digest";
-            return Err(explain(log, digest, EBADMSG, what));
-        }
-        Ok(bytes)
+        load(&file, digest, most, log)
     }
+}
+
+fn load(
+    file: &lower::LowerFile,
+    digest: &Digest,
+    limit: usize,
+    log: &Log<'_>,
+) -> Result<KVVec<u8>> {
+    // The allocator refuses, with a warning, what an `int` cannot hold.
+    let len = usize::try_from(file.size()).ok();
+    let len = len.filter(|len| *len <= limit && i32::try_from(*len).is_ok());
+    let len = len.ok_or_else(|| explain(log, digest, EFBIG, "too big for metadata"))?;
+    let mut bytes = KVVec::<u8>::zeroed(len, GFP_KERNEL_ACCOUNT)?;
+    file.read_exact(&mut bytes, 0)
+        .map_err(|error| explain(log, digest, error, "cannot be read"))?;
+    if sha256::digest(&bytes)? != *digest.as_bytes() {
+        let what = "its bytes are not those of that digest";
+        return Err(explain(log, digest, EBADMSG, what));
+    }
+    Ok(bytes)
 }
 
 /// Checks that `file`, the blob `digest`, has fs-verity with the digest `expected`. Then its bytes

@@ -72,7 +72,7 @@ impl FileSystem for Image {
     type Shared = mount::Shared;
     type Options = options::Options;
     type Identity = Request;
-    type Loaded = mount::Loaded;
+    type Unmounted = mount::Unmounted;
     type InodeData = InodeData;
     type OpenFile = inode::OpenFile;
 
@@ -97,12 +97,15 @@ impl FileSystem for Image {
         request: &Request,
         mounting: &mut Mounting<'_, Self>,
         log: &Log<'_>,
-    ) -> Result<Self::Loaded> {
-        mount::Loaded::new(request, mounting, log)
+    ) -> Result<Self::Unmounted> {
+        mount::Unmounted::new(request, mounting, log)
     }
 
-    fn fill_super(sb: &SuperBlock<Self, New>, loaded: Self::Loaded) -> Result<Pin<KBox<Self>>> {
-        Image::new(loaded, sb)
+    fn fill_super(
+        sb: &SuperBlock<Self, New>,
+        unmounted: Self::Unmounted,
+    ) -> Result<Pin<KBox<Self>>> {
+        Image::new(unmounted, sb)
     }
 
     fn reconfigure(sb: &SuperBlock<Self>, options: &Self::Options, log: &Log<'_>) -> Result {

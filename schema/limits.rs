@@ -75,8 +75,8 @@ pub const MAX_PACK_CHUNKS: u32 = 1 << 18;
 /// Packs of an image: a reader has all of them open at once.
 pub const MAX_PACKS: u32 = 4096;
 
-/// Chunks of all packs of an image: 256 GiB in chunks of 64 KiB. A reader keeps some 70
-/// bytes of each that is in a pack in use.
+/// Chunks of all packs of an image: 256 GiB in chunks of 64 KiB. A reader keeps the 40 bytes
+/// of each that the index of a pack in use has.
 pub const MAX_PACKED_CHUNKS: u32 = 1 << 22;
 
 /// zstd frames of a chunk: the biggest one in 4 KiB frames, as upstream writes

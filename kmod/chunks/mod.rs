@@ -230,6 +230,14 @@ impl<'a> Stored<'a> {
         self.chunks.packed(places, self.purpose).map(Some)
     }
 
+    /// Whether a reader has found them damaged, or could not have them.
+    pub(crate) fn is_damaged(&self) -> bool {
+        match &self.origin {
+            Origin::Loose(reported) => reported.is_known(),
+            Origin::Pack(_, places) => self.chunks.packs.is_damaged(places.last),
+        }
+    }
+
     /// The `manifestVersion` of its image.
     pub(crate) fn version(&self) -> u64 {
         self.chunks.version

@@ -376,7 +376,14 @@ impl Packs {
         Some(pack.used()?.first.saturating_add(place.index))
     }
 
-    /// Whether the log has heard of the chunk with this number. None for want of memory.
+    /// Whether the chunk at `place` was reported.
+    pub(crate) fn is_damaged(&self, place: Place) -> bool {
+        let number = self.number(place);
+        let reported = number.and_then(|number| self.reported.get(number));
+        reported.is_some_and(Reported::is_known)
+    }
+
+    /// What is known of faults of the chunk with this number. None for want of memory.
     pub(crate) fn reported(&self, number: u32) -> Option<&Reported> {
         if self.reported.get(number).is_none() {
             self.reported.populate(number, Reported::default()).ok()?;

@@ -145,9 +145,16 @@ impl<'a> Locked<'a> {
         let (key, pool) = (self.chunk.key(), &self.chunk.content.pool);
         let mut stored = self.chunk.stored;
         let mut slot = pool.take(&key)?;
-        let mut large = pool.large(stored.size()?)?;
+        let mut large = None;
         loop {
-            match slot.load(&key, &stored) {
+            // Each place claims a size of its own.
+            let loaded = stored.size().and_then(|bytes| {
+                if large.is_none() {
+                    large = pool.large(bytes)?;
+                }
+                slot.load(&key, &stored)
+            });
+            match loaded {
                 Err(error) if !is_passing(error) => {
                     stored = stored.another()?.ok_or(error)?;
                 }
@@ -184,9 +191,14 @@ impl<'a> Locked<'a> {
         fits: impl FnOnce(usize) -> bool,
     ) -> Option<Prepared<'a>> {
         let key = self.chunk.key();
-        // Whoever has several must not wait for another. And who helps cannot be killed.
+        // A helper does not look for the chunk in another pack.
+        if self.chunk.stored.is_damaged() {
+            return None;
+        }
+        // A helper cannot be killed either, so it gets nothing that takes long.
         let is_short = |size: &usize| *size <= LARGE_BYTES;
         self.chunk.stored.size().ok().filter(is_short)?;
+        // A task that has several slots must not wait for another.
         let mut slot = self.chunk.content.pool.try_take(&key)?;
         let size = slot.prepare(&key, &self.chunk.stored, len).ok();
         let size = size.filter(is_short)?;

@@ -4,7 +4,7 @@
 
 use crate::{
     content::Content,
-    metadata::{Access, Extents, Lent},
+    metadata::{Access, ExtentMap, LentRun},
     report::Purpose,
     sharing::Sharing,
 };
@@ -17,7 +17,7 @@ pub(crate) struct File<'a> {
     /// The number of its inode.
     pub(crate) ino: u64,
     /// Its extents.
-    pub(crate) extents: &'a Extents,
+    pub(crate) extents: &'a ExtentMap,
     /// The image that it is in.
     pub(crate) access: Access<'a>,
     /// What that image shares with others.
@@ -41,8 +41,8 @@ impl<'a> File<'a> {
     ///
     /// # Errors
     ///
-    /// As of [`Extents::run`]; the log was told what is not sound.
-    pub(super) fn run(&self, position: u64, end: u64) -> Result<Lent<'a>> {
+    /// As of [`ExtentMap::run`]; the log was told what is not sound.
+    pub(super) fn run(&self, position: u64, end: u64) -> Result<LentRun<'a>> {
         let run = self.extents.run(self.access, self.ino, position, end);
         run.map_err(self.access.in_inode(self.ino))
     }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     chunks::Source,
     content::Chunk,
-    metadata::{ChunkExtent, Extents},
+    metadata::{ChunkExtent, ExtentMap},
     sharing::ChunkCache,
 };
 use kernel::prelude::*;
@@ -23,7 +23,7 @@ const MAX_FILLS: usize = 8;
 
 /// The only extent of a small file, if that is in a pack: then the file is read from the page cache
 /// of its chunk.
-pub(crate) fn small(extents: &Extents) -> Option<&ChunkExtent> {
+pub(crate) fn small(extents: &ExtentMap) -> Option<&ChunkExtent> {
     let mut extents = extents.all()?.extents();
     let (Some((end, Some(extent))), None) = (extents.next(), extents.next()) else {
         return None;

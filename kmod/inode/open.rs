@@ -5,7 +5,7 @@
 use super::{data::Node, open_file::OpenFile};
 use crate::{
     filling,
-    metadata::{Access, ChunkExtent, Extents},
+    metadata::{Access, ChunkExtent, ExtentMap},
     report::{Failure, Purpose},
     sharing::Sharing,
 };
@@ -18,7 +18,7 @@ use vfs::Fingerprint;
 ///
 /// # Errors
 ///
-/// As of [`Extents::read`], and those of `share`.
+/// As of [`ExtentMap::read`], and those of `share`.
 pub(crate) fn open(
     node: &Node<'_>,
     size: u64,
@@ -60,7 +60,7 @@ fn read(
     size: u64,
     sharing: &Sharing,
     is_shared: bool,
-) -> Result<(Extents, Option<Fingerprint>), Failure> {
+) -> Result<(ExtentMap, Option<Fingerprint>), Failure> {
     let mut content = sharing.of_file(access.metadata.version());
     let mut add = |end, extent: Option<&ChunkExtent>| {
         let chunk = extent.map(|extent| extent.chunk(access.content, Purpose::Inode(ino)));
@@ -69,7 +69,7 @@ fn read(
         content.add(end, chunk.as_ref().map(|chunk| (chunk, offset)));
         Ok(())
     };
-    let extents = Extents::read(access, ino, size, &mut add)?;
+    let extents = ExtentMap::read(access, ino, size, &mut add)?;
     if let Some(run) = extents.all() {
         if is_shared || filling::small(&extents).is_some() {
             return Ok((extents, None));

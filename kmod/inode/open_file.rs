@@ -4,7 +4,7 @@
 
 use crate::{
     chunks::Source,
-    metadata::{ChunkExtent, Extents},
+    metadata::{ChunkExtent, ExtentMap},
 };
 use kernel::sync::Arc;
 
@@ -14,17 +14,17 @@ const MAX_KEPT_EXTENTS: usize = 64;
 /// An open regular file, shared by all who have it open at the same time, or kept with its
 /// inode. Every blob it needs is open, so that a page fault never has to look one up.
 pub(crate) struct OpenFile {
-    extents: Extents,
+    extents: ExtentMap,
 }
 
 impl OpenFile {
     /// A file with these extents.
-    pub(super) fn new(extents: Extents) -> Self {
+    pub(super) fn new(extents: ExtentMap) -> Self {
         Self { extents }
     }
 
     /// Its extents.
-    pub(crate) fn extents(&self) -> &Extents {
+    pub(crate) fn extents(&self) -> &ExtentMap {
         &self.extents
     }
 

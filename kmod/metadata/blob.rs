@@ -33,7 +33,7 @@ impl Metadata {
     /// As [`Blobs::load`]; `EUCLEAN` when it is not sound, `EOPNOTSUPP` for a version that
     /// is not known.
     pub(crate) fn load(blobs: &Blobs, digest: &Digest, log: &Log<'_>) -> Result<Self> {
-        let bytes = blobs.load(digest, |_| Ok(limits::MAX_ROOTFS_BYTES), log)?;
+        let bytes = blobs.load(digest, limits::MAX_ROOTFS_BYTES, log)?;
         Self::new(digest, bytes, log)
     }
 

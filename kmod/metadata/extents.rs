@@ -7,7 +7,7 @@
 //! the rest is read from the metadata again by whoever reads there.
 
 use super::{
-    run::{ChunkExtent, Lent, Run},
+    run::{ChunkExtent, LentRun, Run},
     Access, Reader,
 };
 use crate::{
@@ -18,7 +18,7 @@ use kernel::{prelude::*, rbtree::RBTree};
 use puzzlefs_format::{self as format, ChunkRef, Digest, Extent, Kind};
 use vfs::SeekTo;
 
-/// Extents that are looked at before the task looks whether it was killed.
+/// ExtentMap that are looked at before the task looks whether it was killed.
 const BATCH: u32 = 1024;
 
 /// Files of more extents are long: of these not all are kept in memory, which would take 48 bytes
@@ -33,7 +33,7 @@ const MAX_LOOSE_EXTENTS: usize = 1 << 16;
 /// Of a long file it is kept where each of so many extents ends: 1 MiB for the longest.
 const STEP: u32 = 128;
 
-/// Extents of one run of a long file, at most.
+/// ExtentMap of one run of a long file, at most.
 const MAX_RUN: usize = 256;
 
 /// Loose chunks that a long file keeps open, at most. No manifest that fits registries lists
@@ -41,14 +41,14 @@ const MAX_RUN: usize = 256;
 const MAX_LOOSE: usize = 1 << 15;
 
 /// The extents of a regular file.
-pub(crate) enum Extents {
+pub(crate) enum ExtentMap {
     /// All of them.
     All(Run),
     /// Of a long file: how to find them.
     Long(Long),
 }
 
-impl Extents {
+impl ExtentMap {
     /// The extents of inode `ino`, a file of `size` bytes. Makes its chunks ready to be read.
     /// Of a long file it calls `look` with each of them, and where that ends: they are not all
     /// in memory later.
@@ -143,10 +143,10 @@ impl Extents {
         ino: u64,
         position: u64,
         end: u64,
-    ) -> Result<Lent<'_>, Failure> {
+    ) -> Result<LentRun<'_>, Failure> {
         Ok(match self {
-            Self::All(run) => Lent::Kept(run),
-            Self::Long(long) => Lent::Read(long.run(access, ino, position, end)?),
+            Self::All(run) => LentRun::Kept(run),
+            Self::Long(long) => LentRun::Read(long.run(access, ino, position, end)?),
         })
     }
 
@@ -155,7 +155,7 @@ impl Extents {
     ///
     /// # Errors
     ///
-    /// `ENXIO` when only holes follow, and as of [`Extents::run`].
+    /// `ENXIO` when only holes follow, and as of [`ExtentMap::run`].
     pub(crate) fn seek(
         &self,
         access: Access<'_>,

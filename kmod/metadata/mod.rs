@@ -7,11 +7,13 @@
 mod access;
 mod blob;
 mod extents;
+mod load;
 mod reader;
 mod run;
 
 pub(crate) use access::Access;
 pub(crate) use blob::Metadata;
-pub(crate) use extents::{added_up, Extents};
+pub(crate) use extents::{added_up, ExtentMap};
+pub(crate) use load::load;
 pub(crate) use reader::Reader;
-pub(crate) use run::{ChunkExtent, Lent, Run};
+pub(crate) use run::{ChunkExtent, LentRun, Run};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Extents that follow one another in a file, ready to be read.
+//! ExtentMap that follow one another in a file, ready to be read.
 
 use crate::{
     chunks::Source,
@@ -41,7 +41,7 @@ impl ChunkExtent {
     }
 }
 
-/// Extents that follow one another in a file.
+/// ExtentMap that follow one another in a file.
 #[derive(Default)]
 pub(crate) struct Run {
     /// Where each ends. What comes before a run that is not the first is one more, and a hole.
@@ -105,12 +105,12 @@ impl Run {
 }
 
 /// A run that the file keeps, or that was read for the caller.
-pub(crate) enum Lent<'a> {
+pub(crate) enum LentRun<'a> {
     Kept(&'a Run),
     Read(Run),
 }
 
-impl Deref for Lent<'_> {
+impl Deref for LentRun<'_> {
     type Target = Run;
 
     fn deref(&self) -> &Run {

@@ -3,18 +3,17 @@
 //! A mounted image: what stands behind a superblock.
 
 use crate::{
-    chunks::{Chunks, Indexes, Listed, Packs},
+    chunks::{Chunks, Indexes, Packs},
     content::{Content, Pool},
     filling::File,
     inode::{Node, OpenFile},
     layout::{self, Blobs},
-    metadata::{Access, Metadata},
-    report::{errno, Faults},
+    metadata::{self, Access, Metadata},
+    report::Faults,
     sharing::{FilesystemNumber, Filesystems, Sharing},
 };
 use kernel::{prelude::*, sync::Arc};
 use options::Verify;
-use puzzlefs_format::{self as format, blob_kind, limits, BlobKind, Manifest, MEDIA_TYPE_PACK};
 use request::Request;
 use vfs::{Inode, KernelLog, Log, Mounting, New, Shrinker, SuperBlock};
 
@@ -49,14 +48,14 @@ impl Shared {
 }
 
 /// What is read of an image before it is mounted, while nobody waits for it.
-pub(crate) struct Loaded {
+pub(crate) struct Unmounted {
     filesystem: FilesystemNumber,
     blobs: Blobs,
     packs: Packs,
     metadata: Metadata,
 }
 
-impl Loaded {
+impl Unmounted {
     /// Loads the image that `request` names. Every error is explained in `log`.
     ///
     /// # Errors
@@ -81,59 +80,15 @@ impl Loaded {
         let filesystem = shared.filesystems.number(directory.path())?;
         let blobs = Blobs::new(directory, request.credentials().clone());
         let mut packs = Packs::new(shared.indexes.clone());
-        let metadata = Self::load(&blobs, request, &mut packs, log)?;
+        let by_fs_verity = request.verify() == Verify::FsVerity;
+        let digest = request.image_manifest();
+        let metadata = metadata::load(&blobs, digest, &mut packs, by_fs_verity, log)?;
         Ok(Self {
             filesystem,
             blobs,
             packs,
             metadata,
         })
-    }
-
-    /// Loads the Rootfs that `request` names, directly or by its manifest, and opens the
-    /// packs that the manifest lists.
-    fn load(
-        blobs: &Blobs,
-        request: &Request,
-        packs: &mut Packs,
-        log: &Log<'_>,
-    ) -> Result<Metadata> {
-        let digest = request.image_manifest();
-        let refuse = |error: format::Error| {
-            log.error(format_args!("blob sha256:{digest}: {error}"));
-            errno(error)
-        };
-        let limit = |head: &[u8]| {
-            Ok(match blob_kind(head)? {
-                BlobKind::Rootfs => limits::MAX_ROOTFS_BYTES,
-                BlobKind::Manifest => limits::MAX_MANIFEST_BYTES,
-            })
-        };
-        let bytes = blobs.load(digest, limit, log)?;
-        match blob_kind(&bytes).map_err(refuse)? {
-            BlobKind::Rootfs => Metadata::new(digest, bytes, log),
-            BlobKind::Manifest => {
-                let mut listed = KVVec::new();
-                let manifest = Manifest::parse_each(&bytes, |layer| {
-                    if layer.media_type == MEDIA_TYPE_PACK {
-                        let pack = Listed {
-                            digest: layer.digest,
-                            size: layer.size,
-                            fs_verity: layer.fs_verity,
-                        };
-                        let pushed = listed.push(pack, GFP_KERNEL);
-                        pushed.map_err(|_| format::Error::Unreadable(ENOMEM.to_errno()))?;
-                    }
-                    Ok(())
-                })
-                .map_err(refuse)?;
-                let by_fs_verity = request.verify() == Verify::FsVerity;
-                for pack in &listed {
-                    packs.open(blobs, pack, by_fs_verity, log)?;
-                }
-                Metadata::load(blobs, &manifest.rootfs().digest, log)
-            }
-        }
     }
 }
 
@@ -147,18 +102,18 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Makes the image of what was loaded, for `sb`.
+    /// Mounts what was read, for `sb`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(loaded: Loaded, sb: &SuperBlock<Self, New>) -> Result<Pin<KBox<Self>>> {
-        let Loaded {
+    pub(crate) fn new(unmounted: Unmounted, sb: &SuperBlock<Self, New>) -> Result<Pin<KBox<Self>>> {
+        let Unmounted {
             filesystem,
             blobs,
             packs,
             metadata,
-        } = loaded;
+        } = unmounted;
         let faults = Faults::new(KernelLog::new(sb)?);
         let chunks = Chunks::new(blobs, packs, metadata.version(), faults)?;
         let image = Self {

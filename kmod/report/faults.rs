@@ -28,21 +28,33 @@ impl fmt::Display for Purpose {
     }
 }
 
-/// Remembers that the log has heard of a fault.
-pub(crate) struct Reported(Atomic<u32>);
+/// Remembers that there was a fault, and whether the log has heard of it.
+pub(crate) struct Reported {
+    known: Atomic<u32>,
+    logged: Atomic<u32>,
+}
 
 impl Default for Reported {
     fn default() -> Self {
-        Self(Atomic::new(0))
+        Self {
+            known: Atomic::new(0),
+            logged: Atomic::new(0),
+        }
     }
 }
 
 impl Reported {
-    /// Calls `log` until that returns true.
+    /// Notes a fault. Calls `log`, unless that has returned true before.
     pub(crate) fn once(&self, log: impl FnOnce() -> bool) {
-        if self.0.xchg(1, Relaxed) == 0 && !log() {
-            self.0.store(0, Relaxed);
+        self.known.store(1, Relaxed);
+        if self.logged.xchg(1, Relaxed) == 0 && !log() {
+            self.logged.store(0, Relaxed);
         }
+    }
+
+    /// Whether there was a fault.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known.load(Relaxed) != 0
     }
 }
 

@@ -11,7 +11,7 @@
 //! Only chunks in packs are kept there: of a loose one nothing is known any more when the
 //! files that use it are closed.
 
-use super::fingerprint::Scope;
+use super::fingerprint::Sharers;
 use crate::{
     content::{Loaded, Locked},
     tables::Sparse,
@@ -73,7 +73,7 @@ impl ChunkCaches {
     /// That of `locked`, one of `caches` if it had none.
     pub(super) fn make(
         &self,
-        scope: &Scope,
+        sharers: &Sharers,
         locked: &Locked<'_>,
         caches: &Arc<SharedCaches>,
     ) -> Option<&ChunkCache> {
@@ -86,7 +86,7 @@ impl ChunkCaches {
             }
             let cache = ChunkCache {
                 compressed,
-                cache: caches.cache(&scope.of_chunk(chunk)).ok()?,
+                cache: caches.cache(&sharers.of_chunk(chunk)).ok()?,
                 copied: Atomic::new(0),
                 is_read: Atomic::new(false),
             };

@@ -30,14 +30,14 @@ use puzzlefs_format::Encoding;
 use vfs::{sha256::Hasher, Fingerprint};
 
 /// Who an image may share with.
-pub(crate) struct Scope {
+pub(crate) struct Sharers {
     /// That of the layout.
     filesystem: FilesystemNumber,
     /// The domain, if it is in one.
     domain: Option<DomainId>,
 }
 
-impl Scope {
+impl Sharers {
     /// That of an image on `filesystem`, in `domain` or in none.
     pub(super) fn new(filesystem: FilesystemNumber, domain: Option<DomainId>) -> Self {
         Self { filesystem, domain }
@@ -91,15 +91,15 @@ impl Scope {
 /// Says what a file has in it, which is told its extents in their order. Two files with the same
 /// result have the same bytes, and may share their page cache.
 pub(crate) struct OfFile<'a> {
-    scope: &'a Scope,
+    sharers: &'a Sharers,
     hasher: Hasher,
 }
 
 impl<'a> OfFile<'a> {
     /// For a file of an image of `version`, of no extents yet.
-    pub(super) fn new(scope: &'a Scope, version: u64) -> Self {
-        let hasher = scope.begin(version);
-        Self { scope, hasher }
+    pub(super) fn new(sharers: &'a Sharers, version: u64) -> Self {
+        let hasher = sharers.begin(version);
+        Self { sharers, hasher }
     }
 
     /// Takes the next extent, which ends at `end`: a chunk, and where in its content the extent
@@ -108,7 +108,7 @@ impl<'a> OfFile<'a> {
         self.hasher.update(&end.to_le_bytes());
         match extent {
             Some((chunk, offset)) => {
-                self.scope.add(&mut self.hasher, chunk);
+                self.sharers.add(&mut self.hasher, chunk);
                 self.hasher.update(&offset.to_le_bytes());
             }
             None => self.hasher.update(b"hole"),

@@ -5,7 +5,7 @@
 
 use crate::content::Locked;
 use cache::ChunkCaches;
-use fingerprint::Scope;
+use fingerprint::Sharers;
 use kernel::sync::Arc;
 use vfs::SharedCaches;
 
@@ -21,7 +21,7 @@ pub(crate) use fingerprint::OfFile;
 
 /// What a mounted image shares with others.
 pub(crate) struct Sharing {
-    scope: Scope,
+    sharers: Sharers,
     caches: ChunkCaches,
 }
 
@@ -29,14 +29,14 @@ impl Sharing {
     /// That of an image on `filesystem`, in `domain` or in none.
     pub(crate) fn new(filesystem: FilesystemNumber, domain: Option<DomainId>) -> Self {
         Self {
-            scope: Scope::new(filesystem, domain),
+            sharers: Sharers::new(filesystem, domain),
             caches: ChunkCaches::default(),
         }
     }
 
     /// Says what a file has in it, in an image of `version`: it has no extents yet.
     pub(crate) fn of_file(&self, version: u64) -> OfFile<'_> {
-        OfFile::new(&self.scope, version)
+        OfFile::new(&self.sharers, version)
     }
 
     /// The page cache of the chunk with this number, stored compressed or not, if it has one.
@@ -51,6 +51,6 @@ impl Sharing {
         locked: &Locked<'_>,
         caches: &Arc<SharedCaches>,
     ) -> Option<&ChunkCache> {
-        self.caches.make(&self.scope, locked, caches)
+        self.caches.make(&self.sharers, locked, caches)
     }
 }

@@ -54,7 +54,7 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// `lazytime` ...) differ or one has options for a security module. To compare must not sleep.
     type Identity: PartialEq + Send + Sync;
     /// What is read before there is a superblock.
-    type Loaded;
+    type Unmounted;
     /// Data of an inode in memory. Dropped in an RCU callback: it must not sleep then.
     type InodeData: Send + Sync;
     /// Data of an open regular file (`file->private_data`), or of a regular file that is kept
@@ -82,10 +82,13 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
         identity: &Self::Identity,
         mounting: &mut Mounting<'_, Self>,
         log: &Log<'_>,
-    ) -> Result<Self::Loaded>;
+    ) -> Result<Self::Unmounted>;
 
     /// Makes an instance for a new superblock; the core of `fill_super`.
-    fn fill_super(sb: &SuperBlock<Self, New>, loaded: Self::Loaded) -> Result<Pin<KBox<Self>>>;
+    fn fill_super(
+        sb: &SuperBlock<Self, New>,
+        unmounted: Self::Unmounted,
+    ) -> Result<Pin<KBox<Self>>>;
 
     /// `fs_context_operations.reconfigure`: checks the options of a remount, which cannot
     /// change anything. mount(8) repeats all that `show_options` shows.

@@ -285,7 +285,7 @@ impl<T: FileSystem> Operations<T> {
             depth: 0,
             _context: PhantomData,
         };
-        let loaded = T::load(&info.identity, &mut mounting, &log)?;
+        let unmounted = T::load(&info.identity, &mut mounting, &log)?;
         // SAFETY: By the caller. `sget_fc` gives an active reference, and holds `s_umount`: of a
         // new superblock, or of one that is complete.
         unsafe {
@@ -300,7 +300,7 @@ impl<T: FileSystem> Operations<T> {
             }
             mounted.add(&uuid);
             (*sb).s_stack_depth = mounting.depth;
-            if let Err(error) = Self::fill(sb, context, loaded) {
+            if let Err(error) = Self::fill(sb, context, unmounted) {
                 bindings::deactivate_locked_super(sb);
                 return Err(error);
             }
@@ -352,7 +352,7 @@ impl<T: FileSystem> Operations<T> {
     unsafe fn fill(
         sb: *mut bindings::super_block,
         context: *mut bindings::fs_context,
-        loaded: T::Loaded,
+        unmounted: T::Unmounted,
     ) -> Result {
         // SAFETY: By the caller.
         let new = unsafe {
@@ -376,7 +376,7 @@ impl<T: FileSystem> Operations<T> {
         };
         // SAFETY: The context outlives this call.
         let log = unsafe { Log::from_raw(context) };
-        let data = T::fill_super(new, loaded)?;
+        let data = T::fill_super(new, unmounted)?;
         let instance = Instance {
             data,
             // SAFETY: `drop_instance` drops the cache, not later than in `put_super`.

@@ -4,19 +4,17 @@
 //! the VFS and the page cache do with them.
 
 use crate::{
-    chunks::{Chunks, Indexes, Listed, Packs},
+    chunks::{Chunks, Indexes, Packs},
     content::{Content, Pool},
     filling,
     inode::{self, dir, InodeData, Node, OpenFile},
     layout::Blobs,
-    metadata::{Access, Metadata, Reader},
+    metadata::{self, Access, Metadata, Reader},
     report::{errno, logged, Counters, Faults, Purpose},
     sharing::{DomainId, Filesystems, Sharing},
 };
 use kernel::{init::PinInit, prelude::*, sync::Arc};
-use puzzlefs_format::{
-    self as format, blob_kind, limits, BlobKind, Digest, Manifest, MEDIA_TYPE_PACK,
-};
+use puzzlefs_format::Digest;
 use vfs::{
     lower::{Credentials, Layout},
     Attributes, DirEmitter, DirEntryType, Fingerprint, InodeKind, KernelLog, Lines, Log, PageCache,
@@ -94,7 +92,8 @@ impl Image {
         let blobs = Blobs::new(layout.directory(), Credentials::current());
         let mut packs = Packs::new(machine.indexes.clone());
         let digest = Digest::from_bytes(*digest);
-        let metadata = load(&blobs, &digest, request.by_fs_verity, &mut packs, &log)?;
+        let by_fs_verity = request.by_fs_verity;
+        let metadata = metadata::load(&blobs, &digest, &mut packs, by_fs_verity, &log)?;
         let faults = Faults::new(KernelLog::new(lines)?);
         let chunks = Chunks::new(blobs, packs, metadata.version(), faults)?;
         let domain = request
@@ -179,46 +178,6 @@ impl Image {
             kind: kind.map_err(self.in_inode(ino))?,
             data: InodeData::new().make()?,
         })
-    }
-}
-
-/// As `mount::Loaded::load`.
-fn load(
-    blobs: &Blobs,
-    digest: &Digest,
-    by_fs_verity: bool,
-    packs: &mut Packs,
-    log: &Log<'_>,
-) -> Result<Metadata> {
-    let limit = |head: &[u8]| {
-        Ok(match blob_kind(head)? {
-            BlobKind::Rootfs => limits::MAX_ROOTFS_BYTES,
-            BlobKind::Manifest => limits::MAX_MANIFEST_BYTES,
-        })
-    };
-    let bytes = blobs.load(digest, limit, log)?;
-    match blob_kind(&bytes).map_err(errno)? {
-        BlobKind::Rootfs => Metadata::new(digest, bytes, log),
-        BlobKind::Manifest => {
-            let mut listed = KVVec::new();
-            let manifest = Manifest::parse_each(&bytes, |layer| {
-                if layer.media_type == MEDIA_TYPE_PACK {
-                    let pack = Listed {
-                        digest: layer.digest,
-                        size: layer.size,
-                        fs_verity: layer.fs_verity,
-                    };
-                    let pushed = listed.push(pack, GFP_KERNEL);
-                    pushed.map_err(|_| format::Error::Unreadable(ENOMEM.to_errno()))?;
-                }
-                Ok(())
-            })
-            .map_err(errno)?;
-            for pack in &listed {
-                packs.open(blobs, pack, by_fs_verity, log)?;
-            }
-            Metadata::load(blobs, &manifest.rootfs().digest, log)
-        }
     }
 }
 
