@@ -147,14 +147,10 @@ impl<'a> Locked<'a> {
         let mut slot = pool.take(&key)?;
         let mut large = None;
         loop {
-            // Each place claims a size of its own.
-            let loaded = stored.size().and_then(|bytes| {
-                if large.is_none() {
-                    large = pool.large(bytes)?;
-                }
-                slot.load(&key, &stored)
-            });
-            match loaded {
+            if large.is_none() {
+                large = pool.large(stored.size()?)?;
+            }
+            match slot.load(&key, &stored) {
                 Err(error) if !is_passing(error) => {
                     stored = stored.another()?.ok_or(error)?;
                 }

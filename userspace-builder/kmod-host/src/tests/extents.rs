@@ -40,7 +40,10 @@ fn pattern(count: usize) -> (Vec<u8>, Vec<u8>, Vec<Chunk>) {
 fn check(image: &Image, data: &[u8], is_long: bool) {
     let inode = image.inode(2).unwrap();
     let file = inode.open().unwrap();
-    assert_eq!(matches!(file.opened().extents(), ExtentMap::Long(_)), is_long);
+    assert_eq!(
+        matches!(file.opened().extents(), ExtentMap::Long(_)),
+        is_long
+    );
     assert_eq!(file.extents().is_none(), is_long);
     let mut pages = PageCache::default();
     for position in [0, 1, 99_999, data.len() as u64 / 2, data.len() as u64 - 1] {

@@ -11,7 +11,7 @@ use crate::{How, Machine};
 use kernel::prelude::*;
 use puzzlefs_format::{limits, Digest, PackEntry};
 use std::collections::BTreeSet;
-use vfs::{lower::Layout, KernelLog, Lines, PageCache};
+use vfs::{lower::Layout, parallel::Tasks, KernelLog, Lines, PageCache};
 
 const WAY: How = How {
     window: 1 << 17,
@@ -155,6 +155,37 @@ fn a_chunk_that_is_damaged_in_one_pack_is_taken_from_another() {
     assert_eq!((bytes.len(), result), (0, Err(EIO)));
     let lines = image.lines();
     assert_eq!(lines.len(), 1, "it is said once: {lines:?}");
+}
+
+#[test]
+fn what_helpers_find_damaged_is_taken_from_another_pack() {
+    let chunks: Vec<_> = (0..12).map(|seed| content(7000, 30 + seed)).collect();
+    let extents = chunks.iter().map(|chunk| extent(chunk, false, 0, 7000));
+    let rootfs = files(6, vec![extents.collect()]).write(1 << 12);
+    // The first pack has all of them, and one is not what its index says.
+    let mut damaged = chunks.clone();
+    damaged[5][6000] ^= 1;
+    let mut lying = entries(&damaged);
+    for entry in &mut lying {
+        if entry.digest == digest(&damaged[5]) {
+            entry.digest = digest(&chunks[5]);
+        }
+    }
+    lying.sort_by_key(|entry| *entry.digest.as_bytes());
+    let listed = [pack_with(&damaged, &lying), pack(&chunks)];
+    let machine = Machine::new().unwrap();
+    Tasks::Alone(4).set();
+    // With folios of any size, several chunks in one among them.
+    for seed in 0..20 {
+        let image = image(&machine, &rootfs, &listed, &[]);
+        let inode = image.inode(2).unwrap();
+        let file = inode.open().unwrap();
+        let way = How { seed, ..WAY };
+        let (bytes, result) = file.read(&mut PageCache::default(), 0, u64::MAX, way);
+        assert_eq!(result, Ok(()), "seed {seed}");
+        assert!(bytes == chunks.concat(), "seed {seed}");
+    }
+    Tasks::Alone(1).set();
 }
 
 #[test]
