@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # needs: host
-# shows: issue 2, the harness itself: scripts/vm returns COMMAND's own status; it sees a
+# shows: scripts/vm returns COMMAND's own status; it sees a
 # crash, a warning of a kernel whose COMMAND succeeded, a machine that dies and one that
 # hangs; what it runs sees the module, the CLI, /scratch with verity and no way to write
 # into the build root.

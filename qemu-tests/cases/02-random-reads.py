@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # needs: images debian; memory 2G
-# shows: issue 2, 2: 5,000 reads at random offsets and lengths over many files, by read(),
+# shows: 5,000 reads at random offsets and lengths over many files, by read(),
 # mmap and splice, equal the source; again after dropping caches; again with four readers.
 
 import mmap

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # needs: images debian; memory 2G
-# shows: issue 2, 3: programs run from an image by chroot: a shell, Python and Perl that
+# shows: programs run from an image by chroot: a shell, Python and Perl that
 # import modules of theirs, and a pipeline of many of the image's binaries.
 
 import subprocess

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # needs: images upstream-raw upstream-zstd upstream-delta; memory 2G
-# shows: issue 2, 4: images that upstream puzzlefs 0.2.0 builds (raw, compressed, and as a
+# shows: images that upstream puzzlefs 0.2.0 builds (raw, compressed, and as a
 # delta over a base layer) mount in our kernel and equal their source.
 
 from case import Image, compare, mounted

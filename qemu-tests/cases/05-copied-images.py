@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # needs: images small skopeo-oci skopeo-dir repacked; memory 2G
-# shows: issue 2, 5: an image of packs that skopeo has copied, from layout to layout and through
+# shows: an image of packs that skopeo has copied, from layout to layout and through
 # dir:, has the same digest, mounts and equals its source. (host/skopeo verifies it.)
-# issue 3: so does one whose chunks were taken out of its packs and put into others.
+# so does one whose chunks were taken out of its packs and put into others.
 
 from case import Image, compare, equal, mounted
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # needs: images small-loose; memory 2G
-# shows: issue 2, 7: every fault has its own errno and a message that a person can act on;
+# shows: every fault has its own errno and a message that a person can act on;
 # nothing stays mounted, and the runner sees that the module can be unloaded.
 
 import errno

@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # needs: images small; memory 1G; cpus 2; append slab_debug=F slab_nomerge damon_stat.enabled=N
-# shows: issue 2, 8: mount, read, umount, rmmod 50 times over: slab and page counters
+# shows: mount, read, umount, rmmod 50 times over: slab and page counters
 # return to where they were.
 
-import glob
 import os
-import re
 import subprocess
 import time
 
-from case import Image, check, drop_caches, mounted
+from case import Image, check, mounted
+from meminfo import settled
 import mountapi
 
 ROUNDS, WARM_UP = 50, 10
@@ -24,21 +23,7 @@ OBJECTS = ROUNDS - 1
 
 
 def counters():
-    for _ in range(2):  # what the first drop lets go, RCU and kworkers free later
-        drop_caches()
-        time.sleep(1)
-    for shrink in glob.glob("/sys/kernel/slab/*/shrink"):
-        with open(shrink, "w") as f:
-            f.write("1")
-    with open("/proc/meminfo") as f:
-        fields = {name: int(kib) for name, kib in re.findall(r"^(\w+): +(\d+)", f.read(), re.M)}
-    # Free pages that wait in per-CPU lists count as used; up to many MiB.
-    with open("/proc/zoneinfo") as f:
-        fields["Waiting"] = 4 * sum(map(int, re.findall(r"^ +count: +(\d+)", f.read(), re.M)))
-    # Pages that nobody counts, such as those of alloc_pages().
-    fields["Unaccounted"] = fields["MemTotal"] - sum(fields[name] for name in (
-        "MemFree", "Waiting", "Buffers", "Cached", "SwapCached", "Slab", "AnonPages", "PageTables",
-        "KernelStack", "VmallocUsed", "Percpu"))
+    fields = settled(2)
     return {name: fields[name] for name in COUNTERS}
 
 

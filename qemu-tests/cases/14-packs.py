@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # needs: images small; memory 2G
-# shows: issue 3, packs: one that is missing or has another size is refused when it is mounted;
+# shows: one that is missing or has another size is refused when it is mounted;
 # what is no pack, an index that lies and chunks that are damaged give errors to those who read
 # them, and wrong bytes to nobody; a chunk that no pack has is found loose; packs that are open
 # may be deleted; a mount looks into none of them, and mounts share what they know of them.

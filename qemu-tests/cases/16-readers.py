@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # needs: memory 2G
-# shows: issue 3, read path: of many who want one chunk at once, one reads it; the others wait,
+# shows: of many who want one chunk at once, one reads it; the others wait,
 # can be killed meanwhile, and try it themselves when that one fails. A chunk that is damaged
 # in the midst of others takes nobody else's bytes along.
 

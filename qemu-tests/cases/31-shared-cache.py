@@ -102,20 +102,9 @@ def options(layout, tree, domain=None):
     return found + [("domain_id", domain)] if domain else found
 
 
-@contextlib.contextmanager
 def mounts(*wanted):
     """Mounts of (layout, tree, domain), nothing of them cached, at the paths that it yields."""
-    drop_caches()
-    paths = [f"{MNT}/{number}" for number in range(len(wanted))]
-    try:
-        for path, what in zip(paths, wanted):
-            os.makedirs(path, exist_ok=True)
-            mountapi.mount(options(*what), path)
-        yield paths
-    finally:
-        for path in paths:
-            if os.path.ismount(path):
-                subprocess.run(["umount", "-l", path], check=True)
+    return mountapi.mounts(MNT, *(options(*what) for what in wanted))
 
 
 def read(path):

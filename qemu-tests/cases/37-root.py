@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # needs: images debian; host
-# shows: issue 4, "in the tree too": fs/puzzlefs is built in a kernel's tree as =m and =y without
+# shows: fs/puzzlefs is built in a kernel's tree as =m and =y without
 # a warning; that kernel has an image as its root, by its command line alone, and by the
 # /init of docs/mounting.md, with and without an overlayfs over it.
 

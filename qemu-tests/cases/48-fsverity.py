@@ -85,20 +85,9 @@ def options(layout, digest, verify="fsverity", domain=None):
     return [(key, value) for key, value in found if value]
 
 
-@contextlib.contextmanager
 def mounts(*wanted):
     """Mounts of (layout, manifest, ...), at the paths that it yields, nothing of them cached."""
-    drop_caches()
-    paths = [f"{MNT}/{number}" for number in range(len(wanted))]
-    try:
-        for path, what in zip(paths, wanted):
-            os.makedirs(path, exist_ok=True)
-            mountapi.mount(options(*what), path)
-        yield paths
-    finally:
-        for path in paths:
-            if os.path.ismount(path):
-                run("umount", "-l", path)
+    return mountapi.mounts(MNT, *(options(*what) for what in wanted))
 
 
 def refused(layout, digest, error, word, verify="fsverity"):

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # shows: the cargo workspace is formatted, clippy has nothing to say, and its tests pass
-# (issue 2, 6 among them: the core's parser against the capnp crate, and on mutated bytes; issue 11,
-# C and 12: the module's rooms in user space, and its read path on images of any bytes).
+# (among them: the core's parser against the capnp crate, and on mutated bytes; the module's rooms in
+# user space, and its read path on images of any bytes).
 set -eu
 cd "$PUZZLEFS_TOP/userspace-builder"
 export CARGO_TARGET_DIR="$PUZZLEFS_CACHE/cargo-test"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# shows: issue 2, schema: the format core, as it is linked into the module, has no way to
+# shows: the format core, as it is linked into the module, has no way to
 # panic: not one call to core's panic functions is left in its object.
 . "$PUZZLEFS_TOP/scripts/lib.sh"
 

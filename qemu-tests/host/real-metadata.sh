@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # needs: images debian upstream-raw upstream-zstd upstream-delta
-# shows: issue 2, 6: the core's parser and the capnp crate read real metadata alike, that
+# shows: the core's parser and the capnp crate read real metadata alike, that
 # of our builder and that of upstream's.
 set -eu
 cd "$PUZZLEFS_TOP/userspace-builder"

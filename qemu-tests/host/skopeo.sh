@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # needs: images small skopeo-oci skopeo-dir
-# shows: issue 2, 5: skopeo and umoci read the manifest of an image of ours, and an image of
+# shows: skopeo and umoci read the manifest of an image of ours, and an image of
 # packs that skopeo has copied, from layout to layout or through dir:, verifies.
 set -eu
 layout=$PUZZLEFS_IMAGES/small/oci

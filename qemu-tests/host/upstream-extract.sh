@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # needs: images plain plain-raw
-# shows: issue 2, 4: upstream puzzlefs 0.2.0 extracts images that ours builds, zstd and raw,
+# shows: upstream puzzlefs 0.2.0 extracts images that ours builds, zstd and raw,
 # and what it extracts equals their source, in all that it can make (lib/plain-tree); also after
 # their chunks have been in packs.
 set -eu

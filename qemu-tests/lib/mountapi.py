@@ -2,8 +2,12 @@
 """The system calls of fsopen(2) and its kin, which Python's library lacks, with the
 messages that the kernel leaves for the caller."""
 
+import contextlib
 import ctypes
 import os
+import subprocess
+
+from case import drop_caches
 
 libc = ctypes.CDLL(None, use_errno=True)
 # Numbers that all architectures share (include/uapi/asm-generic/unistd.h).
@@ -70,3 +74,19 @@ def mount(options, target, flags=(), kind="puzzlefs"):
         raise MountError(error.errno, messages(fs)) from None
     finally:
         os.close(fs)
+
+
+@contextlib.contextmanager
+def mounts(folder, *wanted):
+    """Mounts with each of these options, nothing of them cached, at the paths below `folder` that it yields."""
+    drop_caches()
+    paths = [f"{folder}/{number}" for number in range(len(wanted))]
+    try:
+        for path, options in zip(paths, wanted):
+            os.makedirs(path, exist_ok=True)
+            mount(options, path)
+        yield paths
+    finally:
+        for path in paths:
+            if os.path.ismount(path):
+                subprocess.run(["umount", "-l", path], check=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What `make bench` prints: what was measured, and how that compares with issue 3's targets."""
+"""What `make bench` prints: what was measured, and how that compares with the targets."""
 
 from rows import FAST, ROWS
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The rows of `make bench`: what is measured of each system, and issue 3's target for it."""
+"""The rows of `make bench`: what is measured of each system, and the target for it."""
 
 import dataclasses
 

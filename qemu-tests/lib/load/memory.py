@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """What of the machine's memory is in use when nothing is mounted, and the module is not loaded."""
 
-import glob
 import os
 import re
 import time
 
-from case import SANITIZERS, drop_caches
+from case import SANITIZERS
+from meminfo import settled
 
 # What is reported, KiB; and by how much it may grow from the end of the first cycle to the end of the
 # last, in the stock kernel. They move by themselves, the more the more often the disk failed.
@@ -22,22 +22,8 @@ def limits():
 
 
 def now():
-    """KiB, after all is dropped that can be; and what RCU and kworkers free later."""
-    for _ in range(3):
-        drop_caches()
-        time.sleep(1)
-    for shrink in glob.glob("/sys/kernel/slab/*/shrink"):
-        with open(shrink, "w") as f:
-            f.write("1")
-    with open("/proc/meminfo") as f:
-        fields = {name: int(kib) for name, kib in re.findall(r"^(\w+): +(\d+)", f.read(), re.M)}
-    # Free pages that wait in lists of processors count as used.
-    with open("/proc/zoneinfo") as f:
-        fields["Waiting"] = 4 * sum(map(int, re.findall(r"^ +count: +(\d+)", f.read(), re.M)))
-    # Pages that nobody counts, such as those of alloc_pages().
-    fields["Unaccounted"] = fields["MemTotal"] - sum(fields[name] for name in (
-        "MemFree", "Waiting", "Buffers", "Cached", "SwapCached", "Slab", "AnonPages", "PageTables",
-        "KernelStack", "VmallocUsed", "Percpu"))
+    """KiB, after all is dropped that can be."""
+    fields = settled(3)
     return {name: fields[name] for name in SHOWN}
 
 
