@@ -12,6 +12,9 @@ use vfs::{DirEmitter, DirEntryType};
 /// Entries of a directory that are looked at before the task looks whether it was killed.
 const BATCH: u32 = 256;
 
+/// The same of entries that are listed.
+const ENTRIES_PER_LOOK: u64 = 16;
+
 fn entries<'a>(rootfs: &Rootfs<'a>, dir: &Node<'_>) -> Result<Dir<'a>, Failure> {
     let place = dir.data.entries(|| {
         let inode = rootfs.inode(dir.ino)?;
@@ -125,12 +128,12 @@ fn emit_batch(dir: &Node<'_>, emitter: &mut DirEmitter<'_>) -> Result<bool, Fail
     let entries = entries(&rootfs, dir)?;
     let mut live = rootfs.live_entries(&entries);
     loop {
+        let position = emitter.position();
         // A hostile directory may be long and hold nothing but what is removed, and to find that
         // out may take a search in each of many layers.
-        if vfs::killed() {
+        if position.checked_rem(ENTRIES_PER_LOOK) == Some(0) && vfs::killed() {
             return Err(EINTR.into());
         }
-        let position = emitter.position();
         let index = match u32::try_from(position.saturating_sub(DirEmitter::FIRST)) {
             Ok(index) if index < entries.len() => index,
             _ => return Ok(false),

@@ -23,6 +23,9 @@ const FULL_PINS: usize = 32;
 const MAX_BYTES: usize = 4 << 20;
 const MAX_PINS: usize = 128;
 
+/// Folios that are pinned between two looks for a fatal signal. Most operations need fewer.
+const PINS_PER_LOOK: usize = 8;
+
 /// The memory of a folio that is pinned.
 #[derive(Clone, Copy)]
 struct Span {
@@ -162,9 +165,6 @@ impl<'a> CacheReader<'a> {
     /// The span of a pin that holds `position`.
     fn find(&self, position: u64, load: &mut impl FnMut(u64) -> Result) -> Result<Span> {
         for _ in 0..MAX_LOADS {
-            if killed() {
-                return Err(EINTR);
-            }
             // SAFETY: Nothing else refers to array and vector, as above; nor are these
             // references used any more when `load` is called.
             let (pins, more) = unsafe { (&mut *self.pins.get(), &mut *self.more_pins.get()) };
@@ -180,6 +180,9 @@ impl<'a> CacheReader<'a> {
                     }
                     self.take(pin.bytes().len())?;
                     self.count.set(self.count.get().saturating_add(1));
+                    if self.count.get() % PINS_PER_LOOK == 0 && killed() {
+                        return Err(EINTR);
+                    }
                     let span = Span {
                         start: pin.position(),
                         memory: pin.bytes(),
@@ -189,7 +192,12 @@ impl<'a> CacheReader<'a> {
                         None => more.push((pin, span), GFP_KERNEL)?,
                     }
                 }
-                None => load(position)?,
+                None => {
+                    if killed() {
+                        return Err(EINTR);
+                    }
+                    load(position)?;
+                }
             }
         }
         // Memory is so short that it goes before it can be used.
