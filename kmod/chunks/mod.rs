@@ -15,6 +15,7 @@ use vfs::{lower::LowerFile, sha256};
 mod index;
 mod loose;
 mod packs;
+mod segments;
 
 pub(crate) use index::Indexes;
 pub(crate) use loose::OpenChunk;
@@ -269,17 +270,16 @@ impl<'a> Stored<'a> {
     ///
     /// What reading says.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> Result {
-        self.file
-            .read_exact(buffer, self.offset)
-            .inspect_err(|error| {
-                if !is_passing(*error) {
-                    self.report(format_args!("cannot be read: {error:?}"));
-                }
-            })?;
+        let read = match &self.origin {
+            Origin::Pack(pack, _) => pack.read_exact(buffer, self.offset),
+            Origin::Loose(_) => self.file.read_exact(buffer, self.offset),
+        };
+        read.inspect_err(|error| {
+            if !is_passing(*error) {
+                self.report(format_args!("cannot be read: {error:?}"));
+            }
+        })?;
         self.counters().bytes_read.add(self.size);
-        if let Origin::Pack(pack, _) = &self.origin {
-            pack.has_been_read(self.offset, self.size);
-        }
         Ok(())
     }
 

@@ -9,7 +9,10 @@
 //! of the manifest has seen. An index that lies is then the maker's own, and it must not become
 //! the lie of another image ([`crate::sharing`], [`super::index`]).
 
-use super::index::{Index, Indexes, LoadedIndex};
+use super::{
+    index::{Index, Indexes, LoadedIndex},
+    segments::Segments,
+};
 use crate::{
     layout::{self, explain, Blobs},
     report::{errno, is_passing, Faults, Reported},
@@ -25,9 +28,6 @@ use kernel::{
 };
 use puzzlefs_format::{limits, Digest, PackEntry};
 use vfs::{lower::LowerFile, BitLocks, Log};
-
-/// What is dropped from the page cache of the filesystem below at once, in bytes.
-const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// Where a chunk is: the number of its pack, and its place in the index there.
 #[derive(Clone, Copy)]
@@ -49,22 +49,19 @@ struct InUse {
     index: LoadedIndex,
     /// The number of its first chunk among those of all packs.
     first: u32,
-    /// Bytes read of each segment.
-    read: KVec<Atomic<u32>>,
+    segments: Segments,
 }
 
 impl InUse {
-    /// It serves all who read by the mount: no cgroup pays, least of all the first one.
     fn new(index: LoadedIndex, numbers: &Numbers) -> Result<Self> {
-        let segments =
-            usize::try_from(index.pack_bytes().div_ceil(SEGMENT_BYTES)).map_err(|_| EFBIG)?;
-        let mut read = KVec::with_capacity(segments, GFP_KERNEL)?;
-        for _ in 0..segments {
-            read.push(Atomic::new(0), GFP_KERNEL)?;
-        }
+        let segments = Segments::new(index.pack_bytes())?;
         // Last: numbers that were given out do not come back.
         let first = numbers.take(index.count())?;
-        Ok(Self { index, first, read })
+        Ok(Self {
+            index,
+            first,
+            segments,
+        })
     }
 }
 
@@ -98,10 +95,7 @@ impl Numbers {
     }
 }
 
-/// An open pack. What was read of it is in the page cache of files, or of the chunk, decompressed:
-/// there is no use in keeping it in that of the filesystem below. But chunks share pages there, and
-/// readahead makes large folios of them, so nothing is dropped until as many bytes were
-/// read as a whole segment has.
+/// An open pack.
 pub(crate) struct Pack {
     digest: Digest,
     // Before the file: the key of the index is only good while somebody has it open.
@@ -133,17 +127,22 @@ impl Pack {
         &self.file
     }
 
-    /// Notes that `len` bytes from `offset` on were read.
-    pub(crate) fn has_been_read(&self, offset: u64, len: u64) {
-        let end = offset.saturating_add(len);
-        let mut start = offset;
-        while start < end {
-            let segment = start / SEGMENT_BYTES;
-            let next = segment.saturating_add(1).saturating_mul(SEGMENT_BYTES);
-            let part = next.min(end).saturating_sub(start);
-            self.count(segment, part);
-            start = next;
+    /// Reads from `offset` until `buffer` is full.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`LowerFile::read_exact`].
+    pub(crate) fn read_exact(&self, buffer: &mut [u8], offset: u64) -> Result {
+        let len = buffer.len() as u64;
+        let segments = self.used().map(|in_use| &in_use.segments);
+        if let Some(segments) = segments {
+            segments.will_be_read(&self.file, offset, len);
         }
+        self.file.read_exact(buffer, offset)?;
+        if let Some(segments) = segments {
+            segments.have_been_read(&self.file, offset, len);
+        }
+        Ok(())
     }
 
     /// What there is of it, if it is in use.
@@ -154,24 +153,6 @@ impl Pack {
     /// Logs a fault of the pack, once.
     fn report(&self, faults: &Faults, what: fmt::Arguments<'_>) {
         self.reported.once(|| faults.log_pack(&self.digest, what));
-    }
-
-    fn count(&self, segment: u64, bytes: u64) {
-        let index = usize::try_from(segment).ok();
-        let read = self.used().zip(index);
-        let read = read.and_then(|(in_use, index)| in_use.read.get(index));
-        let (Some(read), Ok(bytes)) = (read, u32::try_from(bytes)) else {
-            return;
-        };
-        let read_now = read.fetch_add(bytes, Relaxed).saturating_add(bytes);
-        if u64::from(read_now) >= SEGMENT_BYTES {
-            read.store(0, Relaxed);
-            // The segment before too: of what was read last, the kernel still holds folios
-            // on their way to the LRU lists (`folio_batch`), and cannot drop them yet.
-            let start = segment.saturating_sub(1).saturating_mul(SEGMENT_BYTES);
-            let end = segment.saturating_add(1).saturating_mul(SEGMENT_BYTES);
-            self.file.forget(start, end.saturating_sub(start));
-        }
     }
 }
 

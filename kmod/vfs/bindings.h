@@ -74,6 +74,7 @@ bool vfs_rs_mapping_has_pages(const struct address_space *mapping);
 void vfs_rs_mapping_avoid_highmem(struct address_space *mapping);
 void vfs_rs_mapping_set_large_folios(struct address_space *mapping);
 struct inode *vfs_rs_file_inode(const struct file *file);
+void vfs_rs_bound_readahead(struct file *file, unsigned int pages);
 const struct super_block *vfs_rs_file_real_super(const struct file *file);
 struct inode *vfs_rs_path_inode(const struct path *path);
 int vfs_rs_fs_verity_digest(const struct file *file, u8 *digest, u8 *algorithm);

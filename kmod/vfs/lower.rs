@@ -5,114 +5,17 @@
 //! They are read through the VFS with the credentials of whoever opened them, so that
 //! `rw_verify_area` and with it security modules and fanotify have their say.
 
-use crate::{bindings, task::killed};
-use core::marker::PhantomData;
+use crate::{bindings, credentials::Override, task::killed};
 use kernel::{
-    cred::Credential,
     error::{from_err_ptr, to_result},
     fs::File,
     page::PAGE_SHIFT,
     prelude::*,
     seq_file::SeqFile,
     sync::aref::ARef,
-    types::NotThreadSafe,
 };
 
-/// The credentials that files are opened and read with. Two are equal if they give the same
-/// rights, whichever task they are of.
-#[derive(Clone)]
-pub struct Credentials(ARef<Credential>);
-
-impl Credentials {
-    /// Those of the current task.
-    pub fn current() -> Self {
-        // SAFETY: The current task's credentials are valid while it runs this function.
-        Self(unsafe { Credential::from_ptr(bindings::vfs_rs_current_cred()) }.into())
-    }
-
-    /// What security modules call whoever has them, now: a profile of AppArmor may be replaced.
-    fn label(&self) -> bindings::lsm_prop {
-        let _override = Override::new(&self.0);
-        let mut label = pin_init::zeroed();
-        // SAFETY: The place is writable.
-        unsafe { bindings::vfs_rs_current_lsmprop(&mut label) };
-        label
-    }
-}
-
-/// Looks at all that a filesystem below may look at: some ask for more than the ids of the VFS
-/// (FUSE for the real and saved ones, network filesystems for keys). It does not sleep.
-///
-/// Of security modules those count that have a name for a task: SELinux, Smack, AppArmor. A
-/// Landlock domain cannot be compared from here.
-impl PartialEq for Credentials {
-    fn eq(&self, other: &Self) -> bool {
-        // SAFETY: Both are referenced, and credentials in use do not change.
-        let (a, b) = unsafe { (&*self.0.as_ptr(), &*other.0.as_ptr()) };
-        if core::ptr::eq(a, b) {
-            return true;
-        }
-        let ids = |cred: &bindings::cred| {
-            let users = [cred.uid, cred.euid, cred.suid].map(|uid| uid.val);
-            (users, [cred.gid, cred.egid, cred.sgid].map(|gid| gid.val))
-        };
-        let powers = |cred: &bindings::cred| {
-            let sets = [
-                cred.cap_inheritable,
-                cred.cap_permitted,
-                cred.cap_effective,
-                cred.cap_bset,
-                cred.cap_ambient,
-            ];
-            (sets.map(|set| set.val), cred.securebits, cred.user_ns)
-        };
-        #[cfg(CONFIG_KEYS)]
-        let keys = |cred: &bindings::cred| {
-            [
-                cred.session_keyring,
-                cred.process_keyring,
-                cred.thread_keyring,
-                cred.request_key_auth,
-            ]
-        };
-        #[cfg(not(CONFIG_KEYS))]
-        let keys = |_: &bindings::cred| [(); 0];
-        ids(a) == ids(b)
-            && powers(a) == powers(b)
-            && keys(a) == keys(b)
-            // SAFETY: Both are valid. It compares fsuid, fsgid and supplementary groups.
-            && unsafe { bindings::cred_fscmp(a, b) } == 0
-            && {
-                // Labels are places in memory that nobody holds for us. They are compared in one
-                // RCU section, in which none is freed and another put into its place.
-                let _rcu = kernel::sync::rcu::read_lock();
-                // SAFETY: Both are whole.
-                unsafe { bindings::vfs_rs_lsmprop_equal(&self.label(), &other.label()) }
-            }
-    }
-}
-
-/// Overrides the current task's credentials until dropped.
-struct Override<'a>(
-    *const bindings::cred,
-    PhantomData<&'a Credential>,
-    NotThreadSafe,
-);
-
-impl<'a> Override<'a> {
-    fn new(credentials: &'a Credential) -> Self {
-        // SAFETY: The credentials outlive the override, which is undone on this thread.
-        let old = unsafe { bindings::vfs_rs_override_creds(credentials.as_ptr()) };
-        Self(old, PhantomData, NotThreadSafe)
-    }
-}
-
-impl Drop for Override<'_> {
-    fn drop(&mut self) {
-        // SAFETY: What `vfs_rs_override_creds` returned, on the same thread.
-        unsafe { bindings::vfs_rs_revert_creds(self.0) };
-    }
-}
+pub use crate::credentials::Credentials;
 
 /// A path, pinned (`struct path`).
 ///
@@ -288,7 +191,7 @@ impl LowerDirectory {
     /// when something is mounted there, `ELOOP` when it lies on a filesystem that the one
     /// above may not lie on.
     pub fn open(&self, name: &CStr, credentials: &Credentials) -> Result<LowerFile> {
-        let _override = Override::new(&credentials.0);
+        let _override = Override::new(credentials.get());
         let mut path = pin_init::zeroed();
         // Something mounted there could be this filesystem itself.
         let flags = bindings::VFS_RS_LOOKUP_NO_XDEV;
@@ -322,9 +225,11 @@ impl LowerDirectory {
         }
         // SAFETY: Path and credentials are valid; the file takes references of its own.
         let file = from_err_ptr(unsafe {
-            bindings::kernel_file_open(&path.0, flags as c_int, credentials.0.as_ptr())
+            bindings::kernel_file_open(&path.0, flags as c_int, credentials.get().as_ptr())
         })?;
         let file = core::ptr::NonNull::new(file).ok_or(EIO)?;
+        // SAFETY: The file is ours alone, and its readahead state with it.
+        unsafe { bindings::vfs_rs_bound_readahead(file.as_ptr(), READAHEAD_PAGES) };
         // SAFETY: We own the reference; the file is in no file table, so nobody uses
         // `fdget_pos` on it.
         let file = LowerFile(unsafe { ARef::from_raw(file.cast()) });
@@ -356,10 +261,20 @@ impl FileId {
 /// How much is read between two looks for a fatal signal, in bytes.
 const KILLABLE_BYTES: usize = 1 << 20;
 
+/// What the filesystem below may read ahead at once, in pages (`file_ra_state.ra_pages`): 256 KiB.
+const READAHEAD_PAGES: c_uint = (256 << 10) >> PAGE_SHIFT;
+
 /// A regular file of another filesystem, open for reading.
 pub struct LowerFile(ARef<File>);
 
 impl LowerFile {
+    /// How far behind its end a read may bring something into the page cache of the filesystem
+    /// below, in bytes. There is a window ahead of the one that is being read, none is larger than
+    /// the request or [`READAHEAD_PAGES`] (`page_cache_async_ra`), and a request is no larger
+    /// than [`KILLABLE_BYTES`]. A filesystem that makes windows larger (`readahead_expand`: btrfs
+    /// to 128 KiB) has less than that left.
+    pub const AHEAD_BYTES: u64 = 2 * KILLABLE_BYTES as u64;
+
     /// The open file.
     pub(crate) fn as_ptr(&self) -> *mut bindings::file {
         self.0.as_ptr()
@@ -387,6 +302,16 @@ impl LowerFile {
                 bindings::vfs_rs_inode_ctime_nsec(inode).into(),
             ]
         })
+    }
+
+    /// Whether the page cache of the filesystem below has any of `len` bytes from `position` on.
+    pub fn has_cached(&self, position: u64, len: u64) -> bool {
+        let last = position.saturating_add(len).saturating_sub(1);
+        let (Ok(first), Ok(last)) = (i64::try_from(position), i64::try_from(last)) else {
+            return false;
+        };
+        // SAFETY: An open file has a mapping.
+        unsafe { bindings::filemap_range_has_page((*self.0.as_ptr()).f_mapping, first, last) }
     }
 
     /// Drops `len` bytes from `position` on from the page cache of the filesystem below,

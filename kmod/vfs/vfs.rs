@@ -22,6 +22,7 @@ mod bindings;
 mod bit_lock;
 mod cache_reader;
 pub mod context;
+mod credentials;
 mod dentry;
 mod export;
 mod fiemap;

@@ -205,3 +205,108 @@ fn what_a_task_that_was_killed_has_not_read_is_read_later() {
     assert!(packs.find(&digest(&sound[0]), &faults).unwrap().is_some());
     assert_eq!(lines.take(), [""; 0], "that is no fault of the pack");
 }
+
+/// The pack of [`segments`], whose type has no name outside its room.
+macro_rules! opened {
+    ($packs:ident) => {{
+        let (digest, lines) = (digest(&content(70_001, 0)), Lines::new(10));
+        let place = $packs.find(&digest, &faults(&lines)).unwrap();
+        $packs.get(place.unwrap()).unwrap().1
+    }};
+}
+
+/// A pack of 12 segments of a MiB, as a mount has it in use, in chunks of 15 to a segment or so.
+fn segments() -> (crate::chunks::Packs, Vec<(u64, u64)>) {
+    let chunks: Vec<_> = (0..180).map(|seed| content(70_001, seed)).collect();
+    let listed = [pack(&chunks)];
+    let packs = packs(
+        &layout(&listed),
+        &Indexes::new(GFP_KERNEL).unwrap(),
+        &listed,
+    );
+    opened!(packs).file().forget(0, u64::MAX >> 1);
+    let size = listed[0].len() as u64;
+    let starts = (0..size - 70_001).step_by(70_001);
+    (packs, starts.map(|start| (start, 70_001)).collect())
+}
+
+const SEGMENT: u64 = 1 << 20;
+
+#[test]
+fn what_was_read_does_not_stay_in_the_page_cache_below() {
+    let (packs, chunks) = segments();
+    let pack = opened!(packs);
+    for times in 0..3 {
+        for (start, len) in &chunks {
+            pack.read_exact(&mut vec![0; *len as usize], *start)
+                .unwrap();
+        }
+        let left = pack.file().cache().count(0, 11 * SEGMENT);
+        assert_eq!(left, 0, "pages are left of whole segments, time {times}");
+    }
+}
+
+#[test]
+fn what_others_have_cached_below_stays() {
+    for order in 0..4u64 {
+        let (packs, mut chunks) = segments();
+        let pack = opened!(packs);
+        let cache = pack.file().cache();
+        cache.fill(3 * SEGMENT, 4096);
+        cache.fill(6 * SEGMENT, 2 * SEGMENT);
+        match order {
+            0 => (),
+            1 => chunks.reverse(),
+            more => {
+                chunks.sort_by_key(|(start, _)| start.wrapping_mul(more * 0x9e37_79b9) % 10_007)
+            }
+        }
+        for times in 0..3 {
+            for (start, len) in &chunks {
+                pack.read_exact(&mut vec![0; *len as usize], *start)
+                    .unwrap();
+            }
+            let what = format!("order {order}, time {times}");
+            assert_eq!(cache.count(3 * SEGMENT, 4096), 1, "{what}");
+            assert_eq!(cache.count(6 * SEGMENT, 2 * SEGMENT), 512, "{what}");
+            if order == 0 {
+                assert_eq!(cache.count(8 * SEGMENT, 3 * SEGMENT), 0, "{what}");
+                assert_eq!(cache.count(4 * SEGMENT, 2 * SEGMENT), 0, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_others_drop_below_does_not_stay() {
+    let (packs, chunks) = segments();
+    let pack = opened!(packs);
+    let cache = pack.file().cache();
+    cache.fill(0, 12 * SEGMENT);
+    let read = || {
+        for (start, len) in &chunks {
+            pack.read_exact(&mut vec![0; *len as usize], *start)
+                .unwrap();
+        }
+    };
+    read();
+    assert_eq!(cache.count(0, 11 * SEGMENT), 11 * 256);
+    cache.drop(0, 12 * SEGMENT);
+    read();
+    assert_eq!(cache.count(0, 11 * SEGMENT), 0);
+}
+
+#[test]
+fn what_others_cache_below_after_it_was_read_stays() {
+    let (packs, chunks) = segments();
+    let pack = opened!(packs);
+    let cache = pack.file().cache();
+    for others in [0, 10 * SEGMENT] {
+        cache.fill(0, others);
+        for (start, len) in &chunks {
+            pack.read_exact(&mut vec![0; *len as usize], *start)
+                .unwrap();
+        }
+        assert_eq!(cache.count(0, 11 * SEGMENT) as u64, others / 4096);
+    }
+}

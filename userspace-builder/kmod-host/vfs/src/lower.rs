@@ -4,9 +4,9 @@
 
 use crate::task::killed;
 use kernel::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How much is read between two looks for a fatal signal, in bytes.
 const KILLABLE_BYTES: usize = 1 << 20;
@@ -26,6 +26,38 @@ struct Blob {
     /// Reads of it fail so.
     fault: Option<Error>,
     fs_verity: FsVerity,
+    cache: LowerCache,
+}
+
+/// A page of the page cache below, in bytes.
+const PAGE: u64 = 4096;
+
+/// The numbers of the pages of a file that are in the page cache of the filesystem below.
+#[derive(Debug, Default)]
+pub struct LowerCache(Mutex<BTreeSet<u64>>);
+
+impl LowerCache {
+    fn pages(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody reads `len` bytes from `position` on.
+    pub fn fill(&self, position: u64, len: u64) {
+        let pages = position / PAGE..(position + len).div_ceil(PAGE);
+        self.pages().extend(pages);
+    }
+
+    /// How many pages of `len` bytes from `position` on are there.
+    pub fn count(&self, position: u64, len: u64) -> usize {
+        let pages = position / PAGE..(position + len).div_ceil(PAGE);
+        self.pages().range(pages).count()
+    }
+
+    /// Drops them.
+    pub fn drop(&self, position: u64, len: u64) {
+        let pages = position / PAGE..(position + len).div_ceil(PAGE);
+        self.pages().retain(|page| !pages.contains(page));
+    }
 }
 
 /// What the filesystem below says of a file's fs-verity (`fsverity_get_digest`).
@@ -85,6 +117,7 @@ impl Layout {
                 id,
                 fault,
                 fs_verity,
+                cache: LowerCache::default(),
             })),
         );
     }
@@ -198,8 +231,24 @@ impl LowerFile {
         self.blob.fs_verity
     }
 
-    /// Drops bytes from the page cache below (`invalidate_mapping_pages`). There is none.
-    pub fn forget(&self, _position: u64, _len: u64) {}
+    /// How far behind its end a read may bring something into the page cache below: here it
+    /// always does, that far.
+    pub const AHEAD_BYTES: u64 = 2 * KILLABLE_BYTES as u64;
+
+    /// The page cache below.
+    pub fn cache(&self) -> &LowerCache {
+        &self.blob.cache
+    }
+
+    /// Whether that has any of `len` bytes from `position` on (`filemap_range_has_page`).
+    pub fn has_cached(&self, position: u64, len: u64) -> bool {
+        self.cache().count(position, len) != 0
+    }
+
+    /// Drops bytes from the page cache below (`invalidate_mapping_pages`).
+    pub fn forget(&self, position: u64, len: u64) {
+        self.cache().drop(position, len);
+    }
 
     /// Reads from `position` until `buffer` is full (`kernel_read`).
     ///
@@ -220,6 +269,9 @@ impl LowerFile {
             let bytes = self.blob.bytes.get(at..).unwrap_or_default();
             let bytes = bytes.get(..part.len()).ok_or(EIO)?;
             part.copy_from_slice(bytes);
+            let ahead = (bytes.len() as u64).saturating_add(Self::AHEAD_BYTES);
+            let ahead = ahead.min(self.size().saturating_sub(at as u64));
+            self.cache().fill(at as u64, ahead);
             counts
                 .bytes_read
                 .fetch_add(bytes.len() as u64, Ordering::Relaxed);
