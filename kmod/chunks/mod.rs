@@ -213,22 +213,26 @@ impl<'a> Stored<'a> {
         Iterator::chain(file.into_iter(), [self.offset, self.size])
     }
 
-    /// The same chunk in another pack, where it may be whole, if there is one that was not tried
-    /// yet.
+    /// Becomes the same chunk in another pack, where it may be whole, if there is one that was not
+    /// tried yet.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `EINTR` when the task was killed.
-    pub(crate) fn another(&self) -> Result<Option<Self>> {
+    /// `error` if there is none; `ENOMEM`, `EINTR` when the task was killed.
+    // Not inlined: mostly nothing is damaged, and the frame is not to be on the stack where chunks
+    // are read.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn take_another(&mut self, error: Error) -> Result {
         let Origin::Pack(_, places) = &self.origin else {
-            return Ok(None);
+            return Err(error);
         };
         let Chunks { packs, faults, .. } = self.chunks;
-        let Some(last) = packs.find_another(&self.digest, places, faults)? else {
-            return Ok(None);
-        };
+        let last = packs.find_another(&self.digest, places, faults)?;
+        let last = last.ok_or(error)?;
         let places = Places { last, ..*places };
-        self.chunks.packed(places, self.purpose).map(Some)
+        *self = self.chunks.packed(places, self.purpose)?;
+        Ok(())
     }
 
     /// Whether a reader has found them damaged, or could not have them.

@@ -142,22 +142,33 @@ impl<'a> Locked<'a> {
     /// form that the image may have, `EINTR` when the task was killed, `ENOMEM`, what reading
     /// says, and those of `read`.
     pub(crate) fn read<R>(&self, read: impl FnOnce(&mut Loaded<'_>) -> Result<R>) -> Result<R> {
-        let (key, pool) = (self.chunk.key(), &self.chunk.content.pool);
+        let key = self.chunk.key();
         let mut stored = self.chunk.stored;
-        let mut slot = pool.take(&key)?;
+        let mut taken = self.chunk.content.pool.take(&key)?;
+        let slot = taken.slot()?;
+        let mut large = self.load(slot, &key, &mut stored)?;
+        self.use_loaded(slot, &stored, &mut large, read)
+    }
+
+    /// Loads the chunk into `slot`, from `stored` or, if that is damaged, from another pack, which is
+    /// `stored` then. Returns the permit that it took, if it is a large one.
+    fn load(
+        &self,
+        slot: &mut Slot,
+        key: &Key,
+        stored: &mut Stored<'a>,
+    ) -> Result<Option<Permit<'a>>> {
+        let pool = &self.chunk.content.pool;
         let mut large = None;
         loop {
             if large.is_none() {
                 large = pool.large(stored.size()?)?;
             }
-            match slot.load(&key, &stored) {
-                Err(error) if !is_passing(error) => {
-                    stored = stored.another()?.ok_or(error)?;
-                }
-                result => break result?,
+            match slot.load(key, stored) {
+                Err(error) if !is_passing(error) => stored.take_another(error)?,
+                result => break result.map(|()| large),
             }
         }
-        self.use_loaded(&mut slot, &stored, &mut large, read)
     }
 
     /// Calls `read` with the chunk, which `slot` has loaded. It is not inlined: so its frame is not
@@ -196,8 +207,9 @@ impl<'a> Locked<'a> {
         self.chunk.stored.size().ok().filter(is_short)?;
         // A task that has several slots must not wait for another.
         let mut slot = self.chunk.content.pool.try_take(&key)?;
-        let size = slot.prepare(&key, &self.chunk.stored, len).ok();
-        let size = size.filter(is_short)?;
+        let stored = &self.chunk.stored;
+        let size = slot.slot().and_then(|slot| slot.prepare(&key, stored, len));
+        let size = size.ok().filter(is_short)?;
         let locked = self;
         fits(size).then_some(Prepared { locked, slot })
     }
@@ -218,8 +230,9 @@ impl Prepared<'_> {
     /// As of [`Locked::read`], but it does not look into other packs.
     pub(crate) fn read(&mut self, start: usize, output: &mut Output<'_>) -> Result {
         let (key, stored) = (self.locked.chunk.key(), &self.locked.chunk.stored);
-        self.slot.load(&key, stored)?;
-        let mut loaded = self.slot.loaded(&key, stored)?;
+        let slot = self.slot.slot()?;
+        slot.load(&key, stored)?;
+        let mut loaded = slot.loaded(&key, stored)?;
         if output.size() == loaded.size() {
             loaded.write_to(output)
         } else {

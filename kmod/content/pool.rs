@@ -11,7 +11,6 @@
 //! loop device over a file of another PuzzleFS would wait for that one, and that one for it.
 
 use super::slot::{Key, Slot};
-use core::ops::{Deref, DerefMut};
 use kernel::{
     cpu::nr_cpu_ids,
     new_spinlock,
@@ -44,7 +43,8 @@ pub(crate) struct Pool {
 }
 
 struct Idle {
-    slots: KVec<Slot>,
+    /// Each by itself on the heap: a stack of the kernel is too small to pass them around.
+    slots: KVec<KBox<Slot>>,
     /// What they take.
     bytes: usize,
     /// How many others readers are using.
@@ -106,9 +106,13 @@ impl Pool {
 
     /// Takes the slot that holds `key`; else, once there are as many as the pool keeps, the
     /// one that was not used for the longest time; else a new one.
-    fn take(&self, key: &Key) -> Slot {
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn take(&self, key: &Key) -> Result<KBox<Slot>> {
         let mut idle = self.idle.lock();
-        let held = |slot: &Slot| slot.holds(key);
+        let held = |slot: &KBox<Slot>| slot.holds(key);
         let index = match idle.slots.iter().rposition(held) {
             Some(index) => Some(index),
             None if idle.slots.len().saturating_add(idle.taken) >= self.max_slots => Some(0),
@@ -116,12 +120,22 @@ impl Pool {
         };
         let slot = index.and_then(|index| idle.remove(index));
         idle.taken = idle.taken.saturating_add(1);
-        slot.unwrap_or_default()
+        drop(idle);
+        if let Some(slot) = slot {
+            return Ok(slot);
+        }
+        // It serves all who read: no cgroup pays, least of all the first one.
+        let new = KBox::new(Slot::default(), GFP_KERNEL);
+        if new.is_err() {
+            let mut idle = self.idle.lock();
+            idle.taken = idle.taken.saturating_sub(1);
+        }
+        Ok(new?)
     }
 
     /// Puts a slot back. Older ones make room for it, so that chunks of any size are kept
     /// as long as they are in use.
-    fn put(&self, slot: Slot) {
+    fn put(&self, slot: KBox<Slot>) {
         let max_bytes = self.max_slots.saturating_mul(SLOT_BYTES);
         let mut idle = self.idle.lock();
         idle.taken = idle.taken.saturating_sub(1);
@@ -171,7 +185,7 @@ impl Shrink for Pool {
 }
 
 impl Idle {
-    fn remove(&mut self, index: usize) -> Option<Slot> {
+    fn remove(&mut self, index: usize) -> Option<KBox<Slot>> {
         let slot = self.slots.remove(index).ok()?;
         self.bytes = self.bytes.saturating_sub(slot.bytes());
         Some(slot)
@@ -199,24 +213,24 @@ impl Mounted {
     ///
     /// # Errors
     ///
-    /// `EINTR` when the task was killed.
+    /// `EINTR` when the task was killed, `ENOMEM`.
     pub(crate) fn take(&self, key: &Key) -> Result<Taken<'_>> {
-        Ok(self.taken(key, self.permits.acquire()?))
+        self.taken(key, self.permits.acquire()?)
     }
 
     /// The same if there is one at once.
     pub(crate) fn try_take(&self, key: &Key) -> Option<Taken<'_>> {
-        Some(self.taken(key, self.permits.try_acquire()?))
+        self.taken(key, self.permits.try_acquire()?).ok()
     }
 
-    fn taken<'a>(&'a self, key: &Key, _permit: Permit<'a>) -> Taken<'a> {
+    fn taken<'a>(&'a self, key: &Key, _permit: Permit<'a>) -> Result<Taken<'a>> {
         let pool = &*self.pool;
-        let slot = pool.take(key);
-        Taken {
+        let slot = Some(pool.take(key)?);
+        Ok(Taken {
             pool,
             slot,
             _permit,
-        }
+        })
     }
 
     /// Waits until nobody else reads a large chunk, if a chunk of `bytes` is large. The caller
@@ -234,27 +248,27 @@ impl Mounted {
 /// A slot that somebody uses. Dropped, it goes back into the pool.
 pub(crate) struct Taken<'a> {
     pool: &'a Pool,
-    slot: Slot,
+    /// There until this is dropped.
+    slot: Option<KBox<Slot>>,
     _permit: Permit<'a>,
 }
 
-impl Deref for Taken<'_> {
-    type Target = Slot;
-
-    fn deref(&self) -> &Slot {
-        &self.slot
-    }
-}
-
-impl DerefMut for Taken<'_> {
-    fn deref_mut(&mut self) -> &mut Slot {
-        &mut self.slot
+impl Taken<'_> {
+    /// The slot.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub(crate) fn slot(&mut self) -> Result<&mut Slot> {
+        self.slot.as_deref_mut().ok_or(EINVAL)
     }
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        self.pool.put(core::mem::take(&mut self.slot));
+        if let Some(slot) = self.slot.take() {
+            self.pool.put(slot);
+        }
     }
 }
 

@@ -40,6 +40,8 @@ impl File<'_> {
     /// # Errors
     ///
     /// As of [`File::read`], and those of `copy`.
+    // Not inlined: most files are read by another way, and should not have its frame below them.
+    #[inline(never)]
     pub(crate) fn copy_shared(
         &self,
         position: u64,

@@ -54,6 +54,7 @@ pub(crate) fn open(
 }
 
 /// The extents of inode `ino`, and what the file has in it, if that is of interest.
+#[inline(never)]
 fn read(
     access: Access<'_>,
     ino: u64,

@@ -65,7 +65,7 @@ impl ExtentMap {
     ) -> Result<Self, Failure> {
         let (mut run, mut long) = (Run::default(), None::<Long>);
         let (mut end, mut missing) = (0, None);
-        walk(access, Reader::new, ino, 0, |extent, left| {
+        walk(access, Reader::new, ino, 0, &mut |extent, left| {
             if end == 0 {
                 let count = usize::try_from(left.saturating_add(1)).unwrap_or(usize::MAX);
                 run.reserve(count.min(MAX_RUN_EXTENTS))?;
@@ -246,7 +246,7 @@ impl Long {
             Reader::for_data,
             ino,
             first.saturating_mul(STEP),
-            |extent, _| {
+            &mut |extent, _| {
                 let (begin, stop) = (start, extent.end(start)?);
                 start = stop;
                 // Those in front of it are only counted.
@@ -289,7 +289,7 @@ impl Long {
 /// As of [`Reader::inode`]; `EINTR` when the task was killed.
 pub(crate) fn added_up(access: Access<'_>, ino: u64) -> Result<u64, Failure> {
     let mut end = 0;
-    walk(access, Reader::new, ino, 0, |extent, _| {
+    walk(access, Reader::new, ino, 0, &mut |extent, _| {
         end = extent.end(end)?;
         Ok(true)
     })?;
@@ -303,12 +303,15 @@ pub(crate) fn added_up(access: Access<'_>, ino: u64) -> Result<u64, Failure> {
 /// # Errors
 ///
 /// Those of [`Reader::inode`], `EINTR` when the task was killed, and those of `look`.
+// Not inlined: what it calls reads, and most callers never come here. They should not have its frame
+// below them on the stack.
+#[inline(never)]
 fn walk<'a>(
     access: Access<'a>,
-    reader: impl Fn(Access<'a>) -> Reader<'a>,
+    reader: fn(Access<'a>) -> Reader<'a>,
     ino: u64,
     first: u32,
-    mut look: impl FnMut(Extent, u32) -> Result<bool, Failure>,
+    look: &mut dyn FnMut(Extent, u32) -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
     let mut next = first;
     loop {
@@ -335,6 +338,7 @@ fn walk<'a>(
 }
 
 /// Makes an extent's chunk ready to be read; none for a hole.
+#[inline(never)]
 fn acquire(access: Access<'_>, ino: u64, extent: &Extent) -> Result<Option<ChunkExtent>> {
     let Some(chunk) = &extent.chunk else {
         return Ok(None);

@@ -6,9 +6,12 @@ use super::{
     blob::{blocks, Form, Metadata},
     Access,
 };
-use crate::report::{logged, Purpose};
+use crate::{
+    chunks::Source,
+    report::{logged, Purpose},
+};
 use kernel::prelude::*;
-use puzzlefs_format::{self as format, limits, Block, Part, Rootfs};
+use puzzlefs_format::{self as format, limits, Block, Digest, Part, Rootfs};
 use vfs::CacheReader;
 
 /// Lends the metadata of a mounted image for one operation.
@@ -97,15 +100,22 @@ impl<'a> Reader<'a> {
         ))
     }
 
+    /// The chunk of a block, ready to be read. Not inlined, as [`Reader::block`].
+    #[inline(never)]
+    fn source(&self, digest: &Digest) -> Result<Source> {
+        let chunks = self.access.content.chunks();
+        match self.may_look_up {
+            true => chunks.acquire(digest, Purpose::Metadata),
+            false => chunks.acquire_packed(digest, Purpose::Metadata),
+        }
+    }
+
     /// Puts the block at `position` of the message into the cache.
     fn load(&self, position: u64) -> Result {
         let (start, block) = self.block(position)?;
         let Access { content, cache, .. } = self.access;
         let chunks = content.chunks();
-        let source = match self.may_look_up {
-            true => chunks.acquire(&block.chunk.digest, Purpose::Metadata),
-            false => chunks.acquire_packed(&block.chunk.digest, Purpose::Metadata),
-        }?;
+        let source = self.source(&block.chunk.digest)?;
         let chunk = content.chunk(&source, block.chunk.compressed, Purpose::Metadata)?;
         let locked = chunk.lock()?;
         // Whoever was reading it has put it there.

@@ -48,7 +48,8 @@ impl Sample {
     /// Reads chunk `index` by a slot of `mounted`; whether it was held.
     fn read(&self, mounted: &Mounted, index: usize) -> bool {
         let key = key(mounted, &self.data[index]);
-        let mut slot = mounted.take(&key).unwrap();
+        let mut taken = mounted.take(&key).unwrap();
+        let slot = taken.slot().unwrap();
         let was_held = slot.holds(&key);
         let stored = self.chunks.stored(&self.sources[index], Purpose::Metadata);
         let stored = stored.unwrap();
