@@ -150,8 +150,8 @@ impl<'a> Locked<'a> {
         self.use_loaded(slot, &stored, &mut large, read)
     }
 
-    /// Loads the chunk into `slot`, from `stored` or, if that is damaged, from another pack, which is
-    /// `stored` then. Returns the permit that it took, if it is a large one.
+    /// Loads the chunk into `slot`, from `stored` or, if that is damaged, from another pack, which
+    /// is `stored` then. Returns the permit that it took, if it is a large one.
     fn load(
         &self,
         slot: &mut Slot,

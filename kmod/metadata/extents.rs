@@ -303,8 +303,8 @@ pub(crate) fn added_up(access: Access<'_>, ino: u64) -> Result<u64, Failure> {
 /// # Errors
 ///
 /// Those of [`Reader::inode`], `EINTR` when the task was killed, and those of `look`.
-// Not inlined: what it calls reads, and most callers never come here. They should not have its frame
-// below them on the stack.
+// Not inlined: what it calls reads, and most callers never come here. These should not have its
+// frame below them on the stack.
 #[inline(never)]
 fn walk<'a>(
     access: Access<'a>,
