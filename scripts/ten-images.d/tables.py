@@ -34,7 +34,7 @@ version's.
 
 `--profile small` is for bytes alone, at zstd level 19: a minute and a half of processor time for each
 image. At level {level} it shows what is not the level's doing: small files that came together are in
-one chunk, so that what a package adds changes few (`userspace-builder/puzzlefs/src/batch.rs` has the
+one chunk, so that what a package adds changes few (`userspace-builder/puzzlefs/src/encode/batch.rs` has the
 numbers). What the best peer would take at level 19 is not known.
 
 ## What each image takes of our layout

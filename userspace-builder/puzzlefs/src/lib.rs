@@ -1,59 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Builds, reads, checks, extracts and mounts PuzzleFS images in OCI layouts.
 //!
-//! ```text
-//! build:  scan -> tree -> content (file, chunker, batch, compress) -> store -> metadata, manifest -> layout
-//! read:   layout -> image (the format core) -> inspect, list, verify, extract
-//! ```
+//! The rooms, from the top down; each imports only what stands below it:
+//!
+//! - [`build`]: a directory tree of the host becomes an image;
+//! - [`metadata`]: writing the Rootfs, which may be a delta on a base image;
+//! - [`upkeep`]: removing garbage, and putting chunks into packs and out of them;
+//! - [`reports`]: what an image or a layout holds;
+//! - [`verify`]: checking an image;
+//! - [`extract`]: an image becomes a directory tree of the host;
+//! - [`mount`]: mounting by the kernel, with overlayfs above, and the kernel's counters;
+//! - [`image`]: an image that is open for reading;
+//! - [`encode`]: where chunks begin and end, and how they are compressed;
+//! - [`chunks`]: where chunks are stored, in packs or loose;
+//! - [`layout`]: the OCI layout: blobs, tags, manifests;
+//! - [`tree`]: a directory tree of the host, scanned;
+//! - `host`: calls for files of the host;
+//! - [`base`]: what knows nothing of images.
+//!
+//! The command itself, in main.rs and cli/, stands above all of them.
 //!
 //! The reading side uses the parser that the kernel module is built from,
 //! [`puzzlefs_format`]; schema/FORMAT.md specifies the format.
 
-pub mod batch;
-mod beneath;
-mod blocks;
+pub mod base;
 pub mod build;
-pub mod chunk;
-pub mod chunker;
-pub mod compress;
-pub mod content;
-pub mod convert;
-pub mod delta;
-pub mod digest;
-pub mod du;
+pub mod chunks;
+pub mod encode;
 pub mod extract;
-mod file;
-pub mod gc;
+mod host;
 pub mod image;
-pub mod inspect;
 pub mod layout;
-pub mod list;
-pub mod manifest;
-mod message;
 pub mod metadata;
 pub mod mount;
-pub mod overlay;
-pub mod pack;
-pub mod pipeline;
-pub mod places;
-pub mod profile;
-pub mod progress;
-pub mod reach;
-mod record;
-pub mod reference;
-pub mod scan;
-mod segment;
-pub mod sink;
-pub mod stats;
-pub mod store;
-pub mod text;
-pub mod time;
+pub mod reports;
 pub mod tree;
+pub mod upkeep;
 pub mod verify;
-pub mod verity;
-pub mod walk;
-pub mod work;
-mod xattr;
 
 // Indices that are kept as u32 become usize by `as`.
 const _: () = assert!(usize::BITS >= u32::BITS);

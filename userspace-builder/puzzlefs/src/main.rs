@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Err(error) if broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
             let text = format!("puzzlefs: error: {error:#}");
-            eprintln!("{}", puzzlefs::text::line(&text));
+            eprintln!("{}", puzzlefs::base::text::line(&text));
             ExitCode::FAILURE
         }
     }

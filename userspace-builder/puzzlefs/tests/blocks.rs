@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 
 use common::layout::{packs, replace_rootfs, store};
 use common::{assert_same_tree, build_into, everything, faults, loose, open, options, scratch};
+use puzzlefs::base::digest::sha256;
+use puzzlefs::base::progress::Silent;
 use puzzlefs::build::Options;
-use puzzlefs::convert::{repack, unpack};
-use puzzlefs::digest::sha256;
-use puzzlefs::gc::gc;
 use puzzlefs::image::Image;
-use puzzlefs::inspect::inspect;
+use puzzlefs::layout::reference::Reference;
 use puzzlefs::layout::Layout;
-use puzzlefs::progress::Silent;
-use puzzlefs::reference::Reference;
+use puzzlefs::reports::inspect::inspect;
+use puzzlefs::upkeep::convert::{repack, unpack};
+use puzzlefs::upkeep::gc::gc;
 use puzzlefs_format::{limits, Digest, Kind};
 
 const BLOCK: usize = limits::BLOCK_BYTES as usize;
@@ -26,7 +26,7 @@ const BLOCK: usize = limits::BLOCK_BYTES as usize;
 fn first_pack(layout: &Path, tag: &str) -> BTreeSet<Digest> {
     let first = packs(layout, tag)[0];
     let layout = Layout::open(layout).unwrap();
-    let (_, entries) = puzzlefs::pack::open(&layout, &first).unwrap();
+    let (_, entries) = puzzlefs::chunks::pack::open(&layout, &first).unwrap();
     entries.iter().map(|entry| entry.digest).collect()
 }
 

@@ -11,13 +11,13 @@ use common::layout::{blobs, edit_index, packs};
 use common::{
     assert_same_tree, build_into, everything, faults, loose, noise, open, options, scratch,
 };
+use puzzlefs::base::progress::Silent;
 use puzzlefs::build::Options;
-use puzzlefs::convert::{repack, unpack, Report};
-use puzzlefs::du::du;
-use puzzlefs::gc::gc;
+use puzzlefs::chunks::sink::Form;
 use puzzlefs::layout::Layout;
-use puzzlefs::progress::Silent;
-use puzzlefs::sink::Form;
+use puzzlefs::reports::du::du;
+use puzzlefs::upkeep::convert::{repack, unpack, Report};
+use puzzlefs::upkeep::gc::gc;
 use puzzlefs_format::Digest;
 
 const TARGET: u64 = 300_000;
@@ -36,7 +36,7 @@ fn packed(layout: &Path, tags: &[&str]) -> (usize, usize, usize) {
     let opened = Layout::open(layout).unwrap();
     let entries = packs
         .iter()
-        .flat_map(|pack| puzzlefs::pack::open(&opened, pack).unwrap().1);
+        .flat_map(|pack| puzzlefs::chunks::pack::open(&opened, pack).unwrap().1);
     let entries: Vec<Digest> = entries.map(|entry| entry.digest).collect();
     let distinct: HashSet<&Digest> = entries.iter().collect();
     (distinct.len(), entries.len(), packs.len())
@@ -50,7 +50,7 @@ fn extracts_to(layout: &Path, tag: &str, root: &Path, out: &Path) {
 }
 
 /// The parts of du add up to what is on the disk.
-fn check_du(layout: &Path) -> puzzlefs::du::Report {
+fn check_du(layout: &Path) -> puzzlefs::reports::du::Report {
     let report = du(&Layout::open(layout).unwrap()).unwrap();
     let disk: u64 = blobs(layout).values().sum();
     assert_eq!(report.total_bytes, disk);

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{build_into, everything, faults, noise, open, options, scratch};
+use puzzlefs::base::progress::{Progress, Silent, Unit};
 use puzzlefs::build::build;
 use puzzlefs::layout::Layout;
-use puzzlefs::progress::{Progress, Silent, Unit};
 
 fn small(root: &Path) {
     fs::create_dir(root).unwrap();

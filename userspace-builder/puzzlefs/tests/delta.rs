@@ -7,8 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use common::{assert_same_tree, build_into, everything, faults, open, options, scratch};
+use puzzlefs::base::progress::Silent;
 use puzzlefs::build::Options;
-use puzzlefs::progress::Silent;
 
 fn change(root: &Path) {
     fs::remove_file(root.join("many/file7")).unwrap();

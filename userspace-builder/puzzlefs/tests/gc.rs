@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use common::layout::{blobs, edit_index};
 use common::{build_into, everything, faults, loose, noise, open, options, scratch};
+use puzzlefs::base::digest::sha256;
+use puzzlefs::base::progress::{Progress, Silent, Unit};
 use puzzlefs::build::{build, Options};
-use puzzlefs::digest::sha256;
-use puzzlefs::gc::{gc, Report};
+use puzzlefs::layout::manifest::with_layers;
 use puzzlefs::layout::Layout;
-use puzzlefs::manifest::with_layers;
-use puzzlefs::progress::{Progress, Silent, Unit};
+use puzzlefs::upkeep::gc::{gc, Report};
 use serde_json::{json, Value};
 
 fn collect(layout: &Path, dry_run: bool) -> Report {

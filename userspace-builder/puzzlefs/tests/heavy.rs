@@ -11,8 +11,8 @@ use std::process::{Command, Output};
 use common::layout::store;
 use common::message::{tag_rootfs, tree, Message, DIR, FIFO, FILE};
 use common::scratch;
+use puzzlefs::layout::manifest::Descriptor;
 use puzzlefs::layout::Layout;
-use puzzlefs::manifest::Descriptor;
 use puzzlefs_format::MEDIA_TYPE_CHUNK_ZSTD;
 
 /// Seconds of processor time; without optimization all takes ten times as long.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use common::layout::replace_rootfs;
 use common::{build_into, open, options, scratch, snapshot};
-use puzzlefs::progress::Silent;
+use puzzlefs::base::progress::Silent;
 
 /// A tree with an image whose Rootfs can be changed.
 struct Forge {
@@ -144,8 +144,8 @@ fn a_cycle_ends() {
     let target = forge.dir.path().join("target");
     let error = puzzlefs::extract::extract(&image, &target, &Silent).unwrap_err();
     assert!(format!("{error:#}").contains("another name"), "{error:#}");
-    puzzlefs::inspect::inspect(&image).unwrap_err();
-    puzzlefs::list::list(&image, b"/", true, |_| Ok(())).unwrap_err();
+    puzzlefs::reports::inspect::inspect(&image).unwrap_err();
+    puzzlefs::reports::list::list(&image, b"/", true, |_| Ok(())).unwrap_err();
 }
 
 /// Directories whose entries are one list of hard links: much to visit, little to store.
@@ -189,7 +189,7 @@ fn shared_lists_are_refused() {
     let errors = puzzlefs::verify::verify(&image, &Silent).unwrap().errors;
     let is_refused = |error: &String| error.contains("shared or repeated too often");
     assert!(errors.iter().any(is_refused), "{errors:?}");
-    let listed = puzzlefs::list::list(&image, b"/", true, |_| Ok(()));
+    let listed = puzzlefs::reports::list::list(&image, b"/", true, |_| Ok(()));
     assert!(is_refused(&format!("{:#}", listed.unwrap_err())));
     // Filesystems have a limit of links, too.
     puzzlefs::extract::extract(&image, &forge.dir.path().join("target"), &Silent).unwrap_err();

@@ -9,10 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{faults, noise, scratch};
-use puzzlefs::digest::sha256;
-use puzzlefs::gc::gc;
+use puzzlefs::base::digest::sha256;
+use puzzlefs::base::progress::Silent;
 use puzzlefs::layout::Layout;
-use puzzlefs::progress::Silent;
+use puzzlefs::upkeep::gc::gc;
 
 fn start(root: &Path, image: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_puzzlefs"))

@@ -9,16 +9,16 @@ use std::path::Path;
 
 use common::layout::{blobs, packs, store};
 use common::{build_into, everything, faults, loose, noise, open, options, scratch};
+use puzzlefs::base::digest::sha256;
+use puzzlefs::base::progress::Silent;
+use puzzlefs::base::verity::measure;
 use puzzlefs::build::{build, Options};
-use puzzlefs::chunker::Policy;
-use puzzlefs::convert;
-use puzzlefs::digest::sha256;
+use puzzlefs::chunks::pack;
+use puzzlefs::chunks::sink::Form;
+use puzzlefs::encode::chunker::Policy;
+use puzzlefs::layout::manifest::{with_layers, Descriptor};
 use puzzlefs::layout::Layout;
-use puzzlefs::manifest::{with_layers, Descriptor};
-use puzzlefs::pack;
-use puzzlefs::progress::Silent;
-use puzzlefs::sink::Form;
-use puzzlefs::verity::measure;
+use puzzlefs::upkeep::convert;
 use puzzlefs_format::{Digest, PackEntry, PackTrailer, ANNOTATION_FS_VERITY, MEDIA_TYPE_PACK};
 
 fn packs_of(target: u64) -> Options {

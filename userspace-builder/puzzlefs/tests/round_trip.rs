@@ -7,11 +7,11 @@ use std::fs;
 use std::path::Path;
 
 use common::{assert_same_tree, build_into, everything, faults, noise, open, options, scratch};
+use puzzlefs::base::progress::Silent;
+use puzzlefs::build::profile::Profile;
 use puzzlefs::build::{build, Options};
-use puzzlefs::compress::Compression;
+use puzzlefs::encode::compress::Compression;
 use puzzlefs::layout::Layout;
-use puzzlefs::profile::Profile;
-use puzzlefs::progress::Silent;
 use puzzlefs_format::Kind;
 
 /// Builds `root` and extracts the image beside it.
@@ -160,7 +160,7 @@ fn profiles() {
         round_trip(&root, dir.path(), tag, &options);
         let image = open(&dir.path().join("layout"), tag);
         assert_eq!(image.rootfs().unwrap().version(), version, "{tag}");
-        let report = puzzlefs::inspect::inspect(&image).unwrap();
+        let report = puzzlefs::reports::inspect::inspect(&image).unwrap();
         assert_eq!(report.compressed_chunks, report.chunks);
         assert_eq!(report.lz4_chunks > 0, version == 5);
 

@@ -9,10 +9,10 @@ use std::process::{Command, Output};
 
 use common::message::{tag_rootfs, tree, Message, FIFO, FILE};
 use common::{open, scratch};
+use puzzlefs::base::progress::Silent;
+use puzzlefs::base::text::is_harmful;
 use puzzlefs::extract::extract;
 use puzzlefs::layout::Layout;
-use puzzlefs::progress::Silent;
-use puzzlefs::text::is_harmful;
 use puzzlefs::verify::verify;
 
 /// A layout with an image `tag` that has this Rootfs.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use puzzlefs::progress::{Progress, Unit};
+use puzzlefs::base::progress::{Progress, Unit};
 
 const DELAY: Duration = Duration::from_secs(2);
 
@@ -52,7 +52,7 @@ impl Progress for Bar {
         );
         self.bar.set_length(total);
         self.bar.set_position(0);
-        self.bar.set_message(puzzlefs::text::line(name));
+        self.bar.set_message(puzzlefs::base::text::line(name));
     }
 
     fn advance(&self, amount: u64) {
@@ -69,7 +69,7 @@ impl Progress for Bar {
     }
 
     fn note(&self, text: &str) {
-        let text = puzzlefs::text::line(text);
+        let text = puzzlefs::base::text::line(text);
         self.bar.suspend(|| eprintln!("puzzlefs: {text}"));
     }
 }

@@ -2,11 +2,11 @@
 //! puzzlefs build.
 
 use anyhow::{bail, ensure, Context, Result};
+use puzzlefs::build::profile::Profile;
 use puzzlefs::build::{build, ensure_outside, Options};
-use puzzlefs::compress::Compression;
+use puzzlefs::chunks::sink::Form;
+use puzzlefs::encode::compress::Compression;
 use puzzlefs::layout::Layout;
-use puzzlefs::profile::Profile;
-use puzzlefs::sink::Form;
 
 use super::args::{Build, ChunkForm};
 use super::bar::Bar;

@@ -5,9 +5,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use anyhow::{bail, Context, Result};
+use puzzlefs::layout::reference::Reference;
+use puzzlefs::mount::overlay;
 use puzzlefs::mount::Request;
-use puzzlefs::overlay;
-use puzzlefs::reference::Reference;
 
 use super::args::{Mount, MountHelper, Stats, Umount};
 use super::show;
@@ -31,7 +31,7 @@ pub fn umount(args: &Umount) -> Result<()> {
 
 /// puzzlefs stats.
 pub fn stats(args: &Stats) -> Result<()> {
-    let stats = puzzlefs::stats::read(&args.mountpoint)?;
+    let stats = puzzlefs::mount::stats::read(&args.mountpoint)?;
     show::report(args.format, &stats, |out| {
         writeln!(out, "device           {}", stats.device)?;
         writeln!(out, "rootfs           sha256:{}", stats.rootfs)?;
@@ -57,7 +57,7 @@ pub fn helper(args: &MountHelper) -> Result<ExitCode> {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
             let text = format!("mount.puzzlefs: {}: {error:#}", args.dir.display());
-            eprintln!("{}", puzzlefs::text::line(&text));
+            eprintln!("{}", puzzlefs::base::text::line(&text));
             Ok(ExitCode::from(MOUNT_FAILURE))
         }
     }
@@ -91,7 +91,7 @@ fn try_helper(args: &MountHelper) -> Result<()> {
     if args.verbose {
         let dir = args.dir.display();
         let text = format!("mount.puzzlefs: {} on {dir}: {request}", request.source);
-        println!("{}", puzzlefs::text::line(&text));
+        println!("{}", puzzlefs::base::text::line(&text));
     }
     if args.fake {
         return Ok(());

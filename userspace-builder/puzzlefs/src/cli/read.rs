@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use puzzlefs::base::text;
 use puzzlefs::image::Image;
-use puzzlefs::list::{list, Item};
-use puzzlefs::text;
+use puzzlefs::reports::list::{list, Item};
 
 use super::args::{Extract, Format, Inspect, Ls, Verify};
 use super::bar::Bar;
@@ -16,7 +16,7 @@ use super::show;
 
 /// puzzlefs inspect.
 pub fn inspect(args: &Inspect) -> Result<()> {
-    let report = puzzlefs::inspect::inspect(&Image::open(&args.image)?)?;
+    let report = puzzlefs::reports::inspect::inspect(&Image::open(&args.image)?)?;
     show::report(args.format, &report, |out| {
         writeln!(out, "manifest     sha256:{}", report.manifest)?;
         writeln!(out, "rootfs       sha256:{}", report.rootfs)?;
@@ -88,7 +88,7 @@ fn long(out: &mut dyn Write, item: &Item) -> Result<()> {
         Some((major, minor)) => format!("{major},{minor}"),
         None => item.size.to_string(),
     };
-    let time = puzzlefs::time::rfc3339(item.mtime);
+    let time = puzzlefs::base::time::rfc3339(item.mtime);
     write!(
         out,
         "{}{} {:>3} {:>5} {:>5} {size:>10} {time} {}",

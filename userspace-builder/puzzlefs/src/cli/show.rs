@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use anyhow::Result;
-use puzzlefs::text;
+use puzzlefs::base::text;
 use serde::Serialize;
 
 use super::args::Format;

@@ -4,10 +4,10 @@
 use std::io::{self, Write};
 
 use anyhow::Result;
-use puzzlefs::convert::{self, Converted};
-use puzzlefs::du::Usage;
-use puzzlefs::gc;
 use puzzlefs::layout::Layout;
+use puzzlefs::reports::du::Usage;
+use puzzlefs::upkeep::convert::{self, Converted};
+use puzzlefs::upkeep::gc;
 use serde::Serialize;
 
 use super::args::{Du, Gc, Images, Repack, Rm, Unpack};
@@ -105,7 +105,7 @@ pub fn du(args: &Du) -> Result<()> {
     for tag in &args.tags {
         layout.resolve(tag)?;
     }
-    let mut report = puzzlefs::du::du(&layout)?;
+    let mut report = puzzlefs::reports::du::du(&layout)?;
     let wanted = |image: &Usage| image.tags.iter().any(|tag| args.tags.contains(tag));
     report
         .images

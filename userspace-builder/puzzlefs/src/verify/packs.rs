@@ -8,10 +8,10 @@ use anyhow::{ensure, Context, Result};
 use puzzlefs_format::{Digest, MEDIA_TYPE_PACK};
 
 use super::Report;
+use crate::base::progress::{Progress, Unit};
+use crate::chunks::pack;
+use crate::chunks::places::{Pack, Places};
 use crate::image::Image;
-use crate::pack;
-use crate::places::{Pack, Places};
-use crate::progress::{Progress, Unit};
 
 /// Checks the packs of `image` that could be opened, of which it uses the chunks `used`.
 pub fn check(

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use puzzlefs::digest::sha256;
+use puzzlefs::base::digest::sha256;
+use puzzlefs::layout::manifest::{render, Descriptor};
 use puzzlefs::layout::Layout;
-use puzzlefs::manifest::{render, Descriptor};
 use puzzlefs_format::{Digest, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS};
 use serde_json::Value;
 

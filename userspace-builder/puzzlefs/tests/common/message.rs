@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
+use puzzlefs::layout::manifest::{render, Descriptor, EMPTY_CONFIG};
 use puzzlefs::layout::Layout;
-use puzzlefs::manifest::{render, Descriptor, EMPTY_CONFIG};
 use puzzlefs_format::MEDIA_TYPE_ROOTFS;
 
 use super::layout::store;

@@ -15,14 +15,14 @@ use std::os::unix::fs::{symlink, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use puzzlefs::base::progress::Silent;
+use puzzlefs::build::profile::Profile;
 use puzzlefs::build::{build, Options, Report};
+use puzzlefs::chunks::pack::DEFAULT_TARGET;
+use puzzlefs::chunks::sink::Form;
 use puzzlefs::image::Image;
+use puzzlefs::layout::reference::Reference;
 use puzzlefs::layout::Layout;
-use puzzlefs::pack::DEFAULT_TARGET;
-use puzzlefs::profile::Profile;
-use puzzlefs::progress::Silent;
-use puzzlefs::reference::Reference;
-use puzzlefs::sink::Form;
 use rustix::fs::{mknodat, AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags, CWD};
 
 /// A directory on a real filesystem, with holes and extended attributes.

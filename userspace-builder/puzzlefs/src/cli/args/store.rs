@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use puzzlefs::pack::DEFAULT_TARGET;
-use puzzlefs::reference::Reference;
+use puzzlefs::chunks::pack::DEFAULT_TARGET;
+use puzzlefs::layout::reference::Reference;
 
 use super::{parse_tag, Format};
 

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Building an image from a directory tree.
+//!
+//! - this file: all steps of a build, in order;
+//! - [`content`]: files to chunks;
+//! - [`profile`]: ready choices of chunk size and compression.
+
+pub mod content;
+pub mod profile;
+
+use std::num::NonZero;
+use std::path::Path;
+
+use anyhow::{ensure, Context, Result};
+use puzzlefs_format::{limits, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS, VERSION_BASE, VERSION_BLOCKS};
+use serde::Serialize;
+
+use crate::base::digest::{hex, Blob};
+use crate::base::progress::{Progress, Unit};
+use crate::chunks::places::Places;
+use crate::chunks::sink::{Form, Sink};
+use crate::encode::chunker::Policy;
+use crate::encode::compress::Compression;
+use crate::encode::pipeline::{self, Stored};
+use crate::image::Image;
+use crate::layout::manifest::{self, Descriptor};
+use crate::layout::reach::Reach;
+use crate::layout::reference::Reference;
+use crate::layout::staging::Staging;
+use crate::layout::Layout;
+use crate::metadata::blocks::{self, Cutter};
+use crate::metadata::delta::Delta;
+use crate::metadata::Metadata;
+use crate::tree::scan::{scan, Scanned};
+
+/// What to build.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where chunks begin and end.
+    pub policy: Policy,
+    /// How chunks are compressed.
+    pub compression: Compression,
+    /// How blocks of the metadata are.
+    pub metadata: Compression,
+    /// What the blobs with them are.
+    pub form: Form,
+    /// Store holes as zeros and the metadata as one blob, so that version 3 readers
+    /// understand the image.
+    pub compat: bool,
+    /// SOURCE_DATE_EPOCH: no recorded time is later than this (seconds since the epoch).
+    pub source_date_epoch: Option<i64>,
+    /// Build on top of the image that this tag names, in the same layout.
+    pub base: Option<String>,
+    /// Record fs-verity digests, as upstream's builder does: of all blobs, the Rootfs with all
+    /// metadata in it.
+    pub fs_verity: bool,
+    /// Worker threads; `None`: as many as there are processors.
+    pub threads: Option<NonZero<usize>>,
+}
+
+/// What was built.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Digest of the manifest, in hexadecimal.
+    pub manifest: String,
+    /// fs-verity digest of the manifest, in hexadecimal: what upstream's `mount -d` takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest_verity: Option<String>,
+    /// Digest of the Rootfs, in hexadecimal.
+    pub rootfs: String,
+    /// Inodes.
+    pub inodes: u64,
+    /// Bytes of all files.
+    pub data_bytes: u64,
+    /// Distinct chunks.
+    pub chunks: u64,
+    /// Their bytes, as stored.
+    pub chunk_bytes: u64,
+    /// Packs that hold chunks of the image, and maybe others.
+    pub packs: u64,
+    /// Bytes of the metadata: the Rootfs message.
+    pub message_bytes: u64,
+    /// As stored: of the Rootfs, and of blocks of it.
+    pub metadata_bytes: u64,
+    /// Blobs that the layout did not have before.
+    pub new_blobs: u64,
+    /// Bytes of those.
+    pub new_bytes: u64,
+}
+
+/// Builds an image of the directory `root` into `layout` and lets `tag` name it.
+///
+/// # Errors
+///
+/// The tag and all blobs stay as they were when anything fails.
+pub fn build(
+    root: &Path,
+    layout: &Layout,
+    tag: &str,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    ensure_outside(root, layout.path())?;
+    let compression = match options.compat {
+        true => options.compression.without_lz4()?,
+        false => options.compression,
+    };
+    let _kept = layout.keep_blobs(progress)?;
+    let base = options
+        .base
+        .as_ref()
+        .map(|tag| open_base(layout, tag, options.compat))
+        .transpose()?;
+    let staging = Staging::new(layout)?;
+    progress.phase("scanning", 0, Unit::Items);
+    let mut scanned = scan(root, options.source_date_epoch, progress)?;
+    let data_bytes = scanned.tree.data_size()?;
+
+    progress.phase("storing", data_bytes, Unit::Bytes);
+    let settings = content::Options {
+        policy: options.policy,
+        compression,
+        holes: !options.compat,
+        clamp: options.source_date_epoch,
+        threads: options.threads,
+        verity: options.fs_verity,
+    };
+    let held = held(layout, options.form, progress)?;
+    let mut sink = Sink::new(&staging, options.form, held, progress);
+    let chunks = content::store(&mut scanned, &settings, &mut sink, progress)
+        .with_context(|| format!("building from {}", root.display()))?;
+    let Scanned { tree, .. } = scanned;
+    let delta = base
+        .as_ref()
+        .map(|base| Delta::new(&tree, &chunks, base))
+        .transpose()?;
+    let metadata = Metadata::new(&tree, &chunks, delta.as_ref())?;
+    progress.phase("writing metadata", metadata.bytes(), Unit::Bytes);
+    let (rootfs, blocks) = store(&metadata, options, &mut sink, progress)?;
+    let homes = sink.finish()?;
+    let order = blocks.iter().chain(&chunks).map(|chunk| chunk.digest);
+    let homes = homes.layers(order)?;
+    let packs = homes
+        .iter()
+        .filter(|home| home.media_type == MEDIA_TYPE_PACK);
+    let packs = packs.count();
+    let mut layers = vec![Descriptor::new(
+        MEDIA_TYPE_ROOTFS,
+        rootfs.digest,
+        rootfs.size,
+    )];
+    let verity = |blob: &Blob| blob.verity.filter(|_| options.fs_verity).map(|v| hex(&v));
+    if let Some(verity) = verity(&rootfs) {
+        // The Rootfs cannot hold its own.
+        let annotations = &mut layers[0].annotations;
+        annotations.insert(manifest::ROOTFS_VERITY.into(), verity.into());
+    }
+    layers.extend(homes);
+    let text = manifest::render(&layers, options.source_date_epoch)?;
+    manifest::check_size(&text)?;
+    let manifest = staging.put_with(|out| Ok(out.write_all(&text)?))?;
+    staging.put_with(|out| Ok(out.write_all(manifest::EMPTY_CONFIG)?))?;
+
+    progress.phase("syncing to disk", 0, Unit::Items);
+    let added = staging.commit()?;
+    layout.set_tag(tag, &manifest.digest, manifest.size)?;
+    Ok(Report {
+        manifest: manifest.digest.to_string(),
+        manifest_verity: verity(&manifest),
+        rootfs: rootfs.digest.to_string(),
+        inodes: u64::try_from(tree.nodes.len())?,
+        data_bytes,
+        chunks: u64::try_from(chunks.len())?,
+        chunk_bytes: chunks.iter().map(|c| c.size).sum(),
+        packs: u64::try_from(packs)?,
+        message_bytes: metadata.bytes(),
+        metadata_bytes: rootfs.size + blocks.iter().map(|block| block.size).sum::<u64>(),
+        new_blobs: added.blobs,
+        new_bytes: added.bytes,
+    })
+}
+
+/// Stores the metadata. Returns the Rootfs, and the chunks that its message is in if it is in
+/// blocks.
+///
+/// One that is no larger than a block stays whole: FORMAT.md, section 6.
+fn store(
+    metadata: &Metadata<'_>,
+    options: &Options,
+    sink: &mut Sink<'_>,
+    progress: &dyn Progress,
+) -> Result<(Blob, Vec<Stored>)> {
+    let staging = sink.staging();
+    let whole = options.compat || options.fs_verity || metadata.bytes() <= limits::BLOCK_BYTES;
+    if whole {
+        let version = metadata.version()?;
+        let blob = staging.put_with(|out| metadata.write(version, out))?;
+        return Ok((blob, Vec::new()));
+    }
+    let settings = pipeline::Options {
+        compression: options.metadata,
+        largest: blocks::BYTES,
+        threads: options.threads,
+        verity: false,
+    };
+    let chunks = sink.apart(|sink| {
+        pipeline::store(&settings, sink, progress, |feeder| {
+            let mut cutter = Cutter::new(feeder);
+            metadata.write(VERSION_BLOCKS, &mut cutter)?;
+            cutter.finish()
+        })
+    })?;
+    let size = metadata.bytes();
+    let blob = staging.put_with(|out| blocks::write_blob(&chunks, size, &metadata.root(), out))?;
+    Ok((blob, chunks.list))
+}
+
+/// What packs of the layout hold, if the new image may use it. They are those that
+/// index.json leads to: others are rubbish, that may be gone any time.
+fn held<'a>(layout: &'a Layout, form: Form, progress: &dyn Progress) -> Result<Places<'a>> {
+    let reach = match form {
+        Form::Loose => Reach::default(),
+        Form::Packs { .. } => Reach::of(layout)?,
+    };
+    let (places, faults) = Places::open(layout, reach.with_type(MEDIA_TYPE_PACK));
+    for fault in reach.faults.iter().chain(&faults) {
+        progress.note(&format!("not used: {fault:#}"));
+    }
+    Ok(places)
+}
+
+fn open_base(layout: &Layout, tag: &str, compat: bool) -> Result<Image> {
+    let layout = layout.path().to_owned();
+    let base = Image::open(&Reference {
+        layout,
+        tag: tag.to_owned(),
+    })
+    .context("the base")?;
+    ensure!(
+        !compat || base.rootfs()?.version() == VERSION_BASE,
+        "the base {tag} has holes, LZ4 chunks or its metadata in blocks, which --compat rules out: \
+         build the base with --compat too"
+    );
+    Ok(base)
+}
+
+/// Refuses a layout inside the tree, as it would become part of its own image.
+/// `layout` need not exist.
+pub fn ensure_outside(root: &Path, layout: &Path) -> Result<()> {
+    let root = root
+        .canonicalize()
+        .with_context(|| format!("cannot find {}", root.display()))?;
+    let absolute = std::path::absolute(layout)?;
+    let existing = absolute
+        .ancestors()
+        .find_map(|path| path.canonicalize().ok());
+    ensure!(
+        !existing.is_some_and(|path| path.starts_with(&root)),
+        "the layout {} lies inside the tree {}: name a directory outside of it",
+        layout.display(),
+        root.display()
+    );
+    Ok(())
+}

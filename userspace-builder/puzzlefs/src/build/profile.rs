@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ready choices of chunk size and compression.
+//!
+//! What a reader pays is decompression, so that is weighed against bytes:
+//!
+//! - The high levels of zstd find many short matches, each of which costs a reader more than
+//!   the bytes that it saves. Level 15 that takes no match of less than 5 bytes stores as
+//!   little as level 9, and is cheaper to read than that.
+//! - Most chunks of 64 KiB would be a single block of zstd, all of which has to be decompressed
+//!   for one page. In blocks of some 2 KiB, which have their tables in common, they are 1.3%
+//!   larger, and a page at random needs those up to its own.
+//! - LZ4 costs a reader a quarter of it. A chunk is LZ4 unless zstd saves a thirteenth of it
+//!   more (balanced), or a quarter (fast): most of what programs consist of is on the
+//!   edge there, so a little more or less moves many chunks.
+//! - Metadata, of which readers use some for each name, are LZ4: of a Debian 2.25 MB become 0.66 MB,
+//!   and by zstd (level 19) 0.46 MB. That is a fifth of a percent of the image; decompressing all took
+//!   10 million instructions, and 28 million (a `stat` of all names: 180 million).
+//! - A dictionary of 110 KiB, trained on a quarter of the chunks of a Debian, saves 6% of what zstd
+//!   makes of them at level 15. It is not used: chunks that were compressed with different
+//!   dictionaries are different chunks, so that images built apart would share none.
+//! - Small is for bytes alone: a chunk of 512 KiB knows more of what can follow, but for a
+//!   page read at random all before it is decompressed. Its small files are put together so
+//!   that related images share them ([`crate::encode::batch`]). Level 22 stores 0.01% less than level 19
+//!   and takes half as much processor time again; level 9 stores 10% more, in a tenth of the
+//!   time (a Debian: 6 s, and 67).
+//!
+//! `make bench` measures the three as points of size against reading, beside those of
+//! other filesystems; `puzzlefs build --format json` prints what any tree takes.
+
+use anyhow::Result;
+
+use crate::encode::chunker::Policy;
+use crate::encode::compress::{Compression, Lz4, Zstd, LZ4_LEVEL};
+
+/// What an image is to be good at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// Few bytes.
+    Small,
+    /// Reads that cost little, in few bytes.
+    #[default]
+    Balanced,
+    /// Reads that cost as little as possible.
+    Fast,
+}
+
+impl Profile {
+    /// Average size of a chunk.
+    pub fn chunk_size(self) -> usize {
+        match self {
+            Profile::Small => 512 << 10,
+            Profile::Balanced | Profile::Fast => Policy::DEFAULT_AVG,
+        }
+    }
+
+    /// Where chunks begin and end, of this average size if not of the profile's own.
+    pub fn policy(self, chunk_size: Option<usize>) -> Result<Policy> {
+        let policy = Policy::new(chunk_size.unwrap_or(self.chunk_size()))?;
+        Ok(match self {
+            Profile::Small => policy.with_batches(),
+            Profile::Balanced | Profile::Fast => policy,
+        })
+    }
+
+    /// How blocks of the metadata are compressed.
+    pub fn metadata(self) -> Compression {
+        match self {
+            Profile::Small => Compression::zstd(19),
+            Profile::Balanced | Profile::Fast => Compression::lz4(LZ4_LEVEL),
+        }
+    }
+
+    /// How chunks are compressed.
+    pub fn compression(self) -> Compression {
+        let with_lz4 = |unless| Compression {
+            zstd: Some(Zstd {
+                level: 15,
+                min_match: Some(5),
+                frame: None,
+                block: Some(2048),
+            }),
+            lz4: Some(Lz4 {
+                level: LZ4_LEVEL,
+                unless,
+            }),
+        };
+        match self {
+            Profile::Small => Compression::zstd(19),
+            Profile::Balanced => with_lz4(13),
+            Profile::Fast => with_lz4(4),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the chunks of images are stored in a layout: in packs, or each in a blob of its own.
+//!
+//! - [`pack`]: a pack on disk;
+//! - [`places`]: finding chunks, and reading them as they are stored;
+//! - [`sink`]: storing them.
+
+pub mod pack;
+pub mod places;
+pub mod sink;

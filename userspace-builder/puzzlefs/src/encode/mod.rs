@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bytes of files become stored chunks.
+//!
+//! - [`chunker`]: where chunks begin and end;
+//! - [`batch`]: which small files are in one chunk;
+//! - [`compress`]: how a chunk is stored;
+//! - [`pipeline`]: all of this on all processors, in order.
+
+pub mod batch;
+pub mod chunker;
+pub mod compress;
+pub mod pipeline;

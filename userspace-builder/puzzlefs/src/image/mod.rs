@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An image that is open for reading: its manifest and Rootfs, checked against their
+//! digests and parsed by the format core.
+//!
+//! - this file: the image as a whole;
+//! - `message`: its metadata, in one piece or in blocks;
+//! - [`chunk`]: the content of its chunks;
+//! - [`walk`]: all names in it, one after another;
+//! - [`work`]: how much it may cost to look at it.
+
+pub mod chunk;
+mod message;
+pub mod walk;
+pub mod work;
+
+use std::collections::HashSet;
+
+use anyhow::{ensure, Context, Error, Result};
+use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs, RootfsBlob, MEDIA_TYPE_PACK};
+use roaring::RoaringTreemap;
+
+use crate::base::text;
+use crate::chunks::places::Places;
+use crate::image::chunk::Key;
+use crate::image::message::Message;
+use crate::image::walk::{Step, Walk};
+use crate::image::work::Work;
+use crate::layout::reference::Reference;
+use crate::layout::Layout;
+use crate::metadata::blocks;
+
+/// An open image.
+pub struct Image {
+    layout: Layout,
+    manifest_digest: Digest,
+    manifest: Vec<u8>,
+    rootfs_digest: Digest,
+    rootfs_size: u64,
+    message: Message,
+    blocks: Vec<Key>,
+    work: Work,
+}
+
+impl Image {
+    /// Opens the image that `reference` names.
+    ///
+    /// # Errors
+    ///
+    /// Names the tag or blob that is missing, damaged or malformed.
+    pub fn open(reference: &Reference) -> Result<Self> {
+        let layout = Layout::open(&reference.layout)?;
+        let entry = layout.resolve(&reference.tag)?;
+        let image = Self::with_manifest(&layout, &entry.digest)?.with_context(|| {
+            format!("the manifest sha256:{} is no PuzzleFS image", entry.digest)
+        })?;
+        ensure!(
+            u64::try_from(image.manifest.len())? == entry.size,
+            "index.json gives a wrong size for the manifest sha256:{}",
+            entry.digest
+        );
+        Ok(image)
+    }
+
+    /// Opens the image with a manifest in `layout`; `None` if this has no Rootfs, as that of
+    /// an ordinary OCI image.
+    pub fn with_manifest(layout: &Layout, digest: &Digest) -> Result<Option<Self>> {
+        let Some((manifest, rootfs_digest)) = read_manifest(layout, digest)? else {
+            return Ok(None);
+        };
+        let rootfs_limit = u64::try_from(limits::MAX_ROOTFS_BYTES)?;
+        let blob = layout.read_blob(&rootfs_digest, rootfs_limit)?;
+        let mut image = Image {
+            layout: layout.clone(),
+            manifest_digest: *digest,
+            manifest,
+            rootfs_digest,
+            rootfs_size: u64::try_from(blob.len())?,
+            message: Message::Whole(Vec::new()),
+            blocks: Vec::new(),
+            work: Work::new(0, 1, 1),
+        };
+        image.message = match image.read_blocks(&blob)? {
+            Some(message) => message,
+            None => Message::Whole(blob),
+        };
+        let layers = image.rootfs()?.layers();
+        image.work = Work::new(image.message.stored(), image.message.segments(), layers);
+        Ok(Some(image))
+    }
+
+    /// Whether `layout` has this manifest, and it is that of an image. A layout need not have all
+    /// that its index lists.
+    pub fn is_there(layout: &Layout, manifest: &Digest) -> Result<bool> {
+        let is_there = layout.blob_path(manifest).exists();
+        Ok(is_there && read_manifest(layout, manifest)?.is_some())
+    }
+
+    /// The message that the Rootfs blob says to be in blocks, if it does, and notes which.
+    fn read_blocks(&mut self, blob: &[u8]) -> Result<Option<Message>> {
+        let parsed = RootfsBlob::parse(blob);
+        let RootfsBlob::Blocks(blocks) = parsed.with_context(|| self.malformed())? else {
+            return Ok(None);
+        };
+        self.blocks = blocks::keys(&blocks).with_context(|| self.malformed())?;
+        // Only what is wrong with the packs of the blocks matters here.
+        let (places, faults) = self.places()?;
+        let message = Message::read(&blocks, &self.blocks, &places, self.rootfs_size);
+        let message = match faults.into_iter().next() {
+            Some(fault) => message.with_context(|| format!("{fault:#}")),
+            None => message,
+        };
+        let message = message.with_context(|| format!("the Rootfs sha256:{}", self.rootfs_digest));
+        let message = message?;
+        let rootfs = message.rootfs().with_context(|| self.malformed())?;
+        let is_copy = match blocks.root().with_context(|| self.malformed())? {
+            Some(copy) => blocks::is_copy(&copy, &rootfs.root()?)?,
+            None => true,
+        };
+        ensure!(
+            is_copy,
+            "{}: its blocks have another root directory",
+            self.malformed()
+        );
+        Ok(Some(message))
+    }
+
+    /// The layout that holds it.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Digest of the manifest: what signatures and `image_manifest=` name.
+    pub fn manifest_digest(&self) -> &Digest {
+        &self.manifest_digest
+    }
+
+    /// Digest of the Rootfs.
+    pub fn rootfs_digest(&self) -> &Digest {
+        &self.rootfs_digest
+    }
+
+    /// The manifest as stored.
+    pub fn manifest_bytes(&self) -> &[u8] {
+        &self.manifest
+    }
+
+    /// Bytes of the Rootfs blob.
+    pub fn rootfs_size(&self) -> u64 {
+        self.rootfs_size
+    }
+
+    /// Bytes of the Rootfs message: the blob, or what its blocks are.
+    pub fn message_size(&self) -> usize {
+        self.message.size()
+    }
+
+    /// The Rootfs message in one piece, which may be 2 GiB.
+    pub fn message(&self) -> Vec<u8> {
+        self.message.to_vec()
+    }
+
+    /// What work it may still ask for.
+    pub fn work(&self) -> &Work {
+        &self.work
+    }
+
+    /// The chunks that the message is in, each once, if it is not in the blob itself.
+    pub fn blocks(&self) -> &[Key] {
+        &self.blocks
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> Result<Manifest<'_>> {
+        Ok(Manifest::parse(&self.manifest)?)
+    }
+
+    /// The metadata.
+    pub fn rootfs(&self) -> Result<Rootfs<'_>> {
+        self.message.rootfs().with_context(|| self.malformed())
+    }
+
+    fn malformed(&self) -> String {
+        format!("the Rootfs sha256:{} is malformed", self.rootfs_digest)
+    }
+
+    /// The chunks that its files use, each once, in order of first use.
+    pub fn chunks(&self) -> Result<Vec<Key>> {
+        let (mut seen, mut chunks) = (HashSet::new(), Vec::new());
+        let mut files = RoaringTreemap::new();
+        let mut walk = Walk::new(self)?;
+        while let Some(step) = walk.next()? {
+            let Step::Enter(inode) = step else {
+                continue;
+            };
+            let Kind::File(extents) = inode.kind()? else {
+                continue;
+            };
+            // Hard links have the same ones.
+            if !files.insert(inode.ino()) {
+                continue;
+            }
+            self.work.extents(&extents).with_context(|| walk.name())?;
+            for extent in extents.iter() {
+                let extent = extent.with_context(|| walk.name())?;
+                let chunk = extent.chunk.map(|chunk| (chunk.digest, chunk.compressed));
+                chunks.extend(chunk.filter(|chunk| seen.insert(*chunk)));
+            }
+        }
+        Ok(chunks)
+    }
+
+    /// Where its chunks lie, and what is wrong with packs of it.
+    pub fn places(&self) -> Result<(Places<'_>, Vec<Error>)> {
+        let (mut packs, mut listed) = (Vec::new(), HashSet::new());
+        for layer in self.manifest()?.layers() {
+            let layer = layer?;
+            if layer.media_type == MEDIA_TYPE_PACK && listed.insert(layer.digest) {
+                packs.push(layer.digest);
+            }
+            ensure!(
+                packs.len() <= limits::MAX_PACKS as usize,
+                "the image has more than {} packs",
+                limits::MAX_PACKS
+            );
+        }
+        Ok(Places::open(&self.layout, packs))
+    }
+
+    /// The same, if nothing is wrong.
+    pub fn sound_places(&self) -> Result<Places<'_>> {
+        let (places, faults) = self.places()?;
+        faults.into_iter().next().map_or(Ok(places), Err)
+    }
+
+    /// The inode at `path`, byte strings between slashes; symlinks are not followed.
+    pub fn lookup(&self, path: &[u8]) -> Result<Inode<'_>> {
+        let rootfs = self.rootfs()?;
+        let show = || text::quoted(path);
+        let mut inode = rootfs.root()?;
+        for name in path.split(|&b| b == b'/').filter(|n| !n.is_empty()) {
+            let Kind::Dir(dir) = inode.kind().with_context(show)? else {
+                anyhow::bail!("{}: a part of the path is no directory", show());
+            };
+            self.work.entries(&dir).with_context(show)?;
+            let found = rootfs
+                .lookup(&dir, name, dir.is_sorted()?)
+                .with_context(show)?;
+            inode = found.with_context(|| format!("{}: not in the image", show()))?;
+        }
+        Ok(inode)
+    }
+}
+
+/// A manifest and the digest of its Rootfs; `None` if it has none.
+fn read_manifest(layout: &Layout, digest: &Digest) -> Result<Option<(Vec<u8>, Digest)>> {
+    let text = layout.read_blob(digest, u64::try_from(limits::MAX_MANIFEST_BYTES)?)?;
+    let rootfs = match Manifest::parse(&text) {
+        Err(puzzlefs_format::Error::NoRootfs) => return Ok(None),
+        parsed => {
+            let context = || format!("the manifest sha256:{digest} is no PuzzleFS image");
+            parsed.with_context(context)?.rootfs().digest
+        }
+    };
+    Ok(Some((text, rootfs)))
+}

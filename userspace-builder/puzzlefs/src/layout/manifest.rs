@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Writing the OCI image manifest of an image (OCI image-spec v1.1, manifest.md).
+
+use anyhow::{ensure, Context, Result};
+use puzzlefs_format::{limits, Digest, ANNOTATION_FS_VERITY};
+use puzzlefs_format::{MEDIA_TYPE_CHUNK, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use crate::base::digest::hex;
+use crate::base::time;
+
+/// What kind of artifact a PuzzleFS image is.
+pub const ARTIFACT_TYPE: &str = "application/vnd.puzzlefs.image.v1";
+
+/// Annotation of the Rootfs' descriptor with its fs-verity digest, as upstream names it.
+pub const ROOTFS_VERITY: &str = "io.puzzlefsoci.puzzlefs.puzzlefs_verity_root_hash";
+
+/// Chunks that a manifest can list for certain: a descriptor of one takes at most 168
+/// bytes, and all else in the manifest less than 4 KiB.
+pub const MAX_CHUNKS: usize = (limits::MAX_MANIFEST_BYTES - 4096) / 168;
+
+/// The empty config that an artifact has (manifest.md, "Guidance for an Empty Descriptor").
+pub const EMPTY_CONFIG: &[u8] = b"{}";
+const MEDIA_TYPE_EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// Annotation with the time of the build (annotations.md).
+const CREATED: &str = "org.opencontainers.image.created";
+
+/// An OCI content descriptor.
+#[derive(Clone, Debug, Serialize)]
+pub struct Descriptor {
+    /// Media type.
+    #[serde(rename = "mediaType")]
+    pub media_type: String,
+    /// Digest of the blob.
+    #[serde(serialize_with = "prefixed")]
+    pub digest: Digest,
+    /// Its size in bytes, as stored.
+    pub size: u64,
+    /// Annotations.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub annotations: Map<String, Value>,
+}
+
+impl Descriptor {
+    /// A descriptor without annotations.
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        let annotations = Map::new();
+        Descriptor {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            annotations,
+        }
+    }
+
+    /// The descriptor of a pack, whose fs-verity digest vouches for all that its index says.
+    pub fn of_pack(digest: Digest, size: u64, fs_verity: &[u8; 32]) -> Self {
+        let mut pack = Self::new(MEDIA_TYPE_PACK, digest, size);
+        let annotations = &mut pack.annotations;
+        annotations.insert(ANNOTATION_FS_VERITY.into(), hex(fs_verity).into());
+        pack
+    }
+}
+
+fn prefixed<S: Serializer>(digest: &Digest, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("sha256:{digest}"))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest<'a> {
+    schema_version: u32,
+    media_type: &'a str,
+    artifact_type: &'a str,
+    config: Descriptor,
+    layers: &'a [Descriptor],
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    annotations: Map<String, Value>,
+}
+
+/// A manifest with `layers` in place of the chunks and packs that it lists. All else
+/// stays as it is.
+pub fn with_layers(text: &[u8], layers: &[Descriptor]) -> Result<Vec<u8>> {
+    let mut manifest: Value = serde_json::from_slice(text).context("the manifest")?;
+    let list = manifest["layers"].as_array_mut().context("no layers")?;
+    list.retain(|layer| {
+        let media_type = layer["mediaType"].as_str().unwrap_or_default();
+        media_type != MEDIA_TYPE_PACK && !media_type.starts_with(MEDIA_TYPE_CHUNK)
+    });
+    for layer in layers {
+        list.push(serde_json::to_value(layer)?);
+    }
+    let text = serde_json::to_vec(&manifest)?;
+    check_size(&text)?;
+    Ok(text)
+}
+
+/// Refuses a manifest that could not travel.
+pub fn check_size(text: &[u8]) -> Result<()> {
+    ensure!(
+        text.len() <= limits::MAX_MANIFEST_BYTES,
+        "the manifest has {} bytes, more than the {} that registries take; use packs or a larger \
+         --chunk-size",
+        text.len(),
+        limits::MAX_MANIFEST_BYTES
+    );
+    Ok(())
+}
+
+/// The manifest of an image with the given layers, the Rootfs first. `created` is in
+/// seconds since the epoch; without it the same layers give the same manifest.
+pub fn render(layers: &[Descriptor], created: Option<i64>) -> serde_json::Result<Vec<u8>> {
+    let mut annotations = Map::new();
+    if let Some(created) = created {
+        annotations.insert(CREATED.into(), time::rfc3339(created).into());
+    }
+    serde_json::to_vec(&Manifest {
+        schema_version: 2,
+        media_type: MEDIA_TYPE_MANIFEST,
+        artifact_type: ARTIFACT_TYPE,
+        config: Descriptor::new(
+            MEDIA_TYPE_EMPTY,
+            crate::base::digest::sha256(&[EMPTY_CONFIG]),
+            2,
+        ),
+        layers,
+        annotations,
+    })
+}

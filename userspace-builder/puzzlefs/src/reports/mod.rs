@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an image or a layout holds, for people and programs. Nothing is changed.
+//!
+//! - [`inspect`]: an image in numbers;
+//! - [`list`]: the names in an image;
+//! - [`du`]: what the images of a layout take.
+
+pub mod du;
+pub mod inspect;
+pub mod list;

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which packs of a layout stay in use when images are repacked.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
+use anyhow::Result;
+use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK};
+
+use super::convert::Images;
+use crate::chunks::places::{Place, Places};
+use crate::image::Image;
+use crate::layout::reach::Reach;
+
+/// A pack that may be kept.
+struct Candidate {
+    digest: Digest,
+    /// What its index lists.
+    places: Vec<Place>,
+    /// An image that is not converted has it: it stays in the layout anyway.
+    pinned: bool,
+    /// It has metadata of the images to be converted, and nothing else.
+    metadata: bool,
+}
+
+impl Candidate {
+    fn bytes(&self) -> u64 {
+        self.places.iter().map(|place| u64::from(place.size)).sum()
+    }
+
+    /// Bytes of those chunks that are among `chunks`.
+    fn bytes_of(&self, chunks: &HashSet<Digest>) -> u64 {
+        let wanted = self.places.iter().filter(|p| chunks.contains(&p.digest));
+        wanted.map(|place| u64::from(place.size)).sum()
+    }
+
+    fn remove_from(&self, chunks: &mut HashSet<Digest>) {
+        self.places.iter().for_each(|place| {
+            chunks.remove(&place.digest);
+        });
+    }
+}
+
+/// The packs whose chunks need not be packed anew: see [`super::convert::repack`].
+pub fn packs(images: &Images<'_>, target: u64, max_unused: u8) -> Result<Vec<Digest>> {
+    let (mut needed, mut blocks) = (HashSet::new(), HashSet::new());
+    for (manifest, _) in &images.list {
+        let image = images.open(manifest)?;
+        let chunks = image.chunks()?;
+        needed.extend(chunks.into_iter().map(|(digest, _)| digest));
+        blocks.extend(image.blocks().iter().map(|(digest, _)| *digest));
+    }
+    needed.extend(&blocks);
+    // Those with the most chunks first: of a chunk that several have, one is of use.
+    let mut candidates = candidates(images, &blocks)?;
+    candidates.sort_by_cached_key(|c| (Reverse(c.pinned), Reverse(c.bytes_of(&needed)), c.digest));
+    let mut kept = Vec::new();
+    let mut small = Vec::new();
+    for candidate in candidates {
+        let (bytes, used) = (candidate.bytes(), candidate.bytes_of(&needed));
+        let dense = (bytes - used) * 100 <= bytes * u64::from(max_unused);
+        if used == 0 {
+            continue;
+        } else if candidate.pinned || dense && (bytes >= target / 2 || candidate.metadata) {
+            candidate.remove_from(&mut needed);
+            kept.push(candidate.digest);
+        } else if dense {
+            small.push(candidate);
+        }
+    }
+    // The last pack of a build is small as a rule. One that is alone stays so.
+    if let [single] = &small[..] {
+        single.remove_from(&mut needed);
+        if needed.is_empty() {
+            kept.push(single.digest);
+        }
+    }
+    Ok(kept)
+}
+
+fn candidates(images: &Images<'_>, blocks: &HashSet<Digest>) -> Result<Vec<Candidate>> {
+    let layout = images.layout;
+    let reach = Reach::of(layout)?;
+    let converted = |manifest: &Digest| {
+        images.list.iter().any(|(known, _)| known == manifest) && !images.others.contains(manifest)
+    };
+    let mut pinned = HashSet::new();
+    for manifest in reach.with_type(MEDIA_TYPE_MANIFEST) {
+        if !converted(&manifest) && Image::is_there(layout, &manifest)? {
+            for layer in images.open(&manifest)?.manifest()?.layers() {
+                pinned.insert(layer?.digest);
+            }
+        }
+    }
+    // What is wrong with packs shows when an image that needs them is read.
+    let (places, _) = Places::open(layout, reach.with_type(MEDIA_TYPE_PACK));
+    let packs = places.packs().iter().map(|pack| Candidate {
+        digest: pack.digest,
+        places: Vec::new(),
+        pinned: pinned.contains(&pack.digest),
+        metadata: true,
+    });
+    let mut candidates: Vec<_> = packs.collect();
+    for place in places.table() {
+        let candidate = &mut candidates[place.pack as usize];
+        candidate.metadata &= blocks.contains(&place.digest);
+        candidate.places.push(*place);
+    }
+    Ok(candidates)
+}
