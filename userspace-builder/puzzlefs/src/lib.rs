@@ -15,7 +15,7 @@
 //! - [`chunks`]: where chunks are stored, in packs or loose;
 //! - [`layout`]: the OCI layout: blobs, tags, manifests;
 //! - [`tree`]: a directory tree of the host, scanned;
-//! - `host`: calls for files of the host;
+//! - [`host`]: calls for files of the host;
 //! - [`base`]: what knows nothing of images.
 //!
 //! The command itself, in main.rs and cli/, stands above all of them.
@@ -28,7 +28,7 @@ pub mod build;
 pub mod chunks;
 pub mod encode;
 pub mod extract;
-mod host;
+pub mod host;
 pub mod image;
 pub mod layout;
 pub mod metadata;

@@ -11,10 +11,13 @@ use crate::chunks::sink::Sink;
 use crate::encode::batch::{self, Small};
 use crate::encode::chunker::{Policy, Pool, Pooled};
 use crate::encode::compress::{Compression, Probe};
-use crate::encode::pipeline::{self, Feeder, Stored};
+use crate::encode::pipeline::{self, Feeder, Stored, NO_CHUNK};
 use crate::tree::file::{Run, Source};
 use crate::tree::scan::Scanned;
 use crate::tree::{Body, Extent, Span, Tree};
+
+// So the number of no chunk never comes out as one of a chunk.
+const _: () = assert!(Extent::HOLE == NO_CHUNK);
 
 /// How files become chunks.
 #[derive(Clone, Copy, Debug)]

@@ -22,6 +22,7 @@ use crate::chunks::sink::{Form, Sink};
 use crate::encode::chunker::Policy;
 use crate::encode::compress::Compression;
 use crate::encode::pipeline::{self, Stored};
+use crate::image::blocks::BYTES;
 use crate::image::Image;
 use crate::layout::manifest::{self, Descriptor};
 use crate::layout::reach::Reach;
@@ -199,7 +200,7 @@ fn store(
     }
     let settings = pipeline::Options {
         compression: options.metadata,
-        largest: blocks::BYTES,
+        largest: BYTES,
         threads: options.threads,
         verity: false,
     };

@@ -2,9 +2,11 @@
 //! Where the chunks of images are stored in a layout: in packs, or each in a blob of its own.
 //!
 //! - [`pack`]: a pack on disk;
+//! - [`codec`]: how one is stored;
 //! - [`places`]: finding chunks, and reading them as they are stored;
 //! - [`sink`]: storing them.
 
+pub mod codec;
 pub mod pack;
 pub mod places;
 pub mod sink;

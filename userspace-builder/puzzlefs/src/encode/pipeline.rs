@@ -19,9 +19,12 @@ use puzzlefs_format::Digest;
 use crate::base::digest::sha256;
 use crate::base::progress::Progress;
 use crate::base::verity::measure;
+use crate::chunks::codec::Codec;
 use crate::chunks::sink::Sink;
-use crate::encode::compress::{Codec, Compression, Encoder};
-use crate::tree::Extent;
+use crate::encode::compress::{Compression, Encoder};
+
+/// The number of no chunk.
+pub const NO_CHUNK: u32 = u32::MAX;
 
 /// What becomes of chunks.
 #[derive(Clone, Copy, Debug)]
@@ -128,7 +131,7 @@ impl Feeder {
         let chunk = self.next;
         self.next = chunk
             .checked_add(1)
-            .filter(|&n| n != Extent::HOLE)
+            .filter(|&n| n != NO_CHUNK)
             .context("too many chunks")?;
         let (done, promise) = bounded(1);
         let failed = "the writing thread failed";

@@ -2,4 +2,4 @@
 //! Files of the host, where the standard library has no call, or one that follows links.
 
 pub(crate) mod beneath;
-pub(crate) mod xattr;
+pub mod xattr;

@@ -10,7 +10,8 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{lgetxattr, llistxattr};
 use rustix::io::{Errno, Result};
 
-use crate::tree::XattrSet;
+/// The extended attributes of an inode, sorted by name.
+pub type XattrSet = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// XATTR_SIZE_MAX and XATTR_LIST_MAX of include/uapi/linux/limits.h.
 const SIZE_MAX: usize = 65536;

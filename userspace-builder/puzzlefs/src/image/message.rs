@@ -9,8 +9,8 @@ use elsa::sync::FrozenMap;
 use puzzlefs_format::{limits, Blocks, Error, Part, Rootfs, Source};
 
 use crate::chunks::places::Places;
+use crate::image::blocks;
 use crate::image::chunk::{ChunkReader, Key};
-use crate::metadata::blocks;
 
 /// Bytes of memory that any metadata may take: more than those of a small image ever need.
 const MEMORY: u64 = 64 << 20;

@@ -3,13 +3,15 @@
 //! digests and parsed by the format core.
 //!
 //! - this file: the image as a whole;
-//! - `message`: its metadata, in one piece or in blocks;
-//! - [`chunk`]: the content of its chunks;
+//! - `message`: its metadata, in one piece or in blocks, and which chunks these are (`blocks`);
+//! - [`chunk`]: the content of its chunks, and which of them files use (`used`);
 //! - [`walk`]: all names in it, one after another;
 //! - [`work`]: how much it may cost to look at it.
 
+pub(crate) mod blocks;
 pub mod chunk;
 mod message;
+mod used;
 pub mod walk;
 pub mod work;
 
@@ -17,17 +19,14 @@ use std::collections::HashSet;
 
 use anyhow::{ensure, Context, Error, Result};
 use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs, RootfsBlob, MEDIA_TYPE_PACK};
-use roaring::RoaringTreemap;
 
 use crate::base::text;
 use crate::chunks::places::Places;
 use crate::image::chunk::Key;
 use crate::image::message::Message;
-use crate::image::walk::{Step, Walk};
 use crate::image::work::Work;
 use crate::layout::reference::Reference;
 use crate::layout::Layout;
-use crate::metadata::blocks;
 
 /// An open image.
 pub struct Image {
@@ -181,32 +180,6 @@ impl Image {
 
     fn malformed(&self) -> String {
         format!("the Rootfs sha256:{} is malformed", self.rootfs_digest)
-    }
-
-    /// The chunks that its files use, each once, in order of first use.
-    pub fn chunks(&self) -> Result<Vec<Key>> {
-        let (mut seen, mut chunks) = (HashSet::new(), Vec::new());
-        let mut files = RoaringTreemap::new();
-        let mut walk = Walk::new(self)?;
-        while let Some(step) = walk.next()? {
-            let Step::Enter(inode) = step else {
-                continue;
-            };
-            let Kind::File(extents) = inode.kind()? else {
-                continue;
-            };
-            // Hard links have the same ones.
-            if !files.insert(inode.ino()) {
-                continue;
-            }
-            self.work.extents(&extents).with_context(|| walk.name())?;
-            for extent in extents.iter() {
-                let extent = extent.with_context(|| walk.name())?;
-                let chunk = extent.chunk.map(|chunk| (chunk.digest, chunk.compressed));
-                chunks.extend(chunk.filter(|chunk| seen.insert(*chunk)));
-            }
-        }
-        Ok(chunks)
     }
 
     /// Where its chunks lie, and what is wrong with packs of it.

@@ -2,39 +2,38 @@
 //! An OCI image layout on disk (OCI image-spec v1.1, image-layout.md): blobs by
 //! digest, and index.json with the tags.
 //!
-//! - this file: the layout's own files, blobs and locks;
+//! - this file: the layout and its blobs;
+//! - `index`: index.json and the tags in it;
+//! - `lock`: locks, and replacing files;
 //! - [`manifest`]: the manifest of an image;
 //! - [`reach`]: what index.json leads to;
 //! - [`mod@reference`]: how the command line names an image;
 //! - [`staging`]: blobs that are being written.
 
+mod index;
+mod lock;
 pub mod manifest;
 pub mod reach;
 pub mod reference;
 pub mod staging;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure, Context, Result};
-use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
+use anyhow::{ensure, Context, Result};
+use puzzlefs_format::Digest;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
-use serde_json::{json, Value};
+use serde_json::Value;
 
 use crate::base::digest::{sha256, Hashing};
 use crate::base::progress::Progress;
-use crate::base::text;
-use crate::layout::manifest::{Descriptor, ARTIFACT_TYPE};
+
+pub use lock::BlobLock;
+use lock::Lock;
 
 const LAYOUT_FILE: &str = "oci-layout";
-/// A new version of one of the layout's own files.
-const TEMPORARY: &str = ".puzzlefs-new";
-const INDEX_FILE: &str = "index.json";
-const MEDIA_TYPE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// Annotation of an index entry that holds its tag (OCI image-spec, annotations.md).
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// An OCI image layout.
 #[derive(Clone)]
@@ -155,6 +154,11 @@ impl Layout {
         self.lock_blobs(FlockOperation::LockShared, progress)
     }
 
+    /// Removes what a killed build left of a new index.json; says how many bytes.
+    pub fn remove_temporary(&self, dry_run: bool) -> Result<u64> {
+        Lock::new(&self.path)?.remove_temporary(dry_run)
+    }
+
     /// Keeps others from adding blobs, and from relying on those that nothing refers to.
     pub fn own_blobs(&self, progress: &dyn Progress) -> Result<BlobLock> {
         self.lock_blobs(FlockOperation::LockExclusive, progress)
@@ -181,168 +185,26 @@ impl Layout {
         Ok(BlobLock(dir))
     }
 
-    /// The manifest descriptor that `tag` names.
-    pub fn resolve(&self, tag: &str) -> Result<Descriptor> {
-        let index = self.index()?.unwrap_or_default();
-        let entries = entries(&index);
-        let Some(entry) = entries.iter().find(|e| tag_of(e) == Some(tag)) else {
-            let tags = entries.iter().filter_map(tag_of);
-            let tags: Vec<String> = tags.map(|tag| text::quoted(tag.as_bytes())).collect();
-            bail!(
-                "{} has no tag {tag}; it has: {}",
-                self.path.display(),
-                tags.join(" ")
-            );
-        };
-        let digest = entry["digest"].as_str().unwrap_or_default();
-        ensure!(
-            entry["mediaType"] == MEDIA_TYPE_MANIFEST,
-            "tag {tag} is no OCI image manifest but {}",
-            entry["mediaType"]
-        );
-        let digest = Digest::parse(digest.as_bytes())
-            .map_err(|e| anyhow::anyhow!("index.json: tag {tag}: digest {digest:?}: {e}"))?;
-        let size = entry["size"]
-            .as_u64()
-            .context("index.json: a descriptor without size")?;
-        Ok(Descriptor::new(MEDIA_TYPE_MANIFEST, digest, size))
-    }
-
-    /// Lets `tag` name `manifest` from now on, and leaves all other entries as they
-    /// are. The change is atomic and durable; concurrent builds wait for each other.
-    pub fn set_tag(&self, tag: &str, manifest: &Digest, size: u64) -> Result<()> {
-        let lock = Lock::new(&self.path)?;
-        let mut index = self.index()?.unwrap_or_else(
-            || json!({ "schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": [] }),
-        );
-        let list = index["manifests"]
-            .as_array_mut()
-            .context("index.json: manifests is no array")?;
-        list.retain(|e| tag_of(e) != Some(tag));
-        list.push(json!({
-            "mediaType": MEDIA_TYPE_MANIFEST,
-            "digest": format!("sha256:{manifest}"),
-            "size": size,
-            "annotations": { REF_NAME: tag },
-            "artifactType": ARTIFACT_TYPE,
-        }));
-        lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)
-    }
-
-    /// Takes `tag` out of index.json, which must have it.
-    pub fn remove_tag(&self, tag: &str) -> Result<()> {
-        let lock = Lock::new(&self.path)?;
-        self.resolve(tag)?;
-        let mut index = self.index()?.unwrap_or_default();
-        if let Some(list) = index["manifests"].as_array_mut() {
-            list.retain(|entry| tag_of(entry) != Some(tag));
-        }
-        lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)
-    }
-
-    /// Lets tags, of which index.json has entries, name other manifests, all at once:
-    /// `change` gets an entry's digest and tag, and gives the new digest and size.
-    pub fn replace(
-        &self,
-        change: impl Fn(&Digest, Option<&str>) -> Option<(Digest, u64)>,
-    ) -> Result<()> {
-        let lock = Lock::new(&self.path)?;
-        let mut index = self.index()?.unwrap_or_default();
-        for entry in index["manifests"].as_array_mut().into_iter().flatten() {
-            let digest = entry["digest"].as_str().unwrap_or_default();
-            let Ok(digest) = Digest::parse(digest.as_bytes()) else {
-                continue;
-            };
-            if let Some((digest, size)) = change(&digest, tag_of(entry)) {
-                entry["digest"] = format!("sha256:{digest}").into();
-                entry["size"] = size.into();
+    /// The blobs with their sizes, in order of their digests.
+    pub fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        let dir = self.blob_dir();
+        let list = || -> io::Result<Vec<(Digest, u64)>> {
+            let mut blobs = Vec::new();
+            for entry in fs::read_dir(&dir)? {
+                let entry = entry?;
+                let found = entry.metadata()?;
+                // What has another name is somebody else's.
+                if let (true, Ok(digest)) = (
+                    found.is_file(),
+                    Digest::parse(entry.file_name().as_encoded_bytes()),
+                ) {
+                    blobs.push((digest, found.len()));
+                }
             }
-        }
-        lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)
-    }
-
-    /// Removes what a killed build left of a new index.json; says how many bytes.
-    pub fn remove_temporary(&self, dry_run: bool) -> Result<u64> {
-        let _lock = Lock::new(&self.path)?;
-        let path = self.path.join(TEMPORARY);
-        let Ok(found) = fs::symlink_metadata(&path) else {
-            return Ok(0);
+            Ok(blobs)
         };
-        if !dry_run {
-            fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
-        }
-        Ok(found.len())
-    }
-
-    /// The manifests that index.json lists, in its order, with their tags if they have any.
-    pub fn manifests(&self) -> Result<Vec<(Digest, Option<String>)>> {
-        let index = self.index()?.unwrap_or_default();
-        let manifests = entries(&index).iter();
-        let manifests = manifests.filter(|entry| entry["mediaType"] == MEDIA_TYPE_MANIFEST);
-        let named = manifests.filter_map(|entry| {
-            let digest = Digest::parse(entry["digest"].as_str()?.as_bytes()).ok()?;
-            Some((digest, tag_of(entry).map(str::to_owned)))
-        });
-        Ok(named.collect())
-    }
-
-    /// index.json, if there is one.
-    pub fn index(&self) -> Result<Option<Value>> {
-        let path = self.path.join(INDEX_FILE);
-        let text = match fs::read(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            text => text.with_context(|| format!("reading {}", path.display()))?,
-        };
-        let index: Value =
-            serde_json::from_slice(&text).with_context(|| format!("parsing {}", path.display()))?;
-        ensure!(
-            index["manifests"].is_array(),
-            "{}: manifests is no array",
-            path.display()
-        );
-        Ok(Some(index))
-    }
-}
-
-fn entries(index: &Value) -> &[Value] {
-    index["manifests"].as_array().map_or(&[], |list| list)
-}
-
-fn tag_of(entry: &Value) -> Option<&str> {
-    entry["annotations"][REF_NAME].as_str()
-}
-
-/// What [`Layout::keep_blobs`] and [`Layout::own_blobs`] give: a flock(2) of the directory
-/// `blobs`, until it is dropped.
-pub struct BlobLock(#[allow(dead_code, reason = "it is held, not used")] File);
-
-/// The right to change a layout's own files, until it is dropped. It is a flock(2) of the
-/// directory itself, which leaves no file behind that other tools would have to know.
-struct Lock<'a> {
-    path: &'a Path,
-    dir: File,
-}
-
-impl<'a> Lock<'a> {
-    fn new(path: &'a Path) -> Result<Self> {
-        let dir = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-        rustix::fs::flock(&dir, FlockOperation::LockExclusive)
-            .with_context(|| format!("locking {}", path.display()))?;
-        Ok(Lock { path, dir })
-    }
-
-    /// Replaces a file, atomically and durably.
-    fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
-        let to = self.path.join(name);
-        // Only who holds the lock writes it; a killed build's is written over.
-        let temporary = self.path.join(TEMPORARY);
-        let write = || -> io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(content)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &to)?;
-            self.dir.sync_all()
-        };
-        write().with_context(|| format!("writing {}", to.display()))
+        let mut blobs = list().with_context(|| format!("reading {}", dir.display()))?;
+        blobs.sort_unstable();
+        Ok(blobs)
     }
 }

@@ -2,20 +2,17 @@
 //! A Rootfs in blocks (FORMAT.md, section 3.5): its message in chunks, and a small blob that
 //! says which.
 
-use std::collections::HashMap;
 use std::io::{self, Write};
 
 use anyhow::{ensure, Result};
-use puzzlefs_format::{limits, Blocks, Digest, Inode, Kind, VERSION_BLOCKS};
+use puzzlefs_format::{limits, Digest, VERSION_BLOCKS};
 
 use crate::encode::pipeline::{Chunks, Feeder};
-use crate::image::chunk::Key;
+use crate::image::blocks::BYTES;
+use crate::metadata::inode::write_data;
 use crate::metadata::record::Record;
 use crate::metadata::segment::{Layout, Segment};
-use crate::metadata::{write_data, ADDITIONAL, BLOB_REF, DIGEST, FILE_CHUNK, INODE};
-
-/// Bytes of a block.
-pub const BYTES: usize = limits::BLOCK_BYTES as usize;
+use crate::metadata::sizes::{ADDITIONAL, BLOB_REF, DIGEST, FILE_CHUNK, INODE};
 
 /// The struct `Rootfs`, as far as the blob needs it.
 const ROOTFS: Layout = Layout {
@@ -114,35 +111,4 @@ pub fn write_blob(
         "the blocks are not as large as computed"
     );
     Ok(())
-}
-
-/// Whether `copy`, the root directory in a Rootfs blob, is that of the message, `root`.
-pub fn is_copy(copy: &Inode<'_>, root: &Inode<'_>) -> Result<bool> {
-    let facts = |inode: &Inode<'_>| -> Result<_> {
-        let owner = (inode.uid(), inode.gid(), inode.permissions());
-        let links = (inode.nlink(), inode.parent());
-        Ok((owner, links, inode.mtime(), inode.may_have_xattrs()?))
-    };
-    let len = match root.kind()? {
-        Kind::Dir(entries) => u64::from(entries.len()),
-        _ => 0,
-    };
-    Ok(facts(copy)? == facts(root)? && copy.recorded_size().unwrap_or(0) == len)
-}
-
-/// The chunks that are blocks, each once, in the order of the message.
-pub fn keys(blocks: &Blocks<'_>) -> Result<Vec<Key>> {
-    let mut seen = std::collections::HashSet::new();
-    let mut keys = Vec::new();
-    for block in blocks.iter() {
-        let chunk = block?.chunk;
-        let key = (chunk.digest, chunk.compressed);
-        keys.extend(seen.insert(key).then_some(key));
-    }
-    Ok(keys)
-}
-
-/// Where in `keys` each is.
-pub fn numbers(keys: &[Key]) -> HashMap<Key, usize> {
-    keys.iter().copied().zip(0..).collect()
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use puzzlefs_format::{Digest, Inode, Kind};
 
 use crate::encode::pipeline::Stored;
+use crate::host::xattr::XattrSet;
 use crate::metadata::delta::Delta;
 use crate::tree::{self, Body, Tree};
 
@@ -167,7 +168,7 @@ impl Extents<'_> {
 /// The extended attributes of an inode.
 pub enum Xattrs<'a> {
     /// Of a tree.
-    Tree(&'a tree::XattrSet),
+    Tree(&'a XattrSet),
     /// Of a base.
     Base(puzzlefs_format::Xattrs<'a>),
     /// None.

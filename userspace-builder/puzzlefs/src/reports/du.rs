@@ -12,7 +12,6 @@ use crate::image::chunk::Key;
 use crate::image::Image;
 use crate::layout::reach::Reach;
 use crate::layout::Layout;
-use crate::upkeep::gc::blobs;
 
 /// Chunks, and their bytes as stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -81,7 +80,7 @@ struct Chunk {
 pub fn du(layout: &Layout) -> Result<Report> {
     let mut report = Report::default();
     let reach = Reach::of(layout)?;
-    let sizes: HashMap<Digest, u64> = blobs(layout)?.into_iter().collect();
+    let sizes: HashMap<Digest, u64> = layout.blobs()?.into_iter().collect();
     let mut tags: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
     for (manifest, tag) in layout.manifests()? {
         tags.entry(manifest).or_default().extend(tag);

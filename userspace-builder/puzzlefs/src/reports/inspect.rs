@@ -8,8 +8,8 @@ use puzzlefs_format::{limits, Encoding, FileType, Kind};
 use roaring::RoaringTreemap;
 use serde::Serialize;
 
+use crate::chunks::codec::Codec;
 use crate::chunks::places::Slice;
-use crate::encode::compress::Codec;
 use crate::image::chunk::Key;
 use crate::image::walk::{Step, Walk};
 use crate::image::Image;

@@ -16,6 +16,8 @@ use std::path::PathBuf;
 
 use anyhow::{ensure, Context, Result};
 
+use crate::host::xattr::XattrSet;
+
 /// Inode number of the root directory.
 pub const ROOT_INO: u32 = 1;
 
@@ -121,9 +123,6 @@ pub struct Node {
     /// Type and content.
     pub body: Body,
 }
-
-/// The extended attributes of an inode, sorted by name.
-pub type XattrSet = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A scanned directory tree.
 #[derive(Debug, Default)]

@@ -7,7 +7,6 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io;
 
 use anyhow::{ensure, Context, Result};
 use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
@@ -54,7 +53,7 @@ pub fn gc(layout: &Layout, dry_run: bool, progress: &dyn Progress) -> Result<Rep
             + layout.remove_temporary(dry_run)?,
         ..Report::default()
     };
-    for (digest, bytes) in blobs(layout)? {
+    for (digest, bytes) in layout.blobs()? {
         if in_use.contains(&digest) {
             report.kept_blobs += 1;
             report.kept_bytes += bytes;
@@ -92,27 +91,4 @@ fn in_use(layout: &Layout) -> Result<HashSet<Digest>> {
         in_use.extend(loose.filter(|digest| places.of(digest).is_empty()));
     }
     reach.faults.into_iter().next().map_or(Ok(in_use), Err)
-}
-
-/// The blobs of a layout with their sizes, in order of their digests.
-pub fn blobs(layout: &Layout) -> Result<Vec<(Digest, u64)>> {
-    let dir = layout.blob_dir();
-    let list = || -> io::Result<Vec<(Digest, u64)>> {
-        let mut blobs = Vec::new();
-        for entry in fs::read_dir(&dir)? {
-            let entry = entry?;
-            let found = entry.metadata()?;
-            // What has another name is somebody else's.
-            if let (true, Ok(digest)) = (
-                found.is_file(),
-                Digest::parse(entry.file_name().as_encoded_bytes()),
-            ) {
-                blobs.push((digest, found.len()));
-            }
-        }
-        Ok(blobs)
-    };
-    let mut blobs = list().with_context(|| format!("reading {}", dir.display()))?;
-    blobs.sort_unstable();
-    Ok(blobs)
 }

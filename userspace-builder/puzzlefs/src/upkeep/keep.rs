@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use anyhow::Result;
 use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK};
 
-use super::convert::Images;
+use super::images::Images;
 use crate::chunks::places::{Place, Places};
 use crate::image::Image;
 use crate::layout::reach::Reach;

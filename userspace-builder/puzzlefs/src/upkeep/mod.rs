@@ -2,8 +2,11 @@
 //! Changing a layout that has images already.
 //!
 //! - [`gc`]: removing what is not in use;
-//! - [`convert`]: chunks into packs, and out of them; and which packs stay for that (`keep`).
+//! - [`convert`]: chunks into packs, and out of them;
+//! - `images`: the images that are converted, and their new manifests;
+//! - `keep`: the packs that stay as they are.
 
 pub mod convert;
 pub mod gc;
+mod images;
 mod keep;

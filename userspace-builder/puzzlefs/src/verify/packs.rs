@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{ensure, Context, Result};
 use puzzlefs_format::{Digest, MEDIA_TYPE_PACK};
 
-use super::Report;
+use super::report::Report;
 use crate::base::progress::{Progress, Unit};
 use crate::chunks::pack;
 use crate::chunks::places::{Pack, Places};

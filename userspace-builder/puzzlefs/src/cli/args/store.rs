@@ -7,7 +7,7 @@ use clap::Parser;
 use puzzlefs::chunks::pack::DEFAULT_TARGET;
 use puzzlefs::layout::reference::Reference;
 
-use super::{parse_tag, Format};
+use super::values::{parse_tag, Format};
 
 /// Put the chunks of images into packs
 ///

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Arguments of the command that builds images.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use puzzlefs::build::profile;
+use puzzlefs::chunks::pack::DEFAULT_TARGET;
+use puzzlefs::encode::compress::{Compression, LZ4_LEVEL};
+use puzzlefs::layout::reference::Reference;
+
+use super::values::{parse_tag, Format};
+
+/// What an image is to be good at ([`profile::Profile`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Fewest bytes, of one image and of many related ones: zstd 19, chunks of 512 KiB
+    Small,
+    /// Few bytes, and reads that cost little: zstd 15, chunks of 64 KiB
+    Balanced,
+    /// The cheapest reads: LZ4, or zstd for what that makes far smaller; chunks of 64 KiB
+    Fast,
+}
+
+impl From<Profile> for profile::Profile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Small => Self::Small,
+            Profile::Balanced => Self::Balanced,
+            Profile::Fast => Self::Fast,
+        }
+    }
+}
+
+/// What chunks are stored in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ChunkForm {
+    /// Packs of many chunks
+    Packs,
+    /// A blob for each chunk
+    Loose,
+}
+
+/// Build an image from a directory tree
+///
+/// Lets OCI_DIR:TAG name the new image once all of it is on disk; other tags stay. An
+/// interrupted build leaves the layout as it was. The same tree gives the same
+/// bytes; SOURCE_DATE_EPOCH in the environment is the latest time that is recorded.
+/// The build does not descend into other filesystems: a mount point in ROOTFS
+/// becomes an empty directory.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs build ./rootfs /var/lib/images:debian
+  puzzlefs build --base debian ./rootfs.new /var/lib/images:debian-new
+  SOURCE_DATE_EPOCH=1700000000 puzzlefs build --format json ./rootfs images:v2")]
+pub struct Build {
+    /// What the image is to be good at: chunk size and compression
+    #[arg(long, value_enum, default_value_t = Profile::Balanced)]
+    pub profile: Profile,
+    /// Compression of chunks: none, zstd[:LEVEL], or lz4[:LEVEL]; levels are 1 to 22 and 1 to 12
+    /// [default: the profile's]
+    #[arg(long, value_name = "METHOD", value_parser = parse_compression)]
+    pub compression: Option<Compression>,
+    /// Average size of a chunk in bytes, a power of two [default: the profile's]
+    ///
+    /// A larger one keeps the manifest of an image of many gigabytes within the size
+    /// that registries take.
+    #[arg(long, value_name = "BYTES")]
+    pub chunk_size: Option<usize>,
+    /// Bytes in a zstd frame [default: each chunk is one frame]
+    ///
+    /// Smaller ones make random reads cheaper for readers that go by frames, as upstream's, and
+    /// compression worse.
+    #[arg(long, value_name = "BYTES")]
+    pub frame_size: Option<NonZero<usize>>,
+    /// Store chunks in packs, or loose: each as a blob of its own
+    ///
+    /// A chunk that is in the layout already is not stored again. Loose chunks are
+    /// what upstream's puzzlefs reads; a manifest can list some 24,000 of them.
+    /// [default: packs, but loose with --compat and --fs-verity]
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub layout: Option<ChunkForm>,
+    /// Bytes in a pack, as a rule
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_TARGET)]
+    pub pack_size: u64,
+    /// Build an image that upstream's puzzlefs 0.2.0 can read
+    ///
+    /// It has all metadata in one blob, uncompressed, which a mount reads and keeps as a whole;
+    /// holes as zeros; no LZ4; and loose chunks. Without it metadata of more than 64 KiB are
+    /// stored as chunks, and read when they are needed.
+    #[arg(long)]
+    pub compat: bool,
+    /// Build on top of the image with this tag in the same layout
+    ///
+    /// The metadata then holds only what differs. The image reads the same as one built
+    /// without.
+    #[arg(long, value_name = "TAG", value_parser = parse_tag)]
+    pub base: Option<String>,
+    /// Record fs-verity digests of all blobs in the metadata, as upstream's builder does: these
+    /// stay one blob. Those of packs are in the manifest, with or without this option
+    #[arg(long)]
+    pub fs_verity: bool,
+    /// Number of compressing threads [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZero<usize>>,
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The directory to put into the image
+    pub rootfs: PathBuf,
+    /// The layout, made if need be, and the tag
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+}
+
+fn parse_compression(text: &str) -> Result<Compression, String> {
+    let (method, level) = match text.split_once(':') {
+        Some((method, level)) => (method, Some(level)),
+        None => (text, None),
+    };
+    let within = |level: &str, max: u8| {
+        let level = level.parse().ok().filter(|level| (1..=max).contains(level));
+        level.ok_or_else(|| format!("{method} has the levels 1 to {max}"))
+    };
+    Ok(match (method, level) {
+        ("none", None) => Compression::default(),
+        ("zstd", None) => profile::Profile::Balanced.compression(),
+        ("zstd", Some(level)) => Compression::zstd(within(level, 22)?.into()),
+        ("lz4", None) => Compression::lz4(LZ4_LEVEL),
+        ("lz4", Some(level)) => Compression::lz4(within(level, 12)?.into()),
+        _ => return Err("expected none, zstd, zstd:LEVEL, lz4 or lz4:LEVEL".into()),
+    })
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Arguments of the commands about mounted images, and of the helper of mount(8).
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use puzzlefs::layout::reference::Reference;
+
+use super::values::Format;
+
+/// Mount an image by the kernel's puzzlefs module
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs mount -o nosuid,nodev /var/lib/images:debian /mnt
+  puzzlefs mount --overlay /var/lib/changes /var/lib/images:debian /mnt")]
+pub struct Mount {
+    /// Mount options, as mount(8) has them, and those of the filesystem
+    ///
+    /// domain_id=NAME: share the page cache with images of other layouts that have the same NAME.
+    /// verify=chunk, the default: each chunk is hashed when it was read. verify=fsverity: packs
+    /// are checked by the filesystem that the layout is on. Each must have fs-verity enabled, as by
+    /// fsverity(1), with the digest that the manifest says; loose chunks are hashed as ever.
+    #[arg(short, long, value_name = "OPTIONS")]
+    pub options: Vec<String>,
+    /// Mount it writable: what is changed goes to the directory UPPER
+    ///
+    /// It is an overlayfs over the image, which stays as it is and is mounted nowhere else:
+    /// umount(8) leaves UPPER and nothing more. UPPER is made if need be, on a filesystem that can
+    /// be an upper layer of overlayfs (ext4, xfs, btrfs, tmpfs). UPPER/upper has what was
+    /// changed, UPPER/work is overlayfs's own; mounted again with the same image it goes on from
+    /// there. Options that are not of the mount are those of overlayfs, as volatile.
+    #[arg(long, value_name = "UPPER")]
+    pub overlay: Option<PathBuf>,
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+    /// Where to mount it
+    pub mountpoint: PathBuf,
+}
+
+/// Unmount an image
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs umount /mnt")]
+pub struct Umount {
+    /// Detach it now, and clean up once it is no longer in use
+    #[arg(short, long)]
+    pub lazy: bool,
+    /// Where it is mounted
+    pub mountpoint: PathBuf,
+}
+
+/// Show what the kernel has counted of a mounted image
+///
+/// Chunks read and verified, bytes, failures, since it was mounted. Mounts of one image from one
+/// layout share the counters. /sys/fs/puzzlefs/DEVICE has them too, one file each.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs stats /mnt
+  puzzlefs stats --format json /mnt | jq .verify_failures")]
+pub struct Stats {
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Where the image is mounted, or anything below
+    pub mountpoint: PathBuf,
+}
+
+/// Mount helper of mount(8) for `-t puzzlefs`
+///
+/// SPEC is OCI_DIR:TAG, or anything else if the options oci_root_dir and image_manifest
+/// say what to mount.
+#[derive(Parser, Debug)]
+#[command(name = "mount.puzzlefs", version)]
+#[command(after_help = "Example:
+  mount -t puzzlefs /var/lib/images:debian /mnt
+  mount -t puzzlefs -o verify=fsverity /var/lib/images:debian /mnt
+  mount -t puzzlefs -o oci_root_dir=/var/lib/images,image_manifest=SHA256 none /mnt")]
+pub struct MountHelper {
+    /// What to mount
+    pub spec: String,
+    /// Where to mount it
+    pub dir: PathBuf,
+    /// Tolerate unknown options (accepted, the kernel decides)
+    #[arg(short)]
+    pub sloppy: bool,
+    /// Check only, do not mount
+    #[arg(short)]
+    pub fake: bool,
+    /// No /etc/mtab (there is none)
+    #[arg(short)]
+    pub no_mtab: bool,
+    /// Say what is mounted
+    #[arg(short)]
+    pub verbose: bool,
+    /// Mount in the namespace NS
+    #[arg(short = 'N', value_name = "NS")]
+    pub namespace: Option<PathBuf>,
+    /// Mount options
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub options: Vec<String>,
+    /// Type, maybe with a subtype
+    #[arg(short = 't', value_name = "TYPE")]
+    pub fs_type: Option<String>,
+}

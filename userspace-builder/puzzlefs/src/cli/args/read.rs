@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Arguments of the commands that read an image.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Parser;
+use puzzlefs::layout::reference::Reference;
+
+use super::values::Format;
+
+/// Show what an image holds and what it takes to store it
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs inspect /var/lib/images:debian
+  puzzlefs inspect --format json /var/lib/images:debian | jq .dedup_ratio")]
+pub struct Inspect {
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+}
+
+/// List a directory of an image
+///
+/// What a terminal would not show as it is, is escaped: \n, \t, \r, \xNN for other controls and
+/// for bytes that are not UTF-8, \u{NNNN} for characters that turn the direction of text, and \\
+/// for a backslash; so no two names look alike, on a terminal and in a pipe. --null prints names as
+/// they are. With --format json each name is one JSON object on its own line, in which `path` has
+/// replacement characters where it is not UTF-8, and `path_hex` then all its bytes; `target` and
+/// `target_hex` likewise.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs ls -l /var/lib/images:debian /etc")]
+pub struct Ls {
+    /// Show type, mode, links, owner, size and modification time
+    #[arg(short, long)]
+    pub long: bool,
+    /// Print the paths as they are, each ended by a NUL: for xargs -0
+    #[arg(short = 'z', long, conflicts_with_all = ["long", "format"])]
+    pub null: bool,
+    /// List all that is below, too
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// How the names are printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+    /// Path in the image
+    #[arg(default_value = "/")]
+    pub path: OsString,
+}
+
+/// Check every digest, all structure and every chunk of an image
+///
+/// Exits with 1 if anything is wrong.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs verify /var/lib/images:debian")]
+pub struct Verify {
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+}
+
+/// Extract an image into a new directory
+///
+/// Root restores owners, devices and all extended attributes; others leave out what they
+/// may not set. Nothing outside DIR is touched, whatever the image says.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs extract /var/lib/images:debian ./rootfs")]
+pub struct Extract {
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+    /// The directory: new, or empty
+    pub dir: PathBuf,
+}
