@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# shows: the rooms of the module, which are the folders and files of kmod/, import what the table
-# qemu-tests/lib/rooms lets them, which is below them. Files of one room do not import each other in
-# a circle either. Only the rooms that the table names know the image as a whole.
+# shows: the rooms of the module and of the command, which are the folders and files of their sources,
+# import what the tables qemu-tests/lib/rooms.* let them, which is below them. Files of one room do
+# not import each other in a circle either. Only the rooms that a table names say certain names.
 
 import re
 import tempfile
@@ -11,7 +11,11 @@ from case import check, equal
 from rust_imports import Crate, circles
 from rust_source import TOP
 
-TABLE, ROOT = "qemu-tests/lib/rooms", "kmod/puzzlefs.rs"
+# Of each crate: its table, its root, what is no room of it, and the name by which its program calls it.
+CRATES = (
+    ("qemu-tests/lib/rooms.kmod", "kmod/puzzlefs.rs", ("vfs",), None),
+    ("qemu-tests/lib/rooms.command", "userspace-builder/puzzlefs/src/lib.rs", (), "puzzlefs"),
+)
 
 
 def read_table(text):
@@ -66,8 +70,19 @@ def faults(crate, rooms, names):
             yield f"{who} {'says' if who in saying else 'does not say'} {name}"
 
 
-def example():
-    """The test can see what it looks for: faults of a crate that has one of each kind."""
+def of_sources(sources, table, root, name=None):
+    """The faults of a crate of these sources."""
+    with tempfile.TemporaryDirectory(dir=TOP / "build") as folder:
+        for file, text in sources.items():
+            path = TOP / folder / file
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        found = faults(Crate((TOP / folder / root).relative_to(TOP), name=name), *read_table(table))
+        return [fault.replace(str((TOP / folder).relative_to(TOP)) + "/", "") for fault in found]
+
+
+def check_examples():
+    """The test can see what it looks for: a crate that has one fault of each kind."""
     sources = {
         "main.rs": "mod high; mod low; mod lost; use high::Image;",
         "high/mod.rs": "mod part; pub(crate) use part::Image; use crate::low::{self, Low};",
@@ -76,30 +91,41 @@ def example():
         "lost.rs": '// crate::low\nuse core::fmt; const TEXT: &str = "crate::low";',
     }
     table = "top: high\nhigh: low bottom # a reason\nlow:\nbottom: high\nsays Image: top high"
-    with tempfile.TemporaryDirectory(dir=TOP / "build") as folder:
-        for name, text in sources.items():
-            path = TOP / folder / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
-        found = faults(Crate((TOP / folder / "main.rs").relative_to(TOP)), *read_table(table))
-        return [fault.replace(str((TOP / folder).relative_to(TOP)) + "/", "") for fault in found]
+    equal(of_sources(sources, table, "main.rs"), [
+        "the table: bottom may not import high, which does not stand below it",
+        "bottom is in the table, and not there",
+        "lost is not in the table",
+        "low.rs:1: low imports high, by high/part.rs",
+        "low.rs:1: low imports lost, by lost.rs",
+        "the table: high does not import bottom",
+        "the table: bottom does not import high",
+        "import each other: high/mod.rs, high/part.rs, low.rs",
+        "low says Image",
+    ], "what is wrong in the example")
+    # A program beside its library, which has a room with the name of our folder of products.
+    sources = {
+        "lib.rs": "pub mod build; mod low;",
+        "main.rs": "mod cli; fn main() { cli::run() }",
+        "cli.rs": "use own::build::Build; pub fn run() { own::low::low() }",
+        "build/mod.rs": "pub struct Build;",
+        "low.rs": "pub fn low() { crate::cli::run() }",
+    }
+    table = "top:\nmain: cli\ncli: build\nbuild:\nlow:"
+    equal(of_sources(sources, table, "lib.rs", "own"), [
+        "cli.rs:1: cli imports low, by low.rs",
+        "low.rs:1: low imports cli, by cli.rs",
+        "import each other: cli.rs, low.rs",
+    ], "what is wrong in the program")
 
 
-equal(example(), [
-    "the table: bottom may not import high, which does not stand below it",
-    "bottom is in the table, and not there",
-    "lost is not in the table",
-    "low.rs:1: low imports high, by high/part.rs",
-    "low.rs:1: low imports lost, by lost.rs",
-    "the table: high does not import bottom",
-    "the table: bottom does not import high",
-    "import each other: high/mod.rs, high/part.rs, low.rs",
-    "low says Image",
-], "what is wrong in the example")
+check_examples()
 
-rooms, names = read_table((TOP / TABLE).read_text())
-crate = Crate(ROOT, without=("vfs",))
-found = list(dict.fromkeys(faults(crate, rooms, names)))
-print("\n".join(found))
-check(not found, f"{len(found)} faults")
-print(f"{len(rooms)} rooms, {len(crate.modules)} files: imports lead downward only")
+total = 0
+for table, root, without, name in CRATES:
+    rooms, names = read_table((TOP / table).read_text())
+    crate = Crate(root, without, name)
+    found = list(dict.fromkeys(faults(crate, rooms, names)))
+    total += len(found)
+    print("\n".join([f"{root}: {len(rooms)} rooms, {len(crate.modules)} files, {len(found)} faults", *found]))
+check(total == 0, f"{total} faults")
+print("imports lead downward only")

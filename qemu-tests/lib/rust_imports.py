@@ -35,8 +35,10 @@ def use_tree(tokens, at, prefix):
 class Module:
     """A module that has a file."""
 
-    def __init__(self, file, path, tokens):
+    def __init__(self, file, path, tokens, here, name):
         self.file, self.path = file, path
+        # The path that those of its own modules begin with, and the crate's name.
+        self.here, self.name = here, name
         self.children = [tokens[i + 1][0] for i in range(len(tokens) - 2)
                          if tokens[i][0] == "mod" and tokens[i + 2][0] == ";"]
         self.names = {token for token, _ in tokens}
@@ -46,8 +48,8 @@ class Module:
 
     def _absolute(self, path, inline):
         """`path` from the crate's root on; None if it does not begin in this crate."""
-        here = list(self.path) + inline
-        if path[0] == "crate":
+        here = self.here + inline
+        if path[0] in ("crate", self.name):
             return path[1:]
         if path[0] == "super":
             while path and path[0] == "super":
@@ -89,10 +91,12 @@ class Module:
 
 
 class Crate:
-    """The crate that has its root in `root`, without the folders `without`."""
+    """The crate that has its root in `root`, without the folders `without`. It may have a program
+    beside it, `main.rs`, which calls the library by its name: both are one here."""
 
-    def __init__(self, root, without=()):
+    def __init__(self, root, without=(), name=None):
         root = pathlib.Path(root)
+        program = root.parent / "main.rs"
         self.modules = {}
         for file in files(".rs", below=root.parent):
             inner = file.relative_to(root.parent)
@@ -100,7 +104,8 @@ class Crate:
                 continue
             path = () if file == root else inner.with_suffix("").parts
             path = path[:-1] if path[-1:] == ("mod",) else path
-            self.modules[path] = Module(file, path, code((TOP / file).read_text()))
+            here = [] if file == program else list(path)
+            self.modules[path] = Module(file, path, code((TOP / file).read_text()), here, name)
 
     def defined_in(self, path):
         """The module in whose file is what `path` names, by whatever it was exported again."""

@@ -7,8 +7,9 @@ import pathlib
 import re
 
 TOP = pathlib.Path(os.environ.get("PUZZLEFS_TOP") or pathlib.Path(__file__).parents[2])
-# What no checkout has: build products.
-PRODUCTS = {"build", "target", ".git"}
+# What no checkout has: build products. A folder `build` is one at the top only.
+PRODUCTS = {"target", ".git"}
+BUILD = TOP / "build"
 
 TOKEN = re.compile(r"""
     (?P<comment>//[^\n]*|/\*)
@@ -24,7 +25,7 @@ def files(*suffixes, below="."):
     """The files of the checkout that end so, from its top on."""
     found = []
     for folder, folders, names in os.walk(TOP / below):
-        folders[:] = sorted(set(folders) - PRODUCTS)
+        folders[:] = sorted(f for f in set(folders) - PRODUCTS if pathlib.Path(folder, f) != BUILD)
         found += [pathlib.Path(folder, name).relative_to(TOP) for name in sorted(names) if name.endswith(suffixes)]
     return found
 

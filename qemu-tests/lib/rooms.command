@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0
+# The rooms of the command (folders of userspace-builder/puzzlefs/src/), the top one first, each with
+# those that it imports, which stand below it. qemu-tests/host/rooms.py holds the code against it, both
+# ways. `top` is the root of the library, `main` that of the program.
+
+top:
+main: cli base
+cli: build upkeep reports verify extract mount image encode chunks layout base
+build: metadata image encode chunks layout tree base
+metadata: image encode chunks tree host
+upkeep: image chunks layout base
+reports: image chunks layout base
+verify: image chunks base host
+extract: image base host
+mount: layout
+image: chunks layout base
+encode: chunks layout base
+chunks: layout base
+layout: base
+tree: host base
+host:
+base:
+
+# What is for people at terminals only stays out of the library.
+says clap: cli
+says indicatif: cli
