@@ -11,14 +11,8 @@ use crate::encode::pipeline::{Chunks, Feeder};
 use crate::image::blocks::BYTES;
 use crate::metadata::inode::write_data;
 use crate::metadata::record::Record;
-use crate::metadata::segment::{Layout, Segment};
-use crate::metadata::sizes::{ADDITIONAL, BLOB_REF, DIGEST, FILE_CHUNK, INODE};
-
-/// The struct `Rootfs`, as far as the blob needs it.
-const ROOTFS: Layout = Layout {
-    data: 1,
-    pointers: 4,
-};
+use crate::metadata::segment::Segment;
+use crate::metadata::sizes::{ADDITIONAL, BLOB_REF, DIGEST, FILE_CHUNK, INODE, ROOTFS_OF_BLOCKS};
 
 /// Cuts what is written into blocks.
 pub struct Cutter<'a> {
@@ -72,12 +66,12 @@ pub fn write_blob(
     out: &mut dyn Write,
 ) -> Result<()> {
     let Chunks { list, index } = chunks;
-    let blobs = 1 + ROOTFS.words() + FILE_CHUNK.list(index.len());
+    let blobs = 1 + ROOTFS_OF_BLOCKS.words() + FILE_CHUNK.list(index.len());
     let digests = blobs + BLOB_REF.words() * list.len() as u64;
     let copy = digests + DIGEST * list.len() as u64;
     let words = copy + INODE.words() + ADDITIONAL.words();
     let mut out = Segment::begin(out, words)?;
-    out.pointer(1, ROOTFS)?;
+    out.pointer(1, ROOTFS_OF_BLOCKS)?;
     out.word(VERSION_BLOCKS)?;
     out.null()?; // metadatas
     out.null()?; // fsVerityData
