@@ -81,7 +81,7 @@ install:
 	install -D -t $(DESTDIR)$(PREFIX)/bin build/puzzlefs
 	install -d $(DESTDIR)/sbin $(DESTDIR)$(bash_completions)
 	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)/sbin/mount.puzzlefs
-	build/puzzlefs man $(DESTDIR)$(PREFIX)/share/man/man1
+	build/puzzlefs man $(DESTDIR)$(PREFIX)/share/man
 	build/puzzlefs completions bash >$(DESTDIR)$(bash_completions)/puzzlefs
 	install -D -m 644 -t $(DESTDIR)/lib/modules/$(module_release)/updates build/puzzlefs.ko
 	$(if $(DESTDIR),,depmod $(module_release))

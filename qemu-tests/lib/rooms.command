@@ -4,7 +4,7 @@
 # ways. `top` is the root of the library, `main` that of the program.
 
 top:
-main: cli base
+main: cli
 cli: build upkeep reports verify extract mount image encode chunks layout base
 build: metadata image encode chunks layout tree base
 metadata: image encode chunks tree host

@@ -52,18 +52,28 @@ fn each_command_shows_an_example() {
 fn each_command_has_a_manual_page() {
     let dir = scratch();
     stdout(&puzzlefs(&["man", dir.path().to_str().unwrap()]));
-    for page in commands()
-        .iter()
-        .map(|c| format!("puzzlefs-{c}.1"))
-        .chain(["puzzlefs.1".into(), "mount.puzzlefs.1".into()])
-    {
-        assert!(
-            fs::read_to_string(dir.path().join(&page))
-                .unwrap()
-                .starts_with(".ie"),
-            "{page}"
-        );
+    let names = commands();
+    let names = names.iter().map(|c| format!("man1/puzzlefs-{c}.1"));
+    let names: Vec<String> = names
+        .chain(["man1/puzzlefs.1".into(), "man8/mount.puzzlefs.8".into()])
+        .collect();
+    for page in &names {
+        let text = fs::read_to_string(dir.path().join(page)).unwrap();
+        assert!(text.starts_with(".ie"), "{page}");
+        for title in ["EXIT STATUS", "EXAMPLES", "SEE ALSO"] {
+            assert!(text.contains(title), "{page}: {title}");
+        }
+        let (_, also) = text.split_once("SEE ALSO").unwrap();
+        let is_own = page.contains("mount.puzzlefs");
+        assert_eq!(also.contains("mount.puzzlefs(8)"), !is_own, "{page}");
     }
+    let page = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    assert!(page("man8/mount.puzzlefs.8").contains(".TH mount.puzzlefs 8"));
+    assert!(page("man1/puzzlefs-build.1").contains("SOURCE_DATE_EPOCH"));
+    // What the page says of the status is what there is.
+    assert!(page("man1/puzzlefs-verify.1").contains("\\fB3\\fR"));
+    let pages = ["man1", "man8"].map(|d| fs::read_dir(dir.path().join(d)).unwrap().count());
+    assert_eq!(pages.iter().sum::<usize>(), names.len());
     for shell in ["bash", "zsh", "fish"] {
         assert!(stdout(&puzzlefs(&["completions", shell])).contains("inspect"));
     }

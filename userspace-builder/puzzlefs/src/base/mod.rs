@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What knows nothing of images: digests, text for terminals, times, how far work is.
+//! What knows nothing of images: digests, text for terminals, times, how far work is, kinds of
+//! errors, what is to be removed when a signal comes.
 
+pub mod cleanup;
 pub mod digest;
+pub mod error;
 pub mod progress;
 pub mod text;
 pub mod time;

@@ -16,6 +16,7 @@ use puzzlefs_format::{limits, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS, VERSION_BASE, 
 use serde::Serialize;
 
 use crate::base::digest::{hex, Blob};
+use crate::base::error::Failure;
 use crate::base::progress::{Progress, Unit};
 use crate::chunks::places::Places;
 use crate::chunks::sink::{Form, Sink};
@@ -255,11 +256,12 @@ pub fn ensure_outside(root: &Path, layout: &Path) -> Result<()> {
     let existing = absolute
         .ancestors()
         .find_map(|path| path.canonicalize().ok());
-    ensure!(
-        !existing.is_some_and(|path| path.starts_with(&root)),
-        "the layout {} lies inside the tree {}: name a directory outside of it",
-        layout.display(),
-        root.display()
-    );
+    if existing.is_some_and(|path| path.starts_with(&root)) {
+        return Err(Failure::Refused.error(format!(
+            "the layout {} lies inside the tree {}: name a directory outside of it",
+            layout.display(),
+            root.display()
+        )));
+    }
     Ok(())
 }

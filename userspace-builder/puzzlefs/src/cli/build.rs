@@ -36,7 +36,7 @@ pub fn run(args: &Build) -> Result<()> {
         &options,
         &Bar::new(),
     )?;
-    show::report(args.format, &report, |out| {
+    show::done(args.format, &report, |out| {
         writeln!(out, "manifest  sha256:{}", report.manifest)?;
         if let Some(verity) = &report.manifest_verity {
             writeln!(out, "  verity  {verity}")?;

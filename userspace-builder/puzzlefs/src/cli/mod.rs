@@ -4,33 +4,57 @@
 mod args;
 mod bar;
 mod build;
+mod exit;
+mod man;
 mod mount;
+mod out;
 mod read;
 mod show;
 mod store;
 
 use std::ffi::OsStr;
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{CommandFactory, Parser};
+use puzzlefs::base::cleanup;
 
-use args::{Args, Command, Completions, Man, MountHelper};
+use args::{Args, Command, Completions, MountHelper};
 
-/// Runs what the program's name and arguments ask for.
-pub fn run() -> Result<ExitCode> {
+/// Does what the program's name and arguments ask for; says what went wrong.
+pub fn main() -> ExitCode {
+    exit::tidy_on_signals();
     let name = std::env::args_os().next().unwrap_or_default();
-    if Path::new(&name).file_name() == Some(OsStr::new("mount.puzzlefs")) {
-        return mount::helper(&MountHelper::parse());
+    let result = match Path::new(&name).file_name() == Some(OsStr::new("mount.puzzlefs")) {
+        true => MountHelper::try_parse()
+            .map_or_else(|answer| no_command(&answer, 1), |args| mount::helper(&args)),
+        false => Args::try_parse().map_or_else(|answer| no_command(&answer, exit::USAGE), run),
+    };
+    // If a signal ends the process, what fails by that is nothing to be said.
+    cleanup::wait();
+    result.unwrap_or_else(|error| exit::failed(&error))
+}
+
+/// What the parser of arguments has to say: help, the version, or what makes no sense.
+fn no_command(answer: &clap::Error, usage: u8) -> Result<ExitCode> {
+    if answer.use_stderr() {
+        // If it cannot be written, the status tells.
+        let _ = answer.print();
+        return Ok(ExitCode::from(usage));
     }
-    match Args::parse().command {
+    out::help(answer)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(args: Args) -> Result<ExitCode> {
+    out::set_quiet(args.quiet);
+    match args.command {
         Command::Build(args) => build::run(&args),
         Command::Inspect(args) => read::inspect(&args),
         Command::Ls(args) => read::ls(&args),
         Command::Verify(args) => return read::verify(&args),
-        Command::Extract(args) => read::extract(&args),
+        Command::Extract(args) => return read::extract(&args),
         Command::Repack(args) => store::repack(&args),
         Command::Unpack(args) => store::unpack(&args),
         Command::Du(args) => store::du(&args),
@@ -40,7 +64,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Umount(args) => mount::umount(&args),
         Command::Stats(args) => mount::stats(&args),
         Command::Completions(args) => completions(&args),
-        Command::Man(args) => man(&args),
+        Command::Man(args) => man::write(&args.dir),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -48,12 +72,5 @@ pub fn run() -> Result<ExitCode> {
 fn completions(args: &Completions) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Args::command(), "puzzlefs", &mut script);
-    Ok(std::io::stdout().write_all(&script)?)
-}
-
-fn man(args: &Man) -> Result<()> {
-    let context = || format!("writing manual pages to {}", args.dir.display());
-    std::fs::create_dir_all(&args.dir).with_context(context)?;
-    clap_mangen::generate_to(Args::command(), &args.dir).with_context(context)?;
-    clap_mangen::generate_to(MountHelper::command(), &args.dir).with_context(context)
+    out::write(|out| Ok(out.write_all(&script)?))
 }

@@ -5,12 +5,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use anyhow::{bail, Context, Result};
+use puzzlefs::base::text;
 use puzzlefs::layout::reference::Reference;
 use puzzlefs::mount::overlay;
 use puzzlefs::mount::Request;
 
 use super::args::{Mount, MountHelper, Stats, Umount};
-use super::show;
+use super::{out, show};
 
 /// puzzlefs mount.
 pub fn mount(args: &Mount) -> Result<()> {
@@ -57,7 +58,7 @@ pub fn helper(args: &MountHelper) -> Result<ExitCode> {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
             let text = format!("mount.puzzlefs: {}: {error:#}", args.dir.display());
-            eprintln!("{}", puzzlefs::base::text::line(&text));
+            out::error(&text);
             Ok(ExitCode::from(MOUNT_FAILURE))
         }
     }
@@ -91,7 +92,7 @@ fn try_helper(args: &MountHelper) -> Result<()> {
     if args.verbose {
         let dir = args.dir.display();
         let text = format!("mount.puzzlefs: {} on {dir}: {request}", request.source);
-        println!("{}", puzzlefs::base::text::line(&text));
+        out::write(|out| Ok(writeln!(out, "{}", text::line(&text))?))?;
     }
     if args.fake {
         return Ok(());

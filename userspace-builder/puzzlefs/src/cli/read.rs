@@ -12,7 +12,7 @@ use puzzlefs::reports::list::{list, Item};
 
 use super::args::{Extract, Format, Inspect, Ls, Verify};
 use super::bar::Bar;
-use super::show;
+use super::{exit, out, show};
 
 /// puzzlefs inspect.
 pub fn inspect(args: &Inspect) -> Result<()> {
@@ -66,20 +66,20 @@ pub fn inspect(args: &Inspect) -> Result<()> {
 /// puzzlefs ls.
 pub fn ls(args: &Ls) -> Result<()> {
     let image = Image::open(&args.image)?;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    list(&image, args.path.as_bytes(), args.recursive, |item| {
-        match args.format {
-            Format::Json => writeln!(out, "{}", text::json(&serde_json::to_string(&item)?))?,
-            Format::Text if args.null => {
-                out.write_all(&item.bytes)?;
-                out.write_all(&[0])?;
+    out::write(|out| {
+        list(&image, args.path.as_bytes(), args.recursive, |item| {
+            match args.format {
+                Format::Json => writeln!(out, "{}", text::json(&serde_json::to_string(&item)?))?,
+                Format::Text if args.null => {
+                    out.write_all(&item.bytes)?;
+                    out.write_all(&[0])?;
+                }
+                Format::Text if args.long => long(out, &item)?,
+                Format::Text => writeln!(out, "{}", text::quoted(&item.bytes))?,
             }
-            Format::Text if args.long => long(&mut out, &item)?,
-            Format::Text => writeln!(out, "{}", text::quoted(&item.bytes))?,
-        }
-        Ok(())
-    })?;
-    Ok(out.flush()?)
+            Ok(())
+        })
+    })
 }
 
 /// A line in the style of ls -l.
@@ -126,7 +126,11 @@ fn mode(bits: u16) -> String {
 pub fn verify(args: &Verify) -> Result<ExitCode> {
     let image = Image::open(&args.image)?;
     let report = puzzlefs::verify::verify(&image, &Bar::new())?;
-    show::report(args.format, &report, |out| {
+    let show = match report.errors.is_empty() {
+        true => show::done,
+        false => show::report,
+    };
+    show(args.format, &report, |out: &mut dyn Write| {
         for text in &report.warnings {
             writeln!(out, "warning: {text}")?;
         }
@@ -158,26 +162,32 @@ pub fn verify(args: &Verify) -> Result<ExitCode> {
     Ok(if report.errors.is_empty() {
         ExitCode::SUCCESS
     } else {
-        ExitCode::FAILURE
+        ExitCode::from(exit::DAMAGED)
     })
 }
 
 /// puzzlefs extract.
-pub fn extract(args: &Extract) -> Result<()> {
+pub fn extract(args: &Extract) -> Result<ExitCode> {
     let image = Image::open(&args.image)?;
     let report = puzzlefs::extract::extract(&image, &args.dir, &Bar::new())?;
     if report.skipped > 0 {
-        eprintln!(
-            "puzzlefs: {} owners, devices and attributes were left out: only root can set them",
+        out::note(&format!(
+            "{} owners, modes, devices and attributes were left out: you have no right to set them",
             report.skipped
-        );
+        ));
     }
     if report.hidden > 0 {
-        eprintln!(
-            "puzzlefs: {} extended attributes were left out: readers show none of their kind, and \
-             of several of one name the first",
+        out::note(&format!(
+            "{} extended attributes were left out: readers show none of their kind, and of several \
+             of one name the first",
             report.hidden
-        );
+        ));
     }
-    Ok(())
+    if args.format == Format::Json {
+        show::report(args.format, &report, |_| Ok(()))?;
+    }
+    Ok(match report.skipped {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(exit::LEFT_OUT),
+    })
 }

@@ -8,6 +8,7 @@ use puzzlefs::base::text;
 use serde::Serialize;
 
 use super::args::Format;
+use super::out;
 
 /// Prints a report as one JSON object, or by `print`. Nothing in it can hurt a
 /// terminal.
@@ -24,9 +25,19 @@ pub fn report<T: Serialize>(
             text::plain(&String::from_utf8_lossy(&shown))
         }
     };
-    let mut out = io::stdout().lock();
-    out.write_all(shown.as_bytes())?;
-    Ok(out.flush()?)
+    out::write(|out| Ok(out.write_all(shown.as_bytes())?))
+}
+
+/// The same of work that was done, of which text is nothing to be said with --quiet.
+pub fn done<T: Serialize>(
+    format: Format,
+    report: &T,
+    print: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    match format {
+        Format::Text if out::is_quiet() => Ok(()),
+        format => self::report(format, report, print),
+    }
 }
 
 /// Bytes for people.

@@ -41,7 +41,7 @@ fn finish(args: &Images, layout: &Layout, report: convert::Report) -> Result<()>
     let gc = args.gc.then(|| gc::gc(layout, false, &Bar::new()));
     let gc = gc.transpose()?;
     let conversion = Conversion { report, gc };
-    show::report(args.format, &conversion, |out| {
+    show::done(args.format, &conversion, |out| {
         for image in &conversion.report.images {
             let Converted { tags, manifest, .. } = image;
             let state = if *manifest == image.old_manifest {
@@ -65,20 +65,33 @@ fn finish(args: &Images, layout: &Layout, report: convert::Report) -> Result<()>
 pub fn rm(args: &Rm) -> Result<()> {
     let layout = Layout::open(&args.image.layout)?;
     layout.remove_tag(&args.image.tag)?;
-    if args.gc {
-        removed(
-            &mut io::stdout().lock(),
-            &gc::gc(&layout, false, &Bar::new())?,
-        )?;
-    }
-    Ok(())
+    let gc = args.gc.then(|| gc::gc(&layout, false, &Bar::new()));
+    let removal = Removal {
+        tag: args.image.tag.clone(),
+        gc: gc.transpose()?,
+    };
+    show::done(args.format, &removal, |out| {
+        let gc = removal.gc.as_ref();
+        gc.map_or(Ok(()), |report| removed(out, report))
+    })
+}
+
+#[derive(Serialize)]
+struct Removal {
+    tag: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gc: Option<gc::Report>,
 }
 
 /// puzzlefs gc.
 pub fn gc(args: &Gc) -> Result<()> {
     let layout = Layout::open(&args.layout)?;
     let report = gc::gc(&layout, args.dry_run, &Bar::new())?;
-    show::report(args.format, &report, |out| {
+    let show = match args.dry_run {
+        true => show::report,
+        false => show::done,
+    };
+    show(args.format, &report, |out: &mut dyn Write| {
         let shown = args.dry_run.then_some(&report.removed);
         for digest in shown.into_iter().flatten() {
             writeln!(out, "sha256:{digest}")?;

@@ -5,6 +5,7 @@ use anyhow::{anyhow, ensure, Context, Result};
 use puzzlefs_format::{ChunkRef, Digest, Encoding, Lz4Frame, SeekTable, ZstdFrame};
 use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, ResetDirective};
 
+use crate::base::error::damage;
 use crate::chunks::places::Places;
 
 /// A chunk's name and how it is stored.
@@ -40,7 +41,7 @@ impl<'a> ChunkReader<'a> {
 
     /// The stored bytes of a chunk, checked against its digest.
     pub fn stored(&self, digest: &Digest) -> Result<Vec<u8>> {
-        self.places.read(digest)
+        damage(self.places.read(digest))
     }
 
     /// The content of a chunk.
@@ -88,7 +89,7 @@ impl<'a> ChunkReader<'a> {
             Encoding::Zstd(table) => self.zstd_frames(&stored, table),
             Encoding::Lz4(frame) => lz4_block(frame),
         };
-        content.with_context(context)
+        damage(content.with_context(context))
     }
 
     /// The content of all zstd frames of `stored`.

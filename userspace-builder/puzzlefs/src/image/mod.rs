@@ -20,6 +20,7 @@ use std::collections::HashSet;
 use anyhow::{ensure, Context, Error, Result};
 use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs, RootfsBlob, MEDIA_TYPE_PACK};
 
+use crate::base::error::{damage, Failure};
 use crate::base::text;
 use crate::chunks::places::Places;
 use crate::image::chunk::Key;
@@ -52,17 +53,21 @@ impl Image {
         let image = Self::with_manifest(&layout, &entry.digest)?.with_context(|| {
             format!("the manifest sha256:{} is no PuzzleFS image", entry.digest)
         })?;
-        ensure!(
-            u64::try_from(image.manifest.len())? == entry.size,
-            "index.json gives a wrong size for the manifest sha256:{}",
-            entry.digest
-        );
+        if u64::try_from(image.manifest.len())? != entry.size {
+            let digest = entry.digest;
+            let text = format!("index.json gives a wrong size for the manifest sha256:{digest}");
+            return Err(Failure::Damaged.error(text));
+        }
         Ok(image)
     }
 
     /// Opens the image with a manifest in `layout`; `None` if this has no Rootfs, as that of
     /// an ordinary OCI image.
     pub fn with_manifest(layout: &Layout, digest: &Digest) -> Result<Option<Self>> {
+        damage(Self::read(layout, digest))
+    }
+
+    fn read(layout: &Layout, digest: &Digest) -> Result<Option<Self>> {
         let Some((manifest, rootfs_digest)) = read_manifest(layout, digest)? else {
             return Ok(None);
         };
@@ -212,13 +217,15 @@ impl Image {
         let mut inode = rootfs.root()?;
         for name in path.split(|&b| b == b'/').filter(|n| !n.is_empty()) {
             let Kind::Dir(dir) = inode.kind().with_context(show)? else {
-                anyhow::bail!("{}: a part of the path is no directory", show());
+                let text = format!("{}: a part of the path is no directory", show());
+                return Err(Failure::NotFound.error(text));
             };
             self.work.entries(&dir).with_context(show)?;
             let found = rootfs
                 .lookup(&dir, name, dir.is_sorted()?)
                 .with_context(show)?;
-            inode = found.with_context(|| format!("{}: not in the image", show()))?;
+            let missing = || Failure::NotFound.error(format!("{}: not in the image", show()));
+            inode = found.ok_or_else(missing)?;
         }
         Ok(inode)
     }

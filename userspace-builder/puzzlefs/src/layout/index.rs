@@ -3,14 +3,16 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
 use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
 use serde_json::{json, Value};
 
 use super::lock::Lock;
 use super::manifest::{Descriptor, ARTIFACT_TYPE};
 use super::Layout;
+use crate::base::error::Failure;
 use crate::base::text;
 
 const INDEX_FILE: &str = "index.json";
@@ -26,11 +28,11 @@ impl Layout {
         let Some(entry) = entries.iter().find(|e| tag_of(e) == Some(tag)) else {
             let tags = entries.iter().filter_map(tag_of);
             let tags: Vec<String> = tags.map(|tag| text::quoted(tag.as_bytes())).collect();
-            bail!(
+            return Err(Failure::NotFound.error(format!(
                 "{} has no tag {tag}; it has: {}",
                 self.path.display(),
                 tags.join(" ")
-            );
+            )));
         };
         let digest = entry["digest"].as_str().unwrap_or_default();
         ensure!(
@@ -50,9 +52,7 @@ impl Layout {
     /// are. The change is atomic and durable; concurrent builds wait for each other.
     pub fn set_tag(&self, tag: &str, manifest: &Digest, size: u64) -> Result<()> {
         let lock = Lock::new(&self.path)?;
-        let mut index = self.index()?.unwrap_or_else(
-            || json!({ "schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": [] }),
-        );
+        let mut index = self.index()?.unwrap_or_else(no_images);
         let list = index["manifests"]
             .as_array_mut()
             .context("index.json: manifests is no array")?;
@@ -118,15 +118,26 @@ impl Layout {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text.with_context(|| format!("reading {}", path.display()))?,
         };
-        let index: Value =
-            serde_json::from_slice(&text).with_context(|| format!("parsing {}", path.display()))?;
-        ensure!(
-            index["manifests"].is_array(),
-            "{}: manifests is no array",
-            path.display()
-        );
+        let index = serde_json::from_slice(&text).map_err(|error| Failure::Damaged.mark(error));
+        let index: Value = index.with_context(|| format!("parsing {}", path.display()))?;
+        if !index["manifests"].is_array() {
+            let text = format!("{}: manifests is no array", path.display());
+            return Err(Failure::Damaged.error(text));
+        }
         Ok(Some(index))
     }
+}
+
+/// Makes the index.json of a new layout at `path`, unless there is one.
+pub(super) fn create(lock: &Lock<'_>, path: &Path) -> Result<()> {
+    match path.join(INDEX_FILE).exists() {
+        true => Ok(()),
+        false => lock.replace(INDEX_FILE, &serde_json::to_vec(&no_images())?),
+    }
+}
+
+fn no_images() -> Value {
+    json!({ "schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": [] })
 }
 
 fn entries(index: &Value) -> &[Value] {

@@ -8,6 +8,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rustix::fs::FlockOperation;
 
+use crate::base::cleanup;
+
 /// A new version of one of the layout's own files.
 const TEMPORARY: &str = ".puzzlefs-new";
 
@@ -47,6 +49,8 @@ impl<'a> Lock<'a> {
         let to = self.path.join(name);
         // Only who holds the lock writes it; a killed build's is written over.
         let temporary = self.path.join(TEMPORARY);
+        let half_made = temporary.clone();
+        let guard = cleanup::on_signal(move || drop(fs::remove_file(half_made)));
         let write = || -> io::Result<()> {
             let mut file = File::create(&temporary)?;
             file.write_all(content)?;
@@ -54,6 +58,8 @@ impl<'a> Lock<'a> {
             fs::rename(&temporary, &to)?;
             self.dir.sync_all()
         };
-        write().with_context(|| format!("writing {}", to.display()))
+        let written = write();
+        drop(guard);
+        written.with_context(|| format!("writing {}", to.display()))
     }
 }

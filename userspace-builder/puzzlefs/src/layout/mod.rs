@@ -28,6 +28,7 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::base::digest::{sha256, Hashing};
+use crate::base::error::Failure;
 use crate::base::progress::Progress;
 
 pub use lock::BlobLock;
@@ -77,6 +78,8 @@ impl Layout {
                 path.display()
             );
             fs::create_dir_all(&blobs).with_context(|| format!("creating {}", blobs.display()))?;
+            // It says what is in use, even if the first build is interrupted: nothing.
+            index::create(&lock, path)?;
             lock.replace(LAYOUT_FILE, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
         let blobs = blobs.join("sha256");
@@ -139,12 +142,13 @@ impl Layout {
             "the blob sha256:{digest} is larger than the limit of {limit} bytes"
         );
         let found = sha256(&[&content]);
-        ensure!(
-            found == *digest,
-            "the blob sha256:{digest} is damaged: its content has the digest sha256:{found}; \
-             delete {} and copy or build the image again",
-            path.display()
-        );
+        if found != *digest {
+            return Err(Failure::Damaged.error(format!(
+                "the blob sha256:{digest} is damaged: its content has the digest sha256:{found}; \
+                 delete {} and copy or build the image again",
+                path.display()
+            )));
+        }
         Ok(content)
     }
 

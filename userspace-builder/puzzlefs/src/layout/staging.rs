@@ -23,6 +23,7 @@ use anyhow::{bail, Context, Result};
 use puzzlefs_format::Digest;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
+use crate::base::cleanup;
 use crate::base::digest::{Blob, Hashing};
 use crate::layout::Layout;
 
@@ -35,6 +36,7 @@ pub struct Staging<'a> {
     path: PathBuf,
     /// Holds the lock.
     _lock: OwnedFd,
+    _removed_on_signal: cleanup::Guard,
     staged: Mutex<Vec<Digest>>,
     bytes: AtomicU64,
     drafts: AtomicU64,
@@ -93,10 +95,13 @@ impl<'a> Staging<'a> {
             match lock(&path) {
                 Ok(lock) if path.exists() => {
                     let (staged, bytes, drafts) = Default::default();
+                    let own = path.clone();
+                    let removal = cleanup::on_signal(move || cleanup::remove_dir(&own));
                     return Ok(Staging {
                         layout,
                         path,
                         _lock: lock,
+                        _removed_on_signal: removal,
                         staged,
                         bytes,
                         drafts,

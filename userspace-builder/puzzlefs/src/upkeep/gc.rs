@@ -38,8 +38,9 @@ pub struct Report {
 /// Removes what nothing leads to; with `dry_run` it only says what that is.
 pub fn gc(layout: &Layout, dry_run: bool, progress: &dyn Progress) -> Result<Report> {
     let _owned = layout.own_blobs(progress)?;
+    // A first build that was interrupted may have left a layout without one, and without blobs.
     ensure!(
-        layout.index()?.is_some(),
+        layout.index()?.is_some() || layout.blobs()?.is_empty(),
         "{} has no index.json, which says what is in use: nothing was removed",
         layout.path().display()
     );

@@ -28,6 +28,9 @@ pub use values::Format;
   puzzlefs build ./rootfs /var/lib/images:debian
   puzzlefs mount /var/lib/images:debian /mnt")]
 pub struct Args {
+    /// Say nothing but errors: no progress, no notes, no reports of what was done but as JSON
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -65,8 +68,8 @@ pub struct Completions {
 /// Write the manual pages into a directory
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
-  puzzlefs man /usr/local/share/man/man1")]
+  puzzlefs man /usr/local/share/man")]
 pub struct Man {
-    /// The directory
+    /// The directory: those of the command go to man1 in it, that of mount.puzzlefs to man8
     pub dir: PathBuf,
 }

@@ -57,7 +57,7 @@ pub struct Ls {
 
 /// Check every digest, all structure and every chunk of an image
 ///
-/// Exits with 1 if anything is wrong.
+/// Exits with 3 if anything is wrong.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs verify /var/lib/images:debian")]
@@ -72,12 +72,18 @@ pub struct Verify {
 
 /// Extract an image into a new directory
 ///
-/// Root restores owners, devices and all extended attributes; others leave out what they
-/// may not set. Nothing outside DIR is touched, whatever the image says.
+/// Root restores owners, devices and all extended attributes. What the caller has no right to
+/// set is left out and counted, all else is there, and the exit status is 2. For others than root
+/// the umask applies, and set-id bits are left out. Access control lists of the surrounding
+/// directory do not get in. If it fails, DIR is left as it was. Nothing outside DIR is touched,
+/// whatever the image says.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs extract /var/lib/images:debian ./rootfs")]
 pub struct Extract {
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
     /// The image
     #[arg(value_name = "OCI_DIR:TAG")]
     pub image: Reference,

@@ -92,6 +92,9 @@ pub struct Rm {
     /// Then remove what no tag leads to any more, as `puzzlefs gc` does
     #[arg(long)]
     pub gc: bool,
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
     /// The image
     #[arg(value_name = "OCI_DIR:TAG")]
     pub image: Reference,

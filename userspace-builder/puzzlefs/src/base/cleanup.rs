@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What must not stay behind if a signal ends the process: files that are half made.
+//!
+//! Who makes them says how they are removed. The program, which gets the signal, has that done by
+//! [`run`] in a thread of its own while others still work: so what is given here is to bear
+//! that, as the removal of a directory does, after which nobody can make a file in it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::mem;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The jobs by number, and the next number.
+static JOBS: Mutex<(BTreeMap<u64, Job>, u64)> = Mutex::new((BTreeMap::new(), 0));
+
+fn jobs() -> MutexGuard<'static, (BTreeMap<u64, Job>, u64)> {
+    // It is whole between any two statements.
+    JOBS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Something that will be done if a signal comes before this is dropped.
+#[must_use = "it ends when it is dropped"]
+pub struct Guard(u64);
+
+/// Has `job` done if a signal comes.
+pub fn on_signal(job: impl FnOnce() + Send + 'static) -> Guard {
+    let (jobs, next) = &mut *jobs();
+    *next += 1;
+    jobs.insert(*next, Box::new(job));
+    Guard(*next)
+}
+
+impl Guard {
+    /// Takes back what was to be done, and does `last`, which no signal interrupts.
+    pub fn finish<T>(self, last: impl FnOnce() -> T) -> T {
+        let mut jobs = jobs();
+        drop(jobs.0.remove(&self.0));
+        let done = last();
+        drop(jobs);
+        done
+    }
+}
+
+impl Drop for Guard {
+    /// Waits without end if a signal has come: whoever failed because what it made was
+    /// removed has nothing more to say.
+    fn drop(&mut self) {
+        let job = jobs().0.remove(&self.0);
+        drop(job);
+    }
+}
+
+/// Does all that is to be done, the newest first. Whoever drops a [`Guard`] from now on waits until
+/// the process ends, and so does whoever calls [`wait`].
+pub fn run() {
+    let mut jobs = jobs();
+    while let Some((_, job)) = jobs.0.pop_last() {
+        job();
+    }
+    mem::forget(jobs);
+}
+
+/// Goes on unless a signal has come.
+pub fn wait() {
+    drop(jobs());
+}
+
+/// Removes a directory in which others may still make files.
+pub fn remove_dir(path: &Path) {
+    for _ in 0..1000 {
+        match fs::remove_dir_all(path) {
+            Ok(()) => return,
+            Err(error) if error.kind() == ErrorKind::NotFound && !path.exists() => return,
+            // A file was made meanwhile, or removed.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound
+                ) => {}
+            // The next run removes it.
+            Err(_) => return,
+        }
+    }
+}

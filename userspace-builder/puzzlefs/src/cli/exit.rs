@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How the command ends: its exit status, and what signals do.
+
+use std::fs;
+use std::io;
+use std::process::ExitCode;
+use std::thread;
+
+use puzzlefs::base::cleanup;
+use puzzlefs::base::error::Failure;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+
+use super::out;
+
+/// All that was asked for was done, but for what the caller has no right to set.
+pub const LEFT_OUT: u8 = 2;
+/// An image is damaged.
+pub const DAMAGED: u8 = 3;
+/// The command line makes no sense (EX_USAGE of sysexits.h).
+pub const USAGE: u8 = 64;
+
+/// What the manual pages say of it.
+pub const STATUS: &[(&str, &str)] = &[
+    ("0", "All that was asked for was done."),
+    ("1", "Trouble: a disk is full or fails, the output cannot be written, memory is short."),
+    ("2", "puzzlefs extract made all files, and left out what the caller has no right to set."),
+    ("3", "Damage: the image or the layout is not what its digests or the format say, or a part is missing."),
+    ("4", "Not found: there is no such layout, tag, or file."),
+    ("5", "Refused: the caller has no right to do it, or it would have done harm."),
+    ("64", "The command line makes no sense."),
+    ("128+N", "As a shell shows it: ended by the signal N. After SIGINT, SIGTERM and SIGHUP nothing that was half made is left. SIGPIPE: the reader of the output had seen enough."),
+];
+
+/// What the manual pages of the mount helper say of it: mount(8) passes it on.
+pub const MOUNT_STATUS: &[(&str, &str)] = &[
+    ("0", "The image is mounted."),
+    ("1", "The command line makes no sense."),
+    (
+        "32",
+        "The image is not mounted. What is wrong was said on standard error.",
+    ),
+];
+
+/// Says why it failed, and with which status to end.
+pub fn failed(error: &anyhow::Error) -> ExitCode {
+    if is_broken_pipe(error) {
+        // The reader of our output has seen enough, as in `puzzlefs ls ... | head`: the
+        // end is that of any other program there.
+        let _ = emulate_default_handler(SIGPIPE);
+        return ExitCode::FAILURE;
+    }
+    out::error(&format!("puzzlefs: error: {error:#}"));
+    ExitCode::from(match Failure::of(error) {
+        Failure::Trouble => 1,
+        Failure::Damaged => DAMAGED,
+        Failure::NotFound => 4,
+        Failure::Refused => 5,
+    })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref().is_some_and(kind))
+}
+
+/// Has signals remove what is half made, and then end the process as they would have. One that
+/// is ignored, as nohup(1) has it, stays so.
+pub fn tidy_on_signals() {
+    let ignored = ignored_signals();
+    let caught = [SIGINT, SIGTERM, SIGHUP];
+    let caught = caught
+        .into_iter()
+        .filter(|signal| ignored >> (signal - 1) & 1 == 0);
+    // Without memory for that all goes on: what is left then, the next run removes.
+    let Ok(mut signals) = Signals::new(caught) else {
+        return;
+    };
+    let tidy = move || {
+        if let Some(signal) = signals.forever().next() {
+            cleanup::run();
+            let _ = emulate_default_handler(signal);
+        }
+    };
+    let _ = thread::Builder::new().name("signals".into()).spawn(tidy);
+}
+
+/// The signals that are ignored, a bit each (proc(5)). None where /proc is not mounted.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The manual pages: what clap knows of a command, and what it does not know.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use clap_mangen::roff::{bold, roman, Roff};
+use clap_mangen::Man;
+
+use super::args::{Args, MountHelper};
+use super::{bar, exit};
+
+/// Environment variables: name, what it is for, and the commands that look at it, all if none.
+const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
+    (
+        "SOURCE_DATE_EPOCH",
+        "Seconds since 1970: the latest time that is recorded, as reproducible-builds.org has it.",
+        &["build"],
+    ),
+    (
+        bar::SECONDS,
+        bar::SECONDS_HELP,
+        &["build", "extract", "gc", "repack", "unpack", "verify"],
+    ),
+];
+
+const SEE_ALSO: &[&str] = &["puzzlefs(1)", "mount.puzzlefs(8)", "mount(8)", "skopeo(1)"];
+
+/// Writes all pages into `dir`/man1 and `dir`/man8.
+pub fn write(dir: &Path) -> Result<()> {
+    let mut command = Args::command().disable_help_subcommand(true);
+    command.build();
+    let below = command.get_subcommands().cloned();
+    for command in below.chain([command.clone()]) {
+        let variables = ENVIRONMENT.iter().filter(|(_, _, commands)| {
+            commands.contains(&command.get_name()) || command.get_name() == "puzzlefs"
+        });
+        let environment: Vec<_> = variables.map(|(name, text, _)| (*name, *text)).collect();
+        page(dir, "1", command, exit::STATUS, &environment)?;
+    }
+    page(dir, "8", MountHelper::command(), exit::MOUNT_STATUS, &[])
+}
+
+fn page(
+    dir: &Path,
+    section: &str,
+    command: clap::Command,
+    status: &[(&str, &str)],
+    environment: &[(&str, &str)],
+) -> Result<()> {
+    let example = command.get_after_help().map(ToString::to_string);
+    let has_commands = command.has_subcommands();
+    let man = Man::new(command).section(section);
+    let dir = dir.join(format!("man{section}"));
+    let path = dir.join(man.get_filename());
+    let own = man.get_filename().replacen('.', "(", 1) + ")";
+    let own = own.replacen("mount(puzzlefs.8)", "mount.puzzlefs(8)", 1);
+    let mut text = Vec::new();
+    let render = |text: &mut Vec<u8>| -> io::Result<()> {
+        man.render_title(text)?;
+        man.render_name_section(text)?;
+        man.render_synopsis_section(text)?;
+        man.render_description_section(text)?;
+        man.render_options_section(text)?;
+        if has_commands {
+            man.render_subcommands_section(text)?;
+        }
+        list("EXIT STATUS", status).to_writer(text)?;
+        if !environment.is_empty() {
+            list("ENVIRONMENT", environment).to_writer(text)?;
+        }
+        examples(example.as_deref().unwrap_or_default()).to_writer(text)?;
+        let others: Vec<&str> = SEE_ALSO.iter().copied().filter(|o| *o != own).collect();
+        let mut also = Roff::new();
+        also.control("SH", ["SEE ALSO"]);
+        also.text([roman(others.join(", "))]);
+        also.to_writer(text)?;
+        man.render_version_section(text)
+    };
+    let context = || format!("writing the manual page {}", path.display());
+    render(&mut text).with_context(context)?;
+    fs::create_dir_all(&dir).with_context(context)?;
+    fs::write(&path, text).with_context(context)
+}
+
+fn list(title: &str, items: &[(&str, &str)]) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", [title]);
+    for (name, text) in items {
+        roff.control("TP", []);
+        roff.text([bold(*name)]);
+        roff.text([roman(*text)]);
+    }
+    roff
+}
+
+/// The text below the options, which begins with the line `Example:`.
+fn examples(text: &str) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["EXAMPLES"]);
+    roff.control("nf", []);
+    for line in text.lines().skip(1) {
+        roff.text([roman(line.trim_start())]);
+    }
+    roff.control("fi", []);
+    roff
+}
