@@ -50,7 +50,7 @@ impl Forge {
         replace_rootfs(&self.layout, &rootfs);
     }
 
-    /// Extraction fails with `message`, and nothing outside the target changes.
+    /// Extraction fails with `message`, nothing outside the target changes, and it is gone.
     fn assert_contained(&self, message: &str) {
         let outside = self.dir.path().join("outside");
         let before = snapshot(&outside);
@@ -65,7 +65,7 @@ impl Forge {
             .map(|e| e.unwrap().file_name())
             .collect();
         names.sort();
-        assert_eq!(names, ["layout", "outside", "root", "target"]);
+        assert_eq!(names, ["layout", "outside", "root"]);
         assert!(!puzzlefs::verify::verify(&image, &Silent)
             .unwrap()
             .errors
@@ -82,7 +82,6 @@ fn names_that_lead_out_are_refused() {
     for name in [b"..", b"Q/", b"\0Q"] {
         forge.replace(b"QQ", name);
         forge.assert_contained("directory entry");
-        fs::remove_dir_all(forge.dir.path().join("target")).unwrap();
     }
 }
 

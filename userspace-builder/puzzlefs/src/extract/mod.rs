@@ -5,26 +5,38 @@
 //! target directory must be new or empty; everything is created relative to a parent
 //! directory opened by openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, and
 //! by calls that fail if the name exists. So nothing outside the target is touched.
+//!
+//! - this file: names and content;
+//! - `rights`: owners, modes and the like, as far as the caller may set them;
+//! - `target`: the directory, which is left as it was if something fails.
+//!
+//! Directories, and files that have several names, get what they are to be when all is there:
+//! until then the caller can go into each directory, and may link to each file.
 
-use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+mod rights;
+mod target;
+
+use std::collections::HashMap;
+use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure, Context, Result};
-use puzzlefs_format::{xattr_is_shown, Extents, FileType, Inode, Kind};
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use anyhow::{bail, Context, Result};
+use puzzlefs_format::{Extents, FileType, Inode, Kind};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::base::progress::{Progress, Unit};
 use crate::base::text;
-use crate::host::{beneath, xattr};
+use crate::host::beneath;
 use crate::image::chunk::ChunkReader;
 use crate::image::walk::{Name, Step, Walk};
 use crate::image::Image;
+use rights::Rights;
+use target::Target;
 
 /// What was extracted.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -33,7 +45,7 @@ pub struct Report {
     pub names: u64,
     /// Bytes of files.
     pub data_bytes: u64,
-    /// Owners, devices and extended attributes that only root could have set.
+    /// Owners, modes, devices and extended attributes that the caller had no right to set.
     pub skipped: u64,
     /// Extended attributes that readers leave out (FORMAT.md, section 3.3), and that are a second
     /// one of their name.
@@ -41,45 +53,68 @@ pub struct Report {
 }
 
 /// Extracts `image` into the directory `target`, which must not exist or be empty.
-/// Run by root it restores everything; by others it leaves out what they may not set.
+/// What the caller has no right to set is left out and counted.
+///
+/// # Errors
+///
+/// What keeps it from being whole. `target` is then as it was before.
 pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> Result<Report> {
-    match fs::create_dir(target) {
-        Ok(()) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-            let mut entries =
-                fs::read_dir(target).with_context(|| format!("{}", target.display()))?;
-            ensure!(
-                entries.next().is_none(),
-                "{} is not empty: name a new directory",
-                target.display()
-            );
-        }
-        Err(e) => return Err(e).with_context(|| format!("creating {}", target.display())),
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(target, flags, Mode::empty())?;
     let rootfs = image.rootfs()?;
-    progress.phase("extracting", rootfs.data_size(), Unit::Bytes);
     let places = image.sound_places()?;
+    let chunks = ChunkReader::new(&places, rootfs.version())?;
+    let shown = target;
+    let target = Target::new(target, image)?;
+    progress.phase("extracting", rootfs.data_size(), Unit::Bytes);
     let mut extractor = Extractor {
         image,
-        root,
-        chunks: ChunkReader::new(&places, rootfs.version())?,
-        privileged: rustix::process::geteuid().is_root(),
+        root: target.inner.try_clone()?,
+        chunks,
+        rights: Rights::new(),
         parent: None,
         links: HashMap::new(),
+        later: Vec::new(),
         report: Report::default(),
         progress,
     };
+    let context = |path: &Path| format!("extracting {}", text::path(&shown.join(path)));
     let mut walk = Walk::new(image)?;
     while let Some(step) = walk.next()? {
-        let result = match step {
-            Step::Enter(_) if walk.path().as_os_str().is_empty() => Ok(()),
-            Step::Enter(inode) => extractor.create(&walk, &inode),
-            Step::Leave(inode) => extractor.finish_directory(walk.path(), &inode),
-        };
-        result.with_context(|| format!("extracting {}", text::path(&target.join(walk.path()))))?;
+        match step {
+            Step::Enter(inode) if !walk.path().as_os_str().is_empty() => {
+                let created = extractor.create(&walk, &inode);
+                created.with_context(|| context(walk.path()))?;
+            }
+            _ => {}
+        }
     }
+    // What is below a directory before the directory.
+    let mut last = Vec::new();
+    for (name, ino) in std::mem::take(&mut extractor.later).into_iter().rev() {
+        let path = walk.path_of(name)?;
+        let inode = rootfs.inode(ino)?.context("an inode that is gone")?;
+        let is_top = path.parent().is_none_or(|dir| dir.as_os_str().is_empty());
+        match inode.file_type() {
+            // Who may not write to a directory cannot move it.
+            FileType::Dir if is_top => last.push((path, inode)),
+            _ => {
+                let set = extractor.set(&path, &inode);
+                set.with_context(|| context(&path))?;
+            }
+        }
+    }
+    target.finish(|dir| {
+        extractor.enter(dir.try_clone()?);
+        for (path, inode) in last {
+            let set = extractor.set(&path, &inode);
+            set.with_context(|| context(&path))?;
+        }
+        let removed = target::remove_acls(dir);
+        let report = &mut extractor.report;
+        report.allowed(removed).context("its access control list")?;
+        let root = rootfs.root()?;
+        let set = extractor.rights.set(dir, b".", &root, image.work(), report);
+        set.with_context(|| context(Path::new("")))
+    })?;
     Ok(extractor.report)
 }
 
@@ -87,16 +122,24 @@ struct Extractor<'a> {
     image: &'a Image,
     root: OwnedFd,
     chunks: ChunkReader<'a>,
-    privileged: bool,
+    rights: Rights,
     /// The directory that things were last created in.
     parent: Option<(PathBuf, OwnedFd)>,
     /// First name of inodes that may have several.
     links: HashMap<u64, Name>,
+    /// What gets its attributes when all is there: names and inodes.
+    later: Vec<(Name, u64)>,
     report: Report,
     progress: &'a dyn Progress,
 }
 
 impl Extractor<'_> {
+    /// Goes on in another directory, with the same names in it.
+    fn enter(&mut self, root: OwnedFd) {
+        self.root = root;
+        self.parent = None;
+    }
+
     fn open_dir(&self, path: &Path) -> Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() {
             Path::new(".")
@@ -110,8 +153,12 @@ impl Extractor<'_> {
         )?)
     }
 
-    fn create(&mut self, walk: &Walk<'_>, inode: &Inode<'_>) -> Result<()> {
-        let path = walk.path();
+    /// Hands the directory of `path`, and the name in it, to `work`.
+    fn at<T>(
+        &mut self,
+        path: &Path,
+        work: impl FnOnce(&mut Self, &OwnedFd, &[u8]) -> Result<T>,
+    ) -> Result<T> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             bail!("no file name");
         };
@@ -119,10 +166,23 @@ impl Extractor<'_> {
             Some((at, fd)) if at == parent => fd,
             _ => self.open_dir(parent)?,
         };
-        let result = self.create_in(&dir, name.as_bytes(), walk, inode);
+        let result = work(self, &dir, name.as_bytes());
         self.parent = Some((parent.to_owned(), dir));
-        self.report.names += 1;
         result
+    }
+
+    /// Gives what is at `path` all that `inode` has besides its content.
+    fn set(&mut self, path: &Path, inode: &Inode<'_>) -> Result<()> {
+        self.at(path, |own, dir, name| {
+            let work = own.image.work();
+            own.rights.set(dir, name, inode, work, &mut own.report)
+        })
+    }
+
+    fn create(&mut self, walk: &Walk<'_>, inode: &Inode<'_>) -> Result<()> {
+        self.at(walk.path(), |own, dir, name| {
+            own.create_in(dir, name, walk, inode)
+        })
     }
 
     fn create_in(
@@ -138,10 +198,9 @@ impl Extractor<'_> {
                 let from = self.open_dir(first.parent().unwrap_or(Path::new("")))?;
                 let old = first.file_name().unwrap_or_default();
                 rustix::fs::linkat(from, old, dir, name, AtFlags::empty())?;
+                self.report.names += 1;
                 return Ok(());
             }
-            let place = walk.place();
-            place.map(|place| self.links.insert(inode.ino(), place));
         }
         let device = |kind, number: puzzlefs_format::Device| {
             let device = rustix::fs::makedev(number.major, number.minor);
@@ -149,24 +208,35 @@ impl Extractor<'_> {
         };
         use rustix::fs::FileType as Type;
         let made = match inode.kind()? {
-            // Its metadata follows once its entries are there.
-            Kind::Dir(_) => return Ok(rustix::fs::mkdirat(dir, name, Mode::RWXU)?),
-            Kind::File(extents) => {
-                self.write(dir, name, &extents)?;
-                Ok(())
-            }
+            Kind::Dir(_) => Ok(rustix::fs::mkdirat(dir, name, Mode::RWXU)?),
+            Kind::File(extents) => Ok(self.write(dir, name, &extents)?),
             Kind::Symlink(link) => rustix::fs::symlinkat(link, dir, name),
             Kind::Chr(number) => device(Type::CharacterDevice, number),
             Kind::Blk(number) => device(Type::BlockDevice, number),
             Kind::Fifo => rustix::fs::mknodat(dir, name, Type::Fifo, Mode::RUSR, 0),
             Kind::Sock => rustix::fs::mknodat(dir, name, Type::Socket, Mode::RUSR, 0),
         };
-        if self.allowed(made)? {
-            self.attributes(dir, name, inode)?;
-        } else {
-            self.links.remove(&inode.ino());
+        if made == Err(Errno::PERM) {
+            // A device, or a filesystem that has none of the kind.
+            self.report.skipped += 1;
+            return Ok(());
         }
-        Ok(())
+        made?;
+        self.report.names += 1;
+        let is_dir = inode.file_type() == FileType::Dir;
+        match walk.place() {
+            Some(place) if is_dir || inode.nlink() != Some(1) => {
+                if !is_dir {
+                    self.links.insert(inode.ino(), place);
+                }
+                self.later.push((place, inode.ino()));
+                Ok(())
+            }
+            _ => {
+                let work = self.image.work();
+                self.rights.set(dir, name, inode, work, &mut self.report)
+            }
+        }
     }
 
     fn write(&mut self, dir: &OwnedFd, name: &[u8], extents: &Extents<'_>) -> Result<()> {
@@ -208,69 +278,5 @@ impl Extractor<'_> {
             .set_len(size)?;
         self.report.data_bytes = self.report.data_bytes.saturating_add(size);
         Ok(())
-    }
-
-    fn finish_directory(&mut self, path: &Path, inode: &Inode<'_>) -> Result<()> {
-        let dir = self.open_dir(path)?;
-        self.attributes(&dir, b".", inode)
-    }
-
-    /// Owner, extended attributes, mode, times. In this order: chown(2) clears set-uid
-    /// bits and capabilities, and all but utimensat(2) may change times.
-    fn attributes(&mut self, dir: &OwnedFd, name: &[u8], inode: &Inode<'_>) -> Result<()> {
-        let (uid, gid) = (Uid::from_raw(inode.uid()), Gid::from_raw(inode.gid()));
-        if self.privileged {
-            rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .context("its owner")?;
-        } else if uid != rustix::process::geteuid() || gid != rustix::process::getegid() {
-            self.report.skipped += 1;
-        }
-        self.xattrs(dir, name, inode)?;
-        if inode.file_type() != FileType::Symlink {
-            let mode = Mode::from_raw_mode(inode.permissions().into());
-            rustix::fs::chmodat(dir, name, mode, AtFlags::empty()).context("its mode")?;
-        }
-        let mtime = inode.mtime();
-        let time = Timespec {
-            tv_sec: mtime.sec,
-            tv_nsec: mtime.nsec.into(),
-        };
-        let times = Timestamps {
-            last_access: time,
-            last_modification: time,
-        };
-        rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW).context("its times")?;
-        Ok(())
-    }
-
-    /// The extended attributes that readers show; of several of one name the first.
-    fn xattrs(&mut self, dir: &OwnedFd, name: &[u8], inode: &Inode<'_>) -> Result<()> {
-        let xattrs = inode.xattrs()?;
-        self.image.work().xattrs(&xattrs)?;
-        let mut set = HashSet::new();
-        for index in 0..xattrs.len() {
-            let item = xattrs.get(index)?;
-            if !xattr_is_shown(item.name, inode.file_type()) || !set.insert(item.name) {
-                self.report.hidden += 1;
-                continue;
-            }
-            let path = xattr::path_at(dir.as_fd(), name);
-            let set = rustix::fs::lsetxattr(path, item.name, item.value, XattrFlags::empty());
-            let context = || format!("its extended attribute {}", text::quoted(item.name));
-            self.allowed(set).with_context(context)?;
-        }
-        Ok(())
-    }
-
-    /// Whether a call worked; one that only root may make is skipped for others.
-    fn allowed(&mut self, result: rustix::io::Result<()>) -> Result<bool> {
-        match result {
-            Ok(()) => Ok(true),
-            Err(Errno::PERM | Errno::ACCESS) if !self.privileged => {
-                self.report.skipped += 1;
-                Ok(false)
-            }
-            Err(e) => Err(e.into()),
-        }
     }
 }

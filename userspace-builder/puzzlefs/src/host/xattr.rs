@@ -13,6 +13,9 @@ use rustix::io::{Errno, Result};
 /// The extended attributes of an inode, sorted by name.
 pub type XattrSet = Vec<(Vec<u8>, Vec<u8>)>;
 
+/// The names of the two POSIX ACLs.
+pub const ACLS: &[&str] = &["system.posix_acl_access", "system.posix_acl_default"];
+
 /// XATTR_SIZE_MAX and XATTR_LIST_MAX of include/uapi/linux/limits.h.
 const SIZE_MAX: usize = 65536;
 

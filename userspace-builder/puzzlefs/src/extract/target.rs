@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The directory that an image is extracted into: as it was before, or with all of the image.
+//!
+//! Everything is made in a directory within it, and moved up at the end. If that fails, or a
+//! signal comes, the inner directory is removed; one that a killed run left, the next run removes.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::base::cleanup;
+use crate::base::error::Failure;
+use crate::base::text;
+use crate::host::xattr::ACLS;
+use crate::image::Image;
+
+const PREFIX: &str = ".puzzlefs-extract-";
+
+/// The directory, and the one within it.
+pub(super) struct Target {
+    path: PathBuf,
+    /// Whether it was made here.
+    is_new: bool,
+    pub(super) dir: OwnedFd,
+    inner_path: PathBuf,
+    pub(super) inner: OwnedFd,
+    removed_on_signal: Option<cleanup::Guard>,
+    moved: Vec<PathBuf>,
+    is_done: bool,
+}
+
+impl Target {
+    /// `path` is new, or empty but for what killed runs left.
+    pub(super) fn new(path: &Path, image: &Image) -> Result<Self> {
+        let shown = || text::path(path);
+        let is_new = match fs::create_dir(path) {
+            Ok(()) => true,
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => false,
+            Err(e) => return Err(e).with_context(|| format!("creating {}", shown())),
+        };
+        let made = Self::within(path, is_new, image);
+        if made.is_err() && is_new {
+            let _ = fs::remove_dir(path);
+        }
+        made
+    }
+
+    fn within(path: &Path, is_new: bool, image: &Image) -> Result<Self> {
+        let dir = open(path).with_context(|| text::path(path))?;
+        for entry in fs::read_dir(path).with_context(|| text::path(path))? {
+            let entry = entry?;
+            let is_ours = entry.file_name().as_bytes().starts_with(PREFIX.as_bytes());
+            let held = is_ours.then(|| lock(&entry.path()));
+            if !held.is_some_and(|held| held.is_ok()) {
+                return Err(Failure::Refused.error(format!(
+                    "{} is not empty: name a new directory",
+                    text::path(path)
+                )));
+            }
+            let left = entry.path();
+            fs::remove_dir_all(&left)
+                .with_context(|| format!("removing {}, of a killed run", text::path(&left)))?;
+        }
+        let mut number = std::process::id();
+        // The image may have a directory of that name itself.
+        while image.lookup(format!("{PREFIX}{number}").as_bytes()).is_ok() {
+            number = number.wrapping_add(1);
+        }
+        let inner_path = path.join(format!("{PREFIX}{number}"));
+        let context = || format!("creating {}", text::path(&inner_path));
+        fs::create_dir(&inner_path).with_context(context)?;
+        let inner = lock(&inner_path).with_context(context)?;
+        let (removed, outer) = (inner_path.clone(), is_new.then(|| path.to_owned()));
+        let removed_on_signal = cleanup::on_signal(move || {
+            cleanup::remove_dir(&removed);
+            outer.map(fs::remove_dir);
+        });
+        let target = Target {
+            path: path.to_owned(),
+            is_new,
+            dir,
+            inner_path,
+            inner,
+            removed_on_signal: Some(removed_on_signal),
+            moved: Vec::new(),
+            is_done: false,
+        };
+        // Whatever it has of its surroundings, what is made in it is not to have.
+        remove_acls(&target.inner).context("the access control list of a new directory")?;
+        rustix::fs::fchmod(&target.inner, Mode::RWXU).context("the mode of a new directory")?;
+        Ok(target)
+    }
+
+    /// Moves all up, and does `last`, after which it is done. No signal comes between.
+    pub(super) fn finish(mut self, last: impl FnOnce(&OwnedFd) -> Result<()>) -> Result<()> {
+        let guard = self.removed_on_signal.take();
+        let work = || -> Result<()> {
+            for entry in fs::read_dir(&self.inner_path)? {
+                let name = entry?.file_name();
+                rustix::fs::renameat(&self.inner, &name, &self.dir, &name)
+                    .with_context(|| format!("naming {}", text::quoted(name.as_bytes())))?;
+                self.moved.push(self.path.join(name));
+            }
+            fs::remove_dir(&self.inner_path)?;
+            last(&self.dir)
+        };
+        match guard {
+            Some(guard) => guard.finish(work)?,
+            None => work()?,
+        }
+        self.is_done = true;
+        Ok(())
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        // What cannot be removed now, the next run removes.
+        let _ = fs::remove_dir_all(&self.inner_path);
+        for path in &self.moved {
+            let _ = fs::remove_dir_all(path);
+        }
+        if self.is_new {
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+/// Removes the access control lists of a directory, as far as it has some.
+pub(super) fn remove_acls(dir: &OwnedFd) -> Result<(), Errno> {
+    for name in ACLS {
+        match rustix::fs::fremovexattr(dir, *name) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+}
+
+/// Opens a directory that only one process at a time works in.
+fn lock(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let dir = rustix::fs::open(path, flags, Mode::empty())?;
+    rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(dir)
+}
