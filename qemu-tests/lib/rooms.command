@@ -12,7 +12,7 @@ upkeep: image chunks layout base
 reports: image chunks layout base
 verify: image chunks base host
 extract: image base host
-mount: layout
+mount: layout host base
 image: chunks layout base
 encode: chunks layout base
 chunks: layout base

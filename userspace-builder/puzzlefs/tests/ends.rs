@@ -27,9 +27,11 @@ fn full() -> File {
 
 /// A pipe that nobody reads.
 fn closed_pipe() -> Stdio {
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    writer.into()
+    let mut reader = Command::new("true");
+    let mut reader = reader.stdin(Stdio::piped()).spawn().unwrap();
+    let pipe = reader.stdin.take().unwrap();
+    reader.wait().unwrap();
+    pipe.into()
 }
 
 /// A layout with the image `tag` of a directory that has a file.

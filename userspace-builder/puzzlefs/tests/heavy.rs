@@ -2,6 +2,8 @@
 //! Well-formed images of less than 1 MB that ask for much: each command is done with each soon,
 //! in little memory, or refuses it and says why.
 
+#![allow(clippy::disallowed_macros, reason = "cargo shows it if a test fails")]
+
 mod common;
 
 use std::fs;

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs mount, umount and stats, and the helper of mount(8).
 
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
 use puzzlefs::base::text;
 use puzzlefs::layout::reference::Reference;
-use puzzlefs::mount::overlay;
-use puzzlefs::mount::Request;
+use puzzlefs::mount::{options, overlay, table, Request};
 
 use super::args::{Mount, MountHelper, Stats, Umount};
 use super::{out, show};
@@ -19,15 +17,16 @@ pub fn mount(args: &Mount) -> Result<()> {
     if let Some(upper) = &args.overlay {
         return overlay::mount(&request, upper, &args.options, &args.mountpoint);
     }
-    args.options
-        .iter()
-        .for_each(|options| request.add_options(options));
+    for options in &args.options {
+        request.add_options(options)?;
+    }
+    puzzlefs::mount::refuse_others(&request)?;
     request.mount(&args.mountpoint)
 }
 
 /// puzzlefs umount.
 pub fn umount(args: &Umount) -> Result<()> {
-    puzzlefs::mount::umount(&args.mountpoint, args.lazy)
+    table::umount(&args.mountpoint, args.lazy)
 }
 
 /// puzzlefs stats.
@@ -71,14 +70,12 @@ fn try_helper(args: &MountHelper) -> Result<()> {
             namespace.display()
         );
     }
-    let options: Vec<&str> = args.options.iter().flat_map(|o| o.split(',')).collect();
-    if options.contains(&"remount") {
-        // It concerns the mount, not the image: mount(8) can do it without a helper.
-        let mut mount = Command::new("mount");
-        mount.args(["-i", "-o", &args.options.join(",")]);
-        return Err(mount.arg(&args.dir).exec()).context("running mount(8) for a remount");
+    let text = args.options.join(",");
+    let options = options::parse(&text)?;
+    if options.iter().any(|option| option.name == "remount") {
+        return table::remount(&args.dir, &text);
     }
-    let named = options.iter().any(|o| o.starts_with("image_manifest="));
+    let named = options.iter().any(|o| o.name == "image_manifest");
     let mut request = match args.spec.parse::<Reference>() {
         Ok(reference) if !named => Request::of_image(&reference)?,
         Err(error) if !named => bail!("{}: {error}, or the option image_manifest", args.spec),
@@ -86,13 +83,11 @@ fn try_helper(args: &MountHelper) -> Result<()> {
     };
     // As fstab has it: `mount -a` looks for that to see what is mounted.
     request.source.clone_from(&args.spec);
-    args.options
-        .iter()
-        .for_each(|options| request.add_options(options));
+    request.add_options(&text)?;
     if args.verbose {
         let dir = args.dir.display();
-        let text = format!("mount.puzzlefs: {} on {dir}: {request}", request.source);
-        out::write(|out| Ok(writeln!(out, "{}", text::line(&text))?))?;
+        let line = format!("mount.puzzlefs: {} on {dir}: {request}", request.source);
+        out::write(|out| Ok(writeln!(out, "{}", text::line(&line))?))?;
     }
     if args.fake {
         return Ok(());

@@ -36,7 +36,7 @@ pub fn write<T>(fill: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
 /// Writes an answer of the argument parser, help or version, to stdout.
 pub fn help(answer: &clap::Error) -> Result<()> {
     answer.print().context("standard output")?;
-    Ok(io::stdout().flush().context("standard output")?)
+    io::stdout().flush().context("standard output")
 }
 
 /// Says an error, or the like, in a line.

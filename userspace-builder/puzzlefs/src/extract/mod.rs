@@ -27,30 +27,17 @@ use anyhow::{bail, Context, Result};
 use puzzlefs_format::{Extents, FileType, Inode, Kind};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
-use serde::Serialize;
 
 use crate::base::progress::{Progress, Unit};
 use crate::base::text;
 use crate::host::beneath;
+use crate::host::xattr::remove_acls;
 use crate::image::chunk::ChunkReader;
 use crate::image::walk::{Name, Step, Walk};
 use crate::image::Image;
+pub use rights::Report;
 use rights::Rights;
 use target::Target;
-
-/// What was extracted.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Report {
-    /// Names made, the target itself aside.
-    pub names: u64,
-    /// Bytes of files.
-    pub data_bytes: u64,
-    /// Owners, modes, devices and extended attributes that the caller had no right to set.
-    pub skipped: u64,
-    /// Extended attributes that readers leave out (FORMAT.md, section 3.3), and that are a second
-    /// one of their name.
-    pub hidden: u64,
-}
 
 /// Extracts `image` into the directory `target`, which must not exist or be empty.
 /// What the caller has no right to set is left out and counted.
@@ -108,7 +95,7 @@ pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> Result<
             let set = extractor.set(&path, &inode);
             set.with_context(|| context(&path))?;
         }
-        let removed = target::remove_acls(dir);
+        let removed = remove_acls(dir);
         let report = &mut extractor.report;
         report.allowed(removed).context("its access control list")?;
         let root = rootfs.root()?;

@@ -10,14 +10,28 @@ use anyhow::{Context, Result};
 use puzzlefs_format::{xattr_is_shown, FileType, Inode};
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
+use serde::Serialize;
 
-use super::Report;
 use crate::base::text;
 use crate::host::xattr;
 use crate::image::work::Work;
 
 const SET_ID: u32 = 0o6000;
 const CAPABILITY: &[u8] = b"security.capability";
+
+/// What was extracted.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Report {
+    /// Names made, the target itself aside.
+    pub names: u64,
+    /// Bytes of files.
+    pub data_bytes: u64,
+    /// Owners, modes, devices and extended attributes that the caller had no right to set.
+    pub skipped: u64,
+    /// Extended attributes that readers leave out (FORMAT.md, section 3.3), and that are a second
+    /// one of their name.
+    pub hidden: u64,
+}
 
 /// Who the caller is, as far as that matters.
 pub(super) struct Rights {

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::base::cleanup;
 use crate::base::error::Failure;
 use crate::base::text;
-use crate::host::xattr::ACLS;
+use crate::host::xattr::remove_acls;
 use crate::image::Image;
 
 const PREFIX: &str = ".puzzlefs-extract-";
@@ -57,7 +57,7 @@ impl Target {
             let entry = entry?;
             let is_ours = entry.file_name().as_bytes().starts_with(PREFIX.as_bytes());
             let held = is_ours.then(|| lock(&entry.path()));
-            if !held.is_some_and(|held| held.is_ok()) {
+            if held.is_none_or(|held| held.is_err()) {
                 return Err(Failure::Refused.error(format!(
                     "{} is not empty: name a new directory",
                     text::path(path)
@@ -133,17 +133,6 @@ impl Drop for Target {
             let _ = fs::remove_dir(&self.path);
         }
     }
-}
-
-/// Removes the access control lists of a directory, as far as it has some.
-pub(super) fn remove_acls(dir: &OwnedFd) -> Result<(), Errno> {
-    for name in ACLS {
-        match rustix::fs::fremovexattr(dir, *name) {
-            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 fn open(path: &Path) -> Result<OwnedFd, Errno> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Extended attributes of host files, and what Linux asks of them.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use rustix::io::{Errno, Result};
 pub type XattrSet = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The names of the two POSIX ACLs.
-pub const ACLS: &[&str] = &["system.posix_acl_access", "system.posix_acl_default"];
+const ACLS: &[&str] = &["system.posix_acl_access", "system.posix_acl_default"];
 
 /// XATTR_SIZE_MAX and XATTR_LIST_MAX of include/uapi/linux/limits.h.
 const SIZE_MAX: usize = 65536;
@@ -52,6 +52,17 @@ pub fn read(dir: BorrowedFd<'_>, name: &[u8], file_type: FileType) -> Result<Xat
     }
     set.sort_unstable();
     Ok(set)
+}
+
+/// Removes the access control lists of a directory, as far as it has some.
+pub fn remove_acls(dir: impl AsFd) -> Result<()> {
+    for name in ACLS {
+        match rustix::fs::fremovexattr(&dir, *name) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Whether Linux takes this value: it has ideas of its own of ACLs and capabilities, and where

@@ -21,6 +21,14 @@ const MEDIA_TYPE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 impl Layout {
+    /// Makes the index.json of a new layout at `path`, unless there is one.
+    pub(super) fn create_index(lock: &Lock<'_>, path: &Path) -> Result<()> {
+        match path.join(INDEX_FILE).exists() {
+            true => Ok(()),
+            false => lock.replace(INDEX_FILE, &serde_json::to_vec(&no_images())?),
+        }
+    }
+
     /// The manifest descriptor that `tag` names.
     pub fn resolve(&self, tag: &str) -> Result<Descriptor> {
         let index = self.index()?.unwrap_or_default();
@@ -125,14 +133,6 @@ impl Layout {
             return Err(Failure::Damaged.error(text));
         }
         Ok(Some(index))
-    }
-}
-
-/// Makes the index.json of a new layout at `path`, unless there is one.
-pub(super) fn create(lock: &Lock<'_>, path: &Path) -> Result<()> {
-    match path.join(INDEX_FILE).exists() {
-        true => Ok(()),
-        false => lock.replace(INDEX_FILE, &serde_json::to_vec(&no_images())?),
     }
 }
 

@@ -79,7 +79,7 @@ impl Layout {
             );
             fs::create_dir_all(&blobs).with_context(|| format!("creating {}", blobs.display()))?;
             // It says what is in use, even if the first build is interrupted: nothing.
-            index::create(&lock, path)?;
+            Self::create_index(&lock, path)?;
             lock.replace(LAYOUT_FILE, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
         let blobs = blobs.join("sha256");

@@ -2,15 +2,21 @@
 //! Mounting by the new mount API (fsopen(2) and its kin), whose messages say why the
 //! kernel refused.
 //!
-//! - this file: mounting and unmounting;
+//! - this file: mounting;
+//! - [`options`]: the syntax of mount options;
 //! - [`overlay`]: a writable view;
-//! - [`stats`]: what the kernel counts of a mounted image.
+//! - [`stats`]: what the kernel counts of a mounted image;
+//! - [`table`]: what is mounted: unmounting and remounting.
 
+pub mod options;
 pub mod overlay;
 pub mod stats;
+pub mod table;
 
 use std::fmt;
+use std::fs::DirBuilder;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
@@ -18,7 +24,7 @@ use rustix::fs::{Mode, OFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::{
     fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-    move_mount, unmount, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags,
+    move_mount, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags,
 };
 
 use crate::layout::reference::Reference;
@@ -37,6 +43,9 @@ pub struct Request {
     /// What the mount table shows as its source.
     pub source: String,
     attributes: u32,
+    /// With which mode to make the mount point, if it is to be made.
+    make_target: Option<u32>,
+    ignored: Vec<String>,
 }
 
 /// The options, as `mount -o` has them, those without what is not text.
@@ -90,28 +99,38 @@ impl Request {
             options: Vec::new(),
             source: source.to_owned(),
             attributes: 0,
+            make_target: None,
+            ignored: Vec::new(),
         }
     }
 
-    /// Adds options as `mount -o` has them, separated by commas. Those of the mount
-    /// (nosuid, noatime ...) are told from those of the filesystem, and those that
-    /// only mean something in fstab (noauto, user, x-...) are left out.
-    pub fn add_options(&mut self, text: &str) {
-        for option in text.split(',').filter(|o| !o.is_empty()) {
-            let known = MOUNT_OPTIONS.iter().find(|(name, ..)| *name == option);
-            if let Some((_, set, clear)) = known {
+    /// Adds options as `mount -o` has them ([`options`]). Those of the mount (nosuid, noatime ...)
+    /// are told from those of the filesystem. `X-mount.mkdir` makes the mount point; what else is
+    /// for mount(8) and init (noauto, user, x-...) is left out.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read.
+    pub fn add_options(&mut self, text: &str) -> Result<()> {
+        for option in options::parse(text)? {
+            if let Some((set, clear)) = option.of_mount() {
                 self.attributes = self.attributes & !clear.bits() | set.bits();
-            } else if !FSTAB_ONLY.contains(&option)
-                && !option.starts_with("x-")
-                && !option.starts_with("comment=")
-            {
-                let (name, value) = match option.split_once('=') {
-                    Some((name, value)) => (name, Value::Text(value.to_owned())),
-                    None => (option, Value::Flag),
-                };
-                self.options.push((name.to_owned(), value));
+            } else if option.name.eq_ignore_ascii_case("X-mount.mkdir") {
+                self.make_target = Some(target_mode(option.value.as_deref())?);
+            } else if option.is_for_others() {
+                let is_ignored = !option.name.starts_with("X-mount.");
+                self.ignored.extend((!is_ignored).then_some(option.name));
+            } else {
+                let value = option.value.map_or(Value::Flag, Value::Text);
+                self.options.push((option.name, value));
             }
         }
+        Ok(())
+    }
+
+    /// Options that would do something if mount(8) did the mount, as `X-mount.idmap`.
+    pub fn only_by_mount8(&self) -> &[String] {
+        &self.ignored
     }
 
     /// Mounts at the directory `target`.
@@ -120,8 +139,13 @@ impl Request {
     ///
     /// The kernel's messages and its errno.
     pub fn mount(&self, target: &Path) -> Result<()> {
+        let mount = self.detached()?;
+        if let Some(mode) = self.make_target {
+            let made = DirBuilder::new().recursive(true).mode(mode).create(target);
+            made.with_context(|| format!("making the mount point {}", target.display()))?;
+        }
         move_mount(
-            self.detached()?.as_fd(),
+            mount.as_fd(),
             "",
             CWD,
             target,
@@ -174,50 +198,22 @@ pub(crate) fn directory(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty()).with_context(|| path.display().to_string())
 }
 
-const NONE: MountAttrFlags = MountAttrFlags::empty();
-const ATIME: MountAttrFlags = MountAttrFlags::MOUNT_ATTR__ATIME;
-
 /// fsconfig(2) copies a string of this many bytes and the NUL (fs/fsopen.c).
 const VALUE_MAX: usize = 255;
 
-/// Options of a mount: name, attributes that it sets and that it clears (MOUNT_ATTR_*
-/// of include/uapi/linux/mount.h). `rw` is not here: it is the filesystem's to ignore.
-const MOUNT_OPTIONS: &[(&str, MountAttrFlags, MountAttrFlags)] = &[
-    ("defaults", NONE, NONE),
-    ("ro", MountAttrFlags::MOUNT_ATTR_RDONLY, NONE),
-    ("nosuid", MountAttrFlags::MOUNT_ATTR_NOSUID, NONE),
-    ("suid", NONE, MountAttrFlags::MOUNT_ATTR_NOSUID),
-    ("nodev", MountAttrFlags::MOUNT_ATTR_NODEV, NONE),
-    ("dev", NONE, MountAttrFlags::MOUNT_ATTR_NODEV),
-    ("noexec", MountAttrFlags::MOUNT_ATTR_NOEXEC, NONE),
-    ("exec", NONE, MountAttrFlags::MOUNT_ATTR_NOEXEC),
-    ("noatime", MountAttrFlags::MOUNT_ATTR_NOATIME, ATIME),
-    ("strictatime", MountAttrFlags::MOUNT_ATTR_STRICTATIME, ATIME),
-    ("relatime", NONE, ATIME),
-    ("nodiratime", MountAttrFlags::MOUNT_ATTR_NODIRATIME, NONE),
-    ("diratime", NONE, MountAttrFlags::MOUNT_ATTR_NODIRATIME),
-    ("nosymfollow", MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW, NONE),
-    ("symfollow", NONE, MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW),
-];
-
-/// Options that mount(8) and init interpret (fstab(5)).
-const FSTAB_ONLY: &[&str] = &[
-    "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "async",
-    "loud",
-];
-
-/// Unmounts what is mounted at `target`; `lazy` as umount(8) -l.
-pub fn umount(target: &Path, lazy: bool) -> Result<()> {
-    let flags = if lazy {
-        UnmountFlags::DETACH
-    } else {
-        UnmountFlags::empty()
-    };
-    match unmount(target, flags | UnmountFlags::NOFOLLOW) {
-        Err(Errno::INVAL) => bail!("{} is no mount point", target.display()),
-        Err(Errno::BUSY) => bail!("{} is in use (see fuser -m {0})", target.display()),
-        result => result.with_context(|| format!("unmounting {}", target.display())),
+/// Refuses what only mount(8) does.
+pub fn refuse_others(request: &Request) -> Result<()> {
+    match request.only_by_mount8() {
+        [] => Ok(()),
+        [first, ..] => bail!("{first} is done by mount(8): use mount -t {FS_TYPE}"),
     }
+}
+
+/// The mode that `X-mount.mkdir` says.
+fn target_mode(value: Option<&str>) -> Result<u32> {
+    let mode = value.map_or(Some(0o755), |value| u32::from_str_radix(value, 8).ok());
+    let mode = mode.filter(|mode| *mode <= 0o7777);
+    mode.with_context(|| format!("X-mount.mkdir={}: no octal mode", value.unwrap_or_default()))
 }
 
 /// Why the kernel refused.
@@ -263,9 +259,17 @@ mod tests {
     #[test]
     fn options_are_told_apart() {
         let mut request = Request::of_options("none");
-        request.add_options(
-            "ro,nosuid,noatime,nodev,dev,oci_root_dir=/a=b,x-systemd.automount,noauto,flag",
-        );
+        let mut add = |text| request.add_options(text);
+        add("ro,nosuid,noatime,nodev,dev,oci_root_dir=/a=b,x-systemd.automount,noauto,flag")
+            .unwrap();
+        add("X-mount.mkdir=0700,comment=a,user=b,users,nofail,_netdev,silent,X-vendor.x").unwrap();
+        assert_eq!(request.make_target, Some(0o700));
+        assert_eq!(request.only_by_mount8(), [""; 0]);
+        request.add_options("X-mount.idmap=b:0:1000:1").unwrap();
+        assert_eq!(request.only_by_mount8(), ["X-mount.idmap"]);
+        for bad in ["context=\"a", "X-mount.mkdir=9", "X-mount.mkdir=70000"] {
+            assert!(request.add_options(bad).is_err(), "{bad}");
+        }
         assert_eq!(request.to_string(), "oci_root_dir=/a=b,flag");
         let expected = MountAttrFlags::MOUNT_ATTR_RDONLY
             | MountAttrFlags::MOUNT_ATTR_NOSUID

@@ -7,10 +7,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid};
+use puzzlefs_format::FileType;
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::mount::{directory, Refusal, Request, Value};
+use crate::host::xattr;
+use crate::mount::{directory, refuse_others, Refusal, Request, Value};
 
 /// Mounts `image` at `target`; what is changed there goes to `dir`/upper, and `dir`/work is
 /// overlayfs's own. Both are made if need be. `options` are as `mount -o` has them, those that
@@ -34,9 +36,10 @@ pub fn mount(image: &Request, dir: &Path, options: &[String], target: &Path) -> 
         ("workdir".into(), Value::File(layers.1)),
         ("index".into(), Value::Text("on".into())),
     ];
-    options
-        .iter()
-        .for_each(|options| overlay.add_options(options));
+    for options in options {
+        overlay.add_options(options)?;
+    }
+    refuse_others(&overlay)?;
     overlay.mount(target).map_err(|error| explain(error, dir))?;
     made.0.clear();
     Ok(())
@@ -54,9 +57,18 @@ fn layers(dir: &Path, lower: &OwnedFd, made: &mut Made) -> Result<(OwnedFd, Owne
     Ok((directory(&upper)?, directory(&work)?))
 }
 
-/// Gives the directory `to` owner, mode and time of the directory `from`.
+/// Gives the directory `to` owner, mode, time and extended attributes of the directory `from`,
+/// and nothing that it has of its surroundings.
 fn resemble(to: &Path, from: &OwnedFd) -> Result<()> {
     let (to, context) = (fs::File::open(to)?, || to.display().to_string());
+    xattr::remove_acls(&to).with_context(context)?;
+    for (name, value) in xattr::read(from.as_fd(), b".", FileType::Dir)? {
+        // An upper layer that is called opaque would hide the image.
+        if !name.starts_with(b"trusted.overlay.") {
+            let set = rustix::fs::fsetxattr(&to, &name[..], &value, XattrFlags::empty());
+            set.with_context(context)?;
+        }
+    }
     let from = rustix::fs::statat(from, "", AtFlags::EMPTY_PATH).context("the image's root")?;
     let (uid, gid) = (Uid::from_raw(from.st_uid), Gid::from_raw(from.st_gid));
     let time = Timespec {

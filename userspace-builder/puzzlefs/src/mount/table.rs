@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is mounted where, by /proc/self/mountinfo; unmounting, and remounting.
+
+use std::fs;
+use std::path::{Component, Path};
+
+use anyhow::{bail, Context, Result};
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, CWD};
+use rustix::io::Errno;
+use rustix::mount::{mount_remount, unmount, MountAttrFlags, MountFlags, UnmountFlags};
+
+use crate::base::error::Failure;
+use crate::base::text;
+use crate::layout::reference::Reference;
+use crate::mount::options::{parse, parse_shown, unescaped, MountOption};
+use crate::mount::FS_TYPE;
+
+/// A line of mountinfo (proc_pid_mountinfo(5)).
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    fs_type: String,
+    source: String,
+    /// Options of the filesystem, as they are shown.
+    shown: String,
+}
+
+impl Entry {
+    /// What is mounted at `target`, on top of all else there.
+    fn at(target: &Path) -> Result<Self> {
+        let (flags, mask) = (AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID);
+        let flags = flags | AtFlags::NO_AUTOMOUNT;
+        let found = rustix::fs::statx(CWD, target, flags, mask);
+        let found = found.with_context(|| text::path(target))?;
+        if !found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            let text = format!("{} is no mount point", text::path(target));
+            return Err(Failure::NotFound.error(text));
+        }
+        let table = "/proc/self/mountinfo";
+        let lines = fs::read_to_string(table).with_context(|| table.to_owned())?;
+        let entry = lines.lines().find_map(|line| {
+            let (id, _) = line.split_once(' ')?;
+            (id.parse() == Ok(found.stx_mnt_id)).then(|| Self::parse(line))?
+        });
+        entry.with_context(|| format!("{table} does not list {}", text::path(target)))
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let (_, behind) = line.split_once(" - ")?;
+        let mut fields = behind.split(' ');
+        Some(Entry {
+            fs_type: unescaped(fields.next()?),
+            source: unescaped(fields.next()?),
+            shown: fields.next()?.to_owned(),
+        })
+    }
+
+    /// Whether it is an image, or what [`super::overlay::mount`] makes of one: an overlayfs that
+    /// is called as an image and has its changes in a directory `upper`.
+    fn is_ours(&self) -> bool {
+        if self.fs_type != "overlay" {
+            return self.fs_type == FS_TYPE;
+        }
+        let options = parse_shown(&self.shown).unwrap_or_default();
+        let image = self.source.parse::<Reference>();
+        let has_upper = options.iter().any(|option| {
+            let value = option.value.as_deref().unwrap_or_default();
+            let last = Path::new(value).components().next_back();
+            option.name == "upperdir" && last == Some(Component::Normal("upper".as_ref()))
+        });
+        image.is_ok_and(|image| image.layout.is_absolute()) && has_upper
+    }
+}
+
+/// Unmounts the image, or the writable view of one, at `target`; `lazy` as umount(8) -l.
+///
+/// # Errors
+///
+/// What else is mounted there stays.
+pub fn umount(target: &Path, lazy: bool) -> Result<()> {
+    let entry = Entry::at(target)?;
+    let shown = text::path(target);
+    if !entry.is_ours() {
+        return Err(Failure::Refused.error(format!(
+            "{shown} is a mount of {} ({}), not of an image: use umount(8)",
+            text::line(&entry.fs_type),
+            text::line(&entry.source)
+        )));
+    }
+    let flags = match lazy {
+        true => UnmountFlags::DETACH,
+        false => UnmountFlags::empty(),
+    };
+    match unmount(target, flags | UnmountFlags::NOFOLLOW) {
+        Err(Errno::BUSY) => {
+            let text = format!("{shown} is in use (see fuser -m {shown})");
+            Err(Failure::Refused.error(text))
+        }
+        result => result.with_context(|| format!("unmounting {shown}")),
+    }
+}
+
+/// Gives the mount at `target` other attributes, as `mount -o remount` does: those that `text`
+/// says, and no others. It concerns the mount, not the image.
+///
+/// mount(8) says again what the kernel shows of the filesystem, and where a value there has a
+/// comma, it takes what follows for another option.
+///
+/// # Errors
+///
+/// When an option of the filesystem is to be another one.
+pub fn remount(target: &Path, text: &str) -> Result<()> {
+    let shown = parse_shown(&Entry::at(target)?.shown)?;
+    let flags = remount_flags(text, &shown)?;
+    mount_remount(target, MountFlags::BIND | flags, "")
+        .with_context(|| format!("remounting {}", text::path(target)))
+}
+
+fn remount_flags(text: &str, shown: &[MountOption]) -> Result<MountFlags> {
+    let mut text = text.to_owned();
+    for option in shown {
+        let Some(value) = option.value.as_ref().filter(|value| value.contains(',')) else {
+            continue;
+        };
+        text = text.replace(&format!("{}={value}", option.name), "");
+    }
+    let mut attributes = MountAttrFlags::empty();
+    for option in parse(&text)? {
+        if let Some((set, clear)) = option.of_mount() {
+            attributes = attributes.difference(clear) | set;
+            continue;
+        }
+        let is_flag = matches!(&*option.name, "remount" | "rw");
+        if !is_flag && !option.is_for_others() && !shown.contains(&option) {
+            bail!(
+                "a remount cannot change {}: unmount the image, and mount it anew",
+                text::line(&option.name)
+            );
+        }
+    }
+    let flags = [
+        (MountAttrFlags::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
+        (MountAttrFlags::MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
+        (MountAttrFlags::MOUNT_ATTR_NODEV, MountFlags::NODEV),
+        (MountAttrFlags::MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
+        (MountAttrFlags::MOUNT_ATTR_NOATIME, MountFlags::NOATIME),
+        (
+            MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+            MountFlags::STRICTATIME,
+        ),
+        (
+            MountAttrFlags::MOUNT_ATTR_NODIRATIME,
+            MountFlags::NODIRATIME,
+        ),
+        // MS_NOSYMFOLLOW of include/uapi/linux/mount.h.
+        (
+            MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW,
+            MountFlags::from_bits_retain(1 << 8),
+        ),
+    ];
+    let set = flags
+        .into_iter()
+        .filter(|(attribute, _)| attributes.contains(*attribute));
+    Ok(set.fold(MountFlags::empty(), |all, (_, flag)| all | flag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(line: &str) -> Entry {
+        Entry::parse(line).unwrap()
+    }
+
+    #[test]
+    fn lines_are_parsed() {
+        let line = "36 35 0:45 / /mnt ro,nosuid shared:1 master:2 - puzzlefs /a\\040b:tag ro,oci_root_dir=/a\\054b";
+        let wanted = Entry {
+            fs_type: "puzzlefs".into(),
+            source: "/a b:tag".into(),
+            shown: "ro,oci_root_dir=/a\\054b".into(),
+        };
+        assert_eq!(entry(line), wanted);
+        assert_eq!(Entry::parse("36 35 0:45 / /mnt ro"), None);
+    }
+
+    #[test]
+    fn ours_are_told_from_others() {
+        for (behind, is_ours) in [
+            ("puzzlefs none ro", true),
+            ("puzzlefs.x none ro", false),
+            (
+                "overlay /var/lib/images:debian rw,lowerdir+=/,upperdir=/c/upper,workdir=/c/work",
+                true,
+            ),
+            (
+                "overlay overlay rw,lowerdir=/a,upperdir=/c/upper,workdir=/c/work",
+                false,
+            ),
+            ("overlay images:debian rw,upperdir=/c/upper", false),
+            ("overlay /var/lib/images:debian rw,upperdir=/c/diff", false),
+            ("overlay /var/lib/images:debian ro,lowerdir=/a:/b", false),
+            ("tmpfs /var/lib/images:debian rw,upperdir=/c/upper", false),
+        ] {
+            let line = format!("36 35 0:45 / /mnt rw - {behind}");
+            assert_eq!(entry(&line).is_ours(), is_ours, "{behind}");
+        }
+    }
+
+    #[test]
+    fn a_remount_takes_the_attributes_and_nothing_else() {
+        let shown = "ro,context=\"u:r:t:s0:c0,c1\",oci_root_dir=/data\\054dev,image_manifest=12";
+        let shown = parse_shown(shown).unwrap();
+        let of = |text: &str| remount_flags(text, &shown);
+        let repeated = "rw,nodev,remount,context=\"u:r:t:s0:c0,c1\",oci_root_dir=/data,dev,image_manifest=12,noexec";
+        // The end of the path is no option.
+        assert_eq!(
+            of(repeated).unwrap(),
+            MountFlags::NODEV | MountFlags::NOEXEC
+        );
+        assert_eq!(
+            of("remount,noexec,exec,x-a,noatime").unwrap(),
+            MountFlags::NOATIME
+        );
+        for text in [
+            "remount,verify=fsverity",
+            "remount,image_manifest=13",
+            "remount,dax",
+        ] {
+            let error = of(text).unwrap_err().to_string();
+            assert!(error.contains("a remount cannot change"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_stays_mounted() {
+        let error = umount(Path::new("/proc"), false).unwrap_err();
+        assert_eq!(Failure::of(&error), Failure::Refused, "{error:#}");
+        assert!(error.to_string().contains("a mount of proc"), "{error:#}");
+        let error = umount(Path::new("/proc/self"), false).unwrap_err();
+        assert_eq!(Failure::of(&error), Failure::NotFound, "{error:#}");
+    }
+}
