@@ -29,7 +29,8 @@ def must(done):
 
 
 def refused(what, done, words):
-    check(done.returncode == 1 and words in done.stdout, f"{what}: status {done.returncode}, {done.stdout}")
+    # 1: trouble, 4: not found, 5: refused.
+    check(done.returncode in (1, 4, 5) and words in done.stdout, f"{what}: status {done.returncode}, {done.stdout}")
     print(f"{what}: {done.stdout.strip()}")
 
 

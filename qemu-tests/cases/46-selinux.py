@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # needs: images peers-stacking; memory 2G; append security=selinux enforcing=0; kernel stock
 # shows: under SELinux, with the kernel's own dummy policy: mounts of one image under two contexts, each
-# with its own, as of one EROFS image; labels from the image; whose label reads the layout.
+# with its own, as of one EROFS image; labels from the image; whose label reads the layout; a context with
+# a comma in it, quoted, by mount(8), fstab, systemd, `puzzlefs mount` and --overlay.
+
 
 import concurrent.futures
 import contextlib
@@ -17,6 +19,7 @@ IMAGE = Image("peers-stacking")
 EROFS = f"{IMAGE.path}/erofs"
 SELINUX, LABEL = "/sys/fs/selinux", "security.selinux"
 ONE, TWO = "user_u:object_r:base_t:s0:c0", "user_u:object_r:base_t:s0:c1"
+BOTH = "user_u:object_r:base_t:s0:c0,c1"
 DEFAULT = "user_u:base_r:base_t:s0"  # the initial SID of files that have no label
 FILE = "lower/big"
 
@@ -164,6 +167,43 @@ def labels_of_the_image():
     run("umount", "/mnt/labels")
 
 
+def quoted():
+    """A context with a comma in it, by all that mounts: quoted, as mount(8) says."""
+    # libselinux takes it for off without this file, and mount(8) then drops contexts.
+    os.makedirs("/etc/selinux", exist_ok=True)
+    with open("/etc/selinux/config", "w") as f:
+        f.write("SELINUX=permissive\nSELINUXTYPE=dummy\n")
+    run("modprobe", "overlay")
+    tag, target, fstab = f"{IMAGE.layout}:test", "/mnt/quoted", "/tmp/fstab"
+    os.makedirs(target, exist_ok=True)
+    option = f'context="{BOTH}"'
+    with open(fstab, "w") as f:
+        f.write(f"{tag} {target} puzzlefs nosuid,{option},nodev 0 0\n")
+    os.makedirs("/tmp/units", exist_ok=True)
+    run("/usr/lib/systemd/system-generators/systemd-fstab-generator", "/tmp/units", "/tmp/units", "/tmp/units",
+        env=os.environ | {"SYSTEMD_FSTAB": fstab, "SYSTEMD_IN_INITRD": "0"})
+    with open("/tmp/units/mnt-quoted.mount") as f:
+        unit_options, = (line.split("=", 1)[1].strip() for line in f if line.startswith("Options="))
+    by_digest = f"oci_root_dir={IMAGE.layout},image_manifest={IMAGE.digest},{option}"
+    for command in (("mount", "-t", "puzzlefs", "-o", f"{option},nosuid", tag, target),
+                    ("mount", "-i", "-t", "puzzlefs", "-o", f"{by_digest},nosuid", "none", target),
+                    ("mount", "-t", "puzzlefs", "-o", f"{by_digest},nosuid", "none", target),
+                    ("mount", "-a", "-T", fstab),
+                    ("mount", tag, target, "-t", "puzzlefs", "-o", unit_options),
+                    ("puzzlefs", "mount", "-o", f"nosuid,{option}", tag, target),
+                    ("puzzlefs", "mount", "-o", f"nosuid,{option}", "--overlay", "/scratch/quoted", tag, target)):
+        run(*command)
+        equal([label(target), label(f"{target}/{FILE}")], [BOTH, BOTH], f"the labels by {' '.join(command)}")
+        check(os.statvfs(target).f_flag & os.ST_NOSUID, f"{' '.join(command)} lost an option behind the comma")
+        if "--overlay" not in command:
+            # mount(8) repeats the context, which the kernel shows.
+            run("mount", "-o", "remount,noexec", target)
+            found = os.statvfs(target).f_flag
+            check(found & os.ST_NOEXEC and found & os.ST_NOSUID, "a remount under a context")
+            equal(label(target), BOTH, "the label after a remount")
+        run("puzzlefs", "umount", target)
+
+
 with open("/proc/self/attr/current") as attribute:
     check(attribute.read().rstrip("\0\n") == "kernel", "SELinux is not there, or has a policy already")
 load_policy()
@@ -179,4 +219,5 @@ shares_memory()
 at_the_same_time()
 reader()
 labels_of_the_image()
+quoted()
 print("one image under many contexts")

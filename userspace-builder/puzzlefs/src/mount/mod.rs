@@ -175,21 +175,28 @@ impl Request {
         if self.source.len() <= VALUE_MAX {
             kernel(fsconfig_set_string(&fs, "source", &*self.source), "source")?;
         }
-        for (name, value) in &self.options {
-            match value {
-                Value::Text(value) if value.len() > VALUE_MAX => {
-                    bail!("{name}={value}: fsconfig(2) takes no value of more than {VALUE_MAX} bytes; use a shorter path")
-                }
-                Value::Text(value) => kernel(fsconfig_set_string(&fs, name, value), name)?,
-                Value::File(file) => kernel(fsconfig_set_fd(&fs, name, file), name)?,
-                Value::Flag => kernel(fsconfig_set_flag(&fs, name), name)?,
-            }
-        }
+        configure(&fs, &self.options)?;
         kernel(fsconfig_create(&fs), "mount")?;
         let attributes = MountAttrFlags::from_bits_retain(self.attributes);
         fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
             .map_err(|errno| refusal(&fs, "fsmount", errno).into())
     }
+}
+
+/// Gives the kernel the options of a filesystem.
+pub(crate) fn configure(fs: &OwnedFd, options: &[(String, Value)]) -> Result<()> {
+    for (name, value) in options {
+        let set = match value {
+            Value::Text(value) if value.len() > VALUE_MAX => {
+                bail!("{name}={value}: fsconfig(2) takes no value of more than {VALUE_MAX} bytes; use a shorter path")
+            }
+            Value::Text(value) => fsconfig_set_string(fs, name, value),
+            Value::File(file) => fsconfig_set_fd(fs, name, file),
+            Value::Flag => fsconfig_set_flag(fs, name),
+        };
+        set.map_err(|errno| refusal(fs, name, errno))?;
+    }
+    Ok(())
 }
 
 /// A directory, open as a place and for nothing else.
@@ -235,7 +242,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 /// Takes the messages that the kernel left in the context, one at a read(2).
-fn refusal(fs: &OwnedFd, what: &str, errno: Errno) -> Refusal {
+pub(crate) fn refusal(fs: &OwnedFd, what: &str, errno: Errno) -> Refusal {
     let mut messages = String::new();
     let mut buffer = [0; 1024];
     while let Ok(len @ 1..) = rustix::io::read(fs, &mut buffer) {

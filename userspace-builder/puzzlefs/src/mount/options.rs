@@ -77,7 +77,9 @@ pub fn parse_shown(text: &str) -> Result<Vec<MountOption>> {
 pub fn unescaped(text: &str) -> String {
     let (mut out, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((&first, behind)) = rest.split_first() {
+        let is_octal = |digits: &&[u8]| digits.iter().all(|c| matches!(c, b'0'..=b'7'));
         let digits = behind.get(..3).filter(|_| first == b'\\');
+        let digits = digits.filter(is_octal);
         let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             Some(byte) => {

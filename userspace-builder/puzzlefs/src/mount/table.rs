@@ -4,16 +4,19 @@
 use std::fs;
 use std::path::{Component, Path};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, CWD};
 use rustix::io::Errno;
-use rustix::mount::{mount_remount, unmount, MountAttrFlags, MountFlags, UnmountFlags};
+use rustix::mount::{
+    fsconfig_reconfigure, fspick, mount_remount, unmount, FsPickFlags, MountAttrFlags, MountFlags,
+    UnmountFlags,
+};
 
 use crate::base::error::Failure;
 use crate::base::text;
 use crate::layout::reference::Reference;
 use crate::mount::options::{parse, parse_shown, unescaped, MountOption};
-use crate::mount::FS_TYPE;
+use crate::mount::{configure, refusal, Value, FS_TYPE};
 
 /// A line of mountinfo (proc_pid_mountinfo(5)).
 #[derive(Debug, PartialEq, Eq)]
@@ -107,15 +110,22 @@ pub fn umount(target: &Path, lazy: bool) -> Result<()> {
 ///
 /// # Errors
 ///
-/// When an option of the filesystem is to be another one.
+/// What the kernel says to options of the filesystem: that they cannot be other ones.
 pub fn remount(target: &Path, text: &str) -> Result<()> {
     let shown = parse_shown(&Entry::at(target)?.shown)?;
-    let flags = remount_flags(text, &shown)?;
+    let (flags, others) = remount_flags(text, &shown)?;
+    if !others.is_empty() {
+        let pick = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_NO_AUTOMOUNT;
+        let fs = fspick(CWD, target, pick).context("fspick")?;
+        configure(&fs, &others)?;
+        fsconfig_reconfigure(&fs).map_err(|errno| refusal(&fs, "remount", errno))?;
+    }
     mount_remount(target, MountFlags::BIND | flags, "")
         .with_context(|| format!("remounting {}", text::path(target)))
 }
 
-fn remount_flags(text: &str, shown: &[MountOption]) -> Result<MountFlags> {
+/// The attributes, and the options of the filesystem that are not the same already.
+fn remount_flags(text: &str, shown: &[MountOption]) -> Result<(MountFlags, Vec<(String, Value)>)> {
     let mut text = text.to_owned();
     for option in shown {
         let Some(value) = option.value.as_ref().filter(|value| value.contains(',')) else {
@@ -123,7 +133,7 @@ fn remount_flags(text: &str, shown: &[MountOption]) -> Result<MountFlags> {
         };
         text = text.replace(&format!("{}={value}", option.name), "");
     }
-    let mut attributes = MountAttrFlags::empty();
+    let (mut attributes, mut others) = (MountAttrFlags::empty(), Vec::new());
     for option in parse(&text)? {
         if let Some((set, clear)) = option.of_mount() {
             attributes = attributes.difference(clear) | set;
@@ -131,10 +141,8 @@ fn remount_flags(text: &str, shown: &[MountOption]) -> Result<MountFlags> {
         }
         let is_flag = matches!(&*option.name, "remount" | "rw");
         if !is_flag && !option.is_for_others() && !shown.contains(&option) {
-            bail!(
-                "a remount cannot change {}: unmount the image, and mount it anew",
-                text::line(&option.name)
-            );
+            let value = option.value.map_or(Value::Flag, Value::Text);
+            others.push((option.name, value));
         }
     }
     let flags = [
@@ -160,7 +168,8 @@ fn remount_flags(text: &str, shown: &[MountOption]) -> Result<MountFlags> {
     let set = flags
         .into_iter()
         .filter(|(attribute, _)| attributes.contains(*attribute));
-    Ok(set.fold(MountFlags::empty(), |all, (_, flag)| all | flag))
+    let flags = set.fold(MountFlags::empty(), |all, (_, flag)| all | flag);
+    Ok((flags, others))
 }
 
 #[cfg(test)]
@@ -210,25 +219,28 @@ mod tests {
     fn a_remount_takes_the_attributes_and_nothing_else() {
         let shown = "ro,context=\"u:r:t:s0:c0,c1\",oci_root_dir=/data\\054dev,image_manifest=12";
         let shown = parse_shown(shown).unwrap();
-        let of = |text: &str| remount_flags(text, &shown);
+        let of = |text: &str| {
+            let (flags, others) = remount_flags(text, &shown).unwrap();
+            let others = others.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+            (flags, others.join(" "))
+        };
         let repeated = "rw,nodev,remount,context=\"u:r:t:s0:c0,c1\",oci_root_dir=/data,dev,image_manifest=12,noexec";
         // The end of the path is no option.
+        let flags = MountFlags::NODEV | MountFlags::NOEXEC;
+        assert_eq!(of(repeated), (flags, String::new()));
+        let (flags, none) = (MountFlags::NOATIME, MountFlags::empty());
         assert_eq!(
-            of(repeated).unwrap(),
-            MountFlags::NODEV | MountFlags::NOEXEC
+            of("remount,noexec,exec,x-a,noatime"),
+            (flags, String::new())
         );
         assert_eq!(
-            of("remount,noexec,exec,x-a,noatime").unwrap(),
-            MountFlags::NOATIME
+            of("verify=fsverity,image_manifest=12"),
+            (none, "verify".into())
         );
-        for text in [
-            "remount,verify=fsverity",
-            "remount,image_manifest=13",
-            "remount,dax",
-        ] {
-            let error = of(text).unwrap_err().to_string();
-            assert!(error.contains("a remount cannot change"), "{error}");
-        }
+        assert_eq!(
+            of("image_manifest=13,flag"),
+            (none, "image_manifest flag".into())
+        );
     }
 
     #[test]
