@@ -80,15 +80,8 @@ impl Entry {
 ///
 /// What else is mounted there stays.
 pub fn umount(target: &Path, lazy: bool) -> Result<()> {
-    let entry = Entry::at(target)?;
+    ensure_ours(target)?;
     let shown = text::path(target);
-    if !entry.is_ours() {
-        return Err(Failure::Refused.error(format!(
-            "{shown} is a mount of {} ({}), not of an image: use umount(8)",
-            text::line(&entry.fs_type),
-            text::line(&entry.source)
-        )));
-    }
     let flags = match lazy {
         true => UnmountFlags::DETACH,
         false => UnmountFlags::empty(),
@@ -100,6 +93,19 @@ pub fn umount(target: &Path, lazy: bool) -> Result<()> {
         }
         result => result.with_context(|| format!("unmounting {shown}")),
     }
+}
+
+fn ensure_ours(target: &Path) -> Result<()> {
+    let entry = Entry::at(target)?;
+    if entry.is_ours() {
+        return Ok(());
+    }
+    Err(Failure::Refused.error(format!(
+        "{} is a mount of {} ({}), not of an image: use umount(8)",
+        text::path(target),
+        text::line(&entry.fs_type),
+        text::line(&entry.source)
+    )))
 }
 
 /// Gives the mount at `target` other attributes, as `mount -o remount` does: those that `text`
@@ -244,11 +250,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_stays_mounted() {
-        let error = umount(Path::new("/proc"), false).unwrap_err();
+    fn what_is_not_ours_is_found_out() {
+        // Nothing is unmounted, so that the test may fail.
+        let error = ensure_ours(Path::new("/proc")).unwrap_err();
         assert_eq!(Failure::of(&error), Failure::Refused, "{error:#}");
         assert!(error.to_string().contains("a mount of proc"), "{error:#}");
-        let error = umount(Path::new("/proc/self"), false).unwrap_err();
+        let error = ensure_ours(Path::new("/proc/self")).unwrap_err();
         assert_eq!(Failure::of(&error), Failure::NotFound, "{error:#}");
     }
 }
