@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small
 # shows: what README.md and docs/*.md say of the command is so: the blocks of commands run, the worked
 # example has the lines that the command prints, each command and option that is named is there, and each
 # sentence of CLAIMS, which stands in the README as it is here, holds.
@@ -12,7 +11,7 @@ import re
 import subprocess
 import tempfile
 
-from case import Image, check, equal
+from case import check, equal
 
 TOP = pathlib.Path(os.environ["PUZZLEFS_TOP"])
 COMMAND = str(TOP / "build/puzzlefs")
@@ -169,6 +168,7 @@ def ends(base):
     for command in "du", "gc", "repack", "unpack":
         report(command, "--format", "json", layout)
     equal(report("rm", "--format", "json", f"{layout}:v1")["tag"], "v1", "the report of rm")
+    run("puzzlefs", "gc", layout)
     pack = max((layout / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
     pack.write_bytes(bytes(pack.stat().st_size))
     run("puzzlefs", "verify", f"{layout}:v2", status=3)
@@ -200,8 +200,10 @@ def commands_of_a_layout(base):
     _, below = README.split("### A layout and its images\n")
     lines = next(blocks(below))
     check(len(lines) >= 6, f"{lines}")
-    run("cp", "-a", Image("small").source, base / "rootfs")
+    tree(base / "rootfs", {"own": content(4, 300_000)})
     run("puzzlefs", "build", base / "rootfs", f"{base}/layout:v1")
+    run("puzzlefs", "build", tree(base / "gone", {"own": content(5, 300_000)}), f"{base}/layout:gone")
+    run("puzzlefs", "rm", f"{base}/layout:gone")
     for line in lines:
         command, said = line.split("#")
         words = command.replace("LAYOUT", f"{base}/layout").split()
@@ -229,7 +231,8 @@ def worked_example(base):
         elif shown:
             shown[next(reversed(shown))].append(line)
     image = f"{base}/layout:debian"
-    printed = {"build": run("puzzlefs", "build", Image("small").source, image),
+    some = tree(base / "some", {"some": content(6, 300_000)})
+    printed = {"build": run("puzzlefs", "build", some, image),
                "inspect": run("puzzlefs", "inspect", image)}
 
     def form(lines):

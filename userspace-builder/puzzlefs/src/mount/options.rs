@@ -42,15 +42,7 @@ pub fn parse(text: &str) -> Result<Vec<MountOption>> {
 }
 
 fn option(text: &str) -> Option<MountOption> {
-    if text.is_empty() {
-        return None;
-    }
-    let (name, value) = match text.split_once('=') {
-        Some((name, value)) => (name, Some(unquoted(value))),
-        None => (text, None),
-    };
-    let name = name.to_owned();
-    Some(MountOption { name, value })
+    (!text.is_empty()).then(|| MountOption::new(text))
 }
 
 fn unquoted(value: &str) -> String {
@@ -125,6 +117,16 @@ const FOR_OTHERS: &[&str] = &[
 ];
 
 impl MountOption {
+    /// The option that `text` is.
+    pub(crate) fn new(text: &str) -> Self {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(unquoted(value))),
+            None => (text, None),
+        };
+        let name = name.to_owned();
+        MountOption { name, value }
+    }
+
     /// What it sets and clears of a mount, if it is an option of mounts.
     pub(crate) fn of_mount(&self) -> Option<(MountAttrFlags, MountAttrFlags)> {
         let found = OF_MOUNTS.iter().find(|(name, ..)| *name == self.name)?;

@@ -23,7 +23,8 @@ use crate::mount::{configure, refusal, Value, FS_TYPE};
 struct Entry {
     fs_type: String,
     source: String,
-    /// Options of the filesystem, as they are shown.
+    /// Options of the mount, as they are shown, and of the filesystem.
+    of_mount: String,
     shown: String,
 }
 
@@ -48,11 +49,13 @@ impl Entry {
     }
 
     fn parse(line: &str) -> Option<Self> {
-        let (_, behind) = line.split_once(" - ")?;
+        let (before, behind) = line.split_once(" - ")?;
+        let of_mount = before.split(' ').nth(5)?.to_owned();
         let mut fields = behind.split(' ');
         Some(Entry {
             fs_type: unescaped(fields.next()?),
             source: unescaped(fields.next()?),
+            of_mount,
             shown: fields.next()?.to_owned(),
         })
     }
@@ -112,14 +115,16 @@ fn ensure_ours(target: &Path) -> Result<()> {
 /// says, and no others. It concerns the mount, not the image.
 ///
 /// mount(8) says again what the kernel shows of the filesystem, and where a value there has a
-/// comma, it takes what follows for another option.
+/// comma, it takes what follows for another option. What such an option would change stays as
+/// it is: nobody can tell whether it was asked for.
 ///
 /// # Errors
 ///
 /// What the kernel says to options of the filesystem: that they cannot be other ones.
 pub fn remount(target: &Path, text: &str) -> Result<()> {
-    let shown = parse_shown(&Entry::at(target)?.shown)?;
-    let (flags, others) = remount_flags(text, &shown)?;
+    let entry = Entry::at(target)?;
+    let (now, shown) = (parse(&entry.of_mount)?, parse_shown(&entry.shown)?);
+    let (flags, others) = remount_flags(text, &now, &shown)?;
     if !others.is_empty() {
         let pick = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_NO_AUTOMOUNT;
         let fs = fspick(CWD, target, pick).context("fspick")?;
@@ -131,26 +136,40 @@ pub fn remount(target: &Path, text: &str) -> Result<()> {
 }
 
 /// The attributes, and the options of the filesystem that are not the same already.
-fn remount_flags(text: &str, shown: &[MountOption]) -> Result<(MountFlags, Vec<(String, Value)>)> {
-    let mut text = text.to_owned();
+fn remount_flags(
+    text: &str,
+    now: &[MountOption],
+    shown: &[MountOption],
+) -> Result<(MountFlags, Vec<(String, Value)>)> {
+    // What becomes of a value with commas.
+    let mut parts = Vec::new();
     for option in shown {
-        let Some(value) = option.value.as_ref().filter(|value| value.contains(',')) else {
-            continue;
-        };
-        text = text.replace(&format!("{}={value}", option.name), "");
+        let value = option.value.as_deref().unwrap_or_default();
+        if value.contains(',') {
+            let whole = format!("{}={value}", option.name);
+            parts.extend(whole.split(',').map(MountOption::new));
+        }
     }
+    let before = now.iter().filter_map(MountOption::of_mount);
+    let before = before.fold(MountAttrFlags::empty(), |all, (set, _)| all | set);
+    let kept = parts.iter().filter_map(MountOption::of_mount);
+    let kept = kept.fold(MountAttrFlags::empty(), |all, (set, clear)| {
+        all | set | clear
+    });
     let (mut attributes, mut others) = (MountAttrFlags::empty(), Vec::new());
-    for option in parse(&text)? {
+    for option in parse(text)? {
         if let Some((set, clear)) = option.of_mount() {
             attributes = attributes.difference(clear) | set;
             continue;
         }
         let is_flag = matches!(&*option.name, "remount" | "rw");
-        if !is_flag && !option.is_for_others() && !shown.contains(&option) {
+        let is_same = shown.contains(&option) || parts.contains(&option);
+        if !is_flag && !option.is_for_others() && !is_same {
             let value = option.value.map_or(Value::Flag, Value::Text);
             others.push((option.name, value));
         }
     }
+    let attributes = attributes.difference(kept) | before.intersection(kept);
     let flags = [
         (MountAttrFlags::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
         (MountAttrFlags::MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
@@ -192,6 +211,7 @@ mod tests {
         let wanted = Entry {
             fs_type: "puzzlefs".into(),
             source: "/a b:tag".into(),
+            of_mount: "ro,nosuid".into(),
             shown: "ro,oci_root_dir=/a\\054b".into(),
         };
         assert_eq!(entry(line), wanted);
@@ -225,28 +245,27 @@ mod tests {
     fn a_remount_takes_the_attributes_and_nothing_else() {
         let shown = "ro,context=\"u:r:t:s0:c0,c1\",oci_root_dir=/data\\054dev,image_manifest=12";
         let shown = parse_shown(shown).unwrap();
+        let now = parse("ro,nosuid,nodev").unwrap();
         let of = |text: &str| {
-            let (flags, others) = remount_flags(text, &shown).unwrap();
+            let (flags, others) = remount_flags(text, &now, &shown).unwrap();
             let others = others.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
             (flags, others.join(" "))
         };
-        let repeated = "rw,nodev,remount,context=\"u:r:t:s0:c0,c1\",oci_root_dir=/data,dev,image_manifest=12,noexec";
-        // The end of the path is no option.
-        let flags = MountFlags::NODEV | MountFlags::NOEXEC;
-        assert_eq!(of(repeated), (flags, String::new()));
-        let (flags, none) = (MountFlags::NOATIME, MountFlags::empty());
-        assert_eq!(
-            of("remount,noexec,exec,x-a,noatime"),
-            (flags, String::new())
-        );
-        assert_eq!(
-            of("verify=fsverity,image_manifest=12"),
-            (none, "verify".into())
-        );
-        assert_eq!(
-            of("image_manifest=13,flag"),
-            (none, "image_manifest flag".into())
-        );
+        // As mount(8) says it: the end of the path has become an option, or has undone one.
+        let (nodev, none) = (MountFlags::NODEV, String::new());
+        let flags = nodev | MountFlags::NOEXEC;
+        for repeated in [
+            "rw,nodev,remount,context=\"u:r:t:s0:c0,c1\",oci_root_dir=/data,dev,image_manifest=12,noexec",
+            "remount,oci_root_dir=/data,image_manifest=12,noexec",
+        ] {
+            assert_eq!(of(repeated), (flags, none.clone()), "{repeated}");
+        }
+        let text = "remount,noexec,exec,x-a,noatime";
+        assert_eq!(of(text), (nodev | MountFlags::NOATIME, none));
+        let others = |text: &str| of(text).1;
+        assert_eq!(others("verify=fsverity,image_manifest=12"), "verify");
+        assert_eq!(others("image_manifest=13,flag"), "image_manifest flag");
+        assert_eq!(others("oci_root_dir=/other"), "oci_root_dir");
     }
 
     #[test]
