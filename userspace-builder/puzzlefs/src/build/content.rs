@@ -11,8 +11,9 @@ use crate::chunks::sink::Sink;
 use crate::encode::batch::{self, Small};
 use crate::encode::chunker::{Policy, Pool, Pooled};
 use crate::encode::compress::{Compression, Probe};
+use crate::encode::holes::{Part, Splitter};
 use crate::encode::pipeline::{self, Feeder, Stored, NO_CHUNK};
-use crate::tree::file::{Run, Source};
+use crate::tree::file::Source;
 use crate::tree::scan::Scanned;
 use crate::tree::{Body, Extent, Span, Tree};
 
@@ -155,37 +156,82 @@ impl Reader<'_> {
         buffer: &mut Vec<u8>,
     ) -> Result<Span> {
         let start = tree.extents.len();
-        let window = self.options.policy.window();
         let mut file = source.open(tree, ino, self.options.holes)?;
-        while let Some(run) = file.next_run()? {
-            match run {
-                Run::Hole(len) => tree.extents.push(Extent {
-                    chunk: Extent::HOLE,
-                    offset: 0,
-                    len,
-                }),
-                Run::Data(mut left) => {
-                    buffer.clear();
-                    while left > 0 || !buffer.is_empty() {
-                        let more = usize::try_from(left)
-                            .unwrap_or(usize::MAX)
-                            .min(window - buffer.len());
-                        file.append(buffer, more)?;
-                        left -= more as u64;
-                        let cut = self.options.policy.cut(buffer);
-                        let chunk = self.feeder.send(buffer[..cut].to_vec())?;
-                        buffer.drain(..cut);
-                        tree.extents.push(Extent {
-                            chunk,
-                            offset: 0,
-                            len: cut as u64,
-                        });
-                    }
-                }
+        let mut cutter = Cutter {
+            policy: self.options.policy,
+            feeder: self.feeder,
+            extents: &mut tree.extents,
+            data: Vec::new(),
+        };
+        let mut splitter = Splitter::default();
+        let mut take = |part: Part<'_>| cutter.take(part);
+        loop {
+            let zeros = file.next(buffer)?;
+            if zeros == 0 && buffer.is_empty() {
+                break;
+            }
+            splitter.skip(zeros);
+            match self.options.holes {
+                true => splitter.push(buffer, &mut take)?,
+                false => take(Part::Data(buffer))?,
             }
         }
+        splitter.finish(&mut take)?;
+        cutter.finish()?;
         file.finish()?;
         Span::since(&tree.extents, start)
+    }
+}
+
+/// Cuts the data of a file into chunks.
+struct Cutter<'a> {
+    policy: Policy,
+    feeder: &'a mut Feeder,
+    extents: &'a mut Vec<Extent>,
+    /// Data in front of which all is cut.
+    data: Vec<u8>,
+}
+
+impl Cutter<'_> {
+    fn take(&mut self, part: Part<'_>) -> Result<()> {
+        match part {
+            Part::Data(mut bytes) => {
+                let window = self.policy.window();
+                while !bytes.is_empty() {
+                    let room = window - self.data.len();
+                    let (now, later) = bytes.split_at(room.min(bytes.len()));
+                    self.data.extend_from_slice(now);
+                    bytes = later;
+                    if self.data.len() == window {
+                        self.cut()?;
+                    }
+                }
+                Ok(())
+            }
+            Part::Hole(len) => {
+                self.finish()?;
+                let (chunk, offset) = (Extent::HOLE, 0);
+                self.extents.push(Extent { chunk, offset, len });
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends what is left: a run of data ends.
+    fn finish(&mut self) -> Result<()> {
+        while !self.data.is_empty() {
+            self.cut()?;
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self) -> Result<()> {
+        let cut = self.policy.cut(&self.data);
+        let rest = self.data.split_off(cut);
+        let chunk = self.feeder.send(std::mem::replace(&mut self.data, rest))?;
+        let (offset, len) = (0, cut as u64);
+        self.extents.push(Extent { chunk, offset, len });
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 //! Bytes of files become stored chunks.
 //!
 //! - [`chunker`]: where chunks begin and end;
+//! - [`holes`]: what of a file is a hole;
 //! - [`batch`]: which small files are in one chunk;
 //! - [`compress`]: how a chunk is stored;
 //! - [`pipeline`]: all of this on all processors, in order.
@@ -9,4 +10,5 @@
 pub mod batch;
 pub mod chunker;
 pub mod compress;
+pub mod holes;
 pub mod pipeline;
