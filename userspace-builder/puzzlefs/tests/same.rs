@@ -6,8 +6,8 @@ mod common;
 use std::fs::{self, File};
 use std::os::unix::fs::{symlink, FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use common::namespace::in_namespace;
 use common::{build_into, everything, loose, noise, options, scratch};
 use puzzlefs::build::profile::Profile;
 use puzzlefs::build::Options;
@@ -203,19 +203,4 @@ fn copies_give_the_same_bytes() {
     let digests: Vec<&str> = out.lines().collect();
     assert_eq!(digests.len(), 12, "{out}");
     assert!(digests.iter().all(|found| *found == digests[0]), "{out}");
-}
-
-/// Runs a shell script as root of a mount namespace of its own: $P is the command, $D a directory.
-fn in_namespace(script: &str) -> String {
-    let dir = scratch();
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-ec", script])
-        .env("P", env!("CARGO_BIN_EXE_puzzlefs"))
-        .env("D", dir.path())
-        .output()
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, errors) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{out}{errors}");
-    out
 }

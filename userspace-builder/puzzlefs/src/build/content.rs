@@ -29,8 +29,6 @@ pub struct Options {
     pub compression: Compression,
     /// Whether holes are kept as holes.
     pub holes: bool,
-    /// As in [`crate::tree::scan::scan`].
-    pub clamp: Option<i64>,
     /// Worker threads; `None`: as many as there are processors.
     pub threads: Option<NonZero<usize>>,
     /// Whether to compute fs-verity digests.
@@ -73,7 +71,7 @@ impl Reader<'_> {
     fn read(mut self, scanned: &mut Scanned) -> Result<()> {
         let tree = &mut scanned.tree;
         let policy = self.options.policy;
-        let mut source = Source::new(&scanned.root, self.options.clamp);
+        let mut source = Source::new(&scanned.root, &scanned.facts);
         let mut groups = match policy.has_batches() {
             true => Some(groups(policy, tree, &mut source)?),
             false => None,

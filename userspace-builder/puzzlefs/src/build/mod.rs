@@ -3,25 +3,29 @@
 //!
 //! - this file: all steps of a build, in order;
 //! - [`content`]: files to chunks;
-//! - [`profile`]: ready choices of chunk size and compression.
+//! - [`profile`]: ready choices of chunk size and compression;
+//! - [`report`]: what is said of it.
 
 pub mod content;
 pub mod profile;
+pub mod report;
 
+use std::fs::File;
 use std::num::NonZero;
 use std::path::Path;
 
 use anyhow::{ensure, Context, Result};
 use puzzlefs_format::{limits, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS, VERSION_BASE, VERSION_BLOCKS};
-use serde::Serialize;
 
 use crate::base::digest::{hex, Blob};
 use crate::base::progress::{Progress, Unit};
+use crate::build::report::Report;
 use crate::chunks::places::Places;
 use crate::chunks::sink::{Form, Sink};
 use crate::encode::chunker::Policy;
 use crate::encode::compress::Compression;
 use crate::encode::pipeline::{self, Stored};
+use crate::host::stat::Stat;
 use crate::image::blocks::BYTES;
 use crate::image::Image;
 use crate::layout::manifest::{self, Descriptor};
@@ -32,7 +36,7 @@ use crate::layout::Layout;
 use crate::metadata::blocks::{self, Cutter};
 use crate::metadata::delta::Delta;
 use crate::metadata::Metadata;
-use crate::tree::scan::{scan, Scanned};
+use crate::tree::scan::{self, scan, Scanned};
 
 /// What to build.
 #[derive(Clone, Debug)]
@@ -50,6 +54,8 @@ pub struct Options {
     pub compat: bool,
     /// SOURCE_DATE_EPOCH: no recorded time is later than this (seconds since the epoch).
     pub source_date_epoch: Option<i64>,
+    /// Leave out what is mounted below the root.
+    pub one_file_system: bool,
     /// Build on top of the image that this tag names, in the same layout.
     pub base: Option<String>,
     /// Record fs-verity digests, as upstream's builder does: of all blobs, the Rootfs with all
@@ -57,36 +63,6 @@ pub struct Options {
     pub fs_verity: bool,
     /// Worker threads; `None`: as many as there are processors.
     pub threads: Option<NonZero<usize>>,
-}
-
-/// What was built.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// Digest of the manifest, in hexadecimal.
-    pub manifest: String,
-    /// fs-verity digest of the manifest, in hexadecimal: what upstream's `mount -d` takes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub manifest_verity: Option<String>,
-    /// Digest of the Rootfs, in hexadecimal.
-    pub rootfs: String,
-    /// Inodes.
-    pub inodes: u64,
-    /// Bytes of all files.
-    pub data_bytes: u64,
-    /// Distinct chunks.
-    pub chunks: u64,
-    /// Their bytes, as stored.
-    pub chunk_bytes: u64,
-    /// Packs that hold chunks of the image, and maybe others.
-    pub packs: u64,
-    /// Bytes of the metadata: the Rootfs message.
-    pub message_bytes: u64,
-    /// As stored: of the Rootfs, and of blocks of it.
-    pub metadata_bytes: u64,
-    /// Blobs that the layout did not have before.
-    pub new_blobs: u64,
-    /// Bytes of those.
-    pub new_bytes: u64,
 }
 
 /// Builds an image of the directory `root` into `layout` and lets `tag` name it.
@@ -101,7 +77,7 @@ pub fn build(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    ensure_outside(root, layout.path())?;
+    ensure_outside(root, layout.path(), options.one_file_system)?;
     let compression = match options.compat {
         true => options.compression.without_lz4()?,
         false => options.compression,
@@ -114,7 +90,11 @@ pub fn build(
         .transpose()?;
     let staging = Staging::new(layout)?;
     progress.phase("scanning", 0, Unit::Items);
-    let mut scanned = scan(root, options.source_date_epoch, progress)?;
+    let scanning = scan::Options {
+        clamp: options.source_date_epoch,
+        one_file_system: options.one_file_system,
+    };
+    let mut scanned = scan(root, scanning, progress)?;
     let data_bytes = scanned.tree.data_size()?;
 
     progress.phase("storing", data_bytes, Unit::Bytes);
@@ -122,7 +102,6 @@ pub fn build(
         policy: options.policy,
         compression,
         holes: !options.compat,
-        clamp: options.source_date_epoch,
         threads: options.threads,
         verity: options.fs_verity,
     };
@@ -130,7 +109,7 @@ pub fn build(
     let mut sink = Sink::new(&staging, options.form, held, progress);
     let chunks = content::store(&mut scanned, &settings, &mut sink, progress)
         .with_context(|| format!("building from {}", root.display()))?;
-    let Scanned { tree, .. } = scanned;
+    let Scanned { tree, left_out, .. } = scanned;
     let delta = base
         .as_ref()
         .map(|base| Delta::new(&tree, &chunks, base))
@@ -178,6 +157,8 @@ pub fn build(
         metadata_bytes: rootfs.size + blocks.iter().map(|block| block.size).sum::<u64>(),
         new_blobs: added.blobs,
         new_bytes: added.bytes,
+        left_out: report::mounts(&left_out),
+        left_out_xattrs: report::xattrs(&left_out),
     })
 }
 
@@ -245,9 +226,10 @@ fn open_base(layout: &Layout, tag: &str, compat: bool) -> Result<Image> {
     Ok(base)
 }
 
-/// Refuses a layout inside the tree, as it would become part of its own image.
-/// `layout` need not exist.
-pub fn ensure_outside(root: &Path, layout: &Path) -> Result<()> {
+/// Refuses a layout inside the tree, as it would become part of its own image. `layout` need not
+/// exist. With `one_file_system` it may be on another mount, which is left out.
+pub fn ensure_outside(root: &Path, layout: &Path, one_file_system: bool) -> Result<()> {
+    let mount = |path: &Path| -> Result<u64> { Ok(Stat::of(File::open(path)?)?.mount) };
     let root = root
         .canonicalize()
         .with_context(|| format!("cannot find {}", root.display()))?;
@@ -255,9 +237,13 @@ pub fn ensure_outside(root: &Path, layout: &Path) -> Result<()> {
     let existing = absolute
         .ancestors()
         .find_map(|path| path.canonicalize().ok());
+    let Some(existing) = existing.filter(|path| path.starts_with(&root)) else {
+        return Ok(());
+    };
     ensure!(
-        !existing.is_some_and(|path| path.starts_with(&root)),
-        "the layout {} lies inside the tree {}: name a directory outside of it",
+        one_file_system && mount(&existing)? != mount(&root)?,
+        "the layout {} lies inside the tree {}: name a directory outside of it, or one on another \
+         mount with --one-file-system",
         layout.display(),
         root.display()
     );

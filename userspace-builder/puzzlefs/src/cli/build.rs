@@ -2,6 +2,7 @@
 //! puzzlefs build.
 
 use anyhow::{bail, ensure, Context, Result};
+use puzzlefs::base::text::quoted;
 use puzzlefs::build::profile::Profile;
 use puzzlefs::build::{build, ensure_outside, Options};
 use puzzlefs::chunks::sink::Form;
@@ -22,12 +23,13 @@ pub fn run(args: &Build) -> Result<()> {
         form: form(args)?,
         compat: args.compat,
         source_date_epoch: source_date_epoch()?,
+        one_file_system: args.one_file_system,
         base: args.base.clone(),
         fs_verity: args.fs_verity,
         threads: args.threads,
     };
     // Before the layout is made.
-    ensure_outside(&args.rootfs, &args.image.layout)?;
+    ensure_outside(&args.rootfs, &args.image.layout, args.one_file_system)?;
     let layout = Layout::open_or_create(&args.image.layout)?;
     let report = build(
         &args.rootfs,
@@ -62,7 +64,19 @@ pub fn run(args: &Build) -> Result<()> {
             "new       {} blobs, {}",
             report.new_blobs,
             show::bytes(report.new_bytes)
-        )
+        )?;
+        for mount in &report.left_out {
+            let path = quoted(&mount.bytes);
+            writeln!(out, "left out  {path} ({})", mount.reason)?;
+        }
+        for (name, count) in &report.left_out_xattrs {
+            let name = quoted(name.as_bytes());
+            writeln!(
+                out,
+                "left out  the extended attribute {name} of {count} files"
+            )?;
+        }
+        Ok(())
     })
 }
 

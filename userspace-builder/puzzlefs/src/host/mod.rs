@@ -2,4 +2,6 @@
 //! Files of the host, where the standard library has no call, or one that follows links.
 
 pub(crate) mod beneath;
+pub(crate) mod kernel_fs;
+pub(crate) mod stat;
 pub mod xattr;

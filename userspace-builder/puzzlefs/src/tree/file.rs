@@ -9,12 +9,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{ensure, Context, Result};
-use rustix::fs::{FileType, OFlags, SeekFrom, Stat};
+use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::host::beneath;
-use crate::tree::scan::clamped;
-use crate::tree::{Body, Node, Tree};
+use crate::host::stat::{Facts, Stat};
+use crate::tree::Tree;
 
 const CHANGED: &str = "it changed during the build; the tree must not change meanwhile";
 
@@ -28,17 +28,17 @@ const TAIL: u64 = 2 << 20;
 /// Opens files of a scanned tree, best in order of their numbers.
 pub struct Source<'a> {
     root: &'a OwnedFd,
-    clamp: Option<i64>,
+    facts: &'a [Facts],
     /// The directory opened last, by its number.
     dir: Option<(u32, OwnedFd)>,
 }
 
 impl<'a> Source<'a> {
-    /// Files below `root`, scanned with `clamp`.
-    pub fn new(root: &'a OwnedFd, clamp: Option<i64>) -> Self {
+    /// Files below `root`, of which the scan found `facts`.
+    pub fn new(root: &'a OwnedFd, facts: &'a [Facts]) -> Self {
         Source {
             root,
-            clamp,
+            facts,
             dir: None,
         }
     }
@@ -74,35 +74,26 @@ impl<'a> Source<'a> {
             }
             fd => fd.context("opening it")?,
         };
-        let stat = rustix::fs::fstat(&fd)?;
-        let size = self.same(node, &stat).context(CHANGED)?;
+        let stat = Stat::of(&fd)?;
+        let facts = self.facts[ino as usize - 1];
+        ensure!(stat.facts == facts, CHANGED);
+        let size = facts.size;
         // Where nothing is saved, there is nothing to ask for: all of it is read.
-        let is_sparse = u64::try_from(stat.st_blocks).is_ok_and(|blocks| blocks < size / 512);
+        let is_sparse = stat.blocks < size / 512;
         Ok(Opened {
             file: File::from(fd),
-            before: stat,
+            facts,
             size,
             at: 0,
             asked: if holes && is_sparse { 0 } else { size },
         })
-    }
-
-    /// The file's size, if it is as scanned.
-    fn same(&self, node: &Node, stat: &Stat) -> Option<u64> {
-        let Body::File { size, .. } = node.body else {
-            return None;
-        };
-        (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-            && u64::try_from(stat.st_size) == Ok(size)
-            && clamped(stat, self.clamp) == (node.mtime, node.mtime_nsec))
-            .then_some(size)
     }
 }
 
 /// A file that is being read.
 pub struct Opened {
     file: File,
-    before: Stat,
+    facts: Facts,
     size: u64,
     at: u64,
     /// Up to here all is read.
@@ -162,17 +153,7 @@ impl Opened {
 
     /// Checks that the file did not change while it was read.
     pub fn finish(self) -> Result<()> {
-        let after = rustix::fs::fstat(&self.file)?;
-        let facts = |s: &Stat| {
-            (
-                s.st_size,
-                s.st_mtime,
-                s.st_mtime_nsec,
-                s.st_ctime,
-                s.st_ctime_nsec,
-            )
-        };
-        ensure!(facts(&self.before) == facts(&after), CHANGED);
+        ensure!(Stat::of(&self.file)?.facts == self.facts, CHANGED);
         Ok(())
     }
 }
