@@ -3,10 +3,18 @@
 //!
 //! - this file: all steps of a build, in order;
 //! - [`content`]: files to chunks;
+//! - [`cache`]: what builds remember;
+//! - `memory`: when they do;
+//! - `past`: what of that saves to read files;
+//! - `cut`: a file in chunks of its own;
 //! - [`profile`]: ready choices of chunk size and compression;
 //! - [`report`]: what is said of it.
 
+pub mod cache;
 pub mod content;
+mod cut;
+mod memory;
+mod past;
 pub mod profile;
 pub mod report;
 
@@ -19,12 +27,15 @@ use puzzlefs_format::{limits, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS, VERSION_BASE, 
 
 use crate::base::digest::{hex, Blob};
 use crate::base::progress::{Progress, Unit};
+use crate::build::cache::files::Purpose;
+use crate::build::memory::Memory;
 use crate::build::report::Report;
 use crate::chunks::places::Places;
 use crate::chunks::sink::{Form, Sink};
 use crate::encode::chunker::Policy;
 use crate::encode::compress::Compression;
-use crate::encode::pipeline::{self, Stored};
+use crate::encode::known::Known;
+use crate::encode::pipeline::{self, Chunks};
 use crate::host::stat::Stat;
 use crate::image::blocks::BYTES;
 use crate::image::Image;
@@ -36,7 +47,7 @@ use crate::layout::Layout;
 use crate::metadata::blocks::{self, Cutter};
 use crate::metadata::delta::Delta;
 use crate::metadata::Metadata;
-use crate::tree::scan::{self, scan, Scanned};
+use crate::tree::scan::{self, scan};
 
 /// What to build.
 #[derive(Clone, Debug)]
@@ -63,6 +74,8 @@ pub struct Options {
     pub fs_verity: bool,
     /// Worker threads; `None`: as many as there are processors.
     pub threads: Option<NonZero<usize>>,
+    /// What builds remember; `None`: nothing.
+    pub cache: Option<cache::Options>,
 }
 
 /// Builds an image of the directory `root` into `layout` and lets `tag` name it.
@@ -90,6 +103,7 @@ pub fn build(
         .transpose()?;
     let staging = Staging::new(layout)?;
     progress.phase("scanning", 0, Unit::Items);
+    let memory = Memory::open(options, layout, progress);
     let scanning = scan::Options {
         clamp: options.source_date_epoch,
         one_file_system: options.one_file_system,
@@ -97,7 +111,6 @@ pub fn build(
     let mut scanned = scan(root, scanning, progress)?;
     let data_bytes = scanned.tree.data_size()?;
 
-    progress.phase("storing", data_bytes, Unit::Bytes);
     let settings = content::Options {
         policy: options.policy,
         compression,
@@ -107,20 +120,30 @@ pub fn build(
     };
     let held = held(layout, options.form, progress)?;
     let mut sink = Sink::new(&staging, options.form, held, progress);
-    let chunks = content::store(&mut scanned, &settings, &mut sink, progress)
+    let purpose = Purpose {
+        root,
+        policy: options.policy,
+        holes: settings.holes,
+    };
+    let known = memory.known(compression, &sink)?;
+    let past = memory.past(&purpose, &known, &mut sink)?;
+    progress.phase("storing", data_bytes, Unit::Bytes);
+    let content = content::store(&mut scanned, &settings, &past, &known, &mut sink, progress)
         .with_context(|| format!("building from {}", root.display()))?;
-    let Scanned { tree, left_out, .. } = scanned;
+    let chunks = &content.chunks.list;
+    let tree = &scanned.tree;
     let delta = base
         .as_ref()
-        .map(|base| Delta::new(&tree, &chunks, base))
+        .map(|base| Delta::new(tree, chunks, base))
         .transpose()?;
-    let metadata = Metadata::new(&tree, &chunks, delta.as_ref())?;
+    let metadata = Metadata::new(tree, chunks, delta.as_ref())?;
     progress.phase("writing metadata", metadata.bytes(), Unit::Bytes);
-    let (rootfs, blocks) = store(&metadata, options, &mut sink, progress)?;
+    let known_blocks = memory.known(options.metadata, &sink)?;
+    let (rootfs, blocks) = store(&metadata, options, &known_blocks, &mut sink, progress)?;
     let homes = sink.finish()?;
-    let order = blocks.iter().chain(&chunks).map(|chunk| chunk.digest);
-    let homes = homes.layers(order)?;
-    let packs = homes
+    let order = blocks.list.iter().chain(chunks).map(|chunk| chunk.digest);
+    let stored = homes.layers(order)?;
+    let packs = stored
         .iter()
         .filter(|home| home.media_type == MEDIA_TYPE_PACK);
     let packs = packs.count();
@@ -135,7 +158,7 @@ pub fn build(
         let annotations = &mut layers[0].annotations;
         annotations.insert(manifest::ROOTFS_VERITY.into(), verity.into());
     }
-    layers.extend(homes);
+    layers.extend(stored);
     let text = manifest::render(&layers, options.source_date_epoch)?;
     manifest::check_size(&text)?;
     let manifest = staging.put_with(|out| Ok(out.write_all(&text)?))?;
@@ -144,6 +167,12 @@ pub fn build(
     progress.phase("syncing to disk", 0, Unit::Items);
     let added = staging.commit()?;
     layout.set_tag(tag, &manifest.digest, manifest.size)?;
+    memory.keep(|cache| {
+        cache::chunks::save(cache, layout, compression, &known, &content.chunks)?;
+        cache::chunks::save(cache, layout, options.metadata, &known_blocks, &blocks)?;
+        cache::chunks::save_packs(cache, layout, &homes, &layers)?;
+        content.save(cache, &purpose, &scanned, memory.begun)
+    });
     Ok(Report {
         manifest: manifest.digest.to_string(),
         manifest_verity: verity(&manifest),
@@ -154,11 +183,13 @@ pub fn build(
         chunk_bytes: chunks.iter().map(|c| c.size).sum(),
         packs: u64::try_from(packs)?,
         message_bytes: metadata.bytes(),
-        metadata_bytes: rootfs.size + blocks.iter().map(|block| block.size).sum::<u64>(),
+        metadata_bytes: rootfs.size + blocks.list.iter().map(|block| block.size).sum::<u64>(),
         new_blobs: added.blobs,
         new_bytes: added.bytes,
-        left_out: report::mounts(&left_out),
-        left_out_xattrs: report::xattrs(&left_out),
+        files_read: content.read,
+        chunks_compressed: content.chunks.compressed + blocks.compressed,
+        left_out: report::mounts(&scanned.left_out),
+        left_out_xattrs: report::xattrs(&scanned.left_out),
     })
 }
 
@@ -169,15 +200,16 @@ pub fn build(
 fn store(
     metadata: &Metadata<'_>,
     options: &Options,
+    known: &Known<'_>,
     sink: &mut Sink<'_>,
     progress: &dyn Progress,
-) -> Result<(Blob, Vec<Stored>)> {
+) -> Result<(Blob, Chunks)> {
     let staging = sink.staging();
     let whole = options.compat || options.fs_verity || metadata.bytes() <= limits::BLOCK_BYTES;
     if whole {
         let version = metadata.version()?;
         let blob = staging.put_with(|out| metadata.write(version, out))?;
-        return Ok((blob, Vec::new()));
+        return Ok((blob, Chunks::default()));
     }
     let settings = pipeline::Options {
         compression: options.metadata,
@@ -186,7 +218,7 @@ fn store(
         verity: false,
     };
     let chunks = sink.apart(|sink| {
-        pipeline::store(&settings, sink, progress, |feeder| {
+        pipeline::store(&settings, known, sink, progress, |feeder| {
             let mut cutter = Cutter::new(feeder);
             metadata.write(VERSION_BLOCKS, &mut cutter)?;
             cutter.finish()
@@ -194,7 +226,7 @@ fn store(
     })?;
     let size = metadata.bytes();
     let blob = staging.put_with(|out| blocks::write_blob(&chunks, size, &metadata.root(), out))?;
-    Ok((blob, chunks.list))
+    Ok((blob, chunks))
 }
 
 /// What packs of the layout hold, if the new image may use it. They are those that

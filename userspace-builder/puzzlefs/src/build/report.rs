@@ -37,6 +37,10 @@ pub struct Report {
     pub new_blobs: u64,
     /// Bytes of those.
     pub new_bytes: u64,
+    /// How often a file was read: what was there in the last build of the tree is not read again.
+    pub files_read: u64,
+    /// Chunks that were compressed: what the layout has is not compressed again.
+    pub chunks_compressed: u64,
     /// Mounts that are not in the image.
     pub left_out: Vec<LeftOut>,
     /// Extended attributes that are not in the image, by name: how many inodes have them.

@@ -11,6 +11,7 @@
 //! looked at, also what the new image does not use: a reader might find that.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use anyhow::{ensure, Context, Result};
 use puzzlefs_format::{limits, Digest};
@@ -59,7 +60,7 @@ pub struct Sink<'a> {
 /// Where the chunks that a [`Sink`] took are now.
 pub struct Homes<'a> {
     chunks: HashMap<Digest, Home>,
-    held: Places<'a>,
+    held: Arc<Places<'a>>,
     loose: Vec<Descriptor>,
     /// With their numbers of chunks; nothing for one that is being written.
     packs: Vec<Option<(Descriptor, usize)>>,
@@ -84,7 +85,7 @@ impl<'a> Sink<'a> {
             packing: None,
             homes: Homes {
                 chunks: HashMap::new(),
-                held,
+                held: Arc::new(held),
                 loose: Vec::new(),
                 packs: Vec::new(),
                 vouched: HashMap::new(),
@@ -98,6 +99,69 @@ impl<'a> Sink<'a> {
             take_loose: false,
             ..self
         }
+    }
+
+    /// What packs of the layout have.
+    pub fn places(&self) -> Arc<Places<'a>> {
+        Arc::clone(&self.homes.held)
+    }
+
+    /// Before any chunk comes: sees to it that of the packs that claim to have `chunks` all are what
+    /// they say, or are not used. Those in `vouched` were looked at before, and have not changed since;
+    /// with their fs-verity digests.
+    pub fn trust(
+        &mut self,
+        chunks: impl Iterator<Item = Digest>,
+        vouched: HashMap<u32, [u8; 32]>,
+    ) -> Result<()> {
+        let Form::Packs { target } = self.form else {
+            return Ok(());
+        };
+        let held = self.places();
+        let packs = chunks.flat_map(|chunk| held.of(&chunk).iter().map(|place| place.pack));
+        let packs: BTreeSet<u32> = packs.filter(|pack| !vouched.contains_key(pack)).collect();
+        self.homes.vouched = vouched;
+        self.vouch_for(&packs, target)
+    }
+
+    /// Whether [`Self::adopt`] would take such a chunk.
+    pub fn can_adopt(&self, digest: &Digest, size: u64) -> Result<bool> {
+        Ok(self.adoptable(digest, size)?.is_some())
+    }
+
+    /// Where a chunk is that need not be looked at.
+    fn adoptable(&self, digest: &Digest, size: u64) -> Result<Option<Home>> {
+        if let Form::Packs { .. } = self.form {
+            let places = self.homes.held.of(digest).iter();
+            let mut trusted = places.filter(|place| !self.distrusted.contains(&place.pack));
+            if let Some(place) = trusted.next() {
+                let is_it =
+                    self.homes.vouched.contains_key(&place.pack) && u64::from(place.size) == size;
+                return Ok(is_it.then_some(Home::Held(place.pack)));
+            }
+            if !self.take_loose || self.homes.loose.len() >= MAX_CHUNKS {
+                return Ok(None);
+            }
+        }
+        let is_loose = self.staging.layout().has_blob(digest, size)?;
+        Ok(is_loose.then_some(Home::Loose(self.homes.loose.len())))
+    }
+
+    /// Takes a chunk that the layout has, as [`Self::can_adopt`] said.
+    pub fn adopt(&mut self, digest: Digest, media_type: &str, size: u64) -> Result<()> {
+        if self.has(&digest) {
+            return Ok(());
+        }
+        let home = self.adoptable(&digest, size)?;
+        let home =
+            home.with_context(|| format!("the chunk sha256:{digest} is gone; build again"))?;
+        self.homes.chunks.insert(digest, home);
+        if let Home::Loose(_) = home {
+            let descriptor = Descriptor::new(media_type, digest, size);
+            self.homes.loose.push(descriptor);
+            check_loose(self.homes.loose.len())?;
+        }
+        Ok(())
     }
 
     /// Where blobs go.
@@ -226,17 +290,22 @@ impl<'a> Sink<'a> {
 
     /// Measures the packs of the layout that are used, and stores anew what is in one that lies.
     fn vouch(&mut self, target: u64) -> Result<()> {
+        let vouched = &self.homes.vouched;
         let used = self.homes.chunks.values().filter_map(|home| match home {
-            Home::Held(pack) => Some(*pack),
+            Home::Held(pack) if !vouched.contains_key(pack) => Some(*pack),
             _ => None,
         });
         let used: BTreeSet<u32> = used.collect();
-        if used.is_empty() {
+        self.vouch_for(&used, target)
+    }
+
+    fn vouch_for(&mut self, packs: &BTreeSet<u32>, target: u64) -> Result<()> {
+        if packs.is_empty() {
             return Ok(());
         }
-        let count = u64::try_from(used.len())?;
+        let count = u64::try_from(packs.len())?;
         self.progress.phase("checking packs", count, Unit::Items);
-        for (pack, verity) in self.homes.held.measure(&used, self.progress)? {
+        for (pack, verity) in self.homes.held.measure(packs, self.progress)? {
             match verity {
                 Ok(verity) => drop(self.homes.vouched.insert(pack, verity)),
                 Err(_) => self.distrust(pack, target)?,
@@ -247,6 +316,14 @@ impl<'a> Sink<'a> {
 }
 
 impl Homes<'_> {
+    /// The packs of the layout that were found to be what they say, with their fs-verity digests.
+    pub fn vouched(&self) -> impl Iterator<Item = (Digest, [u8; 32])> + '_ {
+        let digest = |pack: u32| self.held.packs()[pack as usize].digest;
+        self.vouched
+            .iter()
+            .map(move |(pack, verity)| (digest(*pack), *verity))
+    }
+
     /// The blobs with the chunks of an image, each once, in order of first use. `order` has
     /// chunks that the sink took.
     pub fn layers(&self, order: impl IntoIterator<Item = Digest>) -> Result<Vec<Descriptor>> {

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs build.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
 use anyhow::{bail, ensure, Context, Result};
 use puzzlefs::base::text::quoted;
 use puzzlefs::build::profile::Profile;
-use puzzlefs::build::{build, ensure_outside, Options};
+use puzzlefs::build::{build, cache, ensure_outside, Options};
 use puzzlefs::chunks::sink::Form;
 use puzzlefs::encode::compress::Compression;
 use puzzlefs::layout::Layout;
@@ -27,6 +30,7 @@ pub fn run(args: &Build) -> Result<()> {
         base: args.base.clone(),
         fs_verity: args.fs_verity,
         threads: args.threads,
+        cache: cache(args),
     };
     // Before the layout is made.
     ensure_outside(&args.rootfs, &args.image.layout, args.one_file_system)?;
@@ -64,6 +68,11 @@ pub fn run(args: &Build) -> Result<()> {
             "new       {} blobs, {}",
             report.new_blobs,
             show::bytes(report.new_bytes)
+        )?;
+        let (read, compressed) = (report.files_read, report.chunks_compressed);
+        writeln!(
+            out,
+            "work      {read} files read, {compressed} chunks compressed"
         )?;
         for mount in &report.left_out {
             let path = quoted(&mount.bytes);
@@ -105,6 +114,30 @@ fn form(args: &Build) -> Result<Form> {
         Some(ChunkForm::Loose) => Form::Loose,
         None if upstream => Form::Loose,
         Some(ChunkForm::Packs) | None => Form::Packs { target },
+    })
+}
+
+/// Where builds keep what they remember: $XDG_CACHE_HOME/puzzlefs, or .cache/puzzlefs in the home of
+/// whoever builds. Root's is /var/cache/puzzlefs, if HOME is that of a user, as sudo may leave it.
+fn cache(args: &Build) -> Option<cache::Options> {
+    if args.no_cache {
+        return None;
+    }
+    let path = |name| std::env::var_os(name).map(PathBuf::from);
+    let path = |name| path(name).filter(|path| path.is_absolute());
+    let is_ours = |path: &PathBuf| {
+        let owner = std::fs::metadata(path).ok().map(|home| home.uid());
+        owner == Some(rustix::process::geteuid().as_raw())
+    };
+    let own = path("XDG_CACHE_HOME").or_else(|| {
+        let home = path("HOME").filter(is_ours)?;
+        Some(home.join(".cache"))
+    });
+    let is_root = rustix::process::geteuid().is_root();
+    let all = own.or_else(|| is_root.then(|| "/var/cache".into()))?;
+    Some(cache::Options {
+        dir: all.join("puzzlefs/builds"),
+        force: args.force,
     })
 }
 

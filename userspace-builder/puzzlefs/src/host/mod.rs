@@ -3,5 +3,6 @@
 
 pub(crate) mod beneath;
 pub(crate) mod kernel_fs;
+pub(crate) mod private;
 pub(crate) mod stat;
 pub mod xattr;

@@ -29,6 +29,7 @@ const TAIL: u64 = 2 << 20;
 pub struct Source<'a> {
     root: &'a OwnedFd,
     facts: &'a [Facts],
+    opened: u64,
     /// The directory opened last, by its number.
     dir: Option<(u32, OwnedFd)>,
 }
@@ -39,8 +40,14 @@ impl<'a> Source<'a> {
         Source {
             root,
             facts,
+            opened: 0,
             dir: None,
         }
+    }
+
+    /// How many files were opened.
+    pub fn opened(&self) -> u64 {
+        self.opened
     }
 
     /// Reads a whole file into `buffer`.
@@ -74,6 +81,7 @@ impl<'a> Source<'a> {
             }
             fd => fd.context("opening it")?,
         };
+        self.opened += 1;
         let stat = Stat::of(&fd)?;
         let facts = self.facts[ino as usize - 1];
         ensure!(stat.facts == facts, CHANGED);

@@ -47,6 +47,7 @@ pub fn options() -> Options {
         base: None,
         fs_verity: false,
         threads: None,
+        cache: None,
     }
 }
 

@@ -13,6 +13,7 @@ pub fn in_namespace(script: &str) -> String {
         .args(["-m", "sh", "-ec", script])
         .env("P", env!("CARGO_BIN_EXE_puzzlefs"))
         .env("D", dir.path())
+        .env("XDG_CACHE_HOME", dir.path().join("cache"))
         .output()
         .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -115,6 +115,21 @@ pub struct Build {
     /// stay one blob. Those of packs are in the manifest, with or without this option
     #[arg(long)]
     pub fs_verity: bool,
+    /// Read all files, also those that did not change since the last build of ROOTFS
+    ///
+    /// A file did not change if it has the same device, inode number, size, mtime and ctime. What a
+    /// program writes to a file that it has mapped into its memory may not show in these. It is
+    /// also checked whether packs of the layout are still what they were when they were written.
+    #[arg(long)]
+    pub force: bool,
+    /// Neither use nor leave what builds remember
+    ///
+    /// That is which chunks files became, and how chunks are stored. It is in
+    /// $XDG_CACHE_HOME/puzzlefs/builds or ~/.cache/puzzlefs/builds, or in /var/cache/puzzlefs/builds if root
+    /// has the HOME of a user. It may be deleted at any time, and is not used if others can write to
+    /// it. The image is the same with it and without.
+    #[arg(long, conflicts_with = "force")]
+    pub no_cache: bool,
     /// Number of compressing threads [default: one for each processor]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZero<usize>>,
