@@ -52,6 +52,8 @@ pub struct Sink<'a> {
     form: Form,
     take_loose: bool,
     distrusted: HashSet<u32>,
+    /// Chunks that were found to be loose in the layout, and sound.
+    sound: HashSet<Digest>,
     /// The pack that is being written: its index in [`Homes::packs`], which keeps a place for it.
     packing: Option<(usize, PackWriter<Draft>)>,
     homes: Homes<'a>,
@@ -82,6 +84,7 @@ impl<'a> Sink<'a> {
             form,
             take_loose: true,
             distrusted: HashSet::new(),
+            sound: HashSet::new(),
             packing: None,
             homes: Homes {
                 chunks: HashMap::new(),
@@ -124,27 +127,22 @@ impl<'a> Sink<'a> {
         self.vouch_for(&packs, target)
     }
 
-    /// Whether [`Self::adopt`] would take such a chunk.
-    pub fn can_adopt(&self, digest: &Digest, size: u64) -> Result<bool> {
-        Ok(self.adoptable(digest, size)?.is_some())
-    }
-
-    /// Where a chunk is that need not be looked at.
-    fn adoptable(&self, digest: &Digest, size: u64) -> Result<Option<Home>> {
+    /// Whether [`Self::adopt`] will take such a chunk.
+    pub fn can_adopt(&mut self, digest: &Digest, size: u64) -> Result<bool> {
         if let Form::Packs { .. } = self.form {
             let places = self.homes.held.of(digest).iter();
             let mut trusted = places.filter(|place| !self.distrusted.contains(&place.pack));
             if let Some(place) = trusted.next() {
-                let is_it =
-                    self.homes.vouched.contains_key(&place.pack) && u64::from(place.size) == size;
-                return Ok(is_it.then_some(Home::Held(place.pack)));
-            }
-            if !self.take_loose || self.homes.loose.len() >= MAX_CHUNKS {
-                return Ok(None);
+                let is_vouched = self.homes.vouched.contains_key(&place.pack);
+                return Ok(is_vouched && u64::from(place.size) == size);
             }
         }
-        let is_loose = self.staging.layout().has_blob(digest, size)?;
-        Ok(is_loose.then_some(Home::Loose(self.homes.loose.len())))
+        let is_sound = self.sound.contains(digest)
+            || self.take_loose && self.staging.layout().has_blob(digest, size)?;
+        if is_sound {
+            self.sound.insert(*digest);
+        }
+        Ok(is_sound)
     }
 
     /// Takes a chunk that the layout has, as [`Self::can_adopt`] said.
@@ -152,15 +150,24 @@ impl<'a> Sink<'a> {
         if self.has(&digest) {
             return Ok(());
         }
-        let home = self.adoptable(&digest, size)?;
-        let home =
-            home.with_context(|| format!("the chunk sha256:{digest} is gone; build again"))?;
-        self.homes.chunks.insert(digest, home);
-        if let Home::Loose(_) = home {
-            let descriptor = Descriptor::new(media_type, digest, size);
-            self.homes.loose.push(descriptor);
-            check_loose(self.homes.loose.len())?;
+        ensure!(
+            self.can_adopt(&digest, size)?,
+            "the chunk sha256:{digest} is damaged; build again"
+        );
+        if self.sound.contains(&digest) {
+            return match self.form {
+                Form::Packs { target } if self.homes.loose.len() >= MAX_CHUNKS => {
+                    let layout = self.staging.layout();
+                    let chunk = layout.read_blob(&digest, limits::MAX_CHUNK_BYTES)?;
+                    self.pack(digest, &chunk, target)
+                }
+                _ => self.take_loose(digest, media_type, size),
+            };
         }
+        let places = self.homes.held.of(&digest).iter();
+        let mut trusted = places.filter(|place| !self.distrusted.contains(&place.pack));
+        let place = trusted.next().context("a chunk without a place")?;
+        self.homes.chunks.insert(digest, Home::Held(place.pack));
         Ok(())
     }
 
@@ -193,6 +200,11 @@ impl<'a> Sink<'a> {
         } else {
             self.staging.put(&digest, chunk)?;
         }
+        self.take_loose(digest, media_type, size)
+    }
+
+    /// Notes a chunk that is loose in the layout, or will be.
+    fn take_loose(&mut self, digest: Digest, media_type: &str, size: u64) -> Result<()> {
         let home = Home::Loose(self.homes.loose.len());
         self.homes.chunks.insert(digest, home);
         let descriptor = Descriptor::new(media_type, digest, size);
