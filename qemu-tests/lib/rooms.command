@@ -6,7 +6,7 @@
 top:
 main: cli
 cli: build upkeep reports verify extract mount image encode chunks layout base
-build: metadata image encode chunks layout tree base
+build: metadata image encode chunks layout tree host base
 metadata: image encode chunks tree host
 upkeep: image chunks layout base
 reports: image chunks layout base

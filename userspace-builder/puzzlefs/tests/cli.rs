@@ -12,6 +12,7 @@ use serde_json::Value;
 fn puzzlefs(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_puzzlefs"))
         .args(args)
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
         .output()
         .unwrap()
 }

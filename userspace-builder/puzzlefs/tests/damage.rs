@@ -180,9 +180,9 @@ fn a_layout_inside_the_tree_is_refused() {
     let root = dir.path().join("root");
     small(&root);
     let inside = root.join("not/yet/there");
-    let error = puzzlefs::build::ensure_outside(&root, &inside).unwrap_err();
+    let error = puzzlefs::build::ensure_outside(&root, &inside, true).unwrap_err();
     assert!(error.to_string().contains("inside the tree"), "{error}");
-    puzzlefs::build::ensure_outside(&root, &dir.path().join("beside")).unwrap();
+    puzzlefs::build::ensure_outside(&root, &dir.path().join("beside"), false).unwrap();
 }
 
 /// Other tools' tags, and what we know nothing of, survive a build.

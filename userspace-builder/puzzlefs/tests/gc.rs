@@ -240,6 +240,7 @@ fn gc_waits_for_a_running_build() {
     let puzzlefs = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_puzzlefs"));
         command.args(args).stdout(Stdio::null());
+        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
         command.spawn().unwrap()
     };
     let (root, image) = (root.to_str().unwrap(), format!("{}:tag", layout.display()));

@@ -190,6 +190,7 @@ fn limited(args: &[&str]) -> Output {
     let script = script.replace(" -d", " && ulimit -d");
     let mut command = Command::new("sh");
     command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_puzzlefs")]);
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command.args(args).output().unwrap()
 }
 

@@ -19,6 +19,7 @@ fn start(root: &Path, image: &str) -> Child {
         .args(["build", "--compression", "zstd:19", "--pack-size", "100000"])
         .arg(root)
         .arg(image)
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
         .stdout(Stdio::null())
         .spawn()
         .unwrap()

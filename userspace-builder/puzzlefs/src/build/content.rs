@@ -1,18 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reads the files of a tree, cuts them into chunks, and stores these ([`crate::encode::pipeline`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZero;
 
 use anyhow::{Context, Result};
 
 use crate::base::progress::Progress;
+use crate::build::cache::files::{Files, Purpose};
+use crate::build::cache::{self, Cache};
+use crate::build::cut::Cutter;
+use crate::build::past::Past;
 use crate::chunks::sink::Sink;
 use crate::encode::batch::{self, Small};
-use crate::encode::chunker::{Policy, Pool, Pooled};
+use crate::encode::chunker::{Policy, Pool};
 use crate::encode::compress::{Compression, Probe};
-use crate::encode::pipeline::{self, Feeder, Stored, NO_CHUNK};
-use crate::tree::file::{Run, Source};
+use crate::encode::holes::{Part, Splitter};
+use crate::encode::known::Known;
+use crate::encode::pipeline::{self, Chunks, Feeder, NO_CHUNK};
+use crate::host::stat::Facts;
+use crate::tree::file::Source;
 use crate::tree::scan::Scanned;
 use crate::tree::{Body, Extent, Span, Tree};
 
@@ -28,53 +35,116 @@ pub struct Options {
     pub compression: Compression,
     /// Whether holes are kept as holes.
     pub holes: bool,
-    /// As in [`crate::tree::scan::scan`].
-    pub clamp: Option<i64>,
     /// Worker threads; `None`: as many as there are processors.
     pub threads: Option<NonZero<usize>>,
     /// Whether to compute fs-verity digests.
     pub verity: bool,
 }
 
-/// Stores the content of all files and fills in their extents. Returns the distinct
-/// chunks in order of first use; [`Extent::chunk`] counts in this list.
+/// What became of the files.
+pub struct Content {
+    /// The distinct chunks in order of first use; [`Extent::chunk`] counts in them.
+    pub chunks: Chunks,
+    /// How often a file was read.
+    pub read: u64,
+    /// Whether small files get smaller by compression, if that decides where they go.
+    pub compressible: HashMap<u32, bool>,
+    /// Chunks that end where they do since no small file followed.
+    pub last: HashSet<u32>,
+}
+
+impl Content {
+    /// Keeps which chunks the files became. None of them was looked at `before`.
+    pub fn save(
+        &self,
+        cache: &Cache,
+        purpose: &Purpose<'_>,
+        scanned: &Scanned,
+        before: (i64, u32),
+    ) -> Result<()> {
+        let mut lens = vec![0; self.chunks.list.len()];
+        for extent in &scanned.tree.extents {
+            if let Some(len) = lens.get_mut(extent.chunk as usize) {
+                *len = extent.len.saturating_add(extent.offset.into()).max(*len);
+            }
+        }
+        let chunks = (0..).zip(self.chunks.contents.iter().zip(lens));
+        let chunks = chunks.map(|(number, (content, len))| cache::files::Chunk {
+            content: *content,
+            len,
+            is_last: self.last.contains(&number),
+        });
+        let chunks: Vec<cache::files::Chunk> = chunks.collect();
+        Files::save(cache, purpose, scanned, &chunks, &self.compressible, before)
+    }
+}
+
+/// Stores the content of all files and fills in their extents. What there was in the `past` is not read,
+/// and what is `known` not compressed.
 pub fn store(
     scanned: &mut Scanned,
     options: &Options,
+    past: &Past,
+    known: &Known<'_>,
     sink: &mut Sink<'_>,
     progress: &dyn Progress,
-) -> Result<Vec<Stored>> {
+) -> Result<Content> {
     let settings = pipeline::Options {
         compression: options.compression,
         largest: options.policy.window(),
         threads: options.threads,
         verity: options.verity,
     };
-    let chunks = pipeline::store(&settings, sink, progress, |feeder| {
-        Reader { options, feeder }.read(scanned)
+    let (mut read, mut compressible, mut last) = Default::default();
+    let chunks = pipeline::store(&settings, known, sink, progress, |feeder| {
+        let facts = &scanned.facts;
+        let mut reader = Reader {
+            options,
+            past,
+            feeder,
+            facts,
+            source: Source::new(&scanned.root, facts),
+            compressible: HashMap::new(),
+            last: Vec::new(),
+        };
+        reader.read(&mut scanned.tree)?;
+        read = reader.source.opened();
+        compressible = reader.compressible;
+        last = reader.last;
+        Ok(())
     })?;
     for extent in &mut scanned.tree.extents {
         if extent.chunk != Extent::HOLE {
             extent.chunk = chunks.index[extent.chunk as usize];
         }
     }
-    Ok(chunks.list)
+    let last: Vec<u32> = last;
+    let last = last.iter().map(|chunk| chunks.index[*chunk as usize]);
+    Ok(Content {
+        last: last.collect(),
+        chunks,
+        read,
+        compressible,
+    })
 }
 
 /// What reads and cuts.
-struct Reader<'a> {
+struct Reader<'a, 'b> {
     options: &'a Options,
-    feeder: &'a mut Feeder,
+    past: &'a Past,
+    feeder: &'a mut Feeder<'b>,
+    facts: &'a [Facts],
+    source: Source<'a>,
+    compressible: HashMap<u32, bool>,
+    last: Vec<u32>,
 }
 
-impl Reader<'_> {
+impl Reader<'_, '_> {
     /// Reads all files.
-    fn read(mut self, scanned: &mut Scanned) -> Result<()> {
-        let tree = &mut scanned.tree;
+    fn read(&mut self, tree: &mut Tree) -> Result<()> {
         let policy = self.options.policy;
-        let mut source = Source::new(&scanned.root, self.options.clamp);
         let mut groups = match policy.has_batches() {
-            true => Some(groups(policy, tree, &mut source)?),
+            true => Some(self.groups(tree)?),
             false => None,
         };
         let mut pool = Pool::new(policy);
@@ -87,35 +157,109 @@ impl Reader<'_> {
                 continue;
             }
             if !is_small(policy, size) {
-                let extents = self.large(&mut source, tree, ino, &mut buffer);
-                let extents = extents.with_context(|| name(tree, ino))?;
+                let extents = match self.adopt_large(tree, ino)? {
+                    Some(extents) => extents,
+                    None => self
+                        .large(tree, ino, &mut buffer)
+                        .with_context(|| name(tree, ino))?,
+                };
                 tree.node_mut(ino).body = Body::File { size, extents };
             } else if let Some(groups) = &mut groups {
                 if let Some(files) = groups.remove(&ino) {
-                    self.group(&mut source, tree, files, &mut buffer)?;
+                    self.group(tree, files, &mut buffer)?;
                 }
             } else {
-                source
-                    .read_small(tree, ino, &mut buffer)
-                    .with_context(|| name(tree, ino))?;
-                pool.push(ino, &buffer);
-                self.drain(tree, &mut pool, false)?;
+                pool.push(ino, usize::try_from(size)?);
+                self.drain(tree, &mut pool, false, &mut buffer)?;
             }
         }
-        self.drain(tree, &mut pool, true)
+        self.drain(tree, &mut pool, true, &mut buffer)
+    }
+
+    /// The facts of a file, by its number.
+    fn facts(&self, ino: u32) -> Facts {
+        self.facts[ino as usize - 1]
     }
 
     /// Sends the chunks of the pool that are complete.
-    fn drain(&mut self, tree: &mut Tree, pool: &mut Pool, last: bool) -> Result<()> {
-        while let Some(chunk) = pool.next(last) {
-            self.pooled(tree, chunk)?;
+    fn drain(
+        &mut self,
+        tree: &mut Tree,
+        pool: &mut Pool,
+        last: bool,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        while pool.is_ready(last) {
+            let files = pool.files().map(|(ino, len)| (self.facts(ino), len));
+            let known: Vec<(u32, usize)> = match last {
+                true => self
+                    .past
+                    .last(&files.collect::<Vec<_>>())
+                    .unwrap_or_default(),
+                false => {
+                    let pooled = self.past.pooled(files).into_iter();
+                    pooled
+                        .filter(|(chunk, _)| !self.past.is_last(*chunk))
+                        .collect()
+                }
+            };
+            for (chunk, count) in &known {
+                let files = pool.take(*count);
+                let chunk = self.adopt(*chunk)?;
+                self.pooled(tree, chunk, files)?;
+                self.last.extend(last.then_some(chunk));
+            }
+            if known.is_empty() {
+                while let Some(ino) = pool.wants() {
+                    self.small(tree, ino, buffer)?;
+                    pool.give(buffer);
+                }
+                let (data, files) = pool.cut();
+                let chunk = self.feeder.send(data)?;
+                self.pooled(tree, chunk, files)?;
+                self.last.extend(last.then_some(chunk));
+            }
         }
         Ok(())
     }
 
-    /// Sends a chunk of small files.
-    fn pooled(&mut self, tree: &mut Tree, (data, files): Pooled) -> Result<()> {
-        let chunk = self.feeder.send(data)?;
+    /// Reads a small file.
+    fn small(&mut self, tree: &Tree, ino: u32, buffer: &mut Vec<u8>) -> Result<()> {
+        let read = self.source.read_small(tree, ino, buffer);
+        read.with_context(|| name(tree, ino))
+    }
+
+    /// Sends a chunk that the layout has.
+    fn adopt(&mut self, chunk: u32) -> Result<u32> {
+        let chunk = self
+            .past
+            .chunk(chunk)
+            .context("a chunk that is not there")?;
+        self.feeder.adopt(chunk)
+    }
+
+    /// The extents of a file that has its chunks to itself, if the layout has these.
+    fn adopt_large(&mut self, tree: &mut Tree, ino: u32) -> Result<Option<Span>> {
+        let start = tree.extents.len();
+        let Some(extents) = self.past.extents(&self.facts(ino)) else {
+            return Ok(None);
+        };
+        for (mut extent, chunk) in extents {
+            if let Some(chunk) = chunk {
+                extent.chunk = self.feeder.adopt(chunk)?;
+            }
+            tree.extents.push(extent);
+        }
+        Span::since(&tree.extents, start).map(Some)
+    }
+
+    /// Notes which small files a chunk has.
+    fn pooled(
+        &mut self,
+        tree: &mut Tree,
+        chunk: u32,
+        files: Vec<(u32, usize, usize)>,
+    ) -> Result<()> {
         for (ino, offset, len) in files {
             let start = tree.extents.len();
             let (offset, len) = (u32::try_from(offset)?, u64::try_from(len)?);
@@ -128,62 +272,85 @@ impl Reader<'_> {
 
     /// Reads small files that are to be one chunk, when the walk comes to the first of them: so
     /// packs have chunks in the order of their first use.
-    fn group(
-        &mut self,
-        source: &mut Source<'_>,
-        tree: &mut Tree,
-        group: Vec<u32>,
-        buffer: &mut Vec<u8>,
-    ) -> Result<()> {
-        let (mut data, mut files) = (Vec::new(), Vec::new());
+    fn group(&mut self, tree: &mut Tree, group: Vec<u32>, buffer: &mut Vec<u8>) -> Result<()> {
+        let facts = group.iter().map(|ino| self.facts(*ino));
+        let known = self
+            .past
+            .pooled(facts.map(|facts| (facts, facts.size as usize)));
+        let known = known.filter(|(_, count)| *count == group.len());
+        let (mut data, mut files, mut end) = (Vec::new(), Vec::new(), 0);
         for ino in group {
-            source
-                .read_small(tree, ino, buffer)
-                .with_context(|| name(tree, ino))?;
-            files.push((ino, data.len(), buffer.len()));
-            data.extend_from_slice(buffer);
+            if known.is_none() {
+                self.small(tree, ino, buffer)?;
+                data.extend_from_slice(buffer);
+            }
+            let len = self.facts(ino).size as usize;
+            files.push((ino, end, len));
+            end += len;
         }
-        self.pooled(tree, (data, files))
+        let chunk = match known {
+            Some((chunk, _)) => self.adopt(chunk)?,
+            None => self.feeder.send(data)?,
+        };
+        self.pooled(tree, chunk, files)
+    }
+
+    /// Which small files make a chunk. That takes to read them once before.
+    fn groups(&mut self, tree: &Tree) -> Result<HashMap<u32, Vec<u32>>> {
+        let policy = self.options.policy;
+        let mut files = Vec::new();
+        let (mut probe, mut buffer) = (Probe::new()?, Vec::new());
+        for ino in tree.inos() {
+            let node = tree.node(ino);
+            let len = match node.body {
+                Body::File { size, .. } if size > 0 && is_small(policy, size) => size as usize,
+                _ => continue,
+            };
+            let known = self.past.file(&self.facts(ino));
+            let compressible = match known.and_then(|file| file.compressible) {
+                Some(compressible) => compressible,
+                None => {
+                    self.small(tree, ino, &mut buffer)?;
+                    probe.saves(&buffer)?
+                }
+            };
+            self.compressible.insert(ino, compressible);
+            files.push(Small {
+                ino,
+                len,
+                mtime: node.mtime,
+                compressible,
+                rank: batch::rank(&tree.path(ino)),
+            });
+        }
+        Ok(batch::group(policy, files))
     }
 
     /// Reads a file that has its chunks to itself.
-    fn large(
-        &mut self,
-        source: &mut Source<'_>,
-        tree: &mut Tree,
-        ino: u32,
-        buffer: &mut Vec<u8>,
-    ) -> Result<Span> {
+    fn large(&mut self, tree: &mut Tree, ino: u32, buffer: &mut Vec<u8>) -> Result<Span> {
         let start = tree.extents.len();
-        let window = self.options.policy.window();
-        let mut file = source.open(tree, ino, self.options.holes)?;
-        while let Some(run) = file.next_run()? {
-            match run {
-                Run::Hole(len) => tree.extents.push(Extent {
-                    chunk: Extent::HOLE,
-                    offset: 0,
-                    len,
-                }),
-                Run::Data(mut left) => {
-                    buffer.clear();
-                    while left > 0 || !buffer.is_empty() {
-                        let more = usize::try_from(left)
-                            .unwrap_or(usize::MAX)
-                            .min(window - buffer.len());
-                        file.append(buffer, more)?;
-                        left -= more as u64;
-                        let cut = self.options.policy.cut(buffer);
-                        let chunk = self.feeder.send(buffer[..cut].to_vec())?;
-                        buffer.drain(..cut);
-                        tree.extents.push(Extent {
-                            chunk,
-                            offset: 0,
-                            len: cut as u64,
-                        });
-                    }
-                }
+        let mut file = self.source.open(tree, ino, self.options.holes)?;
+        let mut cutter = Cutter {
+            policy: self.options.policy,
+            feeder: self.feeder,
+            extents: &mut tree.extents,
+            data: Vec::new(),
+        };
+        let mut splitter = Splitter::default();
+        let mut take = |part: Part<'_>| cutter.take(part);
+        loop {
+            let zeros = file.next(buffer)?;
+            if zeros == 0 && buffer.is_empty() {
+                break;
+            }
+            splitter.skip(zeros);
+            match self.options.holes {
+                true => splitter.push(buffer, &mut take)?,
+                false => take(Part::Data(buffer))?,
             }
         }
+        splitter.finish(&mut take)?;
+        cutter.finish()?;
         file.finish()?;
         Span::since(&tree.extents, start)
     }
@@ -197,28 +364,4 @@ fn is_small(policy: Policy, size: u64) -> bool {
 /// The path of a file, for errors.
 fn name(tree: &Tree, ino: u32) -> String {
     crate::base::text::path(&tree.path(ino))
-}
-
-/// Which small files make a chunk. That takes to read them once before.
-fn groups(policy: Policy, tree: &Tree, source: &mut Source<'_>) -> Result<HashMap<u32, Vec<u32>>> {
-    let mut files = Vec::new();
-    let (mut probe, mut buffer) = (Probe::new()?, Vec::new());
-    for ino in tree.inos() {
-        let node = tree.node(ino);
-        match node.body {
-            Body::File { size, .. } if size > 0 && is_small(policy, size) => (),
-            _ => continue,
-        }
-        source
-            .read_small(tree, ino, &mut buffer)
-            .with_context(|| name(tree, ino))?;
-        files.push(Small {
-            ino,
-            len: buffer.len(),
-            mtime: node.mtime,
-            compressible: probe.saves(&buffer)?,
-            rank: batch::rank(&tree.path(ino)),
-        });
-    }
-    Ok(batch::group(policy, files))
 }

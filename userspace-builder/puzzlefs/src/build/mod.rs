@@ -3,26 +3,41 @@
 //!
 //! - this file: all steps of a build, in order;
 //! - [`content`]: files to chunks;
-//! - [`profile`]: ready choices of chunk size and compression.
+//! - [`cache`]: what builds remember;
+//! - `memory`: when they do;
+//! - `past`: what of that saves to read files;
+//! - `cut`: a file in chunks of its own;
+//! - [`profile`]: ready choices of chunk size and compression;
+//! - [`report`]: what is said of it.
 
+pub mod cache;
 pub mod content;
+mod cut;
+mod memory;
+mod past;
 pub mod profile;
+pub mod report;
 
+use std::fs::File;
 use std::num::NonZero;
 use std::path::Path;
 
 use anyhow::{ensure, Context, Result};
 use puzzlefs_format::{limits, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS, VERSION_BASE, VERSION_BLOCKS};
-use serde::Serialize;
 
 use crate::base::digest::{hex, Blob};
 use crate::base::error::Failure;
 use crate::base::progress::{Progress, Unit};
+use crate::build::cache::files::Purpose;
+use crate::build::memory::Memory;
+use crate::build::report::Report;
 use crate::chunks::places::Places;
 use crate::chunks::sink::{Form, Sink};
 use crate::encode::chunker::Policy;
 use crate::encode::compress::Compression;
-use crate::encode::pipeline::{self, Stored};
+use crate::encode::known::Known;
+use crate::encode::pipeline::{self, Chunks};
+use crate::host::stat::Stat;
 use crate::image::blocks::BYTES;
 use crate::image::Image;
 use crate::layout::manifest::{self, Descriptor};
@@ -33,7 +48,7 @@ use crate::layout::Layout;
 use crate::metadata::blocks::{self, Cutter};
 use crate::metadata::delta::Delta;
 use crate::metadata::Metadata;
-use crate::tree::scan::{scan, Scanned};
+use crate::tree::scan::{self, scan};
 
 /// What to build.
 #[derive(Clone, Debug)]
@@ -51,6 +66,8 @@ pub struct Options {
     pub compat: bool,
     /// SOURCE_DATE_EPOCH: no recorded time is later than this (seconds since the epoch).
     pub source_date_epoch: Option<i64>,
+    /// Leave out what is mounted below the root.
+    pub one_file_system: bool,
     /// Build on top of the image that this tag names, in the same layout.
     pub base: Option<String>,
     /// Record fs-verity digests, as upstream's builder does: of all blobs, the Rootfs with all
@@ -58,36 +75,8 @@ pub struct Options {
     pub fs_verity: bool,
     /// Worker threads; `None`: as many as there are processors.
     pub threads: Option<NonZero<usize>>,
-}
-
-/// What was built.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// Digest of the manifest, in hexadecimal.
-    pub manifest: String,
-    /// fs-verity digest of the manifest, in hexadecimal: what upstream's `mount -d` takes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub manifest_verity: Option<String>,
-    /// Digest of the Rootfs, in hexadecimal.
-    pub rootfs: String,
-    /// Inodes.
-    pub inodes: u64,
-    /// Bytes of all files.
-    pub data_bytes: u64,
-    /// Distinct chunks.
-    pub chunks: u64,
-    /// Their bytes, as stored.
-    pub chunk_bytes: u64,
-    /// Packs that hold chunks of the image, and maybe others.
-    pub packs: u64,
-    /// Bytes of the metadata: the Rootfs message.
-    pub message_bytes: u64,
-    /// As stored: of the Rootfs, and of blocks of it.
-    pub metadata_bytes: u64,
-    /// Blobs that the layout did not have before.
-    pub new_blobs: u64,
-    /// Bytes of those.
-    pub new_bytes: u64,
+    /// What builds remember; `None`: nothing.
+    pub cache: Option<cache::Options>,
 }
 
 /// Builds an image of the directory `root` into `layout` and lets `tag` name it.
@@ -102,7 +91,7 @@ pub fn build(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    ensure_outside(root, layout.path())?;
+    ensure_outside(root, layout.path(), options.one_file_system)?;
     let compression = match options.compat {
         true => options.compression.without_lz4()?,
         false => options.compression,
@@ -115,34 +104,47 @@ pub fn build(
         .transpose()?;
     let staging = Staging::new(layout)?;
     progress.phase("scanning", 0, Unit::Items);
-    let mut scanned = scan(root, options.source_date_epoch, progress)?;
+    let memory = Memory::open(options, layout, progress);
+    let scanning = scan::Options {
+        clamp: options.source_date_epoch,
+        one_file_system: options.one_file_system,
+    };
+    let mut scanned = scan(root, scanning, progress)?;
     let data_bytes = scanned.tree.data_size()?;
 
-    progress.phase("storing", data_bytes, Unit::Bytes);
     let settings = content::Options {
         policy: options.policy,
         compression,
         holes: !options.compat,
-        clamp: options.source_date_epoch,
         threads: options.threads,
         verity: options.fs_verity,
     };
     let held = held(layout, options.form, progress)?;
     let mut sink = Sink::new(&staging, options.form, held, progress);
-    let chunks = content::store(&mut scanned, &settings, &mut sink, progress)
+    let purpose = Purpose {
+        root,
+        policy: options.policy,
+        holes: settings.holes,
+    };
+    let known = memory.known(compression, &sink)?;
+    let past = memory.past(&purpose, &known, &mut sink)?;
+    progress.phase("storing", data_bytes, Unit::Bytes);
+    let content = content::store(&mut scanned, &settings, &past, &known, &mut sink, progress)
         .with_context(|| format!("building from {}", root.display()))?;
-    let Scanned { tree, .. } = scanned;
+    let chunks = &content.chunks.list;
+    let tree = &scanned.tree;
     let delta = base
         .as_ref()
-        .map(|base| Delta::new(&tree, &chunks, base))
+        .map(|base| Delta::new(tree, chunks, base))
         .transpose()?;
-    let metadata = Metadata::new(&tree, &chunks, delta.as_ref())?;
+    let metadata = Metadata::new(tree, chunks, delta.as_ref())?;
     progress.phase("writing metadata", metadata.bytes(), Unit::Bytes);
-    let (rootfs, blocks) = store(&metadata, options, &mut sink, progress)?;
+    let known_blocks = memory.known(options.metadata, &sink)?;
+    let (rootfs, blocks) = store(&metadata, options, &known_blocks, &mut sink, progress)?;
     let homes = sink.finish()?;
-    let order = blocks.iter().chain(&chunks).map(|chunk| chunk.digest);
-    let homes = homes.layers(order)?;
-    let packs = homes
+    let order = blocks.list.iter().chain(chunks).map(|chunk| chunk.digest);
+    let stored = homes.layers(order)?;
+    let packs = stored
         .iter()
         .filter(|home| home.media_type == MEDIA_TYPE_PACK);
     let packs = packs.count();
@@ -157,7 +159,7 @@ pub fn build(
         let annotations = &mut layers[0].annotations;
         annotations.insert(manifest::ROOTFS_VERITY.into(), verity.into());
     }
-    layers.extend(homes);
+    layers.extend(stored);
     let text = manifest::render(&layers, options.source_date_epoch)?;
     manifest::check_size(&text)?;
     let manifest = staging.put_with(|out| Ok(out.write_all(&text)?))?;
@@ -166,6 +168,12 @@ pub fn build(
     progress.phase("syncing to disk", 0, Unit::Items);
     let added = staging.commit()?;
     layout.set_tag(tag, &manifest.digest, manifest.size)?;
+    memory.keep(|cache| {
+        cache::chunks::save(cache, layout, compression, &known, &content.chunks)?;
+        cache::chunks::save(cache, layout, options.metadata, &known_blocks, &blocks)?;
+        cache::chunks::save_packs(cache, layout, &homes, &layers)?;
+        content.save(cache, &purpose, &scanned, memory.begun)
+    });
     Ok(Report {
         manifest: manifest.digest.to_string(),
         manifest_verity: verity(&manifest),
@@ -176,9 +184,13 @@ pub fn build(
         chunk_bytes: chunks.iter().map(|c| c.size).sum(),
         packs: u64::try_from(packs)?,
         message_bytes: metadata.bytes(),
-        metadata_bytes: rootfs.size + blocks.iter().map(|block| block.size).sum::<u64>(),
+        metadata_bytes: rootfs.size + blocks.list.iter().map(|block| block.size).sum::<u64>(),
         new_blobs: added.blobs,
         new_bytes: added.bytes,
+        files_read: content.read,
+        chunks_compressed: content.chunks.compressed + blocks.compressed,
+        left_out: report::mounts(&scanned.left_out),
+        left_out_xattrs: report::xattrs(&scanned.left_out),
     })
 }
 
@@ -189,15 +201,16 @@ pub fn build(
 fn store(
     metadata: &Metadata<'_>,
     options: &Options,
+    known: &Known<'_>,
     sink: &mut Sink<'_>,
     progress: &dyn Progress,
-) -> Result<(Blob, Vec<Stored>)> {
+) -> Result<(Blob, Chunks)> {
     let staging = sink.staging();
     let whole = options.compat || options.fs_verity || metadata.bytes() <= limits::BLOCK_BYTES;
     if whole {
         let version = metadata.version()?;
         let blob = staging.put_with(|out| metadata.write(version, out))?;
-        return Ok((blob, Vec::new()));
+        return Ok((blob, Chunks::default()));
     }
     let settings = pipeline::Options {
         compression: options.metadata,
@@ -206,7 +219,7 @@ fn store(
         verity: false,
     };
     let chunks = sink.apart(|sink| {
-        pipeline::store(&settings, sink, progress, |feeder| {
+        pipeline::store(&settings, known, sink, progress, |feeder| {
             let mut cutter = Cutter::new(feeder);
             metadata.write(VERSION_BLOCKS, &mut cutter)?;
             cutter.finish()
@@ -214,7 +227,7 @@ fn store(
     })?;
     let size = metadata.bytes();
     let blob = staging.put_with(|out| blocks::write_blob(&chunks, size, &metadata.root(), out))?;
-    Ok((blob, chunks.list))
+    Ok((blob, chunks))
 }
 
 /// What packs of the layout hold, if the new image may use it. They are those that
@@ -246,9 +259,10 @@ fn open_base(layout: &Layout, tag: &str, compat: bool) -> Result<Image> {
     Ok(base)
 }
 
-/// Refuses a layout inside the tree, as it would become part of its own image.
-/// `layout` need not exist.
-pub fn ensure_outside(root: &Path, layout: &Path) -> Result<()> {
+/// Refuses a layout inside the tree, as it would become part of its own image. `layout` need not
+/// exist. With `one_file_system` it may be on another mount, which is left out.
+pub fn ensure_outside(root: &Path, layout: &Path, one_file_system: bool) -> Result<()> {
+    let mount = |path: &Path| -> Result<u64> { Ok(Stat::of(File::open(path)?)?.mount) };
     let root = root
         .canonicalize()
         .with_context(|| format!("cannot find {}", root.display()))?;
@@ -256,9 +270,13 @@ pub fn ensure_outside(root: &Path, layout: &Path) -> Result<()> {
     let existing = absolute
         .ancestors()
         .find_map(|path| path.canonicalize().ok());
-    if existing.is_some_and(|path| path.starts_with(&root)) {
+    let Some(existing) = existing.filter(|path| path.starts_with(&root)) else {
+        return Ok(());
+    };
+    if !one_file_system || mount(&existing)? == mount(&root)? {
         return Err(Failure::Refused.error(format!(
-            "the layout {} lies inside the tree {}: name a directory outside of it",
+            "the layout {} lies inside the tree {}: name a directory outside of it, or one on \
+             another mount with --one-file-system",
             layout.display(),
             root.display()
         )));

@@ -32,6 +32,10 @@ use anyhow::Result;
 use crate::encode::chunker::Policy;
 use crate::encode::compress::{Compression, Lz4, Zstd, LZ4_LEVEL};
 
+/// Level of LZ4 for metadata. The highest takes 0.65 seconds for those of a Debian, of which each build
+/// changes all, and this one 0.08; it makes 675 KB of them in place of 670.
+const LZ4_METADATA: u32 = 9;
+
 /// What an image is to be good at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
@@ -66,7 +70,7 @@ impl Profile {
     pub fn metadata(self) -> Compression {
         match self {
             Profile::Small => Compression::zstd(19),
-            Profile::Balanced | Profile::Fast => Compression::lz4(LZ4_LEVEL),
+            Profile::Balanced | Profile::Fast => Compression::lz4(LZ4_METADATA),
         }
     }
 

@@ -36,6 +36,11 @@ pub struct Pack {
 }
 
 impl Pack {
+    /// The file that it is.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// What it is, with its fs-verity digest.
     pub fn measure(&self) -> Result<Blob> {
         let mut file = &self.file;

@@ -11,6 +11,7 @@
 //! looked at, also what the new image does not use: a reader might find that.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use anyhow::{ensure, Context, Result};
 use puzzlefs_format::{limits, Digest};
@@ -51,6 +52,8 @@ pub struct Sink<'a> {
     form: Form,
     take_loose: bool,
     distrusted: HashSet<u32>,
+    /// Chunks that were found to be loose in the layout, and sound.
+    sound: HashSet<Digest>,
     /// The pack that is being written: its index in [`Homes::packs`], which keeps a place for it.
     packing: Option<(usize, PackWriter<Draft>)>,
     homes: Homes<'a>,
@@ -59,7 +62,7 @@ pub struct Sink<'a> {
 /// Where the chunks that a [`Sink`] took are now.
 pub struct Homes<'a> {
     chunks: HashMap<Digest, Home>,
-    held: Places<'a>,
+    held: Arc<Places<'a>>,
     loose: Vec<Descriptor>,
     /// With their numbers of chunks; nothing for one that is being written.
     packs: Vec<Option<(Descriptor, usize)>>,
@@ -81,10 +84,11 @@ impl<'a> Sink<'a> {
             form,
             take_loose: true,
             distrusted: HashSet::new(),
+            sound: HashSet::new(),
             packing: None,
             homes: Homes {
                 chunks: HashMap::new(),
-                held,
+                held: Arc::new(held),
                 loose: Vec::new(),
                 packs: Vec::new(),
                 vouched: HashMap::new(),
@@ -98,6 +102,73 @@ impl<'a> Sink<'a> {
             take_loose: false,
             ..self
         }
+    }
+
+    /// What packs of the layout have.
+    pub fn places(&self) -> Arc<Places<'a>> {
+        Arc::clone(&self.homes.held)
+    }
+
+    /// Before any chunk comes: sees to it that of the packs that claim to have `chunks` all are what
+    /// they say, or are not used. Those in `vouched` were looked at before, and have not changed since;
+    /// with their fs-verity digests.
+    pub fn trust(
+        &mut self,
+        chunks: impl Iterator<Item = Digest>,
+        vouched: HashMap<u32, [u8; 32]>,
+    ) -> Result<()> {
+        let Form::Packs { target } = self.form else {
+            return Ok(());
+        };
+        let held = self.places();
+        let packs = chunks.flat_map(|chunk| held.of(&chunk).iter().map(|place| place.pack));
+        let packs: BTreeSet<u32> = packs.filter(|pack| !vouched.contains_key(pack)).collect();
+        self.homes.vouched = vouched;
+        self.vouch_for(&packs, target)
+    }
+
+    /// Whether [`Self::adopt`] will take such a chunk.
+    pub fn can_adopt(&mut self, digest: &Digest, size: u64) -> Result<bool> {
+        if let Form::Packs { .. } = self.form {
+            let places = self.homes.held.of(digest).iter();
+            let mut trusted = places.filter(|place| !self.distrusted.contains(&place.pack));
+            if let Some(place) = trusted.next() {
+                let is_vouched = self.homes.vouched.contains_key(&place.pack);
+                return Ok(is_vouched && u64::from(place.size) == size);
+            }
+        }
+        let is_sound = self.sound.contains(digest)
+            || self.take_loose && self.staging.layout().has_blob(digest, size)?;
+        if is_sound {
+            self.sound.insert(*digest);
+        }
+        Ok(is_sound)
+    }
+
+    /// Takes a chunk that the layout has, as [`Self::can_adopt`] said.
+    pub fn adopt(&mut self, digest: Digest, media_type: &str, size: u64) -> Result<()> {
+        if self.has(&digest) {
+            return Ok(());
+        }
+        ensure!(
+            self.can_adopt(&digest, size)?,
+            "the chunk sha256:{digest} is damaged; build again"
+        );
+        if self.sound.contains(&digest) {
+            return match self.form {
+                Form::Packs { target } if self.homes.loose.len() >= MAX_CHUNKS => {
+                    let layout = self.staging.layout();
+                    let chunk = layout.read_blob(&digest, limits::MAX_CHUNK_BYTES)?;
+                    self.pack(digest, &chunk, target)
+                }
+                _ => self.take_loose(digest, media_type, size),
+            };
+        }
+        let places = self.homes.held.of(&digest).iter();
+        let mut trusted = places.filter(|place| !self.distrusted.contains(&place.pack));
+        let place = trusted.next().context("a chunk without a place")?;
+        self.homes.chunks.insert(digest, Home::Held(place.pack));
+        Ok(())
     }
 
     /// Where blobs go.
@@ -129,6 +200,11 @@ impl<'a> Sink<'a> {
         } else {
             self.staging.put(&digest, chunk)?;
         }
+        self.take_loose(digest, media_type, size)
+    }
+
+    /// Notes a chunk that is loose in the layout, or will be.
+    fn take_loose(&mut self, digest: Digest, media_type: &str, size: u64) -> Result<()> {
         let home = Home::Loose(self.homes.loose.len());
         self.homes.chunks.insert(digest, home);
         let descriptor = Descriptor::new(media_type, digest, size);
@@ -226,17 +302,22 @@ impl<'a> Sink<'a> {
 
     /// Measures the packs of the layout that are used, and stores anew what is in one that lies.
     fn vouch(&mut self, target: u64) -> Result<()> {
+        let vouched = &self.homes.vouched;
         let used = self.homes.chunks.values().filter_map(|home| match home {
-            Home::Held(pack) => Some(*pack),
+            Home::Held(pack) if !vouched.contains_key(pack) => Some(*pack),
             _ => None,
         });
         let used: BTreeSet<u32> = used.collect();
-        if used.is_empty() {
+        self.vouch_for(&used, target)
+    }
+
+    fn vouch_for(&mut self, packs: &BTreeSet<u32>, target: u64) -> Result<()> {
+        if packs.is_empty() {
             return Ok(());
         }
-        let count = u64::try_from(used.len())?;
+        let count = u64::try_from(packs.len())?;
         self.progress.phase("checking packs", count, Unit::Items);
-        for (pack, verity) in self.homes.held.measure(&used, self.progress)? {
+        for (pack, verity) in self.homes.held.measure(packs, self.progress)? {
             match verity {
                 Ok(verity) => drop(self.homes.vouched.insert(pack, verity)),
                 Err(_) => self.distrust(pack, target)?,
@@ -247,6 +328,14 @@ impl<'a> Sink<'a> {
 }
 
 impl Homes<'_> {
+    /// The packs of the layout that were found to be what they say, with their fs-verity digests.
+    pub fn vouched(&self) -> impl Iterator<Item = (Digest, [u8; 32])> + '_ {
+        let digest = |pack: u32| self.held.packs()[pack as usize].digest;
+        self.vouched
+            .iter()
+            .map(move |(pack, verity)| (digest(*pack), *verity))
+    }
+
     /// The blobs with the chunks of an image, each once, in order of first use. `order` has
     /// chunks that the sink took.
     pub fn layers(&self, order: impl IntoIterator<Item = Digest>) -> Result<Vec<Descriptor>> {

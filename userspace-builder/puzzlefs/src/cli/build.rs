@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs build.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
 use anyhow::{bail, ensure, Context, Result};
+use puzzlefs::base::text::quoted;
 use puzzlefs::build::profile::Profile;
-use puzzlefs::build::{build, ensure_outside, Options};
+use puzzlefs::build::{build, cache, ensure_outside, Options};
 use puzzlefs::chunks::sink::Form;
 use puzzlefs::encode::compress::Compression;
 use puzzlefs::layout::Layout;
@@ -22,12 +26,14 @@ pub fn run(args: &Build) -> Result<()> {
         form: form(args)?,
         compat: args.compat,
         source_date_epoch: source_date_epoch()?,
+        one_file_system: args.one_file_system,
         base: args.base.clone(),
         fs_verity: args.fs_verity,
         threads: args.threads,
+        cache: cache(args),
     };
     // Before the layout is made.
-    ensure_outside(&args.rootfs, &args.image.layout)?;
+    ensure_outside(&args.rootfs, &args.image.layout, args.one_file_system)?;
     let layout = Layout::open_or_create(&args.image.layout)?;
     let report = build(
         &args.rootfs,
@@ -62,7 +68,24 @@ pub fn run(args: &Build) -> Result<()> {
             "new       {} blobs, {}",
             report.new_blobs,
             show::bytes(report.new_bytes)
-        )
+        )?;
+        let (read, compressed) = (report.files_read, report.chunks_compressed);
+        writeln!(
+            out,
+            "work      {read} files read, {compressed} chunks compressed"
+        )?;
+        for mount in &report.left_out {
+            let path = quoted(&mount.bytes);
+            writeln!(out, "left out  {path} ({})", mount.reason)?;
+        }
+        for (name, count) in &report.left_out_xattrs {
+            let name = quoted(name.as_bytes());
+            writeln!(
+                out,
+                "left out  the extended attribute {name} of {count} files"
+            )?;
+        }
+        Ok(())
     })
 }
 
@@ -91,6 +114,30 @@ fn form(args: &Build) -> Result<Form> {
         Some(ChunkForm::Loose) => Form::Loose,
         None if upstream => Form::Loose,
         Some(ChunkForm::Packs) | None => Form::Packs { target },
+    })
+}
+
+/// Where builds keep what they remember: $XDG_CACHE_HOME/puzzlefs, or .cache/puzzlefs in the home of
+/// whoever builds. Root's is /var/cache/puzzlefs, if HOME is that of a user, as sudo may leave it.
+fn cache(args: &Build) -> Option<cache::Options> {
+    if args.no_cache {
+        return None;
+    }
+    let path = |name| std::env::var_os(name).map(PathBuf::from);
+    let path = |name| path(name).filter(|path| path.is_absolute());
+    let is_ours = |path: &PathBuf| {
+        let owner = std::fs::metadata(path).ok().map(|home| home.uid());
+        owner == Some(rustix::process::geteuid().as_raw())
+    };
+    let own = path("XDG_CACHE_HOME").or_else(|| {
+        let home = path("HOME").filter(is_ours)?;
+        Some(home.join(".cache"))
+    });
+    let is_root = rustix::process::geteuid().is_root();
+    let all = own.or_else(|| is_root.then(|| "/var/cache".into()))?;
+    Some(cache::Options {
+        dir: all.join("puzzlefs/builds"),
+        force: args.force,
     })
 }
 

@@ -21,6 +21,8 @@
 //! type), makes one image smaller, and a layout of two related images larger: their walks
 //! have more runs of files in common than any other order has.
 
+use std::collections::VecDeque;
+
 use anyhow::{ensure, Result};
 use fastcdc::v2020::{FastCDC, Normalization};
 
@@ -94,12 +96,17 @@ impl Policy {
     }
 }
 
-/// Small files that wait to be put into one chunk.
+/// Small files that wait to be put into one chunk. Their content is asked for when a cut depends on
+/// it.
 pub struct Pool {
     policy: Policy,
+    /// Inode and length of each file.
+    files: VecDeque<(u32, usize)>,
+    /// Their lengths together.
+    len: usize,
+    /// The content of the first of them: `read` ones.
     data: Vec<u8>,
-    /// Inode and end in `data` of each file.
-    files: Vec<(u32, usize)>,
+    read: usize,
 }
 
 /// A chunk of whole small files: its bytes, and for each file its inode, offset and
@@ -111,39 +118,75 @@ impl Pool {
     pub fn new(policy: Policy) -> Self {
         Pool {
             policy,
+            files: VecDeque::new(),
+            len: 0,
             data: Vec::new(),
-            files: Vec::new(),
+            read: 0,
         }
     }
 
-    /// Adds the file `ino`, smaller than [`Policy::own`]. Then call [`Pool::next`]
-    /// until it gives nothing.
-    pub fn push(&mut self, ino: u32, content: &[u8]) {
+    /// Adds the file `ino` of `len` bytes, fewer than [`Policy::own`].
+    pub fn push(&mut self, ino: u32, len: usize) {
+        self.files.push_back((ino, len));
+        self.len += len;
+    }
+
+    /// The files that wait, with their lengths.
+    pub fn files(&self) -> impl Iterator<Item = (u32, usize)> + '_ {
+        self.files.iter().copied()
+    }
+
+    /// Whether the end of the next chunk is certain; `last` when no file follows.
+    pub fn is_ready(&self, last: bool) -> bool {
+        self.len > 0 && (last || self.len >= self.policy.window())
+    }
+
+    /// The next file whose content is needed to find the end of the next chunk.
+    pub fn wants(&self) -> Option<u32> {
+        let has_enough = self.data.len() >= self.policy.window();
+        let next = self.files.get(self.read).filter(|_| !has_enough)?;
+        Some(next.0)
+    }
+
+    /// The content of the file that is wanted.
+    pub fn give(&mut self, content: &[u8]) {
         self.data.extend_from_slice(content);
-        self.files.push((ino, self.data.len()));
+        self.read += 1;
     }
 
-    /// The next chunk, once its end is certain; `last` when no file follows.
-    pub fn next(&mut self, last: bool) -> Option<Pooled> {
-        if self.data.is_empty() || (!last && self.data.len() < self.policy.window()) {
-            return None;
-        }
+    /// The next chunk, if it is ready and no more content is wanted.
+    pub fn cut(&mut self) -> Pooled {
         let cut = self.policy.cut(&self.data);
-        let count = self.files.partition_point(|&(_, end)| end < cut) + 1;
-        let end = self.files[count - 1].1;
+        let (mut count, mut end) = (0, 0);
+        while end < cut {
+            end += self.files[count].1;
+            count += 1;
+        }
         let rest = self.data.split_off(end);
         let chunk = std::mem::replace(&mut self.data, rest);
-        let mut start = 0;
-        let files = self
-            .files
-            .drain(..count)
-            .map(|(ino, end)| (ino, std::mem::replace(&mut start, end), end))
-            .map(|(ino, start, end)| (ino, start, end - start))
-            .collect();
-        for (_, file_end) in &mut self.files {
-            *file_end -= end;
-        }
-        Some((chunk, files))
+        self.read -= count;
+        (chunk, self.remove(count))
+    }
+
+    /// Takes out the first `count` files: they are known to make the next chunk.
+    pub fn take(&mut self, count: usize) -> Vec<(u32, usize, usize)> {
+        let read = self.files().take(count.min(self.read));
+        let read: usize = read.map(|(_, len)| len).sum();
+        self.data.drain(..read);
+        self.read -= count.min(self.read);
+        self.remove(count)
+    }
+
+    fn remove(&mut self, count: usize) -> Vec<(u32, usize, usize)> {
+        let mut end = 0;
+        let files = self.files.drain(..count);
+        let files = files.map(|(ino, len)| {
+            end += len;
+            (ino, end - len, len)
+        });
+        let files = files.collect();
+        self.len -= end;
+        files
     }
 }
 
@@ -216,7 +259,11 @@ mod tests {
         let files: Vec<Vec<u8>> = (1..400).map(|i| noise(i * 37, i as u64)).collect();
         let mut seen = Vec::new();
         let mut take = |pool: &mut Pool, last| {
-            while let Some((chunk, members)) = pool.next(last) {
+            while pool.is_ready(last) {
+                while let Some(ino) = pool.wants() {
+                    pool.give(&files[ino as usize]);
+                }
+                let (chunk, members) = pool.cut();
                 assert!(chunk.len() <= policy.window());
                 for (ino, offset, len) in members {
                     assert_eq!(chunk[offset..offset + len], files[ino as usize]);
@@ -225,7 +272,7 @@ mod tests {
             }
         };
         for (ino, content) in files.iter().enumerate() {
-            pool.push(ino as u32, content);
+            pool.push(ino as u32, content.len());
             take(&mut pool, false);
         }
         take(&mut pool, true);

@@ -2,11 +2,15 @@
 //! Bytes of files become stored chunks.
 //!
 //! - [`chunker`]: where chunks begin and end;
+//! - [`holes`]: what of a file is a hole;
 //! - [`batch`]: which small files are in one chunk;
 //! - [`compress`]: how a chunk is stored;
+//! - [`known`]: how chunks of earlier builds are stored;
 //! - [`pipeline`]: all of this on all processors, in order.
 
 pub mod batch;
 pub mod chunker;
 pub mod compress;
+pub mod holes;
+pub mod known;
 pub mod pipeline;

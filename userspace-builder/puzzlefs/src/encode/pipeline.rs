@@ -9,6 +9,7 @@
 
 use std::collections::hash_map::{Entry, HashMap};
 use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -22,6 +23,7 @@ use crate::base::verity::measure;
 use crate::chunks::codec::Codec;
 use crate::chunks::sink::Sink;
 use crate::encode::compress::{Compression, Encoder};
+use crate::encode::known::{Form, Known};
 
 /// The number of no chunk.
 pub const NO_CHUNK: u32 = u32::MAX;
@@ -68,27 +70,35 @@ pub struct Stored {
 }
 
 /// What was stored.
+#[derive(Default)]
 pub struct Chunks {
     /// The distinct chunks, in the order in which they were first given.
     pub list: Vec<Stored>,
+    /// Digests of their contents.
+    pub contents: Vec<Digest>,
     /// For each number that [`Feeder::send`] gave, the index of its chunk in the list.
     pub index: Vec<u32>,
+    /// How many were compressed.
+    pub compressed: u64,
 }
 
-/// Stores in `sink` the chunks that `give` sends.
+/// Stores in `sink` the chunks that `give` sends; those that are `known` are not compressed again.
 pub fn store(
     options: &Options,
+    known: &Known<'_>,
     sink: &mut Sink<'_>,
     progress: &dyn Progress,
-    give: impl FnOnce(&mut Feeder) -> Result<()>,
+    give: impl FnOnce(&mut Feeder<'_>) -> Result<()>,
 ) -> Result<Chunks> {
     let workers = options.workers();
     let encoders = (0..workers).map(|_| Encoder::new(options.compression, options.largest));
     let encoders: Vec<Encoder> = encoders.collect::<Result<_>>()?;
     let shared = Shared {
         verity: options.verity,
+        known,
         progress,
         first: Mutex::default(),
+        compressed: AtomicU64::new(0),
     };
     let (jobs, queue) = bounded(workers);
     let (order, promises) = bounded(3 * workers);
@@ -100,6 +110,7 @@ pub fn store(
         drop(queue);
         let writer = scope.spawn(|| shared.write(promises, sink));
         let mut feeder = Feeder {
+            shared: &shared,
             jobs,
             order,
             next: 0,
@@ -119,25 +130,49 @@ pub fn store(
 }
 
 /// Takes chunks to be stored.
-pub struct Feeder {
+pub struct Feeder<'a> {
+    shared: &'a Shared<'a>,
     jobs: Sender<Job>,
     order: Sender<Receiver<Result<Done>>>,
     next: u32,
 }
 
-impl Feeder {
+const FAILED: &str = "the writing thread failed";
+
+impl Feeder<'_> {
     /// Sends a chunk on its way; returns its number.
     pub fn send(&mut self, data: Vec<u8>) -> Result<u32> {
+        let (chunk, done) = self.promise()?;
+        self.jobs.send(Job { chunk, data, done }).context(FAILED)?;
+        Ok(chunk)
+    }
+
+    /// The same for a chunk that is stored already, and that the sink can [adopt](Sink::adopt):
+    /// its content has this digest and so many bytes.
+    pub fn adopt(&mut self, (content, form, len): (Digest, Form, u64)) -> Result<u32> {
+        let (chunk, done) = self.promise()?;
+        let stored = self.shared.claim(content, chunk).then_some(Stored {
+            digest: form.digest,
+            size: form.size,
+            codec: form.codec,
+            verity: None,
+        });
+        let stored = stored.map(|stored| (stored, None));
+        done.send(Ok(Done { content, stored })).context(FAILED)?;
+        self.shared.progress.advance(len);
+        Ok(chunk)
+    }
+
+    /// The next number, and who waits for what becomes of the chunk.
+    fn promise(&mut self) -> Result<(u32, Sender<Result<Done>>)> {
         let chunk = self.next;
         self.next = chunk
             .checked_add(1)
             .filter(|&n| n != NO_CHUNK)
             .context("too many chunks")?;
         let (done, promise) = bounded(1);
-        let failed = "the writing thread failed";
-        self.order.send(promise).context(failed)?;
-        self.jobs.send(Job { chunk, data, done }).context(failed)?;
-        Ok(chunk)
+        self.order.send(promise).context(FAILED)?;
+        Ok((chunk, done))
     }
 }
 
@@ -151,14 +186,17 @@ struct Job {
 /// What became of a chunk.
 struct Done {
     content: Digest,
-    /// As it is to be stored; nothing if an earlier chunk has the same content.
-    stored: Option<(Stored, Vec<u8>)>,
+    /// As it is to be stored; nothing if an earlier chunk has the same content. Without bytes it is
+    /// stored already.
+    stored: Option<(Stored, Option<Vec<u8>>)>,
 }
 
 /// What the workers and the writer share.
 struct Shared<'a> {
     verity: bool,
+    known: &'a Known<'a>,
     progress: &'a dyn Progress,
+    compressed: AtomicU64,
     /// Content to the number of the first chunk, as far as is known, that has it.
     first: Mutex<HashMap<Digest, u32>>,
 }
@@ -179,19 +217,34 @@ impl Shared<'_> {
             let stored = None;
             return Ok(Done { content, stored });
         }
-        let (digest, bytes, codec) = match encoder.encode(&data)? {
-            Some((codec, packed)) => (sha256(&[&packed]), packed, codec),
-            None => (content, data, Codec::Raw),
+        let (form, bytes) = match self.known.find(&content, &data) {
+            Some((form, bytes)) => (form, bytes.unwrap_or(data)),
+            None => {
+                self.compressed.fetch_add(1, Ordering::Relaxed);
+                let (digest, bytes, codec) = match encoder.encode(&data)? {
+                    Some((codec, packed)) => (sha256(&[&packed]), packed, codec),
+                    None => (content, data, Codec::Raw),
+                };
+                let size = u64::try_from(bytes.len())?;
+                (
+                    Form {
+                        digest,
+                        size,
+                        codec,
+                    },
+                    bytes,
+                )
+            }
         };
         let stored = Stored {
-            digest,
-            size: u64::try_from(bytes.len())?,
-            codec,
+            digest: form.digest,
+            size: form.size,
+            codec: form.codec,
             verity: self.verity.then(|| measure(&bytes)),
         };
         Ok(Done {
             content,
-            stored: Some((stored, bytes)),
+            stored: Some((stored, Some(bytes))),
         })
     }
 
@@ -220,22 +273,31 @@ impl Shared<'_> {
         promises: Receiver<Receiver<Result<Done>>>,
         sink: &mut Sink<'_>,
     ) -> Result<Chunks> {
-        let (mut list, mut index) = (Vec::new(), Vec::new());
+        let (mut list, mut contents, mut index) = (Vec::new(), Vec::new(), Vec::new());
         for (chunk, promise) in (0..).zip(promises) {
             let done = promise.recv().context("a worker thread failed")??;
             let first = self.first.lock().unwrap_or_else(PoisonError::into_inner)[&done.content];
             index.push(match done.stored {
                 Some((stored, bytes)) if first == chunk => {
                     let media_type = stored.codec.media_type();
-                    sink.put(stored.digest, media_type, &bytes)?;
+                    match bytes {
+                        Some(bytes) => sink.put(stored.digest, media_type, &bytes)?,
+                        None => sink.adopt(stored.digest, media_type, stored.size)?,
+                    }
                     list.push(stored);
+                    contents.push(done.content);
                     // Fewer than the feeder's numbers, which are u32.
                     list.len() as u32 - 1
                 }
                 _ => index[first as usize],
             });
         }
-        Ok(Chunks { list, index })
+        Ok(Chunks {
+            list,
+            contents,
+            index,
+            compressed: self.compressed.load(Ordering::Relaxed),
+        })
     }
 }
 
@@ -253,8 +315,10 @@ mod tests {
     fn the_earlier_of_equal_chunks_counts() {
         let shared = Shared {
             verity: false,
+            known: &Known::default(),
             progress: &Silent,
             first: Mutex::default(),
+            compressed: AtomicU64::new(0),
         };
         let mut encoder = Encoder::new(Compression::zstd(1), 1).unwrap();
         let mut done = Vec::new();
@@ -277,7 +341,7 @@ mod tests {
         let staging = Staging::new(&layout).unwrap();
         let (nothing, _) = Places::open(&layout, []);
         let mut sink = Sink::new(&staging, Form::Loose, nothing, &Silent);
-        let Chunks { list, index } = shared.write(promises, &mut sink).unwrap();
+        let Chunks { list, index, .. } = shared.write(promises, &mut sink).unwrap();
         assert_eq!(list.len(), 2);
         assert_eq!(index, [0, 1, 0, 0]);
     }

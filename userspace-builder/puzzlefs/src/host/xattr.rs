@@ -28,21 +28,24 @@ pub fn path_at(dir: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
 }
 
 /// All extended attributes that the caller may see and that readers of an image show, sorted by
-/// name. A filesystem without them has none; one that vanishes meanwhile is left out.
-pub fn read(dir: BorrowedFd<'_>, name: &[u8], file_type: FileType) -> Result<XattrSet> {
+/// name; and the names of all others. A filesystem without them has none; one that vanishes meanwhile
+/// is left out.
+pub fn read(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    file_type: FileType,
+) -> Result<(XattrSet, Vec<Vec<u8>>)> {
     let path = path_at(dir, name);
     let mut names = Vec::new();
     match rustix::fs::llistxattr_query(&path) {
-        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(XattrSet::new()),
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Default::default()),
         Ok(_) => names.reserve(SIZE_MAX),
         Err(e) => return Err(e),
     }
     llistxattr(&path, spare_capacity(&mut names))?;
     let mut set = XattrSet::new();
-    for name in names.split(|&b| b == 0).filter(|n| !n.is_empty()) {
-        if !xattr_is_shown(name, file_type) {
-            continue;
-        }
+    let (shown, others) = sort(&names, file_type);
+    for name in shown {
         let mut value = Vec::with_capacity(SIZE_MAX);
         match lgetxattr(&path, name, spare_capacity(&mut value)) {
             Ok(_) => set.push((name.to_vec(), value.as_slice().to_vec())),
@@ -51,7 +54,14 @@ pub fn read(dir: BorrowedFd<'_>, name: &[u8], file_type: FileType) -> Result<Xat
         }
     }
     set.sort_unstable();
-    Ok(set)
+    Ok((set, others))
+}
+
+/// The names in a list of listxattr(2), those that readers of an image show first.
+fn sort(list: &[u8], file_type: FileType) -> (Vec<&[u8]>, Vec<Vec<u8>>) {
+    let names = list.split(|&b| b == 0).filter(|name| !name.is_empty());
+    let (shown, others): (Vec<_>, Vec<_>) = names.partition(|name| xattr_is_shown(name, file_type));
+    (shown, others.into_iter().map(<[u8]>::to_vec).collect())
 }
 
 /// Removes the access control lists of a directory, as far as it has some.
@@ -97,4 +107,21 @@ fn is_capability(value: &[u8]) -> bool {
         _ => return false,
     };
     matches!(value, [0 | 1, 0, 0, found, ..] if *found == revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_image_shows_is_named() {
+        let list = b"btrfs.compression\0user.a\0system.nfs4_acl\0security.b\0\
+            system.posix_acl_access\0trusted.c\0";
+        let names = |list: &[&[u8]]| list.iter().map(|name| name.to_vec()).collect::<Vec<_>>();
+        let (shown, others) = sort(list, FileType::File);
+        let acl: &[u8] = b"system.posix_acl_access";
+        let expected: [&[u8]; 4] = [b"user.a", b"security.b", acl, b"trusted.c"];
+        assert_eq!(names(&shown), names(&expected));
+        assert_eq!(others, names(&[b"btrfs.compression", b"system.nfs4_acl"]));
+    }
 }

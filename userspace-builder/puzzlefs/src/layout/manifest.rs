@@ -63,6 +63,13 @@ impl Descriptor {
     }
 }
 
+/// The fs-verity digest in the descriptor of a pack, if it has one.
+pub fn fs_verity(pack: &Descriptor) -> Option<[u8; 32]> {
+    let text = pack.annotations.get(ANNOTATION_FS_VERITY)?.as_str()?;
+    // Of the same form as a SHA-256.
+    Some(*Digest::parse(text.as_bytes()).ok()?.as_bytes())
+}
+
 fn prefixed<S: Serializer>(digest: &Digest, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("sha256:{digest}"))
 }

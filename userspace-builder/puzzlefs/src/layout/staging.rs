@@ -182,7 +182,7 @@ impl<'a> Staging<'a> {
     }
 
     /// Gives all staged blobs their final names, durably.
-    pub fn commit(self) -> Result<Added> {
+    pub fn commit(&self) -> Result<Added> {
         let staged = std::mem::take(&mut *self.staged.lock().unwrap_or_else(|e| e.into_inner()));
         let dir = File::open(self.layout.blob_dir())?;
         rustix::fs::syncfs(&dir).context("syncfs of the layout")?;

@@ -15,14 +15,14 @@ use crate::metadata::segment::Segment;
 use crate::metadata::sizes::{ADDITIONAL, BLOB_REF, DIGEST, FILE_CHUNK, INODE, ROOTFS_OF_BLOCKS};
 
 /// Cuts what is written into blocks.
-pub struct Cutter<'a> {
-    feeder: &'a mut Feeder,
+pub struct Cutter<'a, 'b> {
+    feeder: &'a mut Feeder<'b>,
     block: Vec<u8>,
 }
 
-impl<'a> Cutter<'a> {
+impl<'a, 'b> Cutter<'a, 'b> {
     /// Sends the blocks to `feeder`.
-    pub fn new(feeder: &'a mut Feeder) -> Self {
+    pub fn new(feeder: &'a mut Feeder<'b>) -> Self {
         let block = Vec::with_capacity(BYTES);
         Cutter { feeder, block }
     }
@@ -42,7 +42,7 @@ impl<'a> Cutter<'a> {
     }
 }
 
-impl Write for Cutter<'_> {
+impl Write for Cutter<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let len = bytes.len().min(BYTES - self.block.len());
         self.block.extend_from_slice(&bytes[..len]);
@@ -65,7 +65,7 @@ pub fn write_blob(
     root: &Record<'_>,
     out: &mut dyn Write,
 ) -> Result<()> {
-    let Chunks { list, index } = chunks;
+    let Chunks { list, index, .. } = chunks;
     let blobs = 1 + ROOTFS_OF_BLOCKS.words() + FILE_CHUNK.list(index.len());
     let digests = blobs + BLOB_REF.words() * list.len() as u64;
     let copy = digests + DIGEST * list.len() as u64;

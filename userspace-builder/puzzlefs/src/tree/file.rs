@@ -2,44 +2,52 @@
 //! Reading the host's files: each must stay as it was when the tree was scanned.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{ensure, Context, Result};
-use rustix::fs::{FileType, OFlags, SeekFrom, Stat};
+use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::host::beneath;
-use crate::tree::scan::clamped;
-use crate::tree::{Body, Node, Tree};
+use crate::host::stat::{Facts, Stat};
+use crate::tree::Tree;
 
 const CHANGED: &str = "it changed during the build; the tree must not change meanwhile";
 
-/// A hole shorter than this is stored as zeros: it would cost a reader more extents
-/// than it saves, and zeros compress to nothing.
-pub const HOLE_MIN: u64 = 64 << 10;
-/// Holes begin and (but for the end of the file) end at a multiple of this, so that a
-/// page never lies in a hole and in data.
-pub const HOLE_ALIGN: u64 = 4096;
+/// Bytes of a file that are read at once.
+const PIECE: u64 = 128 << 10;
+/// So much at a file's end is read whatever the filesystem says of it. tmpfs calls the last folio
+/// of a file of 2^63 - 1 bytes a hole, as the folio's end does not fit into 64 bits; a folio has
+/// 2 MiB at most.
+const TAIL: u64 = 2 << 20;
 
 /// Opens files of a scanned tree, best in order of their numbers.
 pub struct Source<'a> {
     root: &'a OwnedFd,
-    clamp: Option<i64>,
+    facts: &'a [Facts],
+    opened: u64,
     /// The directory opened last, by its number.
     dir: Option<(u32, OwnedFd)>,
 }
 
 impl<'a> Source<'a> {
-    /// Files below `root`, scanned with `clamp`.
-    pub fn new(root: &'a OwnedFd, clamp: Option<i64>) -> Self {
+    /// Files below `root`, of which the scan found `facts`.
+    pub fn new(root: &'a OwnedFd, facts: &'a [Facts]) -> Self {
         Source {
             root,
-            clamp,
+            facts,
+            opened: 0,
             dir: None,
         }
+    }
+
+    /// How many files were opened.
+    pub fn opened(&self) -> u64 {
+        self.opened
     }
 
     /// Reads a whole file into `buffer`.
@@ -50,7 +58,7 @@ impl<'a> Source<'a> {
         file.finish()
     }
 
-    /// Opens a file; with `holes` its holes are told apart from its data.
+    /// Opens a file; with `holes` what the filesystem calls a hole need not be read.
     pub fn open(&mut self, tree: &Tree, ino: u32, holes: bool) -> Result<Opened> {
         let node = tree.node(ino);
         let dir = match self.dir.take() {
@@ -73,123 +81,87 @@ impl<'a> Source<'a> {
             }
             fd => fd.context("opening it")?,
         };
-        let stat = rustix::fs::fstat(&fd)?;
-        let size = self.same(node, &stat).context(CHANGED)?;
+        self.opened += 1;
+        let stat = Stat::of(&fd)?;
+        let facts = self.facts[ino as usize - 1];
+        ensure!(stat.facts == facts, CHANGED);
+        let size = facts.size;
+        // Where nothing is saved, there is nothing to ask for: all of it is read.
+        let is_sparse = stat.blocks < size / 512;
         Ok(Opened {
             file: File::from(fd),
-            before: stat,
+            facts,
             size,
             at: 0,
-            holes,
+            asked: if holes && is_sparse { 0 } else { size },
         })
     }
-
-    /// The file's size, if it is as scanned.
-    fn same(&self, node: &Node, stat: &Stat) -> Option<u64> {
-        let Body::File { size, .. } = node.body else {
-            return None;
-        };
-        (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-            && u64::try_from(stat.st_size) == Ok(size)
-            && clamped(stat, self.clamp) == (node.mtime, node.mtime_nsec))
-            .then_some(size)
-    }
-}
-
-/// A part of a file, with its length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Run {
-    /// Bytes to read by [`Opened::append`].
-    Data(u64),
-    /// Zeros that are not stored.
-    Hole(u64),
 }
 
 /// A file that is being read.
 pub struct Opened {
     file: File,
-    before: Stat,
+    facts: Facts,
     size: u64,
     at: u64,
-    holes: bool,
+    /// Up to here all is read.
+    asked: u64,
 }
 
 impl Opened {
-    /// The run at the present position, or `None` at the end of the file. A hole is
-    /// thereby passed, data must be read.
-    pub fn next_run(&mut self) -> Result<Option<Run>> {
-        if self.at == self.size {
-            return Ok(None);
-        }
-        if !self.holes {
-            return Ok(Some(Run::Data(self.size - self.at)));
-        }
-        let start = self.at;
-        let mut from = start;
-        let run = loop {
-            let hole = self.seek(SeekFrom::Hole(from))?;
-            let data = self.seek(SeekFrom::Data(hole))?;
-            let hole = hole
-                .checked_next_multiple_of(HOLE_ALIGN)
-                .map_or(self.size, |h| h.min(self.size));
-            let end = if data == self.size {
-                data
-            } else {
-                data - data % HOLE_ALIGN
-            };
-            if hole == self.size {
-                break Run::Data(self.size - start);
-            } else if end.saturating_sub(hole) < HOLE_MIN {
-                from = data;
-            } else if hole > start {
-                break Run::Data(hole - start);
-            } else {
-                self.at = end;
-                break Run::Hole(end - hole);
-            }
-            if from >= self.size {
-                break Run::Data(self.size - start);
-            }
+    /// Fills `buffer` with the bytes at the present position; it stays empty at the end of the file.
+    /// Returns how many zeros are in front of them, which the filesystem calls a hole.
+    pub fn next(&mut self, buffer: &mut Vec<u8>) -> Result<u64> {
+        buffer.clear();
+        let zeros = match self.at == self.asked && self.at < self.size {
+            true => self.skip(),
+            false => 0,
         };
-        rustix::fs::seek(self.file.as_fd(), SeekFrom::Start(self.at))?;
-        Ok(Some(run))
+        let left = self.asked - self.at;
+        self.append(buffer, usize::try_from(left.min(PIECE))?)?;
+        Ok(zeros)
     }
 
-    fn seek(&self, to: SeekFrom) -> Result<u64> {
+    /// Skips a hole, and asks where the next one begins.
+    fn skip(&mut self) -> u64 {
+        let start = self.at;
+        let tail = self.size.saturating_sub(TAIL);
+        // What cannot be asked is data.
+        let data = self.seek(SeekFrom::Data(start)).unwrap_or(start);
+        self.at = data.min(tail).max(start);
+        let hole = self.seek(SeekFrom::Hole(self.at)).unwrap_or(self.size);
+        self.asked = match self.at >= tail {
+            true => self.size,
+            // A piece at least, so that it goes on wherever that is.
+            false => hole.max(self.at.saturating_add(PIECE)).min(self.size),
+        };
+        self.at - start
+    }
+
+    fn seek(&self, to: SeekFrom) -> Option<u64> {
         match rustix::fs::seek(self.file.as_fd(), to) {
             // Only a hole up to the end is left.
-            Err(Errno::NXIO) => Ok(self.size),
-            at => Ok(at?.min(self.size)),
+            Err(Errno::NXIO) => Some(self.size),
+            at => Some(at.ok()?.min(self.size)),
         }
     }
 
     /// Appends the next `len` bytes to `buffer`.
     pub fn append(&mut self, buffer: &mut Vec<u8>, len: usize) -> Result<()> {
-        let len = u64::try_from(len)?;
-        let got = self
-            .file
-            .by_ref()
-            .take(len)
-            .read_to_end(buffer)
-            .context("reading it")?;
-        ensure!(u64::try_from(got)? == len, CHANGED);
-        self.at += len;
+        let start = buffer.len();
+        buffer.resize(start + len, 0);
+        let read = self.file.read_exact_at(&mut buffer[start..], self.at);
+        match read {
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => Err(e).context(CHANGED),
+            read => read.context("reading it"),
+        }?;
+        self.at += len as u64;
         Ok(())
     }
 
     /// Checks that the file did not change while it was read.
     pub fn finish(self) -> Result<()> {
-        let after = rustix::fs::fstat(&self.file)?;
-        let facts = |s: &Stat| {
-            (
-                s.st_size,
-                s.st_mtime,
-                s.st_mtime_nsec,
-                s.st_ctime,
-                s.st_ctime_nsec,
-            )
-        };
-        ensure!(facts(&self.before) == facts(&after), CHANGED);
+        ensure!(Stat::of(&self.file)?.facts == self.facts, CHANGED);
         Ok(())
     }
 }

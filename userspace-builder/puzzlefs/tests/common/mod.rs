@@ -5,6 +5,7 @@
 
 pub mod layout;
 pub mod message;
+pub mod namespace;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -17,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 use puzzlefs::base::progress::Silent;
 use puzzlefs::build::profile::Profile;
-use puzzlefs::build::{build, Options, Report};
+use puzzlefs::build::report::Report;
+use puzzlefs::build::{build, Options};
 use puzzlefs::chunks::pack::DEFAULT_TARGET;
 use puzzlefs::chunks::sink::Form;
 use puzzlefs::image::Image;
@@ -41,9 +43,11 @@ pub fn options() -> Options {
         },
         compat: false,
         source_date_epoch: None,
+        one_file_system: false,
         base: None,
         fs_verity: false,
         threads: None,
+        cache: None,
     }
 }
 

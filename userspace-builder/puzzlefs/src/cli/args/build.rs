@@ -47,8 +47,16 @@ pub enum ChunkForm {
 /// Lets OCI_DIR:TAG name the new image once all of it is on disk; other tags stay. An
 /// interrupted build leaves the layout as it was. The same tree gives the same
 /// bytes; SOURCE_DATE_EPOCH in the environment is the latest time that is recorded.
-/// The build does not descend into other filesystems: a mount point in ROOTFS
-/// becomes an empty directory.
+///
+/// What is mounted below ROOTFS is in the image too, as tar and du have it: who builds / means all of
+/// its files, on however many disks and subvolumes they are. Not in it is what no disk has: proc,
+/// sysfs, cgroup and other filesystems that show the state of the kernel, which is another one each
+/// time and may have no end. --one-file-system leaves out all other mounts. In the place of what
+/// is left out is an empty directory, or an empty file, to mount on. The report lists it.
+///
+/// Extended attributes are kept if they are in the namespaces user, trusted (which only root sees)
+/// and security, or POSIX ACLs. No other filesystem takes those that filesystems have for
+/// themselves, as btrfs.compression: the report names them.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs build ./rootfs /var/lib/images:debian
@@ -91,6 +99,12 @@ pub struct Build {
     /// stored as chunks, and read when they are needed.
     #[arg(long)]
     pub compat: bool,
+    /// Leave out all that is mounted below ROOTFS
+    ///
+    /// Mounts are told apart by the kernel's numbers: subvolumes of btrfs are no mounts, directories
+    /// and files that are mounted by mount --bind are.
+    #[arg(short = 'x', long)]
+    pub one_file_system: bool,
     /// Build on top of the image with this tag in the same layout
     ///
     /// The metadata then holds only what differs. The image reads the same as one built
@@ -101,6 +115,21 @@ pub struct Build {
     /// stay one blob. Those of packs are in the manifest, with or without this option
     #[arg(long)]
     pub fs_verity: bool,
+    /// Read all files, also those that did not change since the last build of ROOTFS
+    ///
+    /// A file did not change if it has the same device, inode number, size, mtime and ctime. What a
+    /// program writes to a file that it has mapped into its memory may not show in these. It is
+    /// also checked whether packs of the layout are still what they were when they were written.
+    #[arg(long)]
+    pub force: bool,
+    /// Neither use nor leave what builds remember
+    ///
+    /// That is which chunks files became, and how chunks are stored. It is in
+    /// $XDG_CACHE_HOME/puzzlefs/builds or ~/.cache/puzzlefs/builds, or in /var/cache/puzzlefs/builds if root
+    /// has the HOME of a user. It may be deleted at any time, and is not used if others can write to
+    /// it. The image is the same with it and without.
+    #[arg(long, conflicts_with = "force")]
+    pub no_cache: bool,
     /// Number of compressing threads [default: one for each processor]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZero<usize>>,

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What builds remember, so that the next one does nothing twice. All of it may be deleted at any time.
+//!
+//! - [`files`]: which chunks the files of a tree became. A file that has the same device, inode
+//!   number, size and times as then is not read again;
+//! - [`chunks`]: how contents are stored, and which packs of a layout are sound. What was read is
+//!   not compressed again.
+//!
+//! It belongs to a user, not to a layout: a layout may come from somebody else, and what it said of the
+//! files of this host would be believed. So others must not be able to write to it, nor does root
+//! take what belongs to a user ([`crate::host::private`]).
+
+pub mod chunks;
+pub mod files;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
+use serde::Serialize;
+
+use crate::base::digest::{hex, sha256};
+use crate::host::private::Private;
+
+/// Bytes of a file that are read at most: those for some 20 million files.
+const LIMIT: u64 = 4 << 30;
+/// Files that are kept.
+const COUNT: usize = 200;
+
+/// Where it is, and what is used of it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory; made if need be.
+    pub dir: PathBuf,
+    /// Read all files, whatever is known of them.
+    pub force: bool,
+}
+
+/// The directory.
+pub struct Cache {
+    dir: Private,
+}
+
+impl Cache {
+    /// Opens it.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let dir = Private::open(dir)?;
+        Ok(Cache { dir })
+    }
+
+    /// What was kept under a name and for a purpose, if it is still as it was written.
+    fn load<T: DeserializeOwned>(&self, name: &str, purpose: &str) -> Option<T> {
+        let content = self.dir.read(&file(name, purpose), LIMIT).ok()??;
+        let (sum, text) = content.split_at_checked(64)?;
+        let is_whole = sha256(&[purpose.as_bytes(), text]).to_string().as_bytes() == sum;
+        is_whole.then(|| serde_json::from_slice(text).ok())?
+    }
+
+    fn save<T: Serialize>(&self, name: &str, purpose: &str, value: &T) -> Result<()> {
+        let text = serde_json::to_vec(value)?;
+        let sum = sha256(&[purpose.as_bytes(), &text]).to_string();
+        let write = self
+            .dir
+            .write(&file(name, purpose), &[sum.as_bytes(), &text]);
+        write.context("the cache of builds")
+    }
+
+    /// Removes what was not used for long.
+    pub fn trim(&self) -> Result<()> {
+        self.dir.keep(COUNT)
+    }
+}
+
+/// The file of a name and a purpose.
+fn file(name: &str, purpose: &str) -> String {
+    let digest = sha256(&[purpose.as_bytes()]);
+    format!("{name}-{}", hex(&digest.as_bytes()[..16]))
+}
+
+/// The digest in hexadecimal, and back.
+mod digest {
+    use puzzlefs_format::Digest;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(digest: &Digest, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(digest)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Digest, D::Error> {
+        let text = String::deserialize(from)?;
+        Digest::parse(text.as_bytes()).map_err(|e| D::Error::custom(format!("{e:?}")))
+    }
+}
