@@ -31,15 +31,15 @@ def arguments():
     if options.native and options.perf:
         parser.error("there is no perf in user-mode Linux")
 
-    def chosen(text, known, what):
-        names = text.split(",") if text else list(known)
+    def chosen(text, known, by_default, what):
+        names = text.split(",") if text else list(by_default)
         for name in names:
             if name not in known:
                 parser.error(f"there is no {what} '{name}'; there are: {', '.join(known)}")
         return [known[name] for name in names]
 
-    options.systems = chosen(options.only, systems.SYSTEMS, "system")
-    options.chosen = chosen(options.perf or options.rows, ROWS, "row")
+    options.systems = chosen(options.only, systems.SYSTEMS, systems.BY_DEFAULT, "system")
+    options.chosen = chosen(options.perf or options.rows, ROWS, ROWS, "row")
     return options
 
 

@@ -175,7 +175,7 @@ fn small_packs_become_one() {
     fs::create_dir(&root).unwrap();
     // A build stores small files last, a repack all by their paths.
     fs::write(root.join("a"), noise(500, 1)).unwrap();
-    fs::write(root.join("b"), noise(50_000, 2)).unwrap();
+    fs::write(root.join("b"), noise(100_000, 2)).unwrap();
     build_into(&root, &layout, "tag", &options());
     assert_eq!(
         pack_all(&layout, &[], 10).new_blobs,
@@ -183,7 +183,7 @@ fn small_packs_become_one() {
         "there was one already"
     );
     for i in 0..5 {
-        fs::write(root.join(format!("{i}")), noise(20_000, i)).unwrap();
+        fs::write(root.join(format!("{i}")), noise(40_000, i)).unwrap();
         build_into(&root, &layout, "tag", &options());
     }
     assert_eq!(packs(&layout, "tag").len(), 6);

@@ -97,7 +97,7 @@ fn a_small_change_gives_a_small_vector() {
     everything(&root);
     let layout = dir.path().join("layout");
     build_into(&root, &layout, "v1", &options());
-    fs::write(root.join("bin/edge"), common::noise(20_000, 77)).unwrap();
+    fs::write(root.join("bin/edge"), common::noise(40_000, 77)).unwrap();
     let delta = Options {
         base: Some("v1".into()),
         ..options()

@@ -133,26 +133,39 @@ impl Encoder {
     /// The compressed form of `chunk`, or `None` if it should be stored raw: when it would
     /// save less than 1/32, decompression costs a reader more than the bytes.
     pub fn encode(&mut self, chunk: &[u8]) -> Result<Option<(Codec, Vec<u8>)>> {
-        let saves = |packed: &Vec<u8>, over: usize, share: usize| {
-            packed.len() <= over.saturating_sub(chunk.len() / share)
+        let saves = |packed: &Vec<u8>| packed.len() <= chunk.len() - chunk.len() / 32;
+        let zstd = match &mut self.zstd {
+            Some((zstd, frame)) => Some(zstd_frames(chunk, zstd, *frame)?),
+            None => None,
         };
-        let mut best = None;
-        let (mut over, mut share) = (chunk.len(), 32);
+        let zstd = zstd.filter(saves);
         if let Some(lz4) = self.lz4.filter(|_| chunk.len() <= LZ4_MAX) {
-            let packed = lz4_frame(chunk, lz4.level).context("LZ4")?;
-            if saves(&packed, over, share) {
-                (over, share) = (packed.len(), lz4.unless);
-                best = Some((Codec::Lz4, packed));
+            // What LZ4 may take: beside zstd, what that leaves and a part of the chunk more.
+            let most = zstd
+                .as_ref()
+                .map(|packed| packed.len() + chunk.len() / lz4.unless);
+            if most.is_none_or(|most| may_take(chunk, most)) {
+                let packed = lz4_frame(chunk, lz4.level).context("LZ4")?;
+                if saves(&packed) && most.is_none_or(|most| packed.len() < most) {
+                    return Ok(Some((Codec::Lz4, packed)));
+                }
             }
         }
-        if let Some((zstd, frame)) = &mut self.zstd {
-            let packed = zstd_frames(chunk, zstd, *frame)?;
-            if saves(&packed, over, share) {
-                best = Some((Codec::Zstd, packed));
-            }
-        }
-        Ok(best)
+        Ok(zstd.map(|packed| (Codec::Zstd, packed)))
     }
+}
+
+/// Whether LZ4 may store `chunk` in at most `most` bytes at a high level, as far as the lowest one
+/// tells, in a tenth of the time. A high level saves some 14% of what that makes; of chunks of which
+/// it saves more, some are missed.
+fn may_take(chunk: &[u8], most: usize) -> bool {
+    let estimate = lz4::block::compress_bound(chunk.len())
+        .ok()
+        .and_then(|bound| {
+            let mut packed = vec![0; bound];
+            lz4::block::compress_to_buffer(chunk, None, false, &mut packed).ok()
+        });
+    estimate.is_some_and(|len| len - len / 7 <= most)
 }
 
 /// Says whether files are worth compressing.
@@ -325,7 +338,9 @@ mod tests {
         });
         let saved = lz4 - zstd;
         for (unless, codec) in [
-            (text.len() / (saved + 10), Codec::Lz4),
+            (4, Codec::Lz4),
+            // It would do, but does not look like it: the lowest level finds little of such a text.
+            (text.len() / (saved + 10), Codec::Zstd),
             (text.len().div_ceil(saved - 10), Codec::Zstd),
         ] {
             let both = Compression {

@@ -104,8 +104,8 @@ pub fn everything(root: &Path) {
         ("bin/tool", noise(700_000, 1)),
         ("bin/same", noise(700_000, 1)),
         ("bin/text", b"all work and no play\n".repeat(100_000)),
-        ("bin/edge", noise(16 << 10, 2)),
-        ("bin/below", noise((16 << 10) - 1, 3)),
+        ("bin/edge", noise(32 << 10, 2)),
+        ("bin/below", noise((32 << 10) - 1, 3)),
         ("deep/er/still/leaf", b"leaf".to_vec()),
         ("nothing", vec![]),
     ] {
