@@ -36,7 +36,7 @@
 use anyhow::Result;
 
 use crate::encode::chunker::Policy;
-use crate::encode::compress::{Compression, Lz4, Zstd, LZ4_LEVEL};
+use crate::encode::compress::{Compression, Lz4, Zstd};
 
 /// Level of LZ4 for metadata. The highest takes 0.65 seconds for those of a Debian, of which each build
 /// changes all, and this one 0.08; it makes 675 KB of them in place of 670.

@@ -62,7 +62,8 @@ fn layers(dir: &Path, lower: &OwnedFd, made: &mut Made) -> Result<(OwnedFd, Owne
 fn resemble(to: &Path, from: &OwnedFd) -> Result<()> {
     let (to, context) = (fs::File::open(to)?, || to.display().to_string());
     xattr::remove_acls(&to).with_context(context)?;
-    for (name, value) in xattr::read(from.as_fd(), b".", FileType::Dir)? {
+    let (xattrs, _) = xattr::read(from.as_fd(), b".", FileType::Dir)?;
+    for (name, value) in xattrs {
         // An upper layer that is called opaque would hide the image.
         if !name.starts_with(b"trusted.overlay.") {
             let set = rustix::fs::fsetxattr(&to, &name[..], &value, XattrFlags::empty());
