@@ -6,17 +6,17 @@
 top:
 main: cli base
 cli: build upkeep reports verify extract mount image encode chunks layout base
-build: metadata image encode chunks layout tree base
+build: metadata image encode chunks layout tree host base
 metadata: image encode chunks tree host
 upkeep: image chunks layout base
 reports: image chunks layout base
-verify: image chunks base host
+verify: image chunks layout base host
 extract: image base host
 mount: layout
 image: chunks layout base
 encode: chunks layout base
 chunks: layout base
-layout: base
+layout: host base
 tree: host base
 host:
 base:

@@ -22,11 +22,12 @@ use crate::chunks::sink::{Form, Sink};
 use crate::encode::chunker::Policy;
 use crate::encode::compress::Compression;
 use crate::encode::pipeline::{self, Stored};
+use crate::host::xattr;
 use crate::image::blocks::BYTES;
 use crate::image::Image;
 use crate::layout::manifest::{self, Descriptor};
 use crate::layout::reach::Reach;
-use crate::layout::reference::Reference;
+use crate::layout::reference::{Name, Reference};
 use crate::layout::staging::Staging;
 use crate::layout::Layout;
 use crate::metadata::blocks::{self, Cutter};
@@ -50,8 +51,8 @@ pub struct Options {
     pub compat: bool,
     /// SOURCE_DATE_EPOCH: no recorded time is later than this (seconds since the epoch).
     pub source_date_epoch: Option<i64>,
-    /// Build on top of the image that this tag names, in the same layout.
-    pub base: Option<String>,
+    /// Build on top of this image in the same layout.
+    pub base: Option<Name>,
     /// Record fs-verity digests, as upstream's builder does: of all blobs, the Rootfs with all
     /// metadata in it.
     pub fs_verity: bool,
@@ -102,6 +103,7 @@ pub fn build(
     progress: &dyn Progress,
 ) -> Result<Report> {
     ensure_outside(root, layout.path())?;
+    xattr::need_proc()?;
     let compression = match options.compat {
         true => options.compression.without_lz4()?,
         false => options.compression,
@@ -110,7 +112,7 @@ pub fn build(
     let base = options
         .base
         .as_ref()
-        .map(|tag| open_base(layout, tag, options.compat))
+        .map(|base| open_base(layout, base, options.compat))
         .transpose()?;
     let staging = Staging::new(layout)?;
     progress.phase("scanning", 0, Unit::Items);
@@ -230,16 +232,15 @@ fn held<'a>(layout: &'a Layout, form: Form, progress: &dyn Progress) -> Result<P
     Ok(places)
 }
 
-fn open_base(layout: &Layout, tag: &str, compat: bool) -> Result<Image> {
-    let layout = layout.path().to_owned();
+fn open_base(layout: &Layout, name: &Name, compat: bool) -> Result<Image> {
     let base = Image::open(&Reference {
-        layout,
-        tag: tag.to_owned(),
+        layout: layout.path().to_owned(),
+        name: name.clone(),
     })
     .context("the base")?;
     ensure!(
         !compat || base.rootfs()?.version() == VERSION_BASE,
-        "the base {tag} has holes, LZ4 chunks or its metadata in blocks, which --compat rules out: \
+        "the base {name} has holes, LZ4 chunks or its metadata in blocks, which --compat rules out: \
          build the base with --compat too"
     );
     Ok(base)

@@ -8,6 +8,7 @@ mod mount;
 mod read;
 mod show;
 mod store;
+mod tags;
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
+use rustix::process::{Resource, Rlimit};
 
 use args::{Args, Command, Completions, Man, MountHelper};
 
@@ -25,17 +27,21 @@ pub fn run() -> Result<ExitCode> {
     if Path::new(&name).file_name() == Some(OsStr::new("mount.puzzlefs")) {
         return mount::helper(&MountHelper::parse());
     }
-    match Args::parse().command {
+    let command = Args::parse().command;
+    raise_descriptors();
+    match command {
         Command::Build(args) => build::run(&args),
         Command::Inspect(args) => read::inspect(&args),
         Command::Ls(args) => read::ls(&args),
         Command::Verify(args) => return read::verify(&args),
         Command::Extract(args) => read::extract(&args),
-        Command::Repack(args) => store::repack(&args),
-        Command::Unpack(args) => store::unpack(&args),
-        Command::Du(args) => store::du(&args),
-        Command::Rm(args) => store::rm(&args),
-        Command::Gc(args) => store::gc(&args),
+        Command::Repack(args) => return store::repack(&args),
+        Command::Unpack(args) => return store::unpack(&args),
+        Command::Du(args) => return store::du(&args),
+        Command::Tags(args) => tags::tags(&args),
+        Command::Tag(args) => tags::tag(&args),
+        Command::Rm(args) => return tags::rm(&args),
+        Command::Gc(args) => return store::gc(&args),
         Command::Mount(args) => mount::mount(&args),
         Command::Umount(args) => mount::umount(&args),
         Command::Stats(args) => mount::stats(&args),
@@ -43,6 +49,18 @@ pub fn run() -> Result<ExitCode> {
         Command::Man(args) => man(&args),
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lets the command have as many files open as it may. Shells begin with 1,024, so that programs
+/// that use select(2) do not break.
+fn raise_descriptors() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // The old limit serves too.
+    let _ = rustix::process::setrlimit(Resource::Nofile, raised);
 }
 
 fn completions(args: &Completions) -> Result<()> {

@@ -133,6 +133,9 @@ pub fn verify(args: &Verify) -> Result<ExitCode> {
         for text in &report.errors {
             writeln!(out, "error: {text}")?;
         }
+        for text in &report.unread {
+            writeln!(out, "not read: {text}")?;
+        }
         if report.unused_bytes > 0 {
             let bytes = show::bytes(report.unused_bytes);
             writeln!(
@@ -141,10 +144,10 @@ pub fn verify(args: &Verify) -> Result<ExitCode> {
                 report.packs
             )?;
         }
-        let verdict = if report.errors.is_empty() {
-            "ok"
-        } else {
-            "DAMAGED"
+        let verdict = match () {
+            () if !report.errors.is_empty() => "DAMAGED",
+            () if !report.unread.is_empty() => "NOT ALL COULD BE READ",
+            () => "ok",
         };
         writeln!(
             out,
@@ -155,7 +158,7 @@ pub fn verify(args: &Verify) -> Result<ExitCode> {
             show::bytes(report.data_bytes)
         )
     })?;
-    Ok(if report.errors.is_empty() {
+    Ok(if report.is_sound() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

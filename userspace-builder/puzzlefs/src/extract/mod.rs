@@ -43,6 +43,7 @@ pub struct Report {
 /// Extracts `image` into the directory `target`, which must not exist or be empty.
 /// Run by root it restores everything; by others it leaves out what they may not set.
 pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> Result<Report> {
+    xattr::need_proc()?;
     match fs::create_dir(target) {
         Ok(()) => {}
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {

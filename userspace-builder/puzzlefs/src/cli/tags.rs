@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The commands about tags: tags, tag, rm.
+
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use puzzlefs::base::text;
+use puzzlefs::layout::Layout;
+use puzzlefs::upkeep::remove;
+
+use super::args::{Rm, Tag, Tags};
+use super::bar::Bar;
+use super::show;
+use super::store::{broken, removed};
+
+/// puzzlefs tags.
+pub fn tags(args: &Tags) -> Result<()> {
+    let tags = puzzlefs::reports::tags::tags(&Layout::open(&args.layout)?)?;
+    show::report(args.format, &tags, |out| {
+        for tag in &tags {
+            let name = tag.tag.as_ref().map(|tag| text::quoted(tag.as_bytes()));
+            let (kind, digest) = (tag.kind.name(), &tag.digest);
+            let name = name.unwrap_or_else(|| "(no tag)".into());
+            writeln!(out, "sha256:{digest}  {kind:<8}  {name}")?;
+        }
+        Ok(())
+    })
+}
+
+/// puzzlefs tag.
+pub fn tag(args: &Tag) -> Result<()> {
+    let layout = Layout::open(&args.image.layout)?;
+    layout.add_tag(&args.image.name, &args.tag)
+}
+
+/// puzzlefs rm.
+pub fn rm(args: &Rm) -> Result<ExitCode> {
+    let layout = Layout::open(&args.image.layout)?;
+    match remove::remove(&layout, &args.image.name, args.gc, &Bar::new())? {
+        Some(report) => {
+            removed(&mut io::stdout().lock(), &report)?;
+            Ok(broken(&report.broken))
+        }
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
