@@ -110,9 +110,10 @@ fn a_tag_is_removed_on_a_full_disk() {
             mount -t tmpfs -o size=2m,nr_inodes=100 full full
             cp -a layout full/
             cat /dev/zero >full/filler || :
-            ! echo more >>full/filler
+            fails cp full/layout/oci-layout full/more
+            rm -f full/more
             $PUZZLEFS rm {options} full/layout:bad
-            ! $PUZZLEFS inspect full/layout:bad
+            fails $PUZZLEFS inspect full/layout:bad
             $PUZZLEFS verify full/layout:good
             $PUZZLEFS gc full/layout
             $PUZZLEFS verify full/layout:good
@@ -137,7 +138,7 @@ fn a_full_disk_loses_no_index() {
         cp -a layout full/
         cat /dev/zero >full/filler || :
         cp full/layout/index.json before
-        ! $PUZZLEFS rm full/layout:bad 2>error
+        fails $PUZZLEFS rm full/layout:bad 2>error
         cmp full/layout/index.json before
         $PUZZLEFS verify full/layout:bad
         ls -A full/layout; cat error";
@@ -179,9 +180,9 @@ fn without_proc_it_is_said() {
     let dir = scratch();
     good_and_bad(dir.path(), &options());
     let script = "mount -t tmpfs none /proc
-        ! $PUZZLEFS build root layout:new 2>error
-        ! $PUZZLEFS extract layout:good out 2>>error
-        ! test -e out
+        fails $PUZZLEFS build root layout:new 2>error
+        fails $PUZZLEFS extract layout:good out 2>>error
+        fails test -e out
         $PUZZLEFS verify layout:good
         cat error";
     let text = success(&unshared(script, dir.path()));

@@ -48,7 +48,7 @@ impl Dir {
     /// # Errors
     ///
     /// `ELOOP` for a symbolic link, `EXDEV` for a mount point, `EINVAL` for what else is no
-    /// regular file, as the kernel's module has them.
+    /// regular file: what the kernel's module does not read either.
     pub fn file(&self, name: &str) -> io::Result<File> {
         // To open a device has effects.
         is_regular(&self.status(name)?)?;

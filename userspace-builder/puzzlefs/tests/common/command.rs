@@ -13,8 +13,11 @@ pub fn puzzlefs(args: &[&str]) -> Output {
     command.args(["120", PUZZLEFS]).args(args).output().unwrap()
 }
 
-/// Runs a script with it as `$PUZZLEFS`, in a mount namespace of its own, as root of that.
+/// Runs a script with it as `$PUZZLEFS`, in a mount namespace of its own, as root of that. There
+/// `fails` runs a command that must fail.
 pub fn unshared(script: &str, dir: &Path) -> Output {
+    let fails = "fails() { if \"$@\"; then exit 9; fi; }";
+    let script = &format!("{fails}\n{script}");
     let mut command = Command::new("timeout");
     command.args(["120", "unshare", "-rm", "sh", "-euc", script]);
     command.env("PUZZLEFS", PUZZLEFS).current_dir(dir);
