@@ -38,7 +38,7 @@ fn all_commands(files: u64, descriptors: u32) {
     let (root_arg, layout_arg) = (root.to_str().unwrap(), layout.to_str().unwrap());
     let image = |tag: &str| format!("{layout_arg}:{tag}");
     let run = |args: &[&str]| success(&limited(descriptors, args));
-    let build = ["build", "--pack-size", "4K", root_arg];
+    let build = ["build", "--pack-size", "4096", root_arg];
     run(&[&build[..], &[&image("a")]].concat());
     assert!(packs(&layout, "a").len() as u64 >= files, "too few packs");
     let text = run(&["verify", &image("a")]);
@@ -70,7 +70,7 @@ fn too_many_open_files_are_no_damage() {
     let image = format!("{}:tag", layout.display());
     success(&limited(
         64,
-        &["build", "--pack-size", "4K", root.to_str().unwrap(), &image],
+        &["build", "--pack-size", "4096", root.to_str().unwrap(), &image],
     ));
     let mut said = 0;
     for descriptors in 4..24 {
