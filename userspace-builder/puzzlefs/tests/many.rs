@@ -70,7 +70,13 @@ fn too_many_open_files_are_no_damage() {
     let image = format!("{}:tag", layout.display());
     success(&limited(
         64,
-        &["build", "--pack-size", "4096", root.to_str().unwrap(), &image],
+        &[
+            "build",
+            "--pack-size",
+            "4096",
+            root.to_str().unwrap(),
+            &image,
+        ],
     ));
     let mut said = 0;
     for descriptors in 4..24 {

@@ -6,7 +6,7 @@
 //! `blobs/sha256` may be links, as LXC has them.
 //!
 //! - this file: the layout's blobs, and locks of them;
-//! - [`index`]: index.json;
+//! - [`index`]: index.json and the tags in it;
 //! - `lock`: locks, and writing the layout's own files;
 //! - [`manifest`]: the manifest of an image;
 //! - [`reach`]: what index.json leads to;
