@@ -10,13 +10,13 @@ build: metadata image encode chunks layout tree host base
 metadata: image encode chunks tree host
 upkeep: image chunks layout base
 reports: image chunks layout base
-verify: image chunks base host
+verify: image chunks layout base host
 extract: image base host
 mount: layout host base
 image: chunks layout base
 encode: chunks layout base
 chunks: layout base
-layout: base
+layout: host base
 tree: host base
 host:
 base:

@@ -14,6 +14,7 @@ use common::{
 use puzzlefs::base::progress::Silent;
 use puzzlefs::build::Options;
 use puzzlefs::chunks::sink::Form;
+use puzzlefs::layout::reference::Name;
 use puzzlefs::layout::Layout;
 use puzzlefs::reports::du::du;
 use puzzlefs::upkeep::convert::{repack, unpack, Report};
@@ -24,7 +25,7 @@ const TARGET: u64 = 300_000;
 
 fn pack_all(layout: &Path, tags: &[&str], max_unused: u8) -> Report {
     let layout = Layout::open(layout).unwrap();
-    let tags: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
+    let tags: Vec<Name> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
     let report = repack(&layout, &tags, TARGET, max_unused, &Silent).unwrap();
     gc(&layout, false, &Silent).unwrap();
     report
@@ -98,7 +99,7 @@ fn there_and_back_again() {
     );
 
     let opened = Layout::open(&layout).unwrap();
-    unpack(&opened, &["tag".into()], &Silent).unwrap();
+    unpack(&opened, &["tag".parse().unwrap()], &Silent).unwrap();
     gc(&opened, false, &Silent).unwrap();
     assert!(packs(&layout, "tag").is_empty());
     extracts_to(&layout, "tag", &root, &out);

@@ -47,7 +47,7 @@ fn a_delta_reads_as_a_full_build() {
     ] {
         change(&root);
         let delta = Options {
-            base: Some(base.into()),
+            base: Some(base.parse().unwrap()),
             ..options()
         };
         build_into(&root, &layout, tag, &delta);
@@ -81,7 +81,7 @@ fn a_delta_of_the_same_tree_adds_no_vector() {
     let layout = dir.path().join("layout");
     build_into(&root, &layout, "v1", &options());
     let delta = Options {
-        base: Some("v1".into()),
+        base: Some("v1".parse().unwrap()),
         ..options()
     };
     build_into(&root, &layout, "v2", &delta);
@@ -99,7 +99,7 @@ fn a_small_change_gives_a_small_vector() {
     build_into(&root, &layout, "v1", &options());
     fs::write(root.join("bin/edge"), common::noise(40_000, 77)).unwrap();
     let delta = Options {
-        base: Some("v1".into()),
+        base: Some("v1".parse().unwrap()),
         ..options()
     };
     build_into(&root, &layout, "v2", &delta);

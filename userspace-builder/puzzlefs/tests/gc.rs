@@ -169,7 +169,7 @@ fn chunks_that_a_manifest_does_not_list_stay() {
     build_into(&root, &layout, "base", &loose());
     fs::write(root.join("new"), "new").unwrap();
     let delta = Options {
-        base: Some("base".into()),
+        base: Some("base".parse().unwrap()),
         ..loose()
     };
     build_into(&root, &layout, "delta", &delta);

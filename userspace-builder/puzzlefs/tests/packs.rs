@@ -249,7 +249,7 @@ fn manifests_say_the_fs_verity_digests_of_packs() {
         .iter()
         .all(|(_, v)| v.is_none()));
     assert_eq!(faults(&layout, "held"), [""; 0]);
-    convert::repack(&opened, &["held".into()], 200_000, 10, &Silent).unwrap();
+    convert::repack(&opened, &["held".parse().unwrap()], 200_000, 10, &Silent).unwrap();
     all_are_measured(&layout, "held");
     // One that is not that of the pack.
     let (_, verity) = annotations(&layout, "held")[0];

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::mem;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,21 @@ pub struct Guard(u64);
 
 /// Has `job` done if a signal comes.
 pub fn on_signal(job: impl FnOnce() + Send + 'static) -> Guard {
-    let (jobs, next) = &mut *jobs();
+    add(&mut jobs(), job)
+}
+
+/// Makes something that `job` removes if a signal comes. None comes between.
+pub fn make<T>(
+    make: impl FnOnce() -> io::Result<T>,
+    job: impl FnOnce() + Send + 'static,
+) -> io::Result<(T, Guard)> {
+    let mut jobs = jobs();
+    let made = make()?;
+    Ok((made, add(&mut jobs, job)))
+}
+
+fn add(jobs: &mut (BTreeMap<u64, Job>, u64), job: impl FnOnce() + Send + 'static) -> Guard {
+    let (jobs, next) = jobs;
     *next += 1;
     jobs.insert(*next, Box::new(job));
     Guard(*next)

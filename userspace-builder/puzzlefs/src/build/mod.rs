@@ -38,11 +38,12 @@ use crate::encode::compress::Compression;
 use crate::encode::known::Known;
 use crate::encode::pipeline::{self, Chunks};
 use crate::host::stat::Stat;
+use crate::host::xattr;
 use crate::image::blocks::BYTES;
 use crate::image::Image;
 use crate::layout::manifest::{self, Descriptor};
 use crate::layout::reach::Reach;
-use crate::layout::reference::Reference;
+use crate::layout::reference::{Name, Reference};
 use crate::layout::staging::Staging;
 use crate::layout::Layout;
 use crate::metadata::blocks::{self, Cutter};
@@ -68,8 +69,8 @@ pub struct Options {
     pub source_date_epoch: Option<i64>,
     /// Leave out what is mounted below the root.
     pub one_file_system: bool,
-    /// Build on top of the image that this tag names, in the same layout.
-    pub base: Option<String>,
+    /// Build on top of this image in the same layout.
+    pub base: Option<Name>,
     /// Record fs-verity digests, as upstream's builder does: of all blobs, the Rootfs with all
     /// metadata in it.
     pub fs_verity: bool,
@@ -92,6 +93,7 @@ pub fn build(
     progress: &dyn Progress,
 ) -> Result<Report> {
     ensure_outside(root, layout.path(), options.one_file_system)?;
+    xattr::need_proc()?;
     let compression = match options.compat {
         true => options.compression.without_lz4()?,
         false => options.compression,
@@ -100,7 +102,7 @@ pub fn build(
     let base = options
         .base
         .as_ref()
-        .map(|tag| open_base(layout, tag, options.compat))
+        .map(|base| open_base(layout, base, options.compat))
         .transpose()?;
     let staging = Staging::new(layout)?;
     progress.phase("scanning", 0, Unit::Items);
@@ -244,16 +246,15 @@ fn held<'a>(layout: &'a Layout, form: Form, progress: &dyn Progress) -> Result<P
     Ok(places)
 }
 
-fn open_base(layout: &Layout, tag: &str, compat: bool) -> Result<Image> {
-    let layout = layout.path().to_owned();
+fn open_base(layout: &Layout, name: &Name, compat: bool) -> Result<Image> {
     let base = Image::open(&Reference {
-        layout,
-        tag: tag.to_owned(),
+        layout: layout.path().to_owned(),
+        name: name.clone(),
     })
     .context("the base")?;
     ensure!(
         !compat || base.rootfs()?.version() == VERSION_BASE,
-        "the base {tag} has holes, LZ4 chunks or its metadata in blocks, which --compat rules out: \
+        "the base {name} has holes, LZ4 chunks or its metadata in blocks, which --compat rules out: \
          build the base with --compat too"
     );
     Ok(base)

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where the chunks of images are stored in a layout: in packs, or each in a blob of its own.
 //!
+//! - `open`: packs that are open;
 //! - [`pack`]: a pack on disk;
 //! - [`codec`]: how one is stored;
 //! - [`places`]: finding chunks, and reading them as they are stored;
 //! - [`sink`]: storing them.
 
 pub mod codec;
+mod open;
 pub mod pack;
 pub mod places;
 pub mod sink;

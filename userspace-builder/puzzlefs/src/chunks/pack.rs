@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use anyhow::{ensure, Context, Result};
 use puzzlefs_format::{limits, Digest, PackEntry, PackIndex, PackTrailer};
 
-use crate::layout::Layout;
+use crate::layout::{is_trouble, Layout};
 
 /// Bytes of a pack, as a rule. Every pack is a layer: it costs a request when it is
 /// pulled, and an open file while it is mounted; 16 MiB make eight of a small Debian, and let an
@@ -19,8 +19,12 @@ pub const DEFAULT_TARGET: u64 = 16 << 20;
 /// Opens the pack `digest` and reads its index, whose entries need not be true.
 pub fn open(layout: &Layout, digest: &Digest) -> Result<(File, Vec<PackEntry>)> {
     let file = layout.open_blob(digest)?;
-    let entries = index(&file).with_context(|| {
-        format!("the pack sha256:{digest} is damaged; delete it and copy or build its images again")
+    let entries = index(&file).map_err(|error| {
+        let what = match is_trouble(&error) {
+            true => "could not be read",
+            false => "is damaged; delete it and copy or build its images again",
+        };
+        error.context(format!("the pack sha256:{digest} {what}"))
     })?;
     Ok((file, entries))
 }

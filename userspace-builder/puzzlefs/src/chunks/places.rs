@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io;
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::{ensure, Context, Error, Result};
@@ -15,13 +16,17 @@ use puzzlefs_format::{limits, Digest};
 
 use crate::base::digest::{sha256, Blob, Hashing};
 use crate::base::progress::Progress;
+use crate::chunks::open::Open;
 use crate::chunks::pack;
-use crate::layout::Layout;
+use crate::layout::{is_trouble, Layout};
 
 /// Where chunks of a layout lie, as far as some packs of it say.
 pub struct Places<'a> {
     layout: &'a Layout,
     packs: Vec<Pack>,
+    open: Open,
+    /// A pack that could not be read, and why: any chunk may be in it.
+    unread: Option<(Digest, i32)>,
     /// In order of the digests; one that several packs have comes as often.
     table: Vec<Place>,
 }
@@ -32,25 +37,6 @@ pub struct Pack {
     pub digest: Digest,
     /// Its bytes.
     pub size: u64,
-    file: File,
-}
-
-impl Pack {
-    /// The file that it is.
-    pub fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// What it is, with its fs-verity digest.
-    pub fn measure(&self) -> Result<Blob> {
-        let mut file = &self.file;
-        let mut hashing = Hashing::new(io::sink());
-        hashing.measure();
-        file.rewind()
-            .and_then(|()| io::copy(&mut file, &mut hashing))
-            .with_context(|| format!("reading the pack sha256:{}", self.digest))?;
-        Ok(hashing.finish().1)
-    }
 }
 
 /// Where a pack has a chunk, as its index says.
@@ -71,7 +57,7 @@ pub type Measured = Vec<(u32, Result<[u8; 32]>)>;
 
 /// The bytes of a chunk in some file, unchecked.
 pub struct Slice {
-    file: File,
+    file: Arc<File>,
     offset: u64,
     size: u64,
 }
@@ -100,11 +86,22 @@ impl<'a> Places<'a> {
         let mut places = Places {
             layout,
             packs: Vec::new(),
+            open: Open::default(),
+            unread: None,
             table: Vec::new(),
         };
         let mut faults = Vec::new();
         for digest in packs {
-            faults.extend(places.add(digest).err());
+            if let Err(fault) = places.add(digest) {
+                let io = fault
+                    .chain()
+                    .find_map(|cause| cause.downcast_ref::<io::Error>());
+                let errno = io.and_then(io::Error::raw_os_error);
+                if let (true, Some(errno)) = (is_trouble(&fault), errno) {
+                    places.unread = Some((digest, errno));
+                }
+                faults.push(fault);
+            }
         }
         places.table.sort_unstable();
         (places, faults)
@@ -119,7 +116,7 @@ impl<'a> Places<'a> {
             limits::MAX_PACKED_CHUNKS
         );
         let size = file.metadata()?.len();
-        self.packs.push(Pack { digest, size, file });
+        self.packs.push(Pack { digest, size });
         self.table.extend(entries.into_iter().map(|entry| Place {
             digest: entry.digest,
             pack: number,
@@ -138,6 +135,22 @@ impl<'a> Places<'a> {
         &self.packs[place.pack as usize]
     }
 
+    /// The file that a pack is, opened anew if it was closed meanwhile.
+    pub(crate) fn file(&self, pack: &Pack) -> Result<Arc<File>> {
+        self.open.get(self.layout, &pack.digest)
+    }
+
+    /// What a pack is, with its fs-verity digest.
+    pub fn measure_pack(&self, pack: &Pack) -> Result<Blob> {
+        // A descriptor of its own, as threads read from others at once.
+        let mut file = self.layout.open_blob(&pack.digest)?;
+        let mut hashing = Hashing::new(io::sink());
+        hashing.measure();
+        io::copy(&mut file, &mut hashing)
+            .with_context(|| format!("reading the pack sha256:{}", pack.digest))?;
+        Ok(hashing.finish().1)
+    }
+
     /// All that the packs list, in order of the digests.
     pub fn table(&self) -> &[Place] {
         &self.table
@@ -154,7 +167,7 @@ impl<'a> Places<'a> {
     pub fn peek(&self, place: &Place) -> Result<Vec<u8>> {
         let pack = self.pack(place);
         let mut bytes = vec![0; place.size as usize];
-        pack.file
+        self.file(pack)?
             .read_exact_at(&mut bytes, place.offset.into())
             .with_context(|| format!("reading the pack sha256:{}", pack.digest))?;
         Ok(bytes)
@@ -213,7 +226,7 @@ impl<'a> Places<'a> {
         places
             .iter()
             .try_for_each(|place| self.read_at(place).map(drop))?;
-        let blob = pack.measure()?;
+        let blob = self.measure_pack(pack)?;
         ensure!(
             blob.digest == pack.digest,
             "the pack sha256:{} has the digest sha256:{}",
@@ -233,22 +246,39 @@ impl<'a> Places<'a> {
             }
         }
         let loose = self.layout.read_blob(chunk, limits::MAX_CHUNK_BYTES);
-        loose.map_err(|error| fault.unwrap_or(error))
+        loose.map_err(|error| fault.unwrap_or_else(|| self.not_found(error)))
+    }
+
+    /// Whether all packs could be read, damaged or not.
+    pub fn is_complete(&self) -> bool {
+        self.unread.is_none()
+    }
+
+    /// Why a chunk was not found that is not loose, if `error` says no more.
+    fn not_found(&self, error: Error) -> Error {
+        match self.unread {
+            Some((pack, errno)) if !is_trouble(&error) => {
+                let error = Error::new(io::Error::from_raw_os_error(errno));
+                error.context(format!("chunks that may be in the pack sha256:{pack}"))
+            }
+            _ => error,
+        }
     }
 
     /// A chunk's bytes, to read only some of them.
     pub fn slice(&self, chunk: &Digest) -> Result<Slice> {
         if let Some(place) = self.of(chunk).first() {
             return Ok(Slice {
-                file: self.pack(place).file.try_clone()?,
+                file: self.file(self.pack(place))?,
                 offset: place.offset.into(),
                 size: place.size.into(),
             });
         }
-        let file = self.layout.open_blob(chunk)?;
+        let file = self.layout.open_blob(chunk);
+        let file = file.map_err(|error| self.not_found(error))?;
         let size = file.metadata()?.len();
         Ok(Slice {
-            file,
+            file: Arc::new(file),
             offset: 0,
             size,
         })

@@ -19,6 +19,7 @@ use puzzlefs_format::{limits, Digest};
 use crate::base::progress::{Progress, Unit};
 use crate::chunks::pack::PackWriter;
 use crate::chunks::places::{Place, Places};
+use crate::layout::is_trouble;
 use crate::layout::manifest::{Descriptor, MAX_CHUNKS};
 use crate::layout::staging::{Draft, Staging};
 
@@ -320,6 +321,7 @@ impl<'a> Sink<'a> {
         for (pack, verity) in self.homes.held.measure(packs, self.progress)? {
             match verity {
                 Ok(verity) => drop(self.homes.vouched.insert(pack, verity)),
+                Err(error) if is_trouble(&error) => return Err(error),
                 Err(_) => self.distrust(pack, target)?,
             }
         }

@@ -8,8 +8,10 @@ use anyhow::{bail, ensure, Context, Result};
 use puzzlefs::base::text::quoted;
 use puzzlefs::build::profile::Profile;
 use puzzlefs::build::{build, cache, ensure_outside, Options};
+use puzzlefs::chunks::pack::DEFAULT_TARGET;
 use puzzlefs::chunks::sink::Form;
 use puzzlefs::encode::compress::Compression;
+use puzzlefs::layout::reference::Name;
 use puzzlefs::layout::Layout;
 
 use super::args::{Build, ChunkForm};
@@ -20,7 +22,7 @@ use super::show;
 pub fn run(args: &Build) -> Result<()> {
     let profile = Profile::from(args.profile);
     let options = Options {
-        policy: profile.policy(args.chunk_size)?,
+        policy: profile.policy(args.chunk_size.map(usize::try_from).transpose()?)?,
         compression: compression(args, profile)?,
         metadata: profile.metadata(),
         form: form(args)?,
@@ -32,16 +34,16 @@ pub fn run(args: &Build) -> Result<()> {
         threads: args.threads,
         cache: cache(args),
     };
+    let Name::Tag(tag) = &args.image.name else {
+        bail!(
+            "{}: what is built has no digest before: name it by a tag",
+            args.image
+        );
+    };
     // Before the layout is made.
     ensure_outside(&args.rootfs, &args.image.layout, args.one_file_system)?;
     let layout = Layout::open_or_create(&args.image.layout)?;
-    let report = build(
-        &args.rootfs,
-        &layout,
-        &args.image.tag,
-        &options,
-        &Bar::new(),
-    )?;
+    let report = build(&args.rootfs, &layout, tag, &options, &Bar::new())?;
     show::done(args.format, &report, |out| {
         writeln!(out, "manifest  sha256:{}", report.manifest)?;
         if let Some(verity) = &report.manifest_verity {
@@ -93,12 +95,12 @@ fn compression(args: &Build, profile: Profile) -> Result<Compression> {
     let mut compression = args.compression.unwrap_or(profile.compression());
     if let Some(size) = args.frame_size {
         ensure!(
-            size.get() >= 4096,
-            "a frame of less than 4096 bytes is smaller than a page"
+            size >= 4096,
+            "--frame-size: a frame of less than 4096 bytes is smaller than a page"
         );
-        if let Some(zstd) = &mut compression.zstd {
-            zstd.frame = Some(size.get());
-        }
+        let zstd = compression.zstd.as_mut();
+        let zstd = zstd.context("--frame-size: only zstd has frames of a size to choose")?;
+        zstd.frame = Some(usize::try_from(size)?);
     }
     Ok(compression)
 }
@@ -106,15 +108,20 @@ fn compression(args: &Build, profile: Profile) -> Result<Compression> {
 /// Loose where upstream is to read the image, or blobs are to be measured as it does.
 fn form(args: &Build) -> Result<Form> {
     let upstream = args.compat || args.fs_verity;
-    let target = args.pack_size;
-    Ok(match args.layout {
+    let target = args.pack_size.unwrap_or(DEFAULT_TARGET);
+    let form = match args.layout {
         Some(ChunkForm::Packs) if upstream => {
             bail!("--compat and --fs-verity need --layout loose: upstream knows no packs")
         }
         Some(ChunkForm::Loose) => Form::Loose,
         None if upstream => Form::Loose,
         Some(ChunkForm::Packs) | None => Form::Packs { target },
-    })
+    };
+    ensure!(
+        args.pack_size.is_none() || form != Form::Loose,
+        "--pack-size: there are no packs where chunks are loose"
+    );
+    Ok(form)
 }
 
 /// Where builds keep what they remember: $XDG_CACHE_HOME/puzzlefs, or .cache/puzzlefs in the home of

@@ -11,6 +11,7 @@ mod out;
 mod read;
 mod show;
 mod store;
+mod tags;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use puzzlefs::base::cleanup;
+use rustix::process::{Resource, Rlimit};
 
 use args::{Args, Command, Completions, MountHelper};
 
@@ -49,17 +51,20 @@ fn no_command(answer: &clap::Error, usage: u8) -> Result<ExitCode> {
 
 fn run(args: Args) -> Result<ExitCode> {
     out::set_quiet(args.quiet);
+    raise_descriptors();
     match args.command {
         Command::Build(args) => build::run(&args),
         Command::Inspect(args) => read::inspect(&args),
         Command::Ls(args) => read::ls(&args),
         Command::Verify(args) => return read::verify(&args),
         Command::Extract(args) => return read::extract(&args),
-        Command::Repack(args) => store::repack(&args),
-        Command::Unpack(args) => store::unpack(&args),
-        Command::Du(args) => store::du(&args),
-        Command::Rm(args) => store::rm(&args),
-        Command::Gc(args) => store::gc(&args),
+        Command::Repack(args) => return store::repack(&args),
+        Command::Unpack(args) => return store::unpack(&args),
+        Command::Du(args) => return store::du(&args),
+        Command::Tags(args) => tags::tags(&args),
+        Command::Tag(args) => tags::tag(&args),
+        Command::Rm(args) => return tags::rm(&args),
+        Command::Gc(args) => return store::gc(&args),
         Command::Mount(args) => mount::mount(&args),
         Command::Umount(args) => mount::umount(&args),
         Command::Stats(args) => mount::stats(&args),
@@ -67,6 +72,18 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Man(args) => man::write(&args.dir),
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lets the command have as many files open as it may. Shells begin with 1,024, so that programs
+/// that use select(2) do not break.
+fn raise_descriptors() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // The old limit serves too.
+    let _ = rustix::process::setrlimit(Resource::Nofile, raised);
 }
 
 fn completions(args: &Completions) -> Result<()> {

@@ -126,7 +126,7 @@ fn mode(bits: u16) -> String {
 pub fn verify(args: &Verify) -> Result<ExitCode> {
     let image = Image::open(&args.image)?;
     let report = puzzlefs::verify::verify(&image, &Bar::new())?;
-    let show = match report.errors.is_empty() {
+    let show = match report.is_sound() {
         true => show::done,
         false => show::report,
     };
@@ -137,6 +137,9 @@ pub fn verify(args: &Verify) -> Result<ExitCode> {
         for text in &report.errors {
             writeln!(out, "error: {text}")?;
         }
+        for text in &report.unread {
+            writeln!(out, "not read: {text}")?;
+        }
         if report.unused_bytes > 0 {
             let bytes = show::bytes(report.unused_bytes);
             writeln!(
@@ -145,10 +148,10 @@ pub fn verify(args: &Verify) -> Result<ExitCode> {
                 report.packs
             )?;
         }
-        let verdict = if report.errors.is_empty() {
-            "ok"
-        } else {
-            "DAMAGED"
+        let verdict = match () {
+            () if !report.errors.is_empty() => "DAMAGED",
+            () if !report.unread.is_empty() => "NOT ALL COULD BE READ",
+            () => "ok",
         };
         writeln!(
             out,
@@ -159,10 +162,11 @@ pub fn verify(args: &Verify) -> Result<ExitCode> {
             show::bytes(report.data_bytes)
         )
     })?;
-    Ok(if report.errors.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(exit::DAMAGED)
+    Ok(match () {
+        () if report.is_sound() => ExitCode::SUCCESS,
+        // Nothing is known to be damaged.
+        () if report.errors.is_empty() => ExitCode::FAILURE,
+        () => ExitCode::from(exit::DAMAGED),
     })
 }
 

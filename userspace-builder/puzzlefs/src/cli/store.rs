@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The commands about a layout as a whole: repack, unpack, du, rm, gc.
+//! The commands about a layout as a whole: repack, unpack, du, gc.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use puzzlefs::layout::Layout;
@@ -10,12 +12,12 @@ use puzzlefs::upkeep::convert::{self, Converted};
 use puzzlefs::upkeep::gc;
 use serde::Serialize;
 
-use super::args::{Du, Gc, Images, Repack, Rm, Unpack};
+use super::args::{Du, Gc, Images, Repack, Unpack};
 use super::bar::Bar;
-use super::show;
+use super::{exit, out, show};
 
 /// puzzlefs repack.
-pub fn repack(args: &Repack) -> Result<()> {
+pub fn repack(args: &Repack) -> Result<ExitCode> {
     let layout = Layout::open(&args.images.layout)?;
     let tags = &args.images.tags;
     let report = convert::repack(&layout, tags, args.pack_size, args.max_unused, &Bar::new())?;
@@ -23,7 +25,7 @@ pub fn repack(args: &Repack) -> Result<()> {
 }
 
 /// puzzlefs unpack.
-pub fn unpack(args: &Unpack) -> Result<()> {
+pub fn unpack(args: &Unpack) -> Result<ExitCode> {
     let layout = Layout::open(&args.images.layout)?;
     let report = convert::unpack(&layout, &args.images.tags, &Bar::new())?;
     finish(&args.images, &layout, report)
@@ -37,7 +39,7 @@ struct Conversion {
     gc: Option<gc::Report>,
 }
 
-fn finish(args: &Images, layout: &Layout, report: convert::Report) -> Result<()> {
+fn finish(args: &Images, layout: &Layout, report: convert::Report) -> Result<ExitCode> {
     let gc = args.gc.then(|| gc::gc(layout, false, &Bar::new()));
     let gc = gc.transpose()?;
     let conversion = Conversion { report, gc };
@@ -58,33 +60,25 @@ fn finish(args: &Images, layout: &Layout, report: convert::Report) -> Result<()>
             .gc
             .as_ref()
             .map_or(Ok(()), |report| removed(out, report))
-    })
+    })?;
+    let collected = conversion.gc.iter().flat_map(|report| &report.broken);
+    let all = conversion.report.broken.iter().chain(collected);
+    Ok(broken(all))
 }
 
-/// puzzlefs rm.
-pub fn rm(args: &Rm) -> Result<()> {
-    let layout = Layout::open(&args.image.layout)?;
-    layout.remove_tag(&args.image.tag)?;
-    let gc = args.gc.then(|| gc::gc(&layout, false, &Bar::new()));
-    let removal = Removal {
-        tag: args.image.tag.clone(),
-        gc: gc.transpose()?,
-    };
-    show::done(args.format, &removal, |out| {
-        let gc = removal.gc.as_ref();
-        gc.map_or(Ok(()), |report| removed(out, report))
-    })
-}
-
-#[derive(Serialize)]
-struct Removal {
-    tag: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gc: Option<gc::Report>,
+/// Says which images cannot be read; the exit status if some cannot.
+pub fn broken<'a>(images: impl IntoIterator<Item = &'a String>) -> ExitCode {
+    let mut status = ExitCode::SUCCESS;
+    for image in images {
+        // Like the errors of main.
+        out::error(&format!("puzzlefs: error: {image}"));
+        status = ExitCode::from(exit::DAMAGED);
+    }
+    status
 }
 
 /// puzzlefs gc.
-pub fn gc(args: &Gc) -> Result<()> {
+pub fn gc(args: &Gc) -> Result<ExitCode> {
     let layout = Layout::open(&args.layout)?;
     let report = gc::gc(&layout, args.dry_run, &Bar::new())?;
     let show = match args.dry_run {
@@ -97,10 +91,12 @@ pub fn gc(args: &Gc) -> Result<()> {
             writeln!(out, "sha256:{digest}")?;
         }
         removed(out, &report)
-    })
+    })?;
+    Ok(broken(&report.broken))
 }
 
-fn removed(out: &mut dyn Write, report: &gc::Report) -> io::Result<()> {
+/// What a collection removed.
+pub fn removed(out: &mut dyn Write, report: &gc::Report) -> io::Result<()> {
     let verb = if report.dry_run { "garbage" } else { "removed" };
     let bytes = show::bytes(report.removed_bytes);
     writeln!(out, "{verb}    {} blobs, {bytes}", report.removed.len())?;
@@ -113,16 +109,15 @@ fn removed(out: &mut dyn Write, report: &gc::Report) -> io::Result<()> {
 }
 
 /// puzzlefs du.
-pub fn du(args: &Du) -> Result<()> {
+pub fn du(args: &Du) -> Result<ExitCode> {
     let layout = Layout::open(&args.layout)?;
-    for tag in &args.tags {
-        layout.resolve(tag)?;
-    }
+    let tags = args.tags.iter().map(|name| layout.resolve(name));
+    let wanted: HashSet<String> = tags
+        .map(|manifest| Ok(manifest?.digest.to_string()))
+        .collect::<Result<_>>()?;
     let mut report = puzzlefs::reports::du::du(&layout)?;
-    let wanted = |image: &Usage| image.tags.iter().any(|tag| args.tags.contains(tag));
-    report
-        .images
-        .retain(|image| args.tags.is_empty() || wanted(image));
+    let is_wanted = |image: &Usage| wanted.is_empty() || wanted.contains(&image.manifest);
+    report.images.retain(is_wanted);
     show::report(args.format, &report, |out| {
         writeln!(
             out,
@@ -155,5 +150,6 @@ pub fn du(args: &Du) -> Result<()> {
             writeln!(out, "{bytes:>14}  {what}")?;
         }
         Ok(())
-    })
+    })?;
+    Ok(broken(&report.broken))
 }

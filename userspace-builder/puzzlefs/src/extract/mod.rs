@@ -31,7 +31,7 @@ use rustix::io::Errno;
 use crate::base::progress::{Progress, Unit};
 use crate::base::text;
 use crate::host::beneath;
-use crate::host::xattr::remove_acls;
+use crate::host::xattr::{self, remove_acls};
 use crate::image::chunk::ChunkReader;
 use crate::image::walk::{Name, Step, Walk};
 use crate::image::Image;
@@ -46,6 +46,7 @@ use target::Target;
 ///
 /// What keeps it from being whole. `target` is then as it was before.
 pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> Result<Report> {
+    xattr::need_proc()?;
     let rootfs = image.rootfs()?;
     let places = image.sound_places()?;
     let chunks = ChunkReader::new(&places, rootfs.version())?;

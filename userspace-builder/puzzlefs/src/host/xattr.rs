@@ -27,6 +27,20 @@ pub fn path_at(dir: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
     path
 }
 
+/// Whether [`path_at`] will do.
+///
+/// # Errors
+///
+/// Without /proc, by which alone attributes of a device or of a symlink are reached.
+pub fn need_proc() -> anyhow::Result<()> {
+    anyhow::ensure!(
+        std::path::Path::new("/proc/self/fd").is_dir(),
+        "/proc is not mounted here, and extended attributes are reached by /proc/self/fd: mount it \
+         first (mount -t proc proc /proc)"
+    );
+    Ok(())
+}
+
 /// All extended attributes that the caller may see and that readers of an image show, sorted by
 /// name; and the names of all others. A filesystem without them has none; one that vanishes meanwhile
 /// is left out.

@@ -18,7 +18,8 @@ pub mod work;
 use std::collections::HashSet;
 
 use anyhow::{ensure, Context, Error, Result};
-use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs, RootfsBlob, MEDIA_TYPE_PACK};
+use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs, RootfsBlob};
+use puzzlefs_format::{MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS};
 
 use crate::base::error::{damage, Failure};
 use crate::base::text;
@@ -49,9 +50,13 @@ impl Image {
     /// Names the tag or blob that is missing, damaged or malformed.
     pub fn open(reference: &Reference) -> Result<Self> {
         let layout = Layout::open(&reference.layout)?;
-        let entry = layout.resolve(&reference.tag)?;
+        let entry = layout.resolve(&reference.name)?;
         let image = Self::with_manifest(&layout, &entry.digest)?.with_context(|| {
-            format!("the manifest sha256:{} is no PuzzleFS image", entry.digest)
+            format!(
+                "{reference} is no PuzzleFS image: its manifest sha256:{} has no layer of the type \
+                 {MEDIA_TYPE_ROOTFS}",
+                entry.digest
+            )
         })?;
         if u64::try_from(image.manifest.len())? != entry.size {
             let digest = entry.digest;
@@ -95,8 +100,17 @@ impl Image {
     /// Whether `layout` has this manifest, and it is that of an image. A layout need not have all
     /// that its index lists.
     pub fn is_there(layout: &Layout, manifest: &Digest) -> Result<bool> {
-        let is_there = layout.blob_path(manifest).exists();
-        Ok(is_there && read_manifest(layout, manifest)?.is_some())
+        Ok(layout.names_blob(manifest)? && read_manifest(layout, manifest)?.is_some())
+    }
+
+    /// The layers that a manifest of an image lists, without a look at the image.
+    pub fn listed(layout: &Layout, manifest: &Digest) -> Result<Vec<Digest>> {
+        let Some((text, _)) = read_manifest(layout, manifest)? else {
+            return Ok(Vec::new());
+        };
+        let manifest = Manifest::parse(&text)?;
+        let layers = manifest.layers().map(|layer| Ok(layer?.digest));
+        layers.collect()
     }
 
     /// The message that the Rootfs blob says to be in blocks, if it does, and notes which.

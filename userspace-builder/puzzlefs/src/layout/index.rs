@@ -1,89 +1,273 @@
 // SPDX-License-Identifier: Apache-2.0
-//! index.json: which manifests a layout has, and their tags.
+//! index.json: which manifests a layout has, and their tags. It is edited as JSON, so that what
+//! others have written into it stays as it is.
 
-use std::fs;
-use std::io;
-use std::path::Path;
+use anyhow::{bail, ensure, Context, Result};
+use puzzlefs_format::{limits, Digest, Manifest, MEDIA_TYPE_MANIFEST};
+use serde_json::{json, Map, Value};
 
-use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
-use serde_json::{json, Value};
-
-use super::lock::Lock;
-use super::manifest::{Descriptor, ARTIFACT_TYPE};
-use super::Layout;
-use crate::base::error::Failure;
+use crate::base::error::{damage, Failure};
 use crate::base::text;
+use crate::host::dir::Dir;
+use crate::layout::lock::Lock;
+use crate::layout::manifest::{Descriptor, ARTIFACT_TYPE};
+use crate::layout::reference::Name;
+use crate::layout::Layout;
 
 const INDEX_FILE: &str = "index.json";
 const MEDIA_TYPE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MEDIA_TYPE_DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Annotation of an index entry that holds its tag (OCI image-spec, annotations.md).
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// How deep indexes are looked for in indexes. Two have a use: one for all architectures,
+/// and one of those.
+const MAX_DEPTH: u32 = 8;
+
+/// An entry of an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What it names.
+    pub digest: Digest,
+    /// Its bytes.
+    pub size: u64,
+    /// The media type that it is said to have.
+    pub media_type: String,
+    /// Its tag.
+    pub tag: Option<String>,
+    /// Operating system and architecture.
+    pub platform: Option<(String, String)>,
+}
+
+impl Entry {
+    /// # Errors
+    ///
+    /// If it is no descriptor of a blob with a sha256.
+    fn of(value: &Value) -> Result<Self> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let digest = text(&value["digest"]);
+        let platform = &value["platform"];
+        Ok(Entry {
+            digest: Digest::parse(digest.as_bytes())
+                .map_err(|e| Failure::Damaged.error(format!("digest {digest:?}: {e}")))?,
+            size: value["size"]
+                .as_u64()
+                .ok_or_else(|| Failure::Damaged.error("a descriptor without size"))?,
+            media_type: text(&value["mediaType"]),
+            tag: tag_of(value).map(str::to_owned),
+            platform: platform
+                .is_object()
+                .then(|| (text(&platform["os"]), text(&platform["architecture"]))),
+        })
+    }
+
+    /// Whether it is an index of others.
+    pub fn is_index(&self) -> bool {
+        [MEDIA_TYPE_INDEX, MEDIA_TYPE_DOCKER_LIST].contains(&&*self.media_type)
+    }
+
+    fn is_for_this_machine(&self) -> bool {
+        let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
+        let arch = match arch {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        let is_it = |(o, a): &(String, String)| (o.as_str(), a.as_str()) == (os, arch);
+        self.platform.as_ref().is_some_and(is_it)
+    }
+}
+
+/// What a list of entries names that differ, one in a line, for people to choose from.
+fn choices(entries: &[Entry]) -> String {
+    let shown = entries.iter().map(|entry| {
+        let platform = entry.platform.as_ref();
+        let platform = platform.map(|(os, arch)| format!(" ({os}/{arch})"));
+        format!("@sha256:{}{}", entry.digest, platform.unwrap_or_default())
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// The entry that counts of several with one name: that of this machine, if they differ.
+fn choose(mut entries: Vec<Entry>) -> std::result::Result<Entry, Vec<Entry>> {
+    let mut seen = std::collections::HashSet::new();
+    entries.retain(|entry| seen.insert(entry.digest));
+    if let [single] = &entries[..] {
+        return Ok(single.clone());
+    }
+    let mut ours = entries.iter().filter(|entry| entry.is_for_this_machine());
+    match (ours.next(), ours.next()) {
+        (Some(entry), None) => Ok(entry.clone()),
+        _ => Err(entries),
+    }
+}
 
 impl Layout {
-    /// Makes the index.json of a new layout at `path`, unless there is one.
-    pub(super) fn create_index(lock: &Lock<'_>, path: &Path) -> Result<()> {
-        match path.join(INDEX_FILE).exists() {
+    /// Makes the index.json of a new layout, unless there is one.
+    pub(super) fn create_index(lock: &Lock<'_>, root: &Dir) -> Result<()> {
+        match root.has(INDEX_FILE)? {
             true => Ok(()),
             false => lock.replace(INDEX_FILE, &serde_json::to_vec(&no_images())?),
         }
     }
 
-    /// The manifest descriptor that `tag` names.
-    pub fn resolve(&self, tag: &str) -> Result<Descriptor> {
+    /// The descriptor of the manifest that `name` leads to, if need be through an image index.
+    ///
+    /// # Errors
+    ///
+    /// Says what there is in place of that. Whether it is a PuzzleFS image is not looked at.
+    pub fn resolve(&self, name: &Name) -> Result<Descriptor> {
         let index = self.index()?.unwrap_or_default();
-        let entries = entries(&index);
-        let Some(entry) = entries.iter().find(|e| tag_of(e) == Some(tag)) else {
-            let tags = entries.iter().filter_map(tag_of);
-            let tags: Vec<String> = tags.map(|tag| text::quoted(tag.as_bytes())).collect();
-            return Err(Failure::NotFound.error(format!(
-                "{} has no tag {tag}; it has: {}",
-                self.path.display(),
-                tags.join(" ")
-            )));
+        let named = named(&index, name)?;
+        let dir = self.path.display();
+        let entry = match (named.is_empty(), name) {
+            (false, _) => choose(named).map_err(|several| {
+                let choices = choices(&several);
+                anyhow::anyhow!("{dir} has several images {name}; name one of {choices}")
+            })?,
+            (true, Name::Tag(tag)) => {
+                let tags = entries(&index).iter().filter_map(tag_of);
+                let tags: Vec<String> = tags.map(|tag| text::quoted(tag.as_bytes())).collect();
+                let tags = tags.join(" ");
+                let text = format!("{dir} has no tag {tag}; it has: {tags}");
+                return Err(Failure::NotFound.error(text));
+            }
+            (true, Name::Digest(digest)) => {
+                let size = self.blob_size(digest)?;
+                let missing = || Failure::NotFound.error(format!("{dir} has no manifest {name}"));
+                let size = size.ok_or_else(missing)?;
+                return Ok(Descriptor::new(MEDIA_TYPE_MANIFEST, *digest, size));
+            }
         };
-        let digest = entry["digest"].as_str().unwrap_or_default();
+        let context = || format!("{name} of {dir} is an image index");
+        let entry = match entry.is_index() {
+            true => damage(self.resolve_index(&entry)).with_context(context)?,
+            false => entry,
+        };
         ensure!(
-            entry["mediaType"] == MEDIA_TYPE_MANIFEST,
-            "tag {tag} is no OCI image manifest but {}",
-            entry["mediaType"]
+            entry.media_type == MEDIA_TYPE_MANIFEST,
+            "{name} of {dir} is no OCI image manifest but {:?}",
+            entry.media_type
         );
-        let digest = Digest::parse(digest.as_bytes())
-            .map_err(|e| anyhow::anyhow!("index.json: tag {tag}: digest {digest:?}: {e}"))?;
-        let size = entry["size"]
-            .as_u64()
-            .context("index.json: a descriptor without size")?;
-        Ok(Descriptor::new(MEDIA_TYPE_MANIFEST, digest, size))
+        Ok(Descriptor::new(
+            MEDIA_TYPE_MANIFEST,
+            entry.digest,
+            entry.size,
+        ))
+    }
+
+    /// The one PuzzleFS image in an image index, or that for this machine.
+    fn resolve_index(&self, index: &Entry) -> Result<Entry> {
+        let mut found = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        let mut level = vec![index.clone()];
+        for _ in 0..MAX_DEPTH {
+            let mut next = Vec::new();
+            for entry in level {
+                if !seen.insert(entry.digest) {
+                    continue;
+                }
+                if entry.is_index() {
+                    let limit = limits::MAX_MANIFEST_BYTES as u64;
+                    let text = self.read_blob(&entry.digest, limit)?;
+                    let value: Value = serde_json::from_slice(&text)
+                        .with_context(|| format!("parsing sha256:{}", entry.digest))?;
+                    let entries = entries(&value).iter().map(Entry::of);
+                    next.extend(entries.collect::<Result<Vec<_>>>()?);
+                } else if self.is_image(&entry)? {
+                    found.push(entry);
+                }
+            }
+            level = next;
+        }
+        if found.is_empty() {
+            return Err(Failure::NotFound.error("no PuzzleFS image is in it"));
+        }
+        choose(found).map_err(|several| {
+            anyhow::anyhow!("it has several images; name one of {}", choices(&several))
+        })
+    }
+
+    /// Whether the layout has this manifest, and it is that of a PuzzleFS image.
+    fn is_image(&self, entry: &Entry) -> Result<bool> {
+        if entry.media_type != MEDIA_TYPE_MANIFEST || !self.names_blob(&entry.digest)? {
+            return Ok(false);
+        }
+        let text = self.read_blob(&entry.digest, limits::MAX_MANIFEST_BYTES as u64)?;
+        Ok(Manifest::parse(&text).is_ok())
     }
 
     /// Lets `tag` name `manifest` from now on, and leaves all other entries as they
     /// are. The change is atomic and durable; concurrent builds wait for each other.
     pub fn set_tag(&self, tag: &str, manifest: &Digest, size: u64) -> Result<()> {
-        let lock = Lock::new(&self.path)?;
-        let mut index = self.index()?.unwrap_or_else(no_images);
-        let list = index["manifests"]
-            .as_array_mut()
-            .context("index.json: manifests is no array")?;
-        list.retain(|e| tag_of(e) != Some(tag));
-        list.push(json!({
-            "mediaType": MEDIA_TYPE_MANIFEST,
-            "digest": format!("sha256:{manifest}"),
-            "size": size,
-            "annotations": { REF_NAME: tag },
-            "artifactType": ARTIFACT_TYPE,
-        }));
-        lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)
+        self.edit(|list| {
+            list.retain(|entry| tag_of(entry) != Some(tag));
+            list.push(new_entry(manifest, size, tag));
+            Ok(())
+        })
     }
 
-    /// Takes `tag` out of index.json, which must have it.
-    pub fn remove_tag(&self, tag: &str) -> Result<()> {
-        let lock = Lock::new(&self.path)?;
-        self.resolve(tag)?;
-        let mut index = self.index()?.unwrap_or_default();
-        if let Some(list) = index["manifests"].as_array_mut() {
+    /// Lets `tag` name what `name` names too. In the one entry of that all else is the same.
+    pub fn add_tag(&self, name: &Name, tag: &str) -> Result<()> {
+        let unlisted = match name {
+            Name::Digest(_) => Some(self.resolve(name)?),
+            Name::Tag(_) => None,
+        };
+        self.edit(|list| {
+            let index = json!({ "manifests": list });
+            let entry = match choose(named(&index, name)?) {
+                Ok(entry) => {
+                    let is_it = |value: &&Value| Entry::of(value).is_ok_and(|e| e == entry);
+                    let mut value = list.iter().find(is_it).cloned().unwrap_or_default();
+                    if !value["annotations"].is_object() {
+                        value["annotations"] = Map::new().into();
+                    }
+                    value["annotations"][REF_NAME] = tag.into();
+                    value
+                }
+                Err(several) => match unlisted {
+                    Some(manifest) => new_entry(&manifest.digest, manifest.size, tag),
+                    None if several.is_empty() => {
+                        return Err(Failure::NotFound.error(format!("there is no tag {name}")))
+                    }
+                    None => bail!("{name} is several: name one of {}", choices(&several)),
+                },
+            };
             list.retain(|entry| tag_of(entry) != Some(tag));
+            list.push(entry);
+            Ok(())
+        })
+    }
+
+    /// index.json without the entries that `name` names, of which it must have one; and their
+    /// digests.
+    pub(crate) fn without(&self, name: &Name) -> Result<(Value, Vec<Digest>)> {
+        let mut index = self.index()?.unwrap_or_default();
+        // One that is malformed goes too.
+        let is_it = |entry: &&Value| is_named(entry, name);
+        let removed: Vec<&Value> = entries(&index).iter().filter(is_it).collect();
+        let digests = removed.iter().flat_map(|entry| Entry::of(entry));
+        let digests = digests.map(|entry| entry.digest).collect();
+        if removed.is_empty() {
+            let kind = match name {
+                Name::Tag(_) => "tag",
+                Name::Digest(_) => "entry",
+            };
+            let text = format!("{} has no {kind} {name}", self.path.display());
+            return Err(Failure::NotFound.error(text));
         }
-        lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)
+        if let Some(list) = index["manifests"].as_array_mut() {
+            list.retain(|entry| !is_named(entry, name));
+        }
+        Ok((index, digests))
+    }
+
+    /// Takes all entries that `name` names out of index.json, which must have one.
+    pub fn remove_tag(&self, name: &Name) -> Result<()> {
+        self.edit(|list| {
+            self.without(name)?;
+            list.retain(|entry| !is_named(entry, name));
+            Ok(())
+        })
     }
 
     /// Lets tags, of which index.json has entries, name other manifests, all at once:
@@ -92,42 +276,59 @@ impl Layout {
         &self,
         change: impl Fn(&Digest, Option<&str>) -> Option<(Digest, u64)>,
     ) -> Result<()> {
-        let lock = Lock::new(&self.path)?;
-        let mut index = self.index()?.unwrap_or_default();
-        for entry in index["manifests"].as_array_mut().into_iter().flatten() {
-            let digest = entry["digest"].as_str().unwrap_or_default();
-            let Ok(digest) = Digest::parse(digest.as_bytes()) else {
-                continue;
-            };
-            if let Some((digest, size)) = change(&digest, tag_of(entry)) {
-                entry["digest"] = format!("sha256:{digest}").into();
-                entry["size"] = size.into();
+        self.edit(|list| {
+            for entry in list {
+                let digest = entry["digest"].as_str().unwrap_or_default();
+                let Ok(digest) = Digest::parse(digest.as_bytes()) else {
+                    continue;
+                };
+                if let Some((digest, size)) = change(&digest, tag_of(entry)) {
+                    entry["digest"] = format!("sha256:{digest}").into();
+                    entry["size"] = size.into();
+                }
             }
-        }
+            Ok(())
+        })
+    }
+
+    /// Changes the list of index.json, while nobody else does.
+    fn edit(&self, change: impl FnOnce(&mut Vec<Value>) -> Result<()>) -> Result<()> {
+        let lock = Lock::new(&self.path, &self.root)?;
+        let mut index = self.index()?.unwrap_or_else(no_images);
+        let list = index["manifests"].as_array_mut();
+        change(list.context("index.json: manifests is no array")?)?;
         lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)
+    }
+
+    /// Removes what a killed build left of a new index.json; says how many bytes.
+    pub fn remove_temporary(&self, dry_run: bool) -> Result<u64> {
+        Lock::new(&self.path, &self.root)?.remove_temporary(dry_run)
     }
 
     /// The manifests that index.json lists, in its order, with their tags if they have any.
     pub fn manifests(&self) -> Result<Vec<(Digest, Option<String>)>> {
-        let index = self.index()?.unwrap_or_default();
-        let manifests = entries(&index).iter();
-        let manifests = manifests.filter(|entry| entry["mediaType"] == MEDIA_TYPE_MANIFEST);
-        let named = manifests.filter_map(|entry| {
-            let digest = Digest::parse(entry["digest"].as_str()?.as_bytes()).ok()?;
-            Some((digest, tag_of(entry).map(str::to_owned)))
-        });
-        Ok(named.collect())
+        let entries = self.entries()?.into_iter();
+        let manifests = entries.filter(|entry| entry.media_type == MEDIA_TYPE_MANIFEST);
+        Ok(manifests.map(|entry| (entry.digest, entry.tag)).collect())
     }
 
-    /// index.json, if there is one.
+    /// The entries of index.json, in its order, without those that are no descriptors of blobs.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let index = self.index()?.unwrap_or_default();
+        Ok(entries(&index).iter().flat_map(Entry::of).collect())
+    }
+
+    /// index.json, if there is one. Some tools write null where there are no manifests.
     pub fn index(&self) -> Result<Option<Value>> {
-        let path = self.path.join(INDEX_FILE);
-        let text = match fs::read(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            text => text.with_context(|| format!("reading {}", path.display()))?,
+        let Some(text) = self.own_file(INDEX_FILE)? else {
+            return Ok(None);
         };
         let index = serde_json::from_slice(&text).map_err(|error| Failure::Damaged.mark(error));
-        let index: Value = index.with_context(|| format!("parsing {}", path.display()))?;
+        let path = self.path.join(INDEX_FILE);
+        let mut index: Value = index.with_context(|| format!("parsing {}", path.display()))?;
+        if let Some(list) = index.get_mut("manifests").filter(|list| list.is_null()) {
+            *list = json!([]);
+        }
         if !index["manifests"].is_array() {
             let text = format!("{}: manifests is no array", path.display());
             return Err(Failure::Damaged.error(text));
@@ -136,12 +337,39 @@ impl Layout {
     }
 }
 
-fn no_images() -> Value {
+/// What index.json of a new layout says.
+pub(crate) fn no_images() -> Value {
     json!({ "schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": [] })
+}
+
+fn new_entry(manifest: &Digest, size: u64, tag: &str) -> Value {
+    json!({
+        "mediaType": MEDIA_TYPE_MANIFEST,
+        "digest": format!("sha256:{manifest}"),
+        "size": size,
+        "annotations": { REF_NAME: tag },
+        "artifactType": ARTIFACT_TYPE,
+    })
 }
 
 fn entries(index: &Value) -> &[Value] {
     index["manifests"].as_array().map_or(&[], |list| list)
+}
+
+/// The entries that `name` names.
+fn named(index: &Value, name: &Name) -> Result<Vec<Entry>> {
+    let named = entries(index).iter().filter(|entry| is_named(entry, name));
+    let context = || format!("index.json: {name}");
+    named
+        .map(|entry| Entry::of(entry).with_context(context))
+        .collect()
+}
+
+fn is_named(entry: &Value, name: &Name) -> bool {
+    match name {
+        Name::Tag(tag) => tag_of(entry) == Some(tag),
+        Name::Digest(digest) => Entry::of(entry).is_ok_and(|entry| entry.digest == *digest),
+    }
 }
 
 fn tag_of(entry: &Value) -> Option<&str> {

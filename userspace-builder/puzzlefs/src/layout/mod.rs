@@ -2,15 +2,18 @@
 //! An OCI image layout on disk (OCI image-spec v1.1, image-layout.md): blobs by
 //! digest, and index.json with the tags.
 //!
-//! - this file: the layout and its blobs;
-//! - `index`: index.json and the tags in it;
-//! - `lock`: locks, and replacing files;
+//! Somebody else may have made it: all that lies in it is opened by `host::dir`. Only `blobs` and
+//! `blobs/sha256` may be links, as LXC has them.
+//!
+//! - this file: the layout's blobs, and locks of them;
+//! - [`index`]: index.json and the tags in it;
+//! - `lock`: locks, and writing the layout's own files;
 //! - [`manifest`]: the manifest of an image;
 //! - [`reach`]: what index.json leads to;
 //! - [`mod@reference`]: how the command line names an image;
 //! - [`staging`]: blobs that are being written.
 
-mod index;
+pub mod index;
 mod lock;
 pub mod manifest;
 pub mod reach;
@@ -18,10 +21,11 @@ pub mod reference;
 pub mod staging;
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Error, Result};
 use puzzlefs_format::Digest;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -30,60 +34,78 @@ use serde_json::Value;
 use crate::base::digest::{sha256, Hashing};
 use crate::base::error::Failure;
 use crate::base::progress::Progress;
+use crate::host::dir::Dir;
 
 pub use lock::BlobLock;
 use lock::Lock;
 
 const LAYOUT_FILE: &str = "oci-layout";
+const BLOBS: &str = "blobs";
+const ALGORITHM: &str = "sha256";
+/// Bytes of the layout's own files that are read: index.json of 100,000 tags has half of it.
+const MAX_OWN_BYTES: u64 = 64 << 20;
 
 /// An OCI image layout.
 #[derive(Clone)]
 pub struct Layout {
     path: PathBuf,
+    root: Arc<Dir>,
+    /// blobs/sha256, once it was needed.
+    blobs: Arc<OnceLock<Dir>>,
 }
 
 impl Layout {
     /// Opens an existing layout.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = path.join(LAYOUT_FILE);
-        let text = fs::read(&file).with_context(|| {
-            format!(
-                "{} is no OCI layout: cannot read {LAYOUT_FILE}",
-                path.display()
-            )
-        })?;
+        let no_layout = || format!("{} is no OCI layout", path.display());
+        let layout = Layout {
+            path: path.to_owned(),
+            root: Arc::new(Dir::open(path).with_context(no_layout)?),
+            blobs: Arc::default(),
+        };
+        let text = layout
+            .own_file(LAYOUT_FILE)?
+            .ok_or_else(|| Failure::NotFound.error(format!("it has no file {LAYOUT_FILE}")))
+            .with_context(no_layout)?;
+        let value = serde_json::from_slice(&text).map_err(|error| Failure::Damaged.mark(error));
         let value: Value =
-            serde_json::from_slice(&text).with_context(|| format!("parsing {}", file.display()))?;
+            value.with_context(|| format!("parsing {}", path.join(LAYOUT_FILE).display()))?;
         let version = value["imageLayoutVersion"].as_str().unwrap_or("none");
         ensure!(
             version.starts_with("1."),
             "{}: unknown imageLayoutVersion {version}",
-            file.display()
+            path.join(LAYOUT_FILE).display()
         );
-        Ok(Layout {
-            path: path.to_owned(),
-        })
+        Ok(layout)
     }
 
     /// Opens a layout, which is made where nothing or an empty directory is.
     pub fn open_or_create(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("creating {}", path.display()))?;
-        let lock = Lock::new(path)?;
-        let blobs = path.join("blobs");
-        if !path.join(LAYOUT_FILE).exists() {
+        let root = Dir::open(path).with_context(|| format!("opening {}", path.display()))?;
+        let lock = Lock::new(path, &root)?;
+        let make = |dir: &Dir, name: &str| -> Result<Dir> {
+            match dir.make(name) {
+                Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
+                _ => dir.linked(name),
+            }
+            .with_context(|| format!("creating {name} in {}", path.display()))
+        };
+        let is_new = !root.has(LAYOUT_FILE)?;
+        if is_new {
             // An interrupted build may have come as far as blobs.
             ensure!(
-                blobs.is_dir() || fs::read_dir(path)?.next().is_none(),
+                root.linked(BLOBS).is_ok() || root.names()?.is_empty(),
                 "{} is neither empty nor an OCI layout: name another directory",
                 path.display()
             );
-            fs::create_dir_all(&blobs).with_context(|| format!("creating {}", blobs.display()))?;
+        }
+        make(&make(&root, BLOBS)?, ALGORITHM)?;
+        if is_new {
             // It says what is in use, even if the first build is interrupted: nothing.
-            Self::create_index(&lock, path)?;
+            Self::create_index(&lock, &root)?;
             lock.replace(LAYOUT_FILE, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
-        let blobs = blobs.join("sha256");
-        fs::create_dir_all(&blobs).with_context(|| format!("creating {}", blobs.display()))?;
         Self::open(path)
     }
 
@@ -92,41 +114,125 @@ impl Layout {
         &self.path
     }
 
-    /// The directory of the blobs.
-    pub fn blob_dir(&self) -> PathBuf {
-        self.path.join("blobs/sha256")
+    /// Where a blob is, for people.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        let dir = self.path.join(BLOBS).join(ALGORITHM);
+        dir.join(digest.to_string())
     }
 
-    /// The file of a blob.
-    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.blob_dir().join(digest.to_string())
+    /// The directory of the blobs.
+    pub(crate) fn blob_dir(&self) -> io::Result<&Dir> {
+        if let Some(dir) = self.blobs.get() {
+            return Ok(dir);
+        }
+        let dir = self.root.linked(BLOBS)?.linked(ALGORITHM)?;
+        Ok(self.blobs.get_or_init(|| dir))
+    }
+
+    /// Whether the blobs lie in the layout itself: where a link leads, others may have theirs.
+    pub(crate) fn owns_blobs(&self) -> io::Result<bool> {
+        match self
+            .root
+            .subdir(BLOBS)
+            .and_then(|dir| dir.subdir(ALGORITHM))
+        {
+            Ok(_) => Ok(true),
+            Err(e) if Errno::from_io_error(&e) == Some(Errno::LOOP) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The blobs with their sizes, in order of their digests. What has another name, or is no
+    /// regular file, is somebody else's.
+    pub fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        let list = || -> io::Result<Vec<(Digest, u64)>> {
+            let mut blobs = Vec::new();
+            let dir = self.blob_dir()?;
+            for name in dir.names()? {
+                let Ok(digest) = Digest::parse(name.as_encoded_bytes()) else {
+                    continue;
+                };
+                let is_file = |mode| rustix::fs::FileType::from_raw_mode(mode).is_file();
+                match dir.status(&name) {
+                    Ok(found) if is_file(found.st_mode) && digest.to_string().as_str() == name => {
+                        blobs.push((digest, u64::try_from(found.st_size).unwrap_or(0)));
+                    }
+                    Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
+            }
+            Ok(blobs)
+        };
+        let dir = self.path.join(BLOBS).join(ALGORITHM);
+        let mut blobs = list().with_context(|| format!("reading {}", dir.display()))?;
+        blobs.sort_unstable();
+        Ok(blobs)
+    }
+
+    /// Whether anything has the name of this blob, whatever it is.
+    pub fn names_blob(&self, digest: &Digest) -> Result<bool> {
+        match self.blob_dir().and_then(|dir| dir.has(&digest.to_string())) {
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                Err(e).with_context(|| self.blob_path(digest).display().to_string())
+            }
+            found => Ok(found.unwrap_or(false)),
+        }
+    }
+
+    /// The size of a blob; `None` if it is not there.
+    pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        Ok(match self.names_blob(digest)? {
+            true => Some(self.open_blob(digest)?.metadata()?.len()),
+            false => None,
+        })
     }
 
     /// Whether a blob is there, of this size and sound.
     pub fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool> {
-        let path = self.blob_path(digest);
-        match fs::symlink_metadata(&path) {
-            Ok(found) if !found.is_file() || found.len() != size => Ok(false),
-            Ok(_) => {
-                let mut hashing = Hashing::new(io::sink());
-                io::copy(&mut self.open_blob(digest)?, &mut hashing)
-                    .with_context(|| format!("reading the blob {}", path.display()))?;
-                Ok(hashing.finish().1.digest == *digest)
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(e).with_context(|| format!("looking for the blob {}", path.display())),
+        let opened = self
+            .blob_dir()
+            .and_then(|dir| dir.file(&digest.to_string()));
+        let mut file = match opened {
+            Ok(file) => file,
+            // A new file takes the place of what is none, but for a directory.
+            Err(e) if e.kind() == ErrorKind::NotFound || is_no_file(&e) => return Ok(false),
+            Err(e) => return Err(self.unopened(digest, e)),
+        };
+        if file.metadata()?.len() != size {
+            return Ok(false);
         }
+        let mut hashing = Hashing::new(io::sink());
+        io::copy(&mut file, &mut hashing)
+            .with_context(|| format!("reading the blob {}", self.blob_path(digest).display()))?;
+        Ok(hashing.finish().1.digest == *digest)
     }
 
-    /// Opens a blob.
+    /// Opens a blob, which must be a regular file: no link is followed.
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
+        let opened = self
+            .blob_dir()
+            .and_then(|dir| dir.file(&digest.to_string()));
+        opened.map_err(|e| self.unopened(digest, e))
+    }
+
+    /// Why a blob cannot be opened, and what to do.
+    fn unopened(&self, digest: &Digest, error: io::Error) -> Error {
+        let hint = match Errno::from_io_error(&error) {
+            Some(Errno::LOOP) => {
+                "it is a symbolic link, which no reader follows: put the file itself there"
+            }
+            Some(Errno::XDEV) => {
+                "something is mounted there, which no reader takes: put the file itself there"
+            }
+            Some(Errno::INVAL) => "it is no regular file",
+            Some(Errno::NOENT) => "was the image copied completely?",
+            _ => "it was not looked at",
+        };
         let path = self.blob_path(digest);
-        File::open(&path).with_context(|| {
-            format!(
-                "cannot open the blob sha256:{digest} ({}); was the image copied completely?",
-                path.display()
-            )
-        })
+        Error::new(error).context(format!(
+            "cannot open the blob sha256:{digest} ({}); {hint}",
+            path.display()
+        ))
     }
 
     /// Reads a blob of at most `limit` bytes and checks its digest.
@@ -152,15 +258,40 @@ impl Layout {
         Ok(content)
     }
 
+    /// Removes a blob.
+    pub(crate) fn remove_blob(&self, digest: &Digest) -> Result<()> {
+        let removed = self
+            .blob_dir()
+            .and_then(|dir| dir.remove(digest.to_string()));
+        removed.with_context(|| format!("removing {}", self.blob_path(digest).display()))
+    }
+
+    /// One of the layout's own files; `None` if it is not there.
+    fn own_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let context = || format!("reading {}", self.path.join(name).display());
+        let file = match self.root.file(name) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) if is_no_file(&e) => {
+                return Err(Error::new(e)
+                    .context("it is no regular file")
+                    .context(context()))
+            }
+            file => file.with_context(context)?,
+        };
+        let mut text = Vec::new();
+        file.take(MAX_OWN_BYTES + 1)
+            .read_to_end(&mut text)
+            .with_context(context)?;
+        if text.len() as u64 > MAX_OWN_BYTES {
+            bail!("{}: it has more than {MAX_OWN_BYTES} bytes", context());
+        }
+        Ok(Some(text))
+    }
+
     /// Keeps all blobs from being removed by garbage collection as long as the result lives: those
     /// too that nothing refers to yet. Any number of builds may have it at the same time.
     pub fn keep_blobs(&self, progress: &dyn Progress) -> Result<BlobLock> {
         self.lock_blobs(FlockOperation::LockShared, progress)
-    }
-
-    /// Removes what a killed build left of a new index.json; says how many bytes.
-    pub fn remove_temporary(&self, dry_run: bool) -> Result<u64> {
-        Lock::new(&self.path)?.remove_temporary(dry_run)
     }
 
     /// Keeps others from adding blobs, and from relying on those that nothing refers to.
@@ -170,9 +301,9 @@ impl Layout {
 
     fn lock_blobs(&self, operation: FlockOperation, progress: &dyn Progress) -> Result<BlobLock> {
         // Not the directory that `Lock` takes, which is for moments only.
-        let path = self.path.join("blobs");
-        let context = || format!("locking {}", path.display());
-        let dir = File::open(&path).with_context(context)?;
+        let context = || format!("locking {}", self.path.join(BLOBS).display());
+        let dir = self.root.linked(BLOBS).and_then(|dir| dir.readable());
+        let dir = dir.with_context(context)?;
         let try_first = match operation {
             FlockOperation::LockShared => FlockOperation::NonBlockingLockShared,
             _ => FlockOperation::NonBlockingLockExclusive,
@@ -188,27 +319,25 @@ impl Layout {
         .with_context(context)?;
         Ok(BlobLock(dir))
     }
+}
 
-    /// The blobs with their sizes, in order of their digests.
-    pub fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
-        let dir = self.blob_dir();
-        let list = || -> io::Result<Vec<(Digest, u64)>> {
-            let mut blobs = Vec::new();
-            for entry in fs::read_dir(&dir)? {
-                let entry = entry?;
-                let found = entry.metadata()?;
-                // What has another name is somebody else's.
-                if let (true, Ok(digest)) = (
-                    found.is_file(),
-                    Digest::parse(entry.file_name().as_encoded_bytes()),
-                ) {
-                    blobs.push((digest, found.len()));
-                }
-            }
-            Ok(blobs)
-        };
-        let mut blobs = list().with_context(|| format!("reading {}", dir.display()))?;
-        blobs.sort_unstable();
-        Ok(blobs)
-    }
+/// Whether there is something else in the place of a file.
+fn is_no_file(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::LOOP | Errno::XDEV | Errno::INVAL))
+}
+
+/// Whether an error says nothing about a blob, but that it could not be read: so nobody is to
+/// delete it. One that is missing is not there in fact, and one that is cut is damaged.
+pub fn is_trouble(error: &Error) -> bool {
+    let of_system = |e: &io::Error| {
+        e.raw_os_error().is_some()
+            && !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof)
+    };
+    let causes = || error.chain();
+    causes().any(|cause| cause.downcast_ref().is_some_and(of_system))
+        || causes().any(|cause| {
+            let errno = cause.downcast_ref::<Errno>();
+            errno.is_some_and(|errno| *errno != Errno::NOENT)
+        })
 }

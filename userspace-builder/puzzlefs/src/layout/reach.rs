@@ -24,12 +24,17 @@ pub struct Reach {
 impl Reach {
     /// Follows all entries of `layout`'s index.json.
     pub fn of(layout: &Layout) -> Result<Self> {
+        Self::from(layout, &layout.index()?.unwrap_or_default())
+    }
+
+    /// Follows all entries of another `index` of the same layout.
+    pub fn from(layout: &Layout, index: &Value) -> Result<Self> {
         let mut reach = Reach::default();
         let mut documents = Vec::new();
-        reach.document(&layout.index()?.unwrap_or_default(), &mut documents);
+        reach.document(index, &mut documents);
         while let Some(digest) = documents.pop() {
             // A layout need not have all that an index lists: the other architectures, say.
-            if !layout.blob_path(&digest).exists() {
+            if !layout.names_blob(&digest)? {
                 continue;
             }
             let limit = limits::MAX_MANIFEST_BYTES as u64;

@@ -12,19 +12,19 @@
 //! the ones whose lock is free, which a killed build left behind, and so does `puzzlefs gc`.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use puzzlefs_format::Digest;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::FlockOperation;
 
 use crate::base::cleanup;
 use crate::base::digest::{Blob, Hashing};
+use crate::host::dir::Dir;
 use crate::layout::Layout;
 
 const PREFIX: &str = ".puzzlefs-build-";
@@ -33,7 +33,10 @@ const PREFIX: &str = ".puzzlefs-build-";
 /// the layout as it was.
 pub struct Staging<'a> {
     layout: &'a Layout,
-    path: PathBuf,
+    /// The directory, and where it has which name.
+    dir: Dir,
+    home: &'a Dir,
+    name: String,
     /// Holds the lock.
     _lock: OwnedFd,
     _removed_on_signal: cleanup::Guard,
@@ -44,7 +47,7 @@ pub struct Staging<'a> {
 
 /// A blob that is being written.
 pub struct Draft {
-    path: PathBuf,
+    name: String,
     out: Hashing<BufWriter<File>>,
 }
 
@@ -77,37 +80,38 @@ pub struct Added {
 impl<'a> Staging<'a> {
     /// Opens a staging directory, and removes those of builds that died.
     pub fn new(layout: &'a Layout) -> Result<Self> {
-        remove_abandoned(layout.path(), false);
+        remove_abandoned(layout, false);
+        let context = || format!("cannot write to the layout {}", layout.path().display());
+        let home = home(layout).with_context(context)?;
         let mut attempt = 0u32;
         loop {
-            let path = layout
-                .path()
-                .join(format!("{PREFIX}{}-{attempt}", std::process::id()));
-            match fs::create_dir(&path) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => {
-                    attempt += 1;
-                    continue;
-                }
-                Err(e) => bail!("cannot write to the layout: {}: {e}", path.display()),
-            }
+            let name = format!("{PREFIX}{}-{attempt}", std::process::id());
+            attempt += 1;
+            let (outer, own) = (home.try_clone().with_context(context)?, name.clone());
+            let remove = move || outer.remove_busy(&own);
+            let removal = match cleanup::make(|| home.make(&name), remove) {
+                Ok(((), guard)) => guard,
+                Err(e) if e.kind() == ErrorKind::AlreadyExists && attempt < 1000 => continue,
+                Err(e) => return Err(e).with_context(context),
+            };
             // Another build may take the new directory for an abandoned one, before the lock.
-            match lock(&path) {
-                Ok(lock) if path.exists() => {
-                    let (staged, bytes, drafts) = Default::default();
-                    let own = path.clone();
-                    let removal = cleanup::on_signal(move || cleanup::remove_dir(&own));
-                    return Ok(Staging {
-                        layout,
-                        path,
-                        _lock: lock,
-                        _removed_on_signal: removal,
-                        staged,
-                        bytes,
-                        drafts,
-                    });
-                }
-                _ => attempt += 1,
+            let dir = match home.subdir(&name) {
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                dir => dir.with_context(context)?,
+            };
+            if let (Ok(lock), true) = (lock(&dir), home.has(&name)?) {
+                let (staged, bytes, drafts) = Default::default();
+                return Ok(Staging {
+                    layout,
+                    dir,
+                    home,
+                    name,
+                    _lock: lock,
+                    _removed_on_signal: removal,
+                    staged,
+                    bytes,
+                    drafts,
+                });
             }
         }
     }
@@ -118,17 +122,16 @@ impl<'a> Staging<'a> {
         if self.layout.has_blob(digest, size)? {
             return Ok(());
         }
-        let path = self.path.join(digest.to_string());
-        match File::create_new(&path) {
+        let context = || format!("writing the blob sha256:{digest}");
+        match self.dir.create(&digest.to_string()) {
             Ok(mut file) => {
-                file.write_all(content)
-                    .with_context(|| format!("writing {}", path.display()))?;
+                file.write_all(content).with_context(context)?;
                 self.note(*digest, size);
                 Ok(())
             }
             // Two chunks with equal stored bytes.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(e) => Err(e).with_context(|| format!("creating {}", path.display())),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(e).with_context(context),
         }
     }
 
@@ -143,25 +146,26 @@ impl<'a> Staging<'a> {
     /// Begins a blob whose name will be known at its end.
     pub fn begin(&self) -> Result<Draft> {
         let number = self.drafts.fetch_add(1, Ordering::Relaxed);
-        let path = self.path.join(format!("draft-{number}"));
-        let file =
-            File::create_new(&path).with_context(|| format!("creating {}", path.display()))?;
+        let name = format!("draft-{number}");
+        let file = self.dir.create(&name).context("writing a blob")?;
         let out = Hashing::new(BufWriter::new(file));
-        Ok(Draft { path, out })
+        Ok(Draft { name, out })
     }
 
     /// Stages what has been written, unless the layout has it.
     pub fn end(&self, draft: Draft) -> Result<Blob> {
-        let Draft { path, out } = draft;
+        let Draft { name, out } = draft;
         let (mut file, blob) = out.finish();
-        file.flush()
-            .with_context(|| format!("writing {}", path.display()))?;
-        let to = self.path.join(blob.digest.to_string());
+        let context = || format!("writing the blob sha256:{}", blob.digest);
+        file.flush().with_context(context)?;
+        let to = blob.digest.to_string();
         // Staged already: one file named twice would be one too few at the commit.
-        if to.exists() || self.layout.has_blob(&blob.digest, blob.size)? {
-            fs::remove_file(&path)?;
+        if self.dir.has(&to)? || self.layout.has_blob(&blob.digest, blob.size)? {
+            self.dir.remove(&name).with_context(context)?;
         } else {
-            fs::rename(&path, to)?;
+            self.dir
+                .rename(&name, &self.dir, &to)
+                .with_context(context)?;
             self.note(blob.digest, blob.size);
         }
         Ok(blob)
@@ -184,14 +188,20 @@ impl<'a> Staging<'a> {
     /// Gives all staged blobs their final names, durably.
     pub fn commit(&self) -> Result<Added> {
         let staged = std::mem::take(&mut *self.staged.lock().unwrap_or_else(|e| e.into_inner()));
-        let dir = File::open(self.layout.blob_dir())?;
+        let blobs = self.layout.blob_dir()?;
+        let dir = blobs.readable()?;
         rustix::fs::syncfs(&dir).context("syncfs of the layout")?;
         for digest in &staged {
-            let to = self.layout.blob_path(digest);
-            fs::rename(self.path.join(digest.to_string()), &to)
-                .with_context(|| format!("naming the blob {}", to.display()))?;
+            let name = digest.to_string();
+            let named = self.dir.rename(&name, blobs, &name);
+            named.with_context(|| {
+                format!(
+                    "naming the blob {}",
+                    self.layout.blob_path(digest).display()
+                )
+            })?;
         }
-        dir.sync_all().context("fsync of blobs/sha256")?;
+        rustix::fs::fsync(&dir).context("fsync of blobs/sha256")?;
         Ok(Added {
             blobs: u64::try_from(staged.len())?,
             bytes: self.bytes.load(Ordering::Relaxed),
@@ -202,34 +212,49 @@ impl<'a> Staging<'a> {
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
         // If it fails, the next build cleans up.
-        let _ = fs::remove_dir_all(&self.path);
+        let _ = self.home.remove_flat(&self.name);
     }
 }
 
-fn lock(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = rustix::fs::open(path, flags, Mode::empty())?;
+/// Where staging directories are: in the layout, or else beside the blobs, if a link has led to
+/// another filesystem and nothing can be renamed from there.
+fn home(layout: &Layout) -> io::Result<&Dir> {
+    let blobs = layout.blob_dir()?;
+    let is_beside = layout.root.is_beside(blobs)?;
+    Ok(if is_beside { &layout.root } else { blobs })
+}
+
+fn lock(dir: &Dir) -> io::Result<OwnedFd> {
+    let fd = dir.readable()?;
     rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)?;
     Ok(fd)
 }
 
 /// Removes what killed builds left in a layout; says how many bytes.
-pub fn remove_abandoned(layout: &Path, dry_run: bool) -> u64 {
-    let entries = fs::read_dir(layout).into_iter().flatten().flatten();
+pub fn remove_abandoned(layout: &Layout, dry_run: bool) -> u64 {
+    let in_root = abandoned_in(&layout.root, dry_run);
+    in_root
+        + layout
+            .blob_dir()
+            .map_or(0, |dir| abandoned_in(dir, dry_run))
+}
+
+fn abandoned_in(home: &Dir, dry_run: bool) -> u64 {
     let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
     let mut bytes = 0;
-    for path in entries
-        .filter(|entry| ours(&entry.file_name()))
-        .map(|entry| entry.path())
-    {
-        if let Ok(_held) = lock(&path) {
-            let files = fs::read_dir(&path).into_iter().flatten().flatten();
-            bytes += files
-                .filter_map(|file| Some(file.metadata().ok()?.len()))
+    for name in home.names().into_iter().flatten().filter(|name| ours(name)) {
+        let Ok(dir) = home.subdir(&name) else {
+            continue;
+        };
+        if let Ok(_held) = lock(&dir) {
+            let files = dir.names().into_iter().flatten();
+            let sizes = files.filter_map(|file| dir.status(file).ok());
+            bytes += sizes
+                .map(|found| u64::try_from(found.st_size).unwrap_or(0))
                 .sum::<u64>();
             if !dry_run {
                 // Only rubbish: a failure leaves it to the next build.
-                let _ = fs::remove_dir_all(&path);
+                let _ = home.remove_flat(&name);
             }
         }
     }

@@ -77,9 +77,13 @@ impl Request {
     /// A mount of the image that `reference` names.
     pub fn of_image(reference: &Reference) -> Result<Self> {
         let layout = Layout::open(&reference.layout)?;
-        let manifest = layout.resolve(&reference.tag)?.digest;
+        let manifest = layout.resolve(&reference.name)?.digest;
         let dir = reference.layout.canonicalize()?;
-        let mut request = Self::of_options(&format!("{}:{}", dir.display(), reference.tag));
+        let source = Reference {
+            layout: dir.clone(),
+            name: reference.name.clone(),
+        };
+        let mut request = Self::of_options(&source.to_string());
         request.options = vec![
             ("oci_root_dir".into(), Value::File(directory(&dir)?)),
             ("image_manifest".into(), Value::Text(manifest.to_string())),

@@ -4,7 +4,7 @@
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::{BTreeMap, HashSet};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
 use serde::Serialize;
 
@@ -51,6 +51,8 @@ pub struct Usage {
 pub struct Report {
     /// Its PuzzleFS images.
     pub images: Vec<Usage>,
+    /// Images that cannot be read, each with the reason. Their bytes count as other ones.
+    pub broken: Vec<String>,
     /// The chunks that their files use, each counted once.
     pub chunks: Amount,
     /// Bytes of their Rootfs blobs, blocks of those, manifests and configurations.
@@ -98,32 +100,25 @@ pub fn du(layout: &Layout) -> Result<Report> {
             continue;
         }
         // A layout need not have all that an index lists.
-        let is_there = layout.blob_path(&manifest).exists();
-        let image = is_there.then(|| Image::with_manifest(layout, &manifest));
-        let Some(image) = image.transpose()?.flatten() else {
+        if !layout.names_blob(&manifest)? {
             continue;
+        }
+        let image = match Needs::of(layout, &manifest) {
+            Ok(Some(image)) => image,
+            Ok(None) => continue,
+            Err(fault) => {
+                let fault = fault.context(format!("the image sha256:{manifest}"));
+                report.broken.push(format!("{fault:#}"));
+                continue;
+            }
         };
-        let mut own = vec![manifest, *image.rootfs_digest()];
-        own.extend(image.manifest()?.config().map(|config| config.digest));
-        let blobs: u64 = own.iter().filter_map(|digest| sizes.get(digest)).sum();
-        metadata.extend(own);
-        let context = || format!("the image sha256:{manifest}");
-        let places = image.sound_places().with_context(context)?;
-        packs.extend(places.packs().iter().map(|pack| pack.digest));
-        let files = image.chunks().with_context(context)?;
-        let mut count = |keys: &[Key], metadata| {
-            let chunk = |digest: &Digest| {
-                anyhow::Ok(Chunk {
-                    bytes: places.slice(digest)?.size(),
-                    loose: places.of(digest).is_empty(),
-                    metadata,
-                    only: Some(report.images.len()),
-                })
-            };
-            count(keys, &mut chunks, chunk).with_context(context)
-        };
-        let usage = count(&files, false)?;
-        let metadata_bytes = blobs + count(image.blocks(), true)?.bytes;
+        let blobs = image.documents.iter();
+        let blobs: u64 = blobs.filter_map(|digest| sizes.get(digest)).sum();
+        metadata.extend(image.documents);
+        packs.extend(image.packs);
+        let number = report.images.len();
+        let usage = count(&image.files, &mut chunks, number, false);
+        let metadata_bytes = blobs + count(&image.blocks, &mut chunks, number, true).bytes;
         report.images.push(Usage {
             manifest: manifest.to_string(),
             tags: tags.remove(&manifest).unwrap_or_default(),
@@ -132,6 +127,11 @@ pub fn du(layout: &Layout) -> Result<Report> {
             metadata_bytes,
             total_bytes: usage.bytes + metadata_bytes,
         });
+    }
+    for fault in reach.faults.iter().map(|fault| format!("{fault:#}")) {
+        if !report.broken.iter().any(|known| known.contains(&fault)) {
+            report.broken.push(fault);
+        }
     }
     let mut packed = 0;
     for chunk in chunks.values() {
@@ -168,14 +168,50 @@ pub fn du(layout: &Layout) -> Result<Report> {
     Ok(report)
 }
 
-/// Adds up the chunks `keys` of an image. Those that are new among `chunks` are what `chunk` says.
+/// A chunk that an image needs, its bytes, and whether it is loose.
+type Need = (Digest, u64, bool);
+
+/// What an image needs of its layout.
+struct Needs {
+    /// Rootfs, manifest and configuration.
+    documents: Vec<Digest>,
+    packs: Vec<Digest>,
+    files: Vec<Need>,
+    blocks: Vec<Need>,
+}
+
+impl Needs {
+    /// All of it, or why the image cannot be read; `None` if it is no PuzzleFS image.
+    fn of(layout: &Layout, manifest: &Digest) -> Result<Option<Self>> {
+        let Some(image) = Image::with_manifest(layout, manifest)? else {
+            return Ok(None);
+        };
+        let mut documents = vec![*manifest, *image.rootfs_digest()];
+        documents.extend(image.manifest()?.config().map(|config| config.digest));
+        let places = image.sound_places()?;
+        let need = |(digest, _): &Key| {
+            let is_loose = places.of(digest).is_empty();
+            anyhow::Ok((*digest, places.slice(digest)?.size(), is_loose))
+        };
+        let needs = |keys: &[Key]| keys.iter().map(need).collect::<Result<Vec<Need>>>();
+        Ok(Some(Needs {
+            documents,
+            packs: places.packs().iter().map(|pack| pack.digest).collect(),
+            files: needs(&image.chunks()?)?,
+            blocks: needs(image.blocks())?,
+        }))
+    }
+}
+
+/// Adds up what the image with this number needs, and notes who uses it.
 fn count(
-    keys: &[Key],
+    needs: &[Need],
     chunks: &mut HashMap<Digest, Chunk>,
-    chunk: impl Fn(&Digest) -> Result<Chunk>,
-) -> Result<Amount> {
+    image: usize,
+    metadata: bool,
+) -> Amount {
     let (mut amount, mut seen) = (Amount::default(), HashSet::new());
-    for (digest, _) in keys {
+    for (digest, bytes, loose) in needs {
         // A blob may be one file's raw chunk and another's compressed one.
         if !seen.insert(digest) {
             continue;
@@ -185,9 +221,17 @@ fn count(
                 known.get_mut().only = None;
                 known.get().bytes
             }
-            Entry::Vacant(free) => free.insert(chunk(digest)?).bytes,
+            Entry::Vacant(free) => {
+                let chunk = Chunk {
+                    bytes: *bytes,
+                    loose: *loose,
+                    metadata,
+                    only: Some(image),
+                };
+                free.insert(chunk).bytes
+            }
         };
         amount.add(bytes);
     }
-    Ok(amount)
+    amount
 }

@@ -3,8 +3,10 @@
 //!
 //! - [`inspect`]: an image in numbers;
 //! - [`list`]: the names in an image;
+//! - [`tags`]: what index.json names;
 //! - [`du`]: what the images of a layout take.
 
 pub mod du;
 pub mod inspect;
 pub mod list;
+pub mod tags;

@@ -3,7 +3,7 @@
 //! where chunks lie, so only manifests change: new ones are written beside the old, and then
 //! index.json is replaced, once for all images. What the old ones need stays for gc.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use puzzlefs_format::Digest;
 
 use super::images::Images;
@@ -15,6 +15,7 @@ use crate::chunks::places::Places;
 use crate::chunks::sink::{Form, Sink};
 use crate::image::chunk::Key;
 use crate::image::Image;
+use crate::layout::reference::Name;
 use crate::layout::staging::Staging;
 use crate::layout::Layout;
 
@@ -24,13 +25,13 @@ use crate::layout::Layout;
 /// or if an image that is not to be converted needs them. Small ones are put together.
 pub fn repack(
     layout: &Layout,
-    tags: &[String],
+    tags: &[Name],
     target: u64,
     max_unused: u8,
     progress: &dyn Progress,
 ) -> Result<Report> {
     let _kept = layout.keep_blobs(progress)?;
-    let images = Images::new(layout, tags)?;
+    let mut images = Images::new(layout, tags)?;
     let kept = keep::packs(&images, target, max_unused)?;
     let (held, faults) = Places::open(layout, kept);
     if let Some(fault) = faults.into_iter().next() {
@@ -44,12 +45,7 @@ pub fn repack(
         u64::try_from(images.list.len())?,
         Unit::Items,
     );
-    let mut orders = Vec::new();
-    for (manifest, _) in &images.list {
-        let image = images.open(manifest)?;
-        orders.push(feed(&image, &mut sink)?);
-        progress.advance(1);
-    }
+    let orders = images.convert(progress, |image| feed(image, &mut sink))?;
     let homes = sink.finish()?;
     let layers = orders.into_iter().map(|order| homes.layers(order));
     let layers = layers.collect::<Result<_>>()?;
@@ -57,43 +53,52 @@ pub fn repack(
 }
 
 /// Makes each chunk of images a blob of its own, as upstream has it.
-pub fn unpack(layout: &Layout, tags: &[String], progress: &dyn Progress) -> Result<Report> {
+pub fn unpack(layout: &Layout, tags: &[Name], progress: &dyn Progress) -> Result<Report> {
     let _kept = layout.keep_blobs(progress)?;
-    let images = Images::new(layout, tags)?;
+    let mut images = Images::new(layout, tags)?;
     let staging = Staging::new(layout)?;
-    let mut layers = Vec::new();
     progress.phase(
         "unpacking images",
         u64::try_from(images.list.len())?,
         Unit::Items,
     );
-    for (manifest, names) in &images.list {
-        let image = images.open(manifest)?;
+    let layers = images.convert(progress, |image| {
         let (nothing, _) = Places::open(layout, []);
         let mut sink = Sink::new(&staging, Form::Loose, nothing, progress);
-        let order = feed(&image, &mut sink).with_context(|| names.join(", "))?;
-        layers.push(sink.finish()?.layers(order)?);
-        progress.advance(1);
-    }
+        Ok(match feed(image, &mut sink)? {
+            Ok(order) => Ok(sink.finish()?.layers(order)?),
+            Err(fault) => Err(fault),
+        })
+    })?;
     images.write(staging, layers, progress)
 }
 
-/// Gives the blocks and the chunks of an image to `sink`; returns them in order of first use.
-fn feed(image: &Image, sink: &mut Sink<'_>) -> Result<Vec<Digest>> {
-    let places = image.sound_places()?;
-    let put = |sink: &mut Sink<'_>, chunks: &[Key]| {
+/// Gives the blocks and the chunks of an image to `sink`; returns them in order of first use, or
+/// why the image cannot be read.
+fn feed(image: &Image, sink: &mut Sink<'_>) -> Result<Result<Vec<Digest>>> {
+    let read = || Ok((image.sound_places()?, image.chunks()?));
+    let (places, chunks) = match read() {
+        Ok(read) => read,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let put = |sink: &mut Sink<'_>, chunks: &[Key]| -> Result<Result<()>> {
         for (digest, compressed) in chunks {
             if !sink.has(digest) {
-                let stored = places.read(digest)?;
+                let stored = match places.read(digest) {
+                    Ok(stored) => stored,
+                    Err(fault) => return Ok(Err(fault)),
+                };
                 let codec = Codec::of(&stored, *compressed);
                 sink.put(*digest, codec.media_type(), &stored)?;
             }
         }
-        Ok(())
+        Ok(Ok(()))
     };
-    let (blocks, chunks) = (image.blocks(), image.chunks()?);
-    sink.apart(|sink| put(sink, blocks))?;
-    put(sink, &chunks)?;
+    let blocks = image.blocks();
+    if let Err(fault) = sink.apart(|sink| put(sink, blocks))? {
+        return Ok(Err(fault));
+    }
     let all = blocks.iter().chain(&chunks);
-    Ok(all.map(|(digest, _)| *digest).collect())
+    let order = all.map(|(digest, _)| *digest).collect();
+    Ok(put(sink, &chunks)?.map(|()| order))
 }

@@ -6,14 +6,16 @@
 //! files that nothing leads to are removed, so a crash at any moment leaves the layout sound.
 
 use std::collections::HashSet;
-use std::fs;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result};
 use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
 use serde::Serialize;
+use serde_json::Value;
 
+use crate::base::error::{damage, Failure};
 use crate::base::progress::Progress;
 use crate::image::Image;
+use crate::layout::index::no_images;
 use crate::layout::reach::Reach;
 use crate::layout::staging::remove_abandoned;
 use crate::layout::Layout;
@@ -21,6 +23,8 @@ use crate::layout::Layout;
 /// What was removed, or would be.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
+    /// Images that cannot be read, each with the reason. What their manifests list stays.
+    pub broken: Vec<String>,
     /// Whether nothing was in fact removed.
     pub dry_run: bool,
     /// Their digests, in hexadecimal and in order.
@@ -38,20 +42,37 @@ pub struct Report {
 /// Removes what nothing leads to; with `dry_run` it only says what that is.
 pub fn gc(layout: &Layout, dry_run: bool, progress: &dyn Progress) -> Result<Report> {
     let _owned = layout.own_blobs(progress)?;
-    // A first build that was interrupted may have left a layout without one, and without blobs.
-    ensure!(
-        layout.index()?.is_some() || layout.blobs()?.is_empty(),
-        "{} has no index.json, which says what is in use: nothing was removed",
-        layout.path().display()
-    );
-    let in_use = in_use(layout).context(
+    let index = match layout.index()? {
+        Some(index) => index,
+        // A first build that was interrupted may have left a layout without one, and without blobs.
+        None if layout.blobs()?.is_empty() => no_images(),
+        None => {
+            return Err(Failure::Refused.error(format!(
+                "{} has no index.json, which says what is in use: nothing was removed",
+                layout.path().display()
+            )))
+        }
+    };
+    collect(layout, &index, dry_run)
+}
+
+/// The same, for an `index` that index.json is to be. The caller holds the lock.
+pub(super) fn collect(layout: &Layout, index: &Value, dry_run: bool) -> Result<Report> {
+    if !layout.owns_blobs()? {
+        return Err(Failure::Refused.error(format!(
+            "the blobs of {} lie elsewhere, by a symbolic link, where other layouts may have \
+             theirs: nothing was removed",
+            layout.path().display()
+        )));
+    }
+    let (in_use, broken) = in_use(layout, index).context(
         "nothing was removed, as it is not known what is in use; restore what is missing, or \
-         remove its entry from index.json",
+         remove its entry from index.json: puzzlefs rm OCI_DIR@sha256:DIGEST",
     )?;
     let mut report = Report {
         dry_run,
-        abandoned_bytes: remove_abandoned(layout.path(), dry_run)
-            + layout.remove_temporary(dry_run)?,
+        broken,
+        abandoned_bytes: remove_abandoned(layout, dry_run) + layout.remove_temporary(dry_run)?,
         ..Report::default()
     };
     for (digest, bytes) in layout.blobs()? {
@@ -60,9 +81,8 @@ pub fn gc(layout: &Layout, dry_run: bool, progress: &dyn Progress) -> Result<Rep
             report.kept_bytes += bytes;
             continue;
         }
-        let path = layout.blob_path(&digest);
         if !dry_run {
-            fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+            layout.remove_blob(&digest)?;
         }
         report.removed.push(digest.to_string());
         report.removed_bytes += bytes;
@@ -70,26 +90,40 @@ pub fn gc(layout: &Layout, dry_run: bool, progress: &dyn Progress) -> Result<Rep
     Ok(report)
 }
 
-/// What index.json leads to.
-fn in_use(layout: &Layout) -> Result<HashSet<Digest>> {
-    let reach = Reach::of(layout)?;
+/// What `index` leads to, and which images cannot be read.
+///
+/// # Errors
+///
+/// If a manifest or an index cannot be read: it may lead to anything.
+fn in_use(layout: &Layout, index: &Value) -> Result<(HashSet<Digest>, Vec<String>)> {
+    let reach = Reach::from(layout, index)?;
     let mut in_use: HashSet<Digest> = reach.blobs.keys().copied().collect();
+    let mut broken = Vec::new();
     for manifest in reach.with_type(MEDIA_TYPE_MANIFEST) {
-        if !layout.blob_path(&manifest).exists() {
+        if !layout.names_blob(&manifest)? {
             continue;
         }
-        let Some(image) = Image::with_manifest(layout, &manifest)? else {
-            continue;
-        };
-        // Upstream's manifests of deltas do not list the chunks of the base.
-        let mut needed = image.blocks().to_vec();
-        if image.rootfs()?.layers() > 1 {
-            needed.extend(image.chunks()?);
+        // Its manifest has been read, and lists all that it needs.
+        match unlisted(layout, &manifest) {
+            Ok(chunks) => in_use.extend(chunks),
+            Err(error) => broken.push(format!("the image sha256:{manifest}: {error:#}")),
         }
-        // What is wrong with packs is not what matters here: they stay.
-        let (places, _) = image.places()?;
-        let loose = needed.iter().map(|(digest, _)| *digest);
-        in_use.extend(loose.filter(|digest| places.of(digest).is_empty()));
     }
-    reach.faults.into_iter().next().map_or(Ok(in_use), Err)
+    let fault = reach.faults.into_iter().next();
+    damage(fault.map_or(Ok((in_use, broken)), Err))
+}
+
+/// The loose chunks of an image. Upstream's manifests of deltas do not list those of the base.
+fn unlisted(layout: &Layout, manifest: &Digest) -> Result<Vec<Digest>> {
+    let Some(image) = Image::with_manifest(layout, manifest)? else {
+        return Ok(Vec::new());
+    };
+    let mut needed = image.blocks().to_vec();
+    if image.rootfs()?.layers() > 1 {
+        needed.extend(image.chunks()?);
+    }
+    // What is wrong with packs is not what matters here: they stay.
+    let (places, _) = image.places()?;
+    let loose = needed.iter().map(|(digest, _)| *digest);
+    Ok(loose.filter(|chunk| places.of(chunk).is_empty()).collect())
 }

@@ -3,13 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Error, Result};
 use puzzlefs_format::Digest;
 use serde::Serialize;
 
 use crate::base::progress::{Progress, Unit};
+use crate::base::text;
 use crate::image::Image;
 use crate::layout::manifest::{self, Descriptor};
+use crate::layout::reference::Name;
 use crate::layout::staging::Staging;
 use crate::layout::Layout;
 
@@ -18,6 +20,8 @@ use crate::layout::Layout;
 pub struct Report {
     /// Each.
     pub images: Vec<Converted>,
+    /// Images that cannot be read, each with the reason: they stay as they are.
+    pub broken: Vec<String>,
     /// Blobs that the layout did not have before.
     pub new_blobs: u64,
     /// Bytes of those.
@@ -42,31 +46,100 @@ pub(super) struct Images<'a> {
     pub(super) list: Vec<(Digest, Vec<String>)>,
     /// What the other entries of index.json name.
     pub(super) others: HashSet<Digest>,
+    /// Those that cannot be read.
+    broken: Vec<Error>,
 }
 
 impl<'a> Images<'a> {
-    /// Those that `tags` name; all if it is empty.
-    pub(super) fn new(layout: &'a Layout, tags: &[String]) -> Result<Self> {
-        tags.iter()
-            .try_for_each(|tag| layout.resolve(tag).map(drop))?;
+    /// Those that `names` are; all if it is empty.
+    pub(super) fn new(layout: &'a Layout, names: &[Name]) -> Result<Self> {
+        let listed = layout.manifests()?;
+        for name in names {
+            let manifest = layout.resolve(name)?.digest;
+            let is_it = |tag: &Option<String>| match name {
+                Name::Tag(name) => tag.as_ref() == Some(name),
+                Name::Digest(_) => true,
+            };
+            ensure!(
+                listed
+                    .iter()
+                    .any(|(digest, tag)| *digest == manifest && is_it(tag)),
+                "{name} is not listed in index.json itself, so there is no place for another \
+                 manifest; give it a tag (puzzlefs tag)"
+            );
+        }
         let mut list: Vec<(Digest, Vec<String>)> = Vec::new();
         let mut others = HashSet::new();
-        for (manifest, tag) in layout.manifests()? {
-            let wanted = tag.as_ref().is_some_and(|tag| tags.contains(tag));
-            if !(wanted || tags.is_empty() && Image::is_there(layout, &manifest)?) {
+        for (manifest, tag) in listed {
+            let has_tag = |tag: &String| names.contains(&Name::Tag(tag.clone()));
+            let wanted =
+                names.contains(&Name::Digest(manifest)) || tag.as_ref().is_some_and(has_tag);
+            if !(wanted || names.is_empty() && !is_foreign(layout, &manifest)) {
                 others.insert(manifest);
                 continue;
             }
             match list.iter_mut().find(|(known, _)| *known == manifest) {
-                Some((_, names)) => names.extend(tag),
+                Some((_, tags)) => tags.extend(tag),
                 None => list.push((manifest, tag.into_iter().collect())),
             }
         }
-        Ok(Images {
+        let mut images = Images {
             layout,
-            list,
+            list: Vec::new(),
             others,
-        })
+            broken: Vec::new(),
+        };
+        for (manifest, tags) in list {
+            match images.open(&manifest).and_then(|image| image.chunks()) {
+                Ok(_) => images.list.push((manifest, tags)),
+                Err(fault) => images.leave(manifest, &tags, fault),
+            }
+        }
+        images.is_any()?;
+        Ok(images)
+    }
+
+    /// Notes that an image cannot be converted.
+    fn leave(&mut self, manifest: Digest, tags: &[String], fault: Error) {
+        let tags: Vec<_> = tags
+            .iter()
+            .map(|tag| text::quoted(tag.as_bytes()))
+            .collect();
+        let what = format!("the image sha256:{manifest} ({})", tags.join(" "));
+        self.broken.push(fault.context(what));
+        self.others.insert(manifest);
+    }
+
+    /// # Errors
+    ///
+    /// What is wrong with the first image if something is with all.
+    fn is_any(&mut self) -> Result<()> {
+        match self.list.is_empty() && !self.broken.is_empty() {
+            true => Err(self.broken.swap_remove(0)),
+            false => Ok(()),
+        }
+    }
+
+    /// Calls `convert` for each image; leaves those out of the list that cannot be read, for
+    /// which it says why.
+    pub(super) fn convert<T>(
+        &mut self,
+        progress: &dyn Progress,
+        mut convert: impl FnMut(&Image) -> Result<Result<T>>,
+    ) -> Result<Vec<T>> {
+        let mut all = Vec::new();
+        for (manifest, tags) in std::mem::take(&mut self.list) {
+            match convert(&self.open(&manifest)?)? {
+                Ok(converted) => {
+                    all.push(converted);
+                    self.list.push((manifest, tags));
+                }
+                Err(fault) => self.leave(manifest, &tags, fault),
+            }
+            progress.advance(1);
+        }
+        self.is_any()?;
+        Ok(all)
     }
 
     pub(super) fn open(&self, manifest: &Digest) -> Result<Image> {
@@ -81,7 +154,11 @@ impl<'a> Images<'a> {
         layers: Vec<Vec<Descriptor>>,
         progress: &dyn Progress,
     ) -> Result<Report> {
-        let mut report = Report::default();
+        let broken = self.broken.iter().map(|fault| format!("{fault:#}"));
+        let mut report = Report {
+            broken: broken.collect(),
+            ..Report::default()
+        };
         let mut new = HashMap::new();
         for ((old, tags), layers) in self.list.iter().zip(&layers) {
             let text = self.layout.read_blob(old, u64::MAX)?;
@@ -105,4 +182,9 @@ impl<'a> Images<'a> {
         })?;
         Ok(report)
     }
+}
+
+/// Whether this is no PuzzleFS image, as far as can be seen, or is not there.
+fn is_foreign(layout: &Layout, manifest: &Digest) -> bool {
+    matches!(Image::is_there(layout, manifest), Ok(false))
 }

@@ -86,10 +86,9 @@ fn candidates(images: &Images<'_>, blocks: &HashSet<Digest>) -> Result<Vec<Candi
     };
     let mut pinned = HashSet::new();
     for manifest in reach.with_type(MEDIA_TYPE_MANIFEST) {
-        if !converted(&manifest) && Image::is_there(layout, &manifest)? {
-            for layer in images.open(&manifest)?.manifest()?.layers() {
-                pinned.insert(layer?.digest);
-            }
+        if !converted(&manifest) && layout.names_blob(&manifest)? {
+            // What is wrong with an image that is not converted does not matter.
+            pinned.extend(Image::listed(layout, &manifest).into_iter().flatten());
         }
     }
     // What is wrong with packs shows when an image that needs them is read.

@@ -2,6 +2,7 @@
 //! Changing a layout that has images already.
 //!
 //! - [`gc`]: removing what is not in use;
+//! - [`remove`]: removing a tag;
 //! - [`convert`]: chunks into packs, and out of them;
 //! - `images`: the images that are converted, and their new manifests;
 //! - `keep`: the packs that stay as they are.
@@ -10,3 +11,4 @@ pub mod convert;
 pub mod gc;
 mod images;
 mod keep;
+pub mod remove;

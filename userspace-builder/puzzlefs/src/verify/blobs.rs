@@ -20,13 +20,9 @@ pub(super) fn check(
     let manifest = image.manifest()?;
     if let Some(config) = manifest.config() {
         let limit = u64::try_from(limits::MAX_MANIFEST_BYTES)?;
-        report.errors.extend(
-            image
-                .layout()
-                .read_blob(&config.digest, limit)
-                .err()
-                .map(|e| format!("config: {e:#}")),
-        );
+        if let Err(fault) = image.layout().read_blob(&config.digest, limit) {
+            report.fault(&fault.context("config"));
+        }
     }
     let mut listed = HashSet::new();
     let mut wrong_sizes = 0u64;
@@ -35,8 +31,8 @@ pub(super) fn check(
         if !listed.insert(layer.digest) {
             continue;
         }
-        let stored = std::fs::metadata(image.layout().blob_path(&layer.digest)).map(|m| m.len());
-        let is_size_wrong = stored.as_ref().is_ok_and(|&size| size != layer.size);
+        let stored = image.layout().blob_size(&layer.digest);
+        let is_size_wrong = matches!(stored, Ok(Some(size)) if size != layer.size);
         wrong_sizes += u64::from(is_size_wrong);
         if is_size_wrong && layer.media_type == MEDIA_TYPE_PACK {
             report.errors.push(format!(
@@ -52,18 +48,20 @@ pub(super) fn check(
             && layer.media_type != MEDIA_TYPE_PACK
         {
             // It may be of any size.
-            let path = image.layout().blob_path(&layer.digest);
-            let sound = match &stored {
-                Ok(size) => image.layout().has_blob(&layer.digest, *size),
-                Err(_) => Ok(false),
+            let sound = match stored {
+                Ok(Some(size)) => image.layout().has_blob(&layer.digest, size),
+                Ok(None) => Ok(false),
+                Err(error) => Err(error),
             };
-            if !sound.unwrap_or(false) {
-                report.errors.push(format!(
+            match sound {
+                Ok(true) => {}
+                Ok(false) => report.errors.push(format!(
                     "unused layer: the blob sha256:{} is missing or damaged; delete {} and copy \
                      or build the image again",
                     layer.digest,
-                    path.display()
-                ));
+                    image.layout().blob_path(&layer.digest).display()
+                )),
+                Err(fault) => report.fault(&fault.context("unused layer")),
             }
         }
     }
@@ -76,7 +74,7 @@ pub(super) fn check(
         .difference(&listed)
         .filter(|chunk| places.of(chunk).is_empty())
         .count();
-    if missing > 0 {
+    if missing > 0 && places.is_complete() {
         report.warnings.push(format!(
             "{missing} chunks are not listed in the manifest (as in upstream's deltas); tools that copy images will leave them behind"
         ));

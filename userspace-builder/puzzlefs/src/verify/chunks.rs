@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{ensure, Context, Error, Result};
 use puzzlefs_format::{Digest, Rootfs};
 
 use super::metadata::Uses;
@@ -31,7 +31,8 @@ pub(super) fn verity_data(rootfs: &Rootfs<'_>) -> Result<Verity> {
 
 /// What is wrong with a chunk.
 pub(super) enum Fault {
-    Damaged(String),
+    /// It is damaged, or could not be read.
+    Of(Error),
     /// Only the recorded fs-verity digest: the content has been proved by its sha256.
     Verity,
 }
@@ -61,7 +62,7 @@ pub(super) fn check(
             let fault = match chunk(&mut reader, key, **end, verity) {
                 Ok(true) => None,
                 Ok(false) => Some(Fault::Verity),
-                Err(error) => Some(Fault::Damaged(format!("{error:#}"))),
+                Err(error) => Some(Fault::Of(error)),
             };
             if let Some(fault) = fault {
                 faults

@@ -35,15 +35,14 @@ pub fn verify(image: &Image, progress: &dyn Progress) -> Result<Report> {
     progress.phase("checking metadata", 0, Unit::Items);
     let rootfs = image.rootfs()?;
     let mut uses = BTreeMap::new();
-    let result = metadata::vectors(image, &mut report);
-    report.errors.extend(result.err().map(|e| format!("{e:#}")));
-    let result = metadata::tree(image, &mut report, &mut uses);
-    report.errors.extend(result.err().map(|e| format!("{e:#}")));
+    if let Err(fault) = metadata::vectors(image, &mut report) {
+        report.fault(&fault);
+    }
+    if let Err(fault) = metadata::tree(image, &mut report, &mut uses) {
+        report.fault(&fault);
+    }
     let (places, faults) = image.places()?;
-    let faults = faults.into_iter();
-    report
-        .errors
-        .extend(faults.map(|fault| format!("{fault:#}")));
+    faults.iter().for_each(|fault| report.fault(fault));
     // Opening the image has checked the blocks of its metadata.
     let used = uses.keys().chain(image.blocks());
     let used: HashSet<Digest> = used.map(|(digest, _)| *digest).collect();
@@ -55,7 +54,7 @@ pub fn verify(image: &Image, progress: &dyn Progress) -> Result<Report> {
     let mut unmeasured = 0u64;
     for fault in chunks::check(&places, rootfs.version(), &uses, &verity, progress)? {
         match fault {
-            Fault::Damaged(text) => report.errors.push(text),
+            Fault::Of(fault) => report.fault(&fault),
             Fault::Verity => unmeasured += 1,
         }
     }

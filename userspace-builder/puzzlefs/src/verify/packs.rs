@@ -26,9 +26,9 @@ pub fn check(
     progress.phase("checking packs", report.packs, Unit::Items);
     let mut measured = HashMap::new();
     for pack in packs {
-        match whole(image, pack) {
+        match whole(image, places, pack) {
             Ok(verity) => drop(measured.insert(pack.digest, verity)),
-            Err(fault) => report.errors.push(format!("{fault:#}")),
+            Err(fault) => report.fault(&fault),
         }
         progress.advance(1);
     }
@@ -46,10 +46,9 @@ pub fn check(
     }
     let mut chunks = HashSet::new();
     for place in places.table() {
-        let fault = places.read_at(place).err();
-        report
-            .errors
-            .extend(fault.map(|fault| format!("{fault:#}")));
+        if let Err(fault) = places.read_at(place) {
+            report.fault(&fault);
+        }
         // What is there a second time is of no use either.
         if !used.contains(&place.digest) || !chunks.insert(place.digest) {
             report.unused_bytes += u64::from(place.size);
@@ -59,9 +58,9 @@ pub fn check(
 }
 
 /// Checks the digest of a pack, and the order of its index. Returns its fs-verity digest.
-fn whole(image: &Image, pack: &Pack) -> Result<Digest> {
+fn whole(image: &Image, places: &Places<'_>, pack: &Pack) -> Result<Digest> {
     let digest = &pack.digest;
-    let blob = pack.measure()?;
+    let blob = places.measure_pack(pack)?;
     ensure!(
         blob.digest == *digest,
         "the pack sha256:{digest} is damaged: its content has another digest; delete {} and \

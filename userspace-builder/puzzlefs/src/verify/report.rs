@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a check found.
 
+use anyhow::Error;
 use serde::Serialize;
+
+use crate::layout::is_trouble;
 
 /// What a check found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -20,6 +23,29 @@ pub struct Report {
     pub unused_bytes: u64,
     /// What is wrong with the image. None: it can be trusted.
     pub errors: Vec<String>,
+    /// What could not be read, so that nothing is known of it: too many open files, an error of
+    /// the disk, something else than a file in the place of a blob.
+    pub unread: Vec<String>,
     /// What is odd but harmless to readers, such as the deviations of upstream's builder.
     pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// Whether all was looked at, and nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.errors.is_empty() && self.unread.is_empty()
+    }
+
+    /// Notes what is wrong, or could not be read.
+    pub(super) fn fault(&mut self, fault: &Error) {
+        let list = match is_trouble(fault) {
+            true => &mut self.unread,
+            false => &mut self.errors,
+        };
+        let text = format!("{fault:#}");
+        // One reason may hold for many chunks.
+        if list.last() != Some(&text) {
+            list.push(text);
+        }
+    }
 }

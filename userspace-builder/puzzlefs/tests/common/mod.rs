@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod command;
 pub mod layout;
 pub mod message;
 pub mod namespace;
@@ -67,11 +68,7 @@ pub fn build_into(root: &Path, dir: &Path, tag: &str, options: &Options) -> Repo
 
 /// Opens `dir:tag`.
 pub fn open(dir: &Path, tag: &str) -> Image {
-    let reference = Reference {
-        layout: dir.to_owned(),
-        tag: tag.to_owned(),
-    };
-    Image::open(&reference).unwrap()
+    Image::open(&Reference::of_tag(dir, tag)).unwrap()
 }
 
 /// Checks `dir:tag` and returns what is wrong or odd.

@@ -78,7 +78,7 @@ pub fn save(
     let is_there = |form: &Form| {
         let places = known.places.as_ref();
         places.is_some_and(|places| !places.of(&form.digest).is_empty())
-            || layout.blob_path(&form.digest).exists()
+            || layout.names_blob(&form.digest).unwrap_or(false)
     };
     let old = known.forms.iter().map(|(content, form)| (*content, *form));
     let mut all: BTreeMap<Digest, Form> = old.filter(|(_, form)| is_there(form)).collect();
@@ -122,7 +122,8 @@ pub fn load_packs(
     let mut sound = HashMap::new();
     for (number, pack) in (0..).zip(places.packs()) {
         if let Some(known) = list.get(&pack.digest) {
-            if facts(&Stat::of(pack.file())?.facts) == known.facts {
+            let file = places.file(pack)?;
+            if facts(&Stat::of(file)?.facts) == known.facts {
                 sound.insert(number, *known.verity.as_bytes());
             }
         }
@@ -163,7 +164,7 @@ fn facts(facts: &Facts) -> (u64, u64, u64, (i64, u32), (i64, u32)) {
 
 /// A layout, wherever it is mounted.
 fn name(layout: &Layout) -> Result<String> {
-    let facts = Stat::of(std::fs::File::open(layout.blob_dir())?)?.facts;
+    let facts = Stat::of(layout.blob_dir()?)?.facts;
     Ok(format!("layout {} {}", facts.dev, facts.ino))
 }
 

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use puzzlefs::build::profile;
-use puzzlefs::chunks::pack::DEFAULT_TARGET;
 use puzzlefs::encode::compress::{Compression, LZ4_LEVEL};
-use puzzlefs::layout::reference::Reference;
+use puzzlefs::layout::reference::{Name, Reference};
 
-use super::values::{parse_tag, Format};
+use super::values::{pack_size, size, threads, Format};
 
 /// What an image is to be good at ([`profile::Profile`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,18 +69,18 @@ pub struct Build {
     /// [default: the profile's]
     #[arg(long, value_name = "METHOD", value_parser = parse_compression)]
     pub compression: Option<Compression>,
-    /// Average size of a chunk in bytes, a power of two [default: the profile's]
+    /// Average size of a chunk in bytes, or in K, M: a power of two [default: the profile's]
     ///
     /// A larger one keeps the manifest of an image of many gigabytes within the size
     /// that registries take.
-    #[arg(long, value_name = "BYTES")]
-    pub chunk_size: Option<usize>,
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub chunk_size: Option<u64>,
     /// Bytes in a zstd frame [default: each chunk is one frame]
     ///
     /// Smaller ones make random reads cheaper for readers that go by frames, as upstream's, and
     /// compression worse.
-    #[arg(long, value_name = "BYTES")]
-    pub frame_size: Option<NonZero<usize>>,
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub frame_size: Option<u64>,
     /// Store chunks in packs, or loose: each as a blob of its own
     ///
     /// A chunk that is in the layout already is not stored again. Loose chunks are
@@ -89,9 +88,9 @@ pub struct Build {
     /// [default: packs, but loose with --compat and --fs-verity]
     #[arg(long, value_enum, value_name = "FORM")]
     pub layout: Option<ChunkForm>,
-    /// Bytes in a pack, as a rule
-    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_TARGET)]
-    pub pack_size: u64,
+    /// Bytes in a pack, as a rule, or K, M, G [default: 16M]
+    #[arg(long, value_name = "BYTES", value_parser = pack_size)]
+    pub pack_size: Option<u64>,
     /// Build an image that upstream's puzzlefs 0.2.0 can read
     ///
     /// It has all metadata in one blob, uncompressed, which a mount reads and keeps as a whole;
@@ -109,8 +108,8 @@ pub struct Build {
     ///
     /// The metadata then holds only what differs. The image reads the same as one built
     /// without.
-    #[arg(long, value_name = "TAG", value_parser = parse_tag)]
-    pub base: Option<String>,
+    #[arg(long, value_name = "TAG")]
+    pub base: Option<Name>,
     /// Record fs-verity digests of all blobs in the metadata, as upstream's builder does: these
     /// stay one blob. Those of packs are in the manifest, with or without this option
     #[arg(long)]
@@ -131,7 +130,7 @@ pub struct Build {
     #[arg(long, conflicts_with = "force")]
     pub no_cache: bool,
     /// Number of compressing threads [default: one for each processor]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<NonZero<usize>>,
     /// How the report is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -139,6 +138,9 @@ pub struct Build {
     /// The directory to put into the image
     pub rootfs: PathBuf,
     /// The layout, made if need be, and the tag
+    ///
+    /// Both may have colons: the name is split where a layout is, or a directory, and where neither
+    /// is, at the first colon, as skopeo does.
     #[arg(value_name = "OCI_DIR:TAG")]
     pub image: Reference,
 }

@@ -15,13 +15,13 @@ use clap_complete::Shell;
 pub use build::{Build, ChunkForm};
 pub use mount::{Mount, MountHelper, Stats, Umount};
 pub use read::{Extract, Inspect, Ls, Verify};
-pub use store::{Du, Gc, Images, Repack, Rm, Unpack};
+pub use store::{Du, Gc, Images, Repack, Rm, Tag, Tags, Unpack};
 pub use values::Format;
 
 /// Builds, checks, extracts and mounts PuzzleFS images
 ///
-/// An image lives in an OCI layout, under a tag: OCI_DIR:TAG. The kernel's puzzlefs
-/// module mounts it straight from there.
+/// An image lives in an OCI layout, under a tag: OCI_DIR:TAG. OCI_DIR@sha256:DIGEST names it by
+/// the digest of its manifest. The kernel's puzzlefs module mounts it straight from there.
 #[derive(Parser, Debug)]
 #[command(name = "puzzlefs", version, propagate_version = true)]
 #[command(after_help = "Example:
@@ -47,6 +47,8 @@ pub enum Command {
     Repack(Repack),
     Unpack(Unpack),
     Du(Du),
+    Tags(Tags),
+    Tag(Tag),
     Rm(Rm),
     Gc(Gc),
     Mount(Mount),

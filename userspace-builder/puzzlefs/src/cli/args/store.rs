@@ -4,10 +4,9 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use puzzlefs::chunks::pack::DEFAULT_TARGET;
-use puzzlefs::layout::reference::Reference;
+use puzzlefs::layout::reference::{is_tag, Name, Reference, TAG_GRAMMAR};
 
-use super::values::{parse_tag, Format};
+use super::values::{pack_size, Format};
 
 /// Put the chunks of images into packs
 ///
@@ -21,8 +20,8 @@ use super::values::{parse_tag, Format};
   puzzlefs repack /var/lib/images
   puzzlefs repack --max-unused 0 --gc /var/lib/images debian debian-new")]
 pub struct Repack {
-    /// Bytes in a pack, as a rule
-    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_TARGET)]
+    /// Bytes in a pack, as a rule, or K, M, G
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = pack_size)]
     pub pack_size: u64,
     /// How much of a pack may be unused before its chunks are packed anew
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(..=100))]
@@ -58,8 +57,8 @@ pub struct Images {
     #[arg(value_name = "OCI_DIR")]
     pub layout: PathBuf,
     /// The images [default: all]
-    #[arg(value_name = "TAG", value_parser = parse_tag)]
-    pub tags: Vec<String>,
+    #[arg(value_name = "TAG")]
+    pub tags: Vec<Name>,
 }
 
 /// Show what images take of a layout: by themselves, and together
@@ -78,13 +77,54 @@ pub struct Du {
     #[arg(value_name = "OCI_DIR")]
     pub layout: PathBuf,
     /// The images to show [default: all]
-    #[arg(value_name = "TAG", value_parser = parse_tag)]
-    pub tags: Vec<String>,
+    #[arg(value_name = "TAG")]
+    pub tags: Vec<Name>,
+}
+
+/// List the tags of a layout, and what they name
+///
+/// TYPE is puzzlefs, index (of images, for several machines), other (an ordinary image), missing
+/// (the layout does not have it) or broken.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs tags /var/lib/images
+  puzzlefs tags --format json /var/lib/images | jq -r '.[].tag'")]
+pub struct Tags {
+    /// How the list is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The layout
+    #[arg(value_name = "OCI_DIR")]
+    pub layout: PathBuf,
+}
+
+/// Give an image a further tag in the same layout
+///
+/// Another image that has TAG loses it.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs tag /var/lib/images:debian debian:12
+  puzzlefs tag /var/lib/images@sha256:DIGEST debian")]
+pub struct Tag {
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+    /// The further tag
+    #[arg(value_name = "TAG", value_parser = tag)]
+    pub tag: String,
+}
+
+fn tag(text: &str) -> Result<String, String> {
+    let grammar = || TAG_GRAMMAR.to_owned();
+    is_tag(text).then(|| text.to_owned()).ok_or_else(grammar)
 }
 
 /// Remove the tag of an image
 ///
-/// Its blobs stay until `puzzlefs gc`, or with --gc until the end.
+/// Its blobs stay until `puzzlefs gc`, or with --gc until the end. OCI_DIR@sha256:DIGEST removes
+/// all entries of a manifest from index.json, with a tag or without. On a full disk the image's
+/// manifest goes first, unless another entry names it, and with --gc its other blobs, to make
+/// room for the new index.json.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs rm --gc /var/lib/images:debian")]
@@ -104,7 +144,8 @@ pub struct Rm {
 ///
 /// And what builds left that were killed. Waits for builds in the same layout, and they for
 /// it; other tools must not write into the layout meanwhile. Ordinary OCI images in the
-/// layout keep their blobs. An image that is mounted but has no tag any more may lose its own.
+/// layout keep their blobs. Of an image that cannot be read all stays that its manifest lists; it
+/// is named, and the exit status is not 0. An image that is mounted but has no tag any more may lose its own.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs gc --dry-run /var/lib/images")]

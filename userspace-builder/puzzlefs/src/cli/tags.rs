@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The commands about tags: tags, tag, rm.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use puzzlefs::base::text;
+use puzzlefs::layout::Layout;
+use puzzlefs::upkeep::{gc, remove};
+use serde::Serialize;
+
+use super::args::{Rm, Tag, Tags};
+use super::bar::Bar;
+use super::show;
+use super::store::{broken, removed};
+
+/// puzzlefs tags.
+pub fn tags(args: &Tags) -> Result<()> {
+    let tags = puzzlefs::reports::tags::tags(&Layout::open(&args.layout)?)?;
+    show::report(args.format, &tags, |out| {
+        for tag in &tags {
+            let name = tag.tag.as_ref().map(|tag| text::quoted(tag.as_bytes()));
+            let (kind, digest) = (tag.kind.name(), &tag.digest);
+            let name = name.unwrap_or_else(|| "(no tag)".into());
+            writeln!(out, "sha256:{digest}  {kind:<8}  {name}")?;
+        }
+        Ok(())
+    })
+}
+
+/// puzzlefs tag.
+pub fn tag(args: &Tag) -> Result<()> {
+    let layout = Layout::open(&args.image.layout)?;
+    layout.add_tag(&args.image.name, &args.tag)
+}
+
+/// puzzlefs rm.
+pub fn rm(args: &Rm) -> Result<ExitCode> {
+    let layout = Layout::open(&args.image.layout)?;
+    let gc = remove::remove(&layout, &args.image.name, args.gc, &Bar::new())?;
+    let removal = Removal {
+        tag: args.image.name.to_string(),
+        gc,
+    };
+    let gc = removal.gc.as_ref();
+    show::done(args.format, &removal, |out| {
+        gc.map_or(Ok(()), |report| removed(out, report))
+    })?;
+    Ok(broken(gc.into_iter().flat_map(|report| &report.broken)))
+}
+
+#[derive(Serialize)]
+struct Removal {
+    /// The tag, or @sha256: and the digest.
+    tag: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gc: Option<gc::Report>,
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What index.json of a layout names.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::image::Image;
+use crate::layout::index::Entry;
+use crate::layout::Layout;
+
+/// An entry of index.json.
+#[derive(Clone, Debug, Serialize)]
+pub struct Tag {
+    /// Its tag, if it has one.
+    pub tag: Option<String>,
+    /// Digest of what it names, in hexadecimal.
+    pub digest: String,
+    /// Bytes of that.
+    pub size: u64,
+    /// The media type that it is said to have.
+    pub media_type: String,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What an entry of index.json names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A PuzzleFS image.
+    Puzzlefs,
+    /// An index of images.
+    Index,
+    /// Another image, or another artifact.
+    Other,
+    /// The layout does not have it.
+    Missing,
+    /// It is there, and cannot be read or is malformed.
+    Broken,
+}
+
+impl Kind {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Puzzlefs => "puzzlefs",
+            Kind::Index => "index",
+            Kind::Other => "other",
+            Kind::Missing => "missing",
+            Kind::Broken => "broken",
+        }
+    }
+
+    fn of(layout: &Layout, entry: &Entry) -> Self {
+        match layout.names_blob(&entry.digest) {
+            Ok(true) if entry.is_index() => Kind::Index,
+            Ok(true) => match Image::is_there(layout, &entry.digest) {
+                Ok(true) => Kind::Puzzlefs,
+                Ok(false) => Kind::Other,
+                Err(_) => Kind::Broken,
+            },
+            Ok(false) => Kind::Missing,
+            Err(_) => Kind::Broken,
+        }
+    }
+}
+
+/// All entries, in order of index.json.
+pub fn tags(layout: &Layout) -> Result<Vec<Tag>> {
+    let entries = layout.entries()?.into_iter();
+    let tags = entries.map(|entry| Tag {
+        kind: Kind::of(layout, &entry),
+        digest: entry.digest.to_string(),
+        size: entry.size,
+        media_type: entry.media_type,
+        tag: entry.tag,
+    });
+    Ok(tags.collect())
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The order of what is written, as strace(1) sees it: whatever has its final name is on disk.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::command::PUZZLEFS;
+use common::{noise, scratch};
+
+/// The calls of the command that change files, with the paths of their descriptors.
+fn calls(dir: &Path, args: &[&str]) -> Vec<String> {
+    let log = dir.join("strace");
+    let mut command = Command::new("strace");
+    let wanted = "trace=write,pwrite64,writev,rename,renameat,renameat2,fsync,fdatasync,syncfs,\
+                  sync,ftruncate";
+    command.args([
+        "-f",
+        "-y",
+        "-s",
+        "0",
+        "-e",
+        wanted,
+        "-o",
+        log.to_str().unwrap(),
+    ]);
+    let output = command.arg(PUZZLEFS).args(args).output();
+    let output = output.expect("these tests need strace");
+    assert!(output.status.success(), "{output:?}");
+    let text = fs::read_to_string(&log).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The lines with a call of one of `names` in which all of `words` are, by their numbers.
+fn find(calls: &[String], names: &[&str], words: &[&str]) -> Vec<usize> {
+    let is_it = |line: &String| {
+        // "PID call(arguments) = result", or a part of it, if another thread came between.
+        let call = line.split_whitespace().nth(1).unwrap_or_default();
+        names
+            .iter()
+            .any(|name| call.starts_with(&format!("{name}(")))
+            && words.iter().all(|word| line.contains(word))
+    };
+    (0..calls.len())
+        .filter(|line| is_it(&calls[*line]))
+        .collect()
+}
+
+const WRITE: &[&str] = &["write", "pwrite64", "writev", "ftruncate"];
+const RENAME: &[&str] = &["rename", "renameat", "renameat2"];
+
+/// index.json was written and synced before it got its name, and that was synced. Returns when it
+/// got it. That of a new layout leads to nothing, and is replaced.
+fn assert_index_is_durable(calls: &[String]) -> usize {
+    let renames = find(calls, RENAME, &[".puzzlefs-new", "\"index.json\""]);
+    let Some(&renamed) = renames.last() else {
+        panic!("index.json was not renamed\n{}", calls.join("\n"))
+    };
+    let written = *find(calls, WRITE, &[".puzzlefs-new"]).last().unwrap();
+    let synced = find(calls, &["fsync"], &[".puzzlefs-new", "= 0"]);
+    let in_between = |line: &&usize| (written..renamed).contains(*line);
+    assert!(
+        synced.iter().any(|line| in_between(&line)),
+        "no fsync of index.json"
+    );
+    let synced = find(calls, &["fsync"], &["/layout>", "= 0"]);
+    assert!(
+        synced.iter().any(|line| *line > renamed),
+        "no fsync of its directory"
+    );
+    renamed
+}
+
+#[test]
+fn a_build_syncs_before_it_names() {
+    let dir = scratch();
+    let (root, layout) = (dir.path().join("root"), dir.path().join("layout"));
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("file"), noise(700_000, 1)).unwrap();
+    let image = format!("{}:tag", layout.display());
+    for form in ["packs", "loose"] {
+        fs::write(root.join("file"), noise(700_000, form.len() as u64)).unwrap();
+        let build = ["build", "--layout", form, root.to_str().unwrap(), &image];
+        let calls = calls(dir.path(), &build);
+        // A staged blob gets its final name where both are the same digest.
+        let is_final = |line: &usize| {
+            let names: Vec<&str> = calls[*line].split('"').skip(1).step_by(2).collect();
+            names.len() == 2 && names[0] == names[1] && names[0].len() == 64
+        };
+        let mut named = find(&calls, RENAME, &["blobs/sha256>"]);
+        named.retain(is_final);
+        assert!(named.len() >= 3, "{form}: {}", calls.join("\n"));
+        let written = *find(&calls, WRITE, &[".puzzlefs-build-"]).last().unwrap();
+        let synced = find(&calls, &["syncfs"], &["blobs/sha256>", "= 0"]);
+        assert!(
+            synced
+                .iter()
+                .any(|line| written < *line && *line < named[0]),
+            "{form}: no sync between the last write and the first name"
+        );
+        let index = assert_index_is_durable(&calls);
+        let last = named[named.len() - 1];
+        let synced = find(&calls, &["fsync"], &["blobs/sha256>", "= 0"]);
+        assert!(
+            synced.iter().any(|line| last < *line && *line < index),
+            "{form}: the names are not synced before index.json leads to them"
+        );
+    }
+    assert_index_is_durable(&calls(dir.path(), &["rm", &image]));
+}
