@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use common::command::{success, unshared};
 use common::{faults, noise, scratch};
 
 const SIGHUP: i32 = 1;
@@ -220,6 +221,42 @@ fn signals_leave_nothing_half_made() {
             0
         );
     }
+}
+
+/// A script that runs the command in a namespace with a signal at its first call of `call`, after
+/// which nothing gets a name for a second.
+fn interrupted(dir: &Path, prepare: &str, call: &str, args: &str) {
+    let script = format!(
+        "{prepare}
+        strace -f -o strace -e trace={call},renameat,renameat2 \
+        -e inject={call}:signal=TERM:when=1 -e inject=renameat,renameat2:delay_enter=1000000 \
+        \"$PUZZLEFS\" {args} >report || status=$?
+        test \"$status\" = 143
+        grep -q SIGTERM strace
+        find layout/ elsewhere/ -name '.puzzlefs*' | {{ ! grep .; }}"
+    );
+    success(&unshared(&script, dir));
+}
+
+/// Whatever is made relative to a directory is removed there: a new index.json, and blobs that lie
+/// on another filesystem.
+#[test]
+fn signals_leave_nothing_where_only_a_descriptor_leads() {
+    let dir = scratch();
+    image(dir.path());
+    fs::create_dir(dir.path().join("elsewhere")).unwrap();
+    interrupted(dir.path(), "", "fsync", "rm layout:tag");
+    assert_eq!(faults(&dir.path().join("layout"), "tag"), [""; 0]);
+    let elsewhere = "mount -t tmpfs none elsewhere
+        mv layout/blobs elsewhere/blobs
+        ln -s ../elsewhere/blobs layout/blobs
+        echo more >root/more";
+    interrupted(
+        dir.path(),
+        elsewhere,
+        "syncfs",
+        "build --no-cache root layout:tag",
+    );
 }
 
 #[test]

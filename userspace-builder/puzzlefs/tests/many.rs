@@ -85,6 +85,7 @@ fn too_many_open_files_are_no_damage() {
             continue;
         }
         let text = failure(&output);
+        assert_eq!(output.status.code(), Some(1), "{descriptors}: {text}");
         said += u32::from(text.contains("Too many open files"));
         for word in ["DAMAGED", "damaged", "delete"] {
             assert!(!text.contains(word), "{descriptors}: {text}");

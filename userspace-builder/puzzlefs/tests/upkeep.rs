@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use common::command::{failure, puzzlefs, success, unshared};
 use common::layout::{blobs, store};
@@ -20,6 +21,12 @@ fn good_and_bad(dir: &Path, options: &Options) -> (PathBuf, PathBuf) {
         build_into(&root, &layout, tag, options);
     }
     (root, layout)
+}
+
+/// What it said of damage.
+fn damaged(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    failure(output)
 }
 
 /// Damages a blob of `bad`.
@@ -43,7 +50,7 @@ fn one_broken_image_does_not_stop_the_others() {
         let layout_arg = layout.to_str().unwrap();
 
         let output = puzzlefs(&["du", "--format", "json", layout_arg]);
-        failure(&output);
+        damaged(&output);
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["images"][0]["tags"][0], "good");
         assert!(
@@ -51,7 +58,7 @@ fn one_broken_image_does_not_stop_the_others() {
             "{report}"
         );
 
-        let text = failure(&puzzlefs(&["gc", layout_arg]));
+        let text = damaged(&puzzlefs(&["gc", layout_arg]));
         assert!(
             text.contains(&bad) && text.contains("removed    1 blobs"),
             "{text}"
@@ -64,14 +71,14 @@ fn one_broken_image_does_not_stop_the_others() {
 
         let before = open(&layout, "good").manifest_digest().to_string();
         for command in ["unpack", "repack"] {
-            let text = failure(&puzzlefs(&[command, layout_arg]));
+            let text = damaged(&puzzlefs(&[command, layout_arg]));
             assert!(text.contains(&bad), "{command}: {text}");
             assert_eq!(faults(&layout, "good"), [""; 0]);
         }
         let after = open(&layout, "good").manifest_digest().to_string();
         assert_eq!(before == after, options.form == common::options().form);
         // Whoever asks for it by name gets nothing else.
-        failure(&puzzlefs(&["repack", layout_arg, "bad"]));
+        damaged(&puzzlefs(&["repack", layout_arg, "bad"]));
         success(&puzzlefs(&["rm", &format!("{layout_arg}:bad")]));
         success(&puzzlefs(&["gc", layout_arg]));
     }
@@ -91,7 +98,7 @@ fn a_damaged_chunk_stops_its_image_alone() {
     let bad = image.manifest_digest().to_string();
     damage(&layout, &chunk);
     let layout_arg = layout.to_str().unwrap();
-    let text = failure(&puzzlefs(&["repack", layout_arg]));
+    let text = damaged(&puzzlefs(&["repack", layout_arg]));
     assert!(text.contains(&bad) && text.contains(&chunk), "{text}");
     assert_eq!(open(&layout, "bad").manifest_digest().to_string(), bad);
     assert_eq!(common::layout::packs(&layout, "good").len(), 1);

@@ -74,13 +74,14 @@ impl Target {
         }
         let inner_path = path.join(format!("{PREFIX}{number}"));
         let context = || format!("creating {}", text::path(&inner_path));
-        fs::create_dir(&inner_path).with_context(context)?;
-        let inner = lock(&inner_path).with_context(context)?;
         let (removed, outer) = (inner_path.clone(), is_new.then(|| path.to_owned()));
-        let removed_on_signal = cleanup::on_signal(move || {
+        let remove = move || {
             cleanup::remove_dir(&removed);
             outer.map(fs::remove_dir);
-        });
+        };
+        let made = cleanup::make(|| fs::create_dir(&inner_path), remove);
+        let ((), removed_on_signal) = made.with_context(context)?;
+        let inner = lock(&inner_path).with_context(context)?;
         let target = Target {
             path: path.to_owned(),
             is_new,

@@ -7,6 +7,7 @@ use anyhow::{ensure, Context, Error, Result};
 use puzzlefs_format::Digest;
 use serde::Serialize;
 
+use crate::base::error::damage;
 use crate::base::progress::{Progress, Unit};
 use crate::base::text;
 use crate::image::Image;
@@ -115,7 +116,7 @@ impl<'a> Images<'a> {
     /// What is wrong with the first image if something is with all.
     fn is_any(&mut self) -> Result<()> {
         match self.list.is_empty() && !self.broken.is_empty() {
-            true => Err(self.broken.swap_remove(0)),
+            true => damage(Err(self.broken.swap_remove(0))),
             false => Ok(()),
         }
     }
