@@ -141,7 +141,7 @@ fn profiles() {
     let root = dir.path().join("root");
     fs::create_dir(&root).unwrap();
     // zstd makes a sixteenth of one less than LZ4 does, and a quarter of the other.
-    fs::write(root.join("zeros"), vec![0; 100_000]).unwrap();
+    fs::write(root.join("zeros"), vec![b'0'; 100_000]).unwrap();
     let digits: Vec<u8> = noise(300_000, 1)
         .iter()
         .map(|byte| b'0' + byte % 8)
