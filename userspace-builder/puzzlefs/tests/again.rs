@@ -52,7 +52,7 @@ impl Place {
 
     /// Builds into a layout, with the cache or without.
     fn build(&self, layout: &str, cached: bool) -> Report {
-        self.build_with(layout, cached.then(|| false))
+        self.build_with(layout, cached.then_some(false))
     }
 
     /// The same; with the cache it may be forced.

@@ -10,7 +10,6 @@ use crate::base::progress::Progress;
 use crate::build::cache::files::{Files, Purpose, RECENT};
 use crate::build::cache::{self, Cache};
 use crate::build::past::Past;
-use crate::build::Options;
 use crate::chunks::sink::Sink;
 use crate::encode::compress::Compression;
 use crate::encode::known::Known;
@@ -28,21 +27,25 @@ pub struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    /// Opens it. A build begins.
-    pub fn open(options: &Options, layout: &'a Layout, progress: &'a dyn Progress) -> Self {
+    /// Opens it. A build begins. No fs-verity digests of chunks are kept: where these are to be
+    /// `measured`, files are read.
+    pub fn open(
+        options: Option<&cache::Options>,
+        measured: bool,
+        layout: &'a Layout,
+        progress: &'a dyn Progress,
+    ) -> Self {
         let begun = SystemTime::now() - RECENT;
         let begun = begun.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let cache = options.cache.as_ref().and_then(|options| {
+        let cache = options.and_then(|options| {
             let cache = Cache::open(&options.dir);
             let note = |e| note(&format!("no cache is used: {e:#}"), &e, progress);
             cache.map_err(note).ok()
         });
-        // No fs-verity digests of chunks are kept.
-        let is_forced = options.cache.as_ref().is_none_or(|cache| cache.force);
         Memory {
             layout,
             cache,
-            is_believed: !is_forced && !options.fs_verity,
+            is_believed: !measured && options.is_some_and(|options| !options.force),
             begun: (begun.as_secs() as i64, begun.subsec_nanos()),
             progress,
         }

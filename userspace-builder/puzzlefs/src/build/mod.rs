@@ -104,7 +104,7 @@ pub fn build(
         .transpose()?;
     let staging = Staging::new(layout)?;
     progress.phase("scanning", 0, Unit::Items);
-    let memory = Memory::open(options, layout, progress);
+    let memory = Memory::open(options.cache.as_ref(), options.fs_verity, layout, progress);
     let scanning = scan::Options {
         clamp: options.source_date_epoch,
         one_file_system: options.one_file_system,
