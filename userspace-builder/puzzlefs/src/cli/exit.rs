@@ -74,7 +74,7 @@ pub fn tidy_on_signals() {
     let caught = [SIGINT, SIGTERM, SIGHUP];
     let caught = caught
         .into_iter()
-        .filter(|signal| ignored >> (signal - 1) & 1 == 0);
+        .filter(|signal| (ignored >> (signal - 1)) & 1 == 0);
     // Without memory for that all goes on: what is left then, the next run removes.
     let Ok(mut signals) = Signals::new(caught) else {
         return;

@@ -14,11 +14,13 @@ use super::values::{pack_size, size, threads, Format};
 /// What an image is to be good at ([`profile::Profile`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Profile {
-    /// Fewest bytes, of one image and of many related ones: zstd 19, chunks of 512 KiB
+    /// Fewest bytes, of one image and of many related ones: zstd 19, chunks of 512 KiB. It takes
+    /// ten times as long to build, and more to read
     Small,
-    /// Few bytes, and reads that cost little: zstd 15, chunks of 64 KiB
+    /// Few bytes, and reads that cost little, built soon: zstd 6 or LZ4, chunks of 128 KiB
     Balanced,
-    /// The cheapest reads: LZ4, or zstd for what that makes far smaller; chunks of 64 KiB
+    /// The cheapest reads: LZ4, or zstd for what that makes far smaller; chunks of 64 KiB. It takes
+    /// about twice as long to build
     Fast,
 }
 
