@@ -53,8 +53,8 @@ struct InUse {
 }
 
 impl InUse {
-    fn new(index: LoadedIndex, numbers: &Numbers) -> Result<Self> {
-        let segments = Segments::new(index.pack_bytes())?;
+    fn new(file: &LowerFile, index: LoadedIndex, numbers: &Numbers) -> Result<Self> {
+        let segments = Segments::new(file, index.pack_bytes())?;
         // Last: numbers that were given out do not come back.
         let first = numbers.take(index.count())?;
         Ok(Self {
@@ -348,7 +348,7 @@ impl Packs {
         let file = &pack.file;
         let key = (file.id(), pack.fs_verity.is_some());
         let index = Indexes::get(&self.indexes, key, || Index::load(file))?;
-        InUse::new(index, &self.numbers)
+        InUse::new(file, index, &self.numbers)
     }
 
     /// The number of the chunk at `place`: no other chunk in a pack of the image has it.

@@ -19,43 +19,46 @@ use vfs::lower::LowerFile;
 /// Of a segment, in bytes.
 const BYTES: u64 = 1 << 20;
 
-/// How many segments behind its own a read may bring something of.
-const AHEAD: u64 = LowerFile::AHEAD_BYTES.div_ceil(BYTES);
-
 /// In the state of a segment: others had nothing of it when it was asked.
 const OURS: u32 = 1 << 30;
 /// In the state of a segment: others had some of it when it was asked.
 const THEIRS: u32 = 1 << 31;
 
-/// The segments of a pack. The state of each: [`OURS`] or [`THEIRS`], or none of them while nobody
-/// has asked, and how many bytes were read of it.
-pub(super) struct Segments(KVec<Atomic<u32>>);
+/// The segments of a pack.
+pub(super) struct Segments {
+    /// Of each: [`OURS`] or [`THEIRS`], or none of them while nobody has asked, and how many bytes
+    /// were read of it.
+    states: KVec<Atomic<u32>>,
+    /// How many segments behind its own a read may bring something of.
+    ahead: u64,
+}
 
 impl Segments {
-    /// Those of a pack of `size` bytes. They serve all who read by the mount: no cgroup pays, least
-    /// of all the first one.
+    /// Those of the pack `file`, of `size` bytes. They serve all who read by the mount: no cgroup
+    /// pays, least of all the first one.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn new(size: u64) -> Result<Self> {
+    pub(super) fn new(file: &LowerFile, size: u64) -> Result<Self> {
         let count = usize::try_from(size.div_ceil(BYTES)).map_err(|_| EFBIG)?;
         let mut states = KVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
             states.push(Atomic::new(0), GFP_KERNEL)?;
         }
-        Ok(Self(states))
+        let ahead = file.ahead_bytes().div_ceil(BYTES);
+        Ok(Self { states, ahead })
     }
 
     fn state(&self, segment: u64) -> Option<&Atomic<u32>> {
-        self.0.get(usize::try_from(segment).ok()?)
+        self.states.get(usize::try_from(segment).ok()?)
     }
 
     /// Asks whose the segments are that reading `len` bytes of `file` from `offset` on may bring
     /// something of. To be called before that read.
     pub(super) fn will_be_read(&self, file: &LowerFile, offset: u64, len: u64) {
         let last = offset.saturating_add(len).saturating_sub(1) / BYTES;
-        for segment in offset / BYTES..=last.saturating_add(AHEAD) {
+        for segment in offset / BYTES..=last.saturating_add(self.ahead) {
             let Some(state) = self.state(segment) else {
                 return;
             };

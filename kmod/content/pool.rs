@@ -118,19 +118,16 @@ impl Pool {
             None if idle.slots.len().saturating_add(idle.taken) >= self.max_slots => Some(0),
             None => None,
         };
-        let slot = index.and_then(|index| idle.remove(index));
-        idle.taken = idle.taken.saturating_add(1);
-        drop(idle);
-        if let Some(slot) = slot {
+        if let Some(slot) = index.and_then(|index| idle.remove(index)) {
+            idle.taken = idle.taken.saturating_add(1);
             return Ok(slot);
         }
+        drop(idle);
         // It serves all who read: no cgroup pays, least of all the first one.
-        let new = KBox::new(Slot::default(), GFP_KERNEL);
-        if new.is_err() {
-            let mut idle = self.idle.lock();
-            idle.taken = idle.taken.saturating_sub(1);
-        }
-        Ok(new?)
+        let slot = KBox::new(Slot::default(), GFP_KERNEL)?;
+        let mut idle = self.idle.lock();
+        idle.taken = idle.taken.saturating_add(1);
+        Ok(slot)
     }
 
     /// Puts a slot back. Older ones make room for it, so that chunks of any size are kept

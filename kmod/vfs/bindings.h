@@ -75,6 +75,7 @@ void vfs_rs_mapping_avoid_highmem(struct address_space *mapping);
 void vfs_rs_mapping_set_large_folios(struct address_space *mapping);
 struct inode *vfs_rs_file_inode(const struct file *file);
 void vfs_rs_bound_readahead(struct file *file, unsigned int pages);
+unsigned int vfs_rs_readahead(const struct file *file);
 const struct super_block *vfs_rs_file_real_super(const struct file *file);
 struct inode *vfs_rs_path_inode(const struct path *path);
 int vfs_rs_fs_verity_digest(const struct file *file, u8 *digest, u8 *algorithm);

@@ -118,6 +118,11 @@ void vfs_rs_bound_readahead(struct file *file, unsigned int pages)
 	file->f_ra.ra_pages = min(file->f_ra.ra_pages, pages);
 }
 
+unsigned int vfs_rs_readahead(const struct file *file)
+{
+	return file->f_ra.ra_pages;
+}
+
 /* The superblock that a file's data are on, as overlayfs has it; its own for other filesystems. */
 const struct super_block *vfs_rs_file_real_super(const struct file *file)
 {

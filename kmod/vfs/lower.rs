@@ -261,19 +261,25 @@ impl FileId {
 /// How much is read between two looks for a fatal signal, in bytes.
 const KILLABLE_BYTES: usize = 1 << 20;
 
-/// What the filesystem below may read ahead at once, in pages (`file_ra_state.ra_pages`): 256 KiB.
-const READAHEAD_PAGES: c_uint = (256 << 10) >> PAGE_SHIFT;
+/// What the filesystem below may read ahead at once, in pages (`file_ra_state.ra_pages`): 16 MiB,
+/// far more than it does unless somebody has told it to (`read_ahead_kb`).
+const READAHEAD_PAGES: c_uint = (16 << 20) >> PAGE_SHIFT;
 
 /// A regular file of another filesystem, open for reading.
 pub struct LowerFile(ARef<File>);
 
 impl LowerFile {
     /// How far behind its end a read may bring something into the page cache of the filesystem
-    /// below, in bytes. There is a window ahead of the one that is being read, none is larger than
-    /// the request or [`READAHEAD_PAGES`] (`page_cache_async_ra`), and a request is no larger
-    /// than [`KILLABLE_BYTES`]. A filesystem that makes windows larger (`readahead_expand`: btrfs
-    /// to 128 KiB) has less than that left.
-    pub const AHEAD_BYTES: u64 = 2 * KILLABLE_BYTES as u64;
+    /// below, in bytes. There is a window ahead of the one that is being read, and none is larger
+    /// than what may be read ahead or than the request (`page_cache_async_ra`), which is no larger
+    /// than [`KILLABLE_BYTES`]. That leaves room for a filesystem that makes small windows larger
+    /// (`readahead_expand`: btrfs to 128 KiB).
+    pub fn ahead_bytes(&self) -> u64 {
+        // SAFETY: It is open, and its readahead state does not change.
+        let pages = unsafe { bindings::vfs_rs_readahead(self.0.as_ptr()) };
+        let window = (u64::from(pages) << PAGE_SHIFT).max(KILLABLE_BYTES as u64);
+        window.saturating_mul(2)
+    }
 
     /// The open file.
     pub(crate) fn as_ptr(&self) -> *mut bindings::file {

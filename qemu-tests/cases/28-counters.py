@@ -35,7 +35,8 @@ def build(name, files, *options):
     for file, data in files.items():
         with open(os.path.join(tree, file), "wb") as f:
             f.write(data)
-    run("puzzlefs", "build", *options, tree, f"{LAYOUT}:{name}")
+    # Each file of this case has a chunk of its own then.
+    run("puzzlefs", "build", "--chunk-size=65536", *options, tree, f"{LAYOUT}:{name}")
     os.makedirs(f"/mnt/{name}")
     return json.loads(run("puzzlefs", "inspect", "--format", "json", f"{LAYOUT}:{name}"))
 

@@ -158,6 +158,25 @@ fn a_chunk_that_is_damaged_in_one_pack_is_taken_from_another() {
 }
 
 #[test]
+fn a_chunk_that_one_pack_says_is_too_large_is_taken_from_another() {
+    let whole = content(30_000, 5);
+    let large = vec![0; limits::MAX_CHUNK_BYTES as usize + 1];
+    let mut lying = entries(std::slice::from_ref(&large));
+    lying[0].digest = digest(&whole);
+    let listed = [pack_with(&[large], &lying), pack(&[whole.clone()])];
+    let rootfs = files(6, vec![vec![extent(&whole, false, 0, 30_000)]]).write(1 << 12);
+    let image = image(&Machine::new().unwrap(), &rootfs, &listed, &[]);
+    let inode = image.inode(2).unwrap();
+    let file = inode.open().unwrap();
+    let (bytes, result) = file.read(&mut PageCache::default(), 0, u64::MAX, WAY);
+    assert_eq!(result, Ok(()));
+    assert!(bytes == whole);
+    let lines = image.lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("has no place for chunk"), "{lines:?}");
+}
+
+#[test]
 fn what_helpers_find_damaged_is_taken_from_another_pack() {
     let chunks: Vec<_> = (0..12).map(|seed| content(7000, 30 + seed)).collect();
     let extents = chunks.iter().map(|chunk| extent(chunk, false, 0, 7000));

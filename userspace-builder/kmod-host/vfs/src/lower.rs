@@ -233,7 +233,9 @@ impl LowerFile {
 
     /// How far behind its end a read may bring something into the page cache below: here it
     /// always does, that far.
-    pub const AHEAD_BYTES: u64 = 2 * KILLABLE_BYTES as u64;
+    pub fn ahead_bytes(&self) -> u64 {
+        2 * KILLABLE_BYTES as u64
+    }
 
     /// The page cache below.
     pub fn cache(&self) -> &LowerCache {
@@ -269,7 +271,7 @@ impl LowerFile {
             let bytes = self.blob.bytes.get(at..).unwrap_or_default();
             let bytes = bytes.get(..part.len()).ok_or(EIO)?;
             part.copy_from_slice(bytes);
-            let ahead = (bytes.len() as u64).saturating_add(Self::AHEAD_BYTES);
+            let ahead = (bytes.len() as u64).saturating_add(self.ahead_bytes());
             let ahead = ahead.min(self.size().saturating_sub(at as u64));
             self.cache().fill(at as u64, ahead);
             counts
