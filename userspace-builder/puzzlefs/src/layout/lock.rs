@@ -108,7 +108,7 @@ fn resemble(file: &File, old: &Stat) -> io::Result<()> {
     if rustix::fs::fchown(fd, Some(uid), Some(gid)).is_err()
         && rustix::fs::fchown(fd, None, Some(gid)).is_err()
     {
-        mode = mode & !0o070 | (mode & 0o007) << 3;
+        mode = (mode & !0o070) | ((mode & 0o007) << 3);
     }
     Ok(rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))?)
 }
