@@ -41,18 +41,14 @@ pub struct Purpose<'a> {
 }
 
 impl Purpose<'_> {
-    /// Changes with the rules of [`crate::encode`].
-    const RULES: u32 = 1;
-
     fn text(&self) -> String {
-        let rules = Self::RULES;
         let Purpose {
             root,
             policy,
             holes,
         } = self;
         let root = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
-        format!("files {rules} {policy:?} {holes} {root:?}")
+        format!("files {policy:?} {holes} {root:?}")
     }
 }
 
