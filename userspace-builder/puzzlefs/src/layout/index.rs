@@ -2,11 +2,11 @@
 //! index.json: which manifests a layout has, and their tags. It is edited as JSON, so that what
 //! others have written into it stays as it is.
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::Context;
 use puzzlefs_format::{limits, Digest, Manifest, MEDIA_TYPE_MANIFEST};
 use serde_json::{json, Map, Value};
 
-use crate::base::error::{damage, Failure};
+use crate::base::error::{damage, Error, Result, Where};
 use crate::base::text;
 use crate::host::dir::Dir;
 use crate::layout::lock::Lock;
@@ -48,10 +48,10 @@ impl Entry {
         let platform = &value["platform"];
         Ok(Entry {
             digest: Digest::parse(digest.as_bytes())
-                .map_err(|e| Failure::Damaged.error(format!("digest {digest:?}: {e}")))?,
+                .map_err(|e| Error::damaged(format!("digest {digest:?}: {e}")))?,
             size: value["size"]
                 .as_u64()
-                .ok_or_else(|| Failure::Damaged.error("a descriptor without size"))?,
+                .ok_or_else(|| Error::damaged("a descriptor without size"))?,
             media_type: text(&value["mediaType"]),
             tag: tag_of(value).map(str::to_owned),
             platform: platform
@@ -88,7 +88,7 @@ fn choices(entries: &[Entry]) -> String {
 }
 
 /// The entry that counts of several with one name: that of this machine, if they differ.
-fn choose(mut entries: Vec<Entry>) -> std::result::Result<Entry, Vec<Entry>> {
+fn choose(mut entries: Vec<Entry>) -> Result<Entry, Vec<Entry>> {
     let mut seen = std::collections::HashSet::new();
     entries.retain(|entry| seen.insert(entry.digest));
     if let [single] = &entries[..] {
@@ -106,7 +106,7 @@ impl Layout {
     pub(super) fn create_index(lock: &Lock<'_>, root: &Dir) -> Result<()> {
         match root.has(INDEX_FILE)? {
             true => Ok(()),
-            false => lock.replace(INDEX_FILE, &serde_json::to_vec(&no_images())?),
+            false => Ok(lock.replace(INDEX_FILE, &serde_json::to_vec(&no_images())?)?),
         }
     }
 
@@ -122,32 +122,37 @@ impl Layout {
         let entry = match (named.is_empty(), name) {
             (false, _) => choose(named).map_err(|several| {
                 let choices = choices(&several);
-                anyhow::anyhow!("{dir} has several images {name}; name one of {choices}")
+                Error::refused(format!(
+                    "{dir} has several images {name}; name one of {choices}"
+                ))
             })?,
             (true, Name::Tag(tag)) => {
                 let tags = entries(&index).iter().filter_map(tag_of);
                 let tags: Vec<String> = tags.map(|tag| text::quoted(tag.as_bytes())).collect();
                 let tags = tags.join(" ");
                 let text = format!("{dir} has no tag {tag}; it has: {tags}");
-                return Err(Failure::NotFound.error(text));
+                return Err(Error::not_found(text).at(&self.path));
             }
             (true, Name::Digest(digest)) => {
                 let size = self.blob_size(digest)?;
-                let missing = || Failure::NotFound.error(format!("{dir} has no manifest {name}"));
+                let missing =
+                    || Error::not_found(format!("{dir} has no manifest {name}")).of(digest);
                 let size = size.ok_or_else(missing)?;
                 return Ok(Descriptor::new(MEDIA_TYPE_MANIFEST, *digest, size));
             }
         };
         let context = || format!("{name} of {dir} is an image index");
         let entry = match entry.is_index() {
-            true => damage(self.resolve_index(&entry)).with_context(context)?,
+            true => damage(self.resolve_index(&entry).with_context(context)).of(&entry.digest)?,
             false => entry,
         };
-        ensure!(
-            entry.media_type == MEDIA_TYPE_MANIFEST,
-            "{name} of {dir} is no OCI image manifest but {:?}",
-            entry.media_type
-        );
+        if entry.media_type != MEDIA_TYPE_MANIFEST {
+            let text = format!(
+                "{name} of {dir} is no OCI image manifest but {:?}",
+                entry.media_type
+            );
+            return Err(Error::trouble(text).of(&entry.digest));
+        }
         Ok(Descriptor::new(
             MEDIA_TYPE_MANIFEST,
             entry.digest,
@@ -156,7 +161,7 @@ impl Layout {
     }
 
     /// The one PuzzleFS image in an image index, or that for this machine.
-    fn resolve_index(&self, index: &Entry) -> Result<Entry> {
+    fn resolve_index(&self, index: &Entry) -> anyhow::Result<Entry> {
         let mut found = Vec::new();
         let mut seen = std::collections::HashSet::new();
         let mut level = vec![index.clone()];
@@ -180,11 +185,13 @@ impl Layout {
             level = next;
         }
         if found.is_empty() {
-            return Err(Failure::NotFound.error("no PuzzleFS image is in it"));
+            return Err(Error::not_found("no PuzzleFS image is in it").into());
         }
-        choose(found).map_err(|several| {
-            anyhow::anyhow!("it has several images; name one of {}", choices(&several))
-        })
+        let ambiguous = |several: Vec<Entry>| {
+            let choices = choices(&several);
+            Error::refused(format!("it has several images; name one of {choices}")).into()
+        };
+        choose(found).map_err(ambiguous)
     }
 
     /// Whether the layout has this manifest, and it is that of a PuzzleFS image.
@@ -227,9 +234,13 @@ impl Layout {
                 Err(several) => match unlisted {
                     Some(manifest) => new_entry(&manifest.digest, manifest.size, tag),
                     None if several.is_empty() => {
-                        return Err(Failure::NotFound.error(format!("there is no tag {name}")))
+                        return Err(Error::not_found(format!("there is no tag {name}")))
                     }
-                    None => bail!("{name} is several: name one of {}", choices(&several)),
+                    None => {
+                        let choices = choices(&several);
+                        let text = format!("{name} is several: name one of {choices}");
+                        return Err(Error::refused(text));
+                    }
                 },
             };
             list.retain(|entry| tag_of(entry) != Some(tag));
@@ -253,7 +264,7 @@ impl Layout {
                 Name::Digest(_) => "entry",
             };
             let text = format!("{} has no {kind} {name}", self.path.display());
-            return Err(Failure::NotFound.error(text));
+            return Err(Error::not_found(text).at(&self.path));
         }
         if let Some(list) = index["manifests"].as_array_mut() {
             list.retain(|entry| !is_named(entry, name));
@@ -297,12 +308,12 @@ impl Layout {
         let mut index = self.index()?.unwrap_or_else(no_images);
         let list = index["manifests"].as_array_mut();
         change(list.context("index.json: manifests is no array")?)?;
-        lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)
+        Ok(lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)?)
     }
 
     /// Removes what a killed build left of a new index.json; says how many bytes.
     pub fn remove_temporary(&self, dry_run: bool) -> Result<u64> {
-        Lock::new(&self.path, &self.root)?.remove_temporary(dry_run)
+        Ok(Lock::new(&self.path, &self.root)?.remove_temporary(dry_run)?)
     }
 
     /// The manifests that index.json lists, in its order, with their tags if they have any.
@@ -323,15 +334,17 @@ impl Layout {
         let Some(text) = self.own_file(INDEX_FILE)? else {
             return Ok(None);
         };
-        let index = serde_json::from_slice(&text).map_err(|error| Failure::Damaged.mark(error));
+        let index = serde_json::from_slice(&text).map_err(Error::damaged);
         let path = self.path.join(INDEX_FILE);
-        let mut index: Value = index.with_context(|| format!("parsing {}", path.display()))?;
+        let mut index: Value = index
+            .with_context(|| format!("parsing {}", path.display()))
+            .at(&path)?;
         if let Some(list) = index.get_mut("manifests").filter(|list| list.is_null()) {
             *list = json!([]);
         }
         if !index["manifests"].is_array() {
             let text = format!("{}: manifests is no array", path.display());
-            return Err(Failure::Damaged.error(text));
+            return Err(Error::damaged(text).at(&path));
         }
         Ok(Some(index))
     }
@@ -361,7 +374,7 @@ fn named(index: &Value, name: &Name) -> Result<Vec<Entry>> {
     let named = entries(index).iter().filter(|entry| is_named(entry, name));
     let context = || format!("index.json: {name}");
     named
-        .map(|entry| Entry::of(entry).with_context(context))
+        .map(|entry| Ok(Entry::of(entry).with_context(context)?))
         .collect()
 }
 

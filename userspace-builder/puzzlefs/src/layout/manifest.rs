@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Writing the OCI image manifest of an image (OCI image-spec v1.1, manifest.md).
 
-use anyhow::{ensure, Context, Result};
+use anyhow::Context;
 use puzzlefs_format::{limits, Digest, ANNOTATION_FS_VERITY};
 use puzzlefs_format::{MEDIA_TYPE_CHUNK, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::base::digest::hex;
+use crate::base::error::{Error, Result};
 use crate::base::time;
 
 /// What kind of artifact a PuzzleFS image is.
@@ -70,7 +71,7 @@ pub fn fs_verity(pack: &Descriptor) -> Option<[u8; 32]> {
     Some(*Digest::parse(text.as_bytes()).ok()?.as_bytes())
 }
 
-fn prefixed<S: Serializer>(digest: &Digest, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+fn prefixed<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("sha256:{digest}"))
 }
 
@@ -105,24 +106,25 @@ pub fn with_layers(text: &[u8], layers: &[Descriptor]) -> Result<Vec<u8>> {
 
 /// Refuses a manifest that could not travel.
 pub fn check_size(text: &[u8]) -> Result<()> {
-    ensure!(
-        text.len() <= limits::MAX_MANIFEST_BYTES,
-        "the manifest has {} bytes, more than the {} that registries take; use packs or a larger \
-         --chunk-size",
-        text.len(),
-        limits::MAX_MANIFEST_BYTES
-    );
-    Ok(())
+    match text.len() <= limits::MAX_MANIFEST_BYTES {
+        true => Ok(()),
+        false => Err(Error::refused(format!(
+            "the manifest has {} bytes, more than the {} that registries take; use packs or a \
+             larger --chunk-size",
+            text.len(),
+            limits::MAX_MANIFEST_BYTES
+        ))),
+    }
 }
 
 /// The manifest of an image with the given layers, the Rootfs first. `created` is in
 /// seconds since the epoch; without it the same layers give the same manifest.
-pub fn render(layers: &[Descriptor], created: Option<i64>) -> serde_json::Result<Vec<u8>> {
+pub fn render(layers: &[Descriptor], created: Option<i64>) -> Result<Vec<u8>> {
     let mut annotations = Map::new();
     if let Some(created) = created {
         annotations.insert(CREATED.into(), time::rfc3339(created).into());
     }
-    serde_json::to_vec(&Manifest {
+    Ok(serde_json::to_vec(&Manifest {
         schema_version: 2,
         media_type: MEDIA_TYPE_MANIFEST,
         artifact_type: ARTIFACT_TYPE,
@@ -133,5 +135,5 @@ pub fn render(layers: &[Descriptor], created: Option<i64>) -> serde_json::Result
         ),
         layers,
         annotations,
-    })
+    })?)
 }

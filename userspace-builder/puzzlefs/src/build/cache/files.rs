@@ -31,7 +31,7 @@ pub const RECENT: Duration = Duration::from_secs(1);
 
 /// What the chunks of files depend on, beside their content.
 #[derive(Clone, Copy, Debug)]
-pub struct Purpose<'a> {
+pub(crate) struct Purpose<'a> {
     /// The root of the tree.
     pub root: &'a Path,
     /// Where chunks begin and end.
@@ -54,7 +54,7 @@ impl Purpose<'_> {
 
 /// A chunk of the last build.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Chunk {
+pub(crate) struct Chunk {
     /// Digest of its content.
     #[serde(with = "digest")]
     pub content: Digest,
@@ -67,7 +67,7 @@ pub struct Chunk {
 /// A file of the last build: its facts, whether compression makes it smaller, and its extents: chunk,
 /// offset, length.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct File {
+pub(crate) struct File {
     facts: (u64, u64, u64, (i64, u32), (i64, u32)),
     /// Whether compression makes it smaller, if that was looked at.
     pub compressible: Option<bool>,
@@ -84,7 +84,7 @@ impl File {
 
 /// The files of the last build of a tree.
 #[derive(Default)]
-pub struct Files {
+pub(crate) struct Files {
     /// Their chunks.
     pub chunks: Vec<Chunk>,
     files: HashMap<Facts, File>,

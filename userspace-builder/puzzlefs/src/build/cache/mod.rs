@@ -10,7 +10,7 @@
 //! files of this host would be believed. So others must not be able to write to it, nor does root
 //! take what belongs to a user ([`crate::host::private`]).
 
-pub mod chunks;
+pub(crate) mod chunks;
 pub mod files;
 
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub struct Options {
 }
 
 /// The directory.
-pub struct Cache {
+pub(crate) struct Cache {
     dir: Private,
     /// [`RULES`]: all that is kept depends on them.
     rules: u32,
