@@ -5,18 +5,12 @@
 # One processor: to switch the kernel's stack tracer on changes its code, of which an emulated
 # second one may see a half.
 
-import os
 import shutil
-import subprocess
 
 from case import check
-from stacks import FILES, IMAGE, SCRATCH, erofs, overlay, place, puzzlefs, right_bytes
+from stacks import IMAGE, SCRATCH, right_bytes, run, take_down, tower
 
 TRACING = "/sys/kernel/tracing"
-
-
-def run(*command):
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def write(path, value):
@@ -37,20 +31,7 @@ def used(root):
 
 run("modprobe", "-a", "erofs", "overlay")
 run("mount", "-t", "tracefs", "none", TRACING)
-for name in FILES:
-    os.makedirs(os.path.dirname(f"{SCRATCH}/files/{name}"))
-    shutil.copy(f"{IMAGE.source}/{name}", f"{SCRATCH}/files/{name}")
-os.makedirs(f"{SCRATCH}/tree")
-run("mkfs.erofs", "--quiet", "-zzstd", f"{SCRATCH}/tree/files.erofs", f"{SCRATCH}/files")
-run("puzzlefs", "build", f"{SCRATCH}/tree", f"{SCRATCH}/oci:test")
-
-image = puzzlefs(IMAGE.layout, "image")
-overlay(overlay(image, "first"), "second")
-shutil.copytree(IMAGE.layout, "/mnt/first/layout")
-puzzlefs("/mnt/first/layout", "inner")
-run("mount", "-t", "puzzlefs", f"{SCRATCH}/oci:test", place("tower"))
-erofs("/mnt/tower/files.erofs", "files")
-overlay(overlay("/mnt/files", "third"), "fourth")
+tower(IMAGE.layout)
 sizes = []
 for name, what in (("image", "PuzzleFS"), ("inner", "PuzzleFS, overlayfs"), ("second", "two overlayfs, PuzzleFS"),
                    ("fourth", "two overlayfs, EROFS on a file, PuzzleFS")):
@@ -59,7 +40,6 @@ for name, what in (("image", "PuzzleFS"), ("inner", "PuzzleFS, overlayfs"), ("se
     print(f"{what}: {size} bytes of stack\n{trace}")
     check(1000 < size < 11000, f"reading takes {size} bytes of stack")
 
-for name in "fourth", "third", "files", "tower", "inner", "second", "first", "image":
-    run("umount", f"/mnt/{name}")
+take_down()
 shutil.rmtree(SCRATCH)
 print(f"reading takes {', '.join(map(str, sizes))} bytes of stack")

@@ -14,7 +14,7 @@ import time
 
 import stacks
 from case import check
-from stacks import FILES, IMAGE, erofs, overlay, place, puzzlefs, right_bytes
+from stacks import IMAGE, erofs, overlay, place, right_bytes
 
 STACK = 16 << 10
 # A quarter must be left, for what was not met here.
@@ -143,28 +143,15 @@ write(f"{GROUP}/memory.max", LIMIT)
 stacks.SCRATCH = f"{STORE}/depth"
 layout = f"{STORE}/layout"
 shutil.copytree(IMAGE.layout, layout)
-for name in FILES:
-    os.makedirs(os.path.dirname(f"{STORE}/files/{name}"), exist_ok=True)
-    shutil.copy(f"{IMAGE.source}/{name}", f"{STORE}/files/{name}")
-os.makedirs(f"{STORE}/tree")
-run("mkfs.erofs", "--quiet", "-zzstd", f"{STORE}/tree/files.erofs", f"{STORE}/files")
-run("puzzlefs", "build", f"{STORE}/tree", f"{STORE}/oci:test")
+stacks.tower(layout)
 os.sync()
-
-image = puzzlefs(layout, "image")
-overlay(overlay(image, "first"), "second")
-shutil.copytree(IMAGE.layout, "/mnt/first/layout")
-puzzlefs("/mnt/first/layout", "inner")
-run("mount", "-t", "puzzlefs", f"{STORE}/oci:test", place("tower"))
-erofs("/mnt/tower/files.erofs", "files")
-overlay(overlay("/mnt/files", "third"), "fourth")
 # Without us, for comparison.
-erofs(f"{STORE}/tree/files.erofs", "plain-erofs")
+erofs(f"{stacks.SCRATCH}/tree/files.erofs", "plain-erofs")
 overlay(overlay("/mnt/plain-erofs", "fifth"), "sixth")
 
 sizes = []
 with dirty_pages():
-    for name, what in (("store/files", "xfs"), ("sixth", "two overlayfs, EROFS on a file"), ("image", "PuzzleFS"),
+    for name, what in (("store/depth/files", "xfs"), ("sixth", "two overlayfs, EROFS on a file"), ("image", "PuzzleFS"),
                        ("inner", "PuzzleFS, overlayfs, PuzzleFS"), ("second", "two overlayfs, PuzzleFS"),
                        ("fourth", "two overlayfs, EROFS on a file, PuzzleFS")):
         size = measured(f"/mnt/{name}")
@@ -177,7 +164,8 @@ for size in sizes:
     check(2000 < size <= MOST, f"reading takes {size} bytes of stack, more than {MOST}")
 for name in "inner", "second":
     right_bytes(f"/mnt/{name}")
-for name in ("sixth", "fifth", "plain-erofs", "fourth", "third", "files", "tower", "inner", "second", "first", "image"):
+for name in "sixth", "fifth", "plain-erofs":
     run("umount", f"/mnt/{name}")
+stacks.take_down()
 run("swapoff", swap)
 print(f"reading takes {', '.join(map(str, sizes))} bytes of stack")

@@ -3,14 +3,14 @@
 # those that it imports, which stand below it. qemu-tests/host/rooms.py holds the code against it, both
 # ways. `top` is the root of the library, `main` that of the program.
 
-top:
+top: base # the errors of the library
 main: cli
 cli: build upkeep reports verify extract mount image encode chunks layout base
 build: metadata image encode chunks layout tree host base
 metadata: image encode chunks tree host
 upkeep: image chunks layout base
 reports: image chunks layout base
-verify: image chunks layout base host
+verify: image chunks base host
 extract: image base host
 mount: layout host base
 image: chunks layout base

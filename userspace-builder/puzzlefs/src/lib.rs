@@ -20,6 +20,8 @@
 //!
 //! The command itself, in main.rs and cli/, stands above all of them.
 //!
+//! What fails says so by an [`Error`].
+//!
 //! The reading side uses the parser that the kernel module is built from,
 //! [`puzzlefs_format`]; schema/FORMAT.md specifies the format.
 
@@ -28,15 +30,17 @@ pub mod build;
 pub mod chunks;
 pub mod encode;
 pub mod extract;
-pub mod host;
+pub(crate) mod host;
 pub mod image;
 pub mod layout;
-pub mod metadata;
+pub(crate) mod metadata;
 pub mod mount;
 pub mod reports;
-pub mod tree;
+pub(crate) mod tree;
 pub mod upkeep;
 pub mod verify;
+
+pub use base::error::{Error, Fault, Result};
 
 // Indices that are kept as u32 become usize by `as`.
 const _: () = assert!(usize::BITS >= u32::BITS);

@@ -162,6 +162,31 @@ fn of_a_changed_tree_what_changed_is_read() {
     }
 }
 
+/// The last small files of the walk are a chunk that ends where it does since none follow. If some
+/// do, it ends elsewhere.
+#[test]
+fn files_behind_the_last_change_the_last_chunk() {
+    for options in profiles() {
+        let place = Place::new(options);
+        place.build("with", true);
+        place.build("without", false);
+        // Less than makes a chunk, and more.
+        for (folder, count) in [("x", 3), ("y", 300)] {
+            fs::create_dir(place.path(folder)).unwrap();
+            for i in 0..count {
+                let name = place.path(&format!("{folder}/{i}"));
+                fs::write(name, noise(2000, 5000 + i)).unwrap();
+            }
+            wait();
+            place.check(&place.build("with", true), "without");
+        }
+        // And if some do no longer.
+        fs::remove_dir_all(place.path("y")).unwrap();
+        wait();
+        place.check(&place.build("with", true), "without");
+    }
+}
+
 /// Not its time nor its size tells that a file was changed.
 #[test]
 fn a_change_that_hides_is_seen() {

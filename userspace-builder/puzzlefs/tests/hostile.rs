@@ -144,7 +144,8 @@ fn a_cycle_ends() {
     let error = puzzlefs::extract::extract(&image, &target, &Silent).unwrap_err();
     assert!(format!("{error:#}").contains("another name"), "{error:#}");
     puzzlefs::reports::inspect::inspect(&image).unwrap_err();
-    puzzlefs::reports::list::list(&image, b"/", true, |_| Ok(())).unwrap_err();
+    puzzlefs::reports::list::list(&image, b"/", true, |_| Ok::<_, puzzlefs::Error>(()))
+        .unwrap_err();
 }
 
 /// Directories whose entries are one list of hard links: much to visit, little to store.
@@ -188,7 +189,8 @@ fn shared_lists_are_refused() {
     let errors = puzzlefs::verify::verify(&image, &Silent).unwrap().errors;
     let is_refused = |error: &String| error.contains("shared or repeated too often");
     assert!(errors.iter().any(is_refused), "{errors:?}");
-    let listed = puzzlefs::reports::list::list(&image, b"/", true, |_| Ok(()));
+    let listed =
+        puzzlefs::reports::list::list(&image, b"/", true, |_| Ok::<_, puzzlefs::Error>(()));
     assert!(is_refused(&format!("{:#}", listed.unwrap_err())));
     // Filesystems have a limit of links, too.
     puzzlefs::extract::extract(&image, &forge.dir.path().join("target"), &Silent).unwrap_err();

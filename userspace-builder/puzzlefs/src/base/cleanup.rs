@@ -32,7 +32,7 @@ pub fn on_signal(job: impl FnOnce() + Send + 'static) -> Guard {
 }
 
 /// Makes something that `job` removes if a signal comes. None comes between.
-pub fn make<T>(
+pub(crate) fn make<T>(
     make: impl FnOnce() -> io::Result<T>,
     job: impl FnOnce() + Send + 'static,
 ) -> io::Result<(T, Guard)> {

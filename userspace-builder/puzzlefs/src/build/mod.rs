@@ -2,7 +2,7 @@
 //! Building an image from a directory tree.
 //!
 //! - this file: all steps of a build, in order;
-//! - [`content`]: files to chunks;
+//! - `content`: files to chunks;
 //! - [`cache`]: what builds remember;
 //! - `memory`: when they do;
 //! - `past`: what of that saves to read files;
@@ -11,7 +11,7 @@
 //! - [`report`]: what is said of it.
 
 pub mod cache;
-pub mod content;
+mod content;
 mod cut;
 mod memory;
 mod past;
@@ -22,11 +22,11 @@ use std::fs::File;
 use std::num::NonZero;
 use std::path::Path;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{ensure, Context};
 use puzzlefs_format::{limits, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS, VERSION_BASE, VERSION_BLOCKS};
 
 use crate::base::digest::{hex, Blob};
-use crate::base::error::Failure;
+use crate::base::error::{Error, Result};
 use crate::base::progress::{Progress, Unit};
 use crate::build::cache::files::Purpose;
 use crate::build::memory::Memory;
@@ -44,7 +44,7 @@ use crate::image::Image;
 use crate::layout::manifest::{self, Descriptor};
 use crate::layout::reach::Reach;
 use crate::layout::reference::{Name, Reference};
-use crate::layout::staging::Staging;
+use crate::layout::staging::{Added, Staging};
 use crate::layout::Layout;
 use crate::metadata::blocks::{self, Cutter};
 use crate::metadata::delta::Delta;
@@ -168,8 +168,14 @@ pub fn build(
     staging.put_with(|out| Ok(out.write_all(manifest::EMPTY_CONFIG)?))?;
 
     progress.phase("syncing to disk", 0, Unit::Items);
-    let added = staging.commit()?;
-    layout.set_tag(tag, &manifest.digest, manifest.size)?;
+    // A build that changes nothing writes nothing. What it found was on disk before index.json named
+    // the manifest; to sync it again would wait for whatever else is written on that filesystem.
+    let is_done = staging.is_empty() && layout.has_tag(tag, &manifest.digest, manifest.size)?;
+    let mut added = Added::default();
+    if !is_done {
+        added = staging.commit()?;
+        layout.set_tag(tag, &manifest.digest, manifest.size)?;
+    }
     memory.keep(|cache| {
         cache::chunks::save(cache, layout, compression, &known, &content.chunks)?;
         cache::chunks::save(cache, layout, options.metadata, &known_blocks, &blocks)?;
@@ -206,7 +212,7 @@ fn store(
     known: &Known<'_>,
     sink: &mut Sink<'_>,
     progress: &dyn Progress,
-) -> Result<(Blob, Chunks)> {
+) -> anyhow::Result<(Blob, Chunks)> {
     let staging = sink.staging();
     let whole = options.compat || options.fs_verity || metadata.bytes() <= limits::BLOCK_BYTES;
     if whole {
@@ -240,13 +246,14 @@ fn held<'a>(layout: &'a Layout, form: Form, progress: &dyn Progress) -> Result<P
         Form::Packs { .. } => Reach::of(layout)?,
     };
     let (places, faults) = Places::open(layout, reach.with_type(MEDIA_TYPE_PACK));
-    for fault in reach.faults.iter().chain(&faults) {
+    let faults = faults.into_iter().map(Error::from);
+    for fault in reach.faults.into_iter().chain(faults) {
         progress.note(&format!("not used: {fault:#}"));
     }
     Ok(places)
 }
 
-fn open_base(layout: &Layout, name: &Name, compat: bool) -> Result<Image> {
+fn open_base(layout: &Layout, name: &Name, compat: bool) -> anyhow::Result<Image> {
     let base = Image::open(&Reference {
         layout: layout.path().to_owned(),
         name: name.clone(),
@@ -275,12 +282,13 @@ pub fn ensure_outside(root: &Path, layout: &Path, one_file_system: bool) -> Resu
         return Ok(());
     };
     if !one_file_system || mount(&existing)? == mount(&root)? {
-        return Err(Failure::Refused.error(format!(
+        let text = format!(
             "the layout {} lies inside the tree {}: name a directory outside of it, or one on \
              another mount with --one-file-system",
             layout.display(),
             root.display()
-        )));
+        );
+        return Err(Error::refused(text).at(layout));
     }
     Ok(())
 }

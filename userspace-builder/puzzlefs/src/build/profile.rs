@@ -33,8 +33,7 @@
 //! `make bench` measures the three as points of size against reading, beside those of
 //! other filesystems; `puzzlefs build --format json` prints what any tree takes.
 
-use anyhow::Result;
-
+use crate::base::error::Result;
 use crate::encode::chunker::Policy;
 use crate::encode::compress::{Compression, Lz4, Zstd};
 

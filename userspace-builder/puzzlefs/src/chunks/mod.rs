@@ -7,8 +7,8 @@
 //! - [`places`]: finding chunks, and reading them as they are stored;
 //! - [`sink`]: storing them.
 
-pub mod codec;
+pub(crate) mod codec;
 mod open;
 pub mod pack;
-pub mod places;
+pub(crate) mod places;
 pub mod sink;

@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{ensure, Context};
 use puzzlefs_format::{limits, Digest, PackEntry, PackIndex, PackTrailer};
 
-use crate::layout::{is_trouble, Layout};
+use crate::base::error::{damage, is_trouble, Result, Where};
+use crate::layout::Layout;
 
 /// Bytes of a pack, as a rule. Every pack is a layer: it costs a request when it is
 /// pulled, and an open file while it is mounted; 16 MiB make eight of a small Debian, and let an
@@ -25,11 +26,11 @@ pub fn open(layout: &Layout, digest: &Digest) -> Result<(File, Vec<PackEntry>)> 
             false => "is damaged; delete it and copy or build its images again",
         };
         error.context(format!("the pack sha256:{digest} {what}"))
-    })?;
-    Ok((file, entries))
+    });
+    Ok((file, damage(entries).of(digest)?))
 }
 
-fn index(file: &File) -> Result<Vec<PackEntry>> {
+fn index(file: &File) -> anyhow::Result<Vec<PackEntry>> {
     let size = file.metadata()?.len();
     let mut trailer = [0; PackTrailer::BYTES];
     let start = size.checked_sub(trailer.len() as u64);
@@ -50,7 +51,7 @@ fn index(file: &File) -> Result<Vec<PackEntry>> {
 }
 
 /// A pack that is being written to `W`.
-pub struct PackWriter<W> {
+pub(crate) struct PackWriter<W> {
     out: W,
     at: u64,
     target: u64,
@@ -74,7 +75,7 @@ impl<W: Write> PackWriter<W> {
     }
 
     /// Appends a chunk that the pack does not have yet; says where it is.
-    pub fn push(&mut self, digest: Digest, chunk: &[u8]) -> Result<PackEntry> {
+    pub fn push(&mut self, digest: Digest, chunk: &[u8]) -> anyhow::Result<PackEntry> {
         let entry = PackEntry {
             digest,
             offset: u32::try_from(self.at)?,
@@ -108,7 +109,7 @@ impl<W: Write> PackWriter<W> {
     }
 
     /// Writes the index, and returns what was written to.
-    pub fn finish(mut self) -> Result<W> {
+    pub fn finish(mut self) -> anyhow::Result<W> {
         self.entries.sort_unstable_by_key(|entry| entry.digest);
         ensure!(
             self.entries.is_sorted_by(|a, b| a.digest < b.digest),

@@ -15,10 +15,11 @@ use anyhow::{ensure, Context, Error, Result};
 use puzzlefs_format::{limits, Digest};
 
 use crate::base::digest::{sha256, Blob, Hashing};
+use crate::base::error::{is_trouble, said_by_system};
 use crate::base::progress::Progress;
 use crate::chunks::open::Open;
 use crate::chunks::pack;
-use crate::layout::{is_trouble, Layout};
+use crate::layout::Layout;
 
 /// Where chunks of a layout lie, as far as some packs of it say.
 pub struct Places<'a> {
@@ -93,10 +94,8 @@ impl<'a> Places<'a> {
         let mut faults = Vec::new();
         for digest in packs {
             if let Err(fault) = places.add(digest) {
-                let io = fault
-                    .chain()
-                    .find_map(|cause| cause.downcast_ref::<io::Error>());
-                let errno = io.and_then(io::Error::raw_os_error);
+                let said = said_by_system(&fault);
+                let errno = said.iter().find_map(io::Error::raw_os_error);
                 if let (true, Some(errno)) = (is_trouble(&fault), errno) {
                     places.unread = Some((digest, errno));
                 }
@@ -246,7 +245,7 @@ impl<'a> Places<'a> {
             }
         }
         let loose = self.layout.read_blob(chunk, limits::MAX_CHUNK_BYTES);
-        loose.map_err(|error| fault.unwrap_or_else(|| self.not_found(error)))
+        loose.map_err(|error| fault.unwrap_or_else(|| self.not_found(error.into())))
     }
 
     /// Whether all packs could be read, damaged or not.
@@ -275,7 +274,7 @@ impl<'a> Places<'a> {
             });
         }
         let file = self.layout.open_blob(chunk);
-        let file = file.map_err(|error| self.not_found(error))?;
+        let file = file.map_err(|error| self.not_found(error.into()))?;
         let size = file.metadata()?.len();
         Ok(Slice {
             file: Arc::new(file),

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use anyhow::{ensure, Context, Result};
 use puzzlefs_format::{limits, Digest};
 
+use crate::base::error::is_trouble;
 use crate::base::progress::{Progress, Unit};
 use crate::chunks::pack::PackWriter;
 use crate::chunks::places::{Place, Places};
-use crate::layout::is_trouble;
 use crate::layout::manifest::{Descriptor, MAX_CHUNKS};
 use crate::layout::staging::{Draft, Staging};
 
@@ -47,7 +47,7 @@ enum Home {
 }
 
 /// Takes chunks, best in the order in which files use them.
-pub struct Sink<'a> {
+pub(crate) struct Sink<'a> {
     staging: &'a Staging<'a>,
     progress: &'a dyn Progress,
     form: Form,
@@ -61,7 +61,7 @@ pub struct Sink<'a> {
 }
 
 /// Where the chunks that a [`Sink`] took are now.
-pub struct Homes<'a> {
+pub(crate) struct Homes<'a> {
     chunks: HashMap<Digest, Home>,
     held: Arc<Places<'a>>,
     loose: Vec<Descriptor>,

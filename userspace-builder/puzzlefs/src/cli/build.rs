@@ -4,25 +4,26 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use anyhow::{bail, ensure, Context, Result};
 use puzzlefs::base::text::quoted;
 use puzzlefs::build::profile::Profile;
 use puzzlefs::build::{build, cache, ensure_outside, Options};
 use puzzlefs::chunks::pack::DEFAULT_TARGET;
 use puzzlefs::chunks::sink::Form;
+use puzzlefs::encode::chunker::Policy;
 use puzzlefs::encode::compress::Compression;
 use puzzlefs::layout::reference::Name;
 use puzzlefs::layout::Layout;
 
 use super::args::{Build, ChunkForm};
 use super::bar::Bar;
+use super::failure::{Failure, Result};
 use super::show;
 
 /// Builds, and reports what was stored.
 pub fn run(args: &Build) -> Result<()> {
     let profile = Profile::from(args.profile);
     let options = Options {
-        policy: profile.policy(args.chunk_size.map(usize::try_from).transpose()?)?,
+        policy: policy(args, profile)?,
         compression: compression(args, profile)?,
         metadata: profile.metadata(),
         form: form(args)?,
@@ -35,10 +36,10 @@ pub fn run(args: &Build) -> Result<()> {
         cache: cache(args),
     };
     let Name::Tag(tag) = &args.image.name else {
-        bail!(
-            "{}: what is built has no digest before: name it by a tag",
-            args.image
-        );
+        let image = &args.image;
+        return usage(format!(
+            "{image}: what is built has no digest before: name it by a tag"
+        ));
     };
     // Before the layout is made.
     ensure_outside(&args.rootfs, &args.image.layout, args.one_file_system)?;
@@ -91,16 +92,29 @@ pub fn run(args: &Build) -> Result<()> {
     })
 }
 
+fn usage<T>(text: impl Into<String>) -> Result<T> {
+    Err(Failure::Usage(text.into()))
+}
+
+fn policy(args: &Build, profile: Profile) -> Result<Policy> {
+    // One that is larger than the memory is too large, too.
+    let size = args
+        .chunk_size
+        .map(|size| size.try_into().unwrap_or(usize::MAX));
+    let policy = profile.policy(size);
+    policy.or_else(|error| usage(format!("--chunk-size: {error}")))
+}
+
 fn compression(args: &Build, profile: Profile) -> Result<Compression> {
     let mut compression = args.compression.unwrap_or(profile.compression());
     if let Some(size) = args.frame_size {
-        ensure!(
-            size >= 4096,
-            "--frame-size: a frame of less than 4096 bytes is smaller than a page"
-        );
-        let zstd = compression.zstd.as_mut();
-        let zstd = zstd.context("--frame-size: only zstd has frames of a size to choose")?;
-        zstd.frame = Some(usize::try_from(size)?);
+        let Some(size) = size.try_into().ok().filter(|size: &usize| *size >= 4096) else {
+            return usage("--frame-size: a frame of less than 4096 bytes is smaller than a page");
+        };
+        let Some(zstd) = &mut compression.zstd else {
+            return usage("--frame-size: only zstd has frames of a size to choose");
+        };
+        zstd.frame = Some(size);
     }
     Ok(compression)
 }
@@ -111,16 +125,16 @@ fn form(args: &Build) -> Result<Form> {
     let target = args.pack_size.unwrap_or(DEFAULT_TARGET);
     let form = match args.layout {
         Some(ChunkForm::Packs) if upstream => {
-            bail!("--compat and --fs-verity need --layout loose: upstream knows no packs")
+            let text = "--compat and --fs-verity need --layout loose: upstream knows no packs";
+            return usage(text);
         }
         Some(ChunkForm::Loose) => Form::Loose,
         None if upstream => Form::Loose,
         Some(ChunkForm::Packs) | None => Form::Packs { target },
     };
-    ensure!(
-        args.pack_size.is_none() || form != Form::Loose,
-        "--pack-size: there are no packs where chunks are loose"
-    );
+    if args.pack_size.is_some() && form == Form::Loose {
+        return usage("--pack-size: there are no packs where chunks are loose");
+    }
     Ok(form)
 }
 
@@ -152,11 +166,9 @@ fn cache(args: &Build) -> Option<cache::Options> {
 fn source_date_epoch() -> Result<Option<i64>> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Err(std::env::VarError::NotPresent) => Ok(None),
-        value => {
-            let seconds = value?.parse();
-            Ok(Some(seconds.context(
-                "SOURCE_DATE_EPOCH must be a number of seconds",
-            )?))
-        }
+        value => match value.ok().and_then(|value| value.parse().ok()) {
+            Some(seconds) => Ok(Some(seconds)),
+            None => usage("SOURCE_DATE_EPOCH must be a number of seconds"),
+        },
     }
 }

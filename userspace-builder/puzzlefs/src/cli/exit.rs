@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use std::thread;
 
 use puzzlefs::base::cleanup;
-use puzzlefs::base::error::Failure;
+use puzzlefs::Error;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
+use super::failure::Failure;
 use super::out;
 
 /// All that was asked for was done, but for what the caller has no right to set.
@@ -44,27 +45,22 @@ pub const MOUNT_STATUS: &[(&str, &str)] = &[
 ];
 
 /// Says why it failed, and with which status to end.
-pub fn failed(error: &anyhow::Error) -> ExitCode {
-    if is_broken_pipe(error) {
-        // The reader of our output has seen enough, as in `puzzlefs ls ... | head`: the
-        // end is that of any other program there.
-        let _ = emulate_default_handler(SIGPIPE);
-        return ExitCode::FAILURE;
-    }
-    out::error(&format!("puzzlefs: error: {error:#}"));
-    ExitCode::from(match Failure::of(error) {
-        Failure::Trouble => 1,
-        Failure::Damaged => DAMAGED,
-        Failure::NotFound => 4,
-        Failure::Refused => 5,
-    })
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let kind = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
-    error
-        .chain()
-        .any(|cause| cause.downcast_ref().is_some_and(kind))
+pub fn failed(failure: &Failure) -> ExitCode {
+    let status = match failure {
+        Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            // The reader of our output has seen enough, as in `puzzlefs ls ... | head`: the
+            // end is that of any other program there.
+            let _ = emulate_default_handler(SIGPIPE);
+            return ExitCode::FAILURE;
+        }
+        Failure::Output(_) | Failure::Work(Error::Trouble(_)) => 1,
+        Failure::Work(Error::Damaged(_)) => DAMAGED,
+        Failure::Work(Error::NotFound(_)) => 4,
+        Failure::Work(Error::Refused(_)) => 5,
+        Failure::Usage(_) => USAGE,
+    };
+    out::error(&format!("puzzlefs: error: {}", failure.text()));
+    ExitCode::from(status)
 }
 
 /// Has signals remove what is half made, and then end the process as they would have. One that

@@ -5,6 +5,7 @@ mod args;
 mod bar;
 mod build;
 mod exit;
+mod failure;
 mod man;
 mod mount;
 mod out;
@@ -17,12 +18,12 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use puzzlefs::base::cleanup;
 use rustix::process::{Resource, Rlimit};
 
 use args::{Args, Command, Completions, MountHelper};
+use failure::{Failure, Result};
 
 /// Does what the program's name and arguments ask for; says what went wrong.
 pub fn main() -> ExitCode {
@@ -35,7 +36,7 @@ pub fn main() -> ExitCode {
     };
     // If a signal ends the process, what fails by that is nothing to be said.
     cleanup::wait();
-    result.unwrap_or_else(|error| exit::failed(&error))
+    result.unwrap_or_else(|failure| exit::failed(&failure))
 }
 
 /// What the parser of arguments has to say: help, the version, or what makes no sense.
@@ -69,7 +70,9 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Umount(args) => mount::umount(&args),
         Command::Stats(args) => mount::stats(&args),
         Command::Completions(args) => completions(&args),
-        Command::Man(args) => man::write(&args.dir),
+        Command::Man(args) => {
+            man::write(&args.dir).map_err(|error| puzzlefs::Error::from(error).into())
+        }
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -89,5 +92,5 @@ fn raise_descriptors() {
 fn completions(args: &Completions) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Args::command(), "puzzlefs", &mut script);
-    out::write(|out| Ok(out.write_all(&script)?))
+    out::write(|out| out.write_all(&script).map_err(Failure::Output))
 }

@@ -3,30 +3,31 @@
 
 use std::process::ExitCode;
 
-use anyhow::{bail, Result};
 use puzzlefs::base::text;
 use puzzlefs::layout::reference::Reference;
 use puzzlefs::mount::{options, overlay, table, Request};
 
 use super::args::{Mount, MountHelper, Stats, Umount};
+use super::failure::{Failure, Result};
 use super::{out, show};
 
 /// puzzlefs mount.
 pub fn mount(args: &Mount) -> Result<()> {
     let mut request = Request::of_image(&args.image)?;
     if let Some(upper) = &args.overlay {
-        return overlay::mount(&request, upper, &args.options, &args.mountpoint);
+        overlay::mount(&request, upper, &args.options, &args.mountpoint)?;
+        return Ok(());
     }
     for options in &args.options {
         request.add_options(options)?;
     }
     puzzlefs::mount::refuse_others(&request)?;
-    request.mount(&args.mountpoint)
+    Ok(request.mount(&args.mountpoint)?)
 }
 
 /// puzzlefs umount.
 pub fn umount(args: &Umount) -> Result<()> {
-    table::umount(&args.mountpoint, args.lazy)
+    Ok(table::umount(&args.mountpoint, args.lazy)?)
 }
 
 /// puzzlefs stats.
@@ -55,9 +56,9 @@ pub fn helper(args: &MountHelper) -> Result<ExitCode> {
     const MOUNT_FAILURE: u8 = 32;
     match try_helper(args) {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) => {
-            let text = format!("mount.puzzlefs: {}: {error:#}", args.dir.display());
-            out::error(&text);
+        Err(failure) => {
+            let dir = args.dir.display();
+            out::error(&format!("mount.puzzlefs: {dir}: {}", failure.text()));
             Ok(ExitCode::from(MOUNT_FAILURE))
         }
     }
@@ -65,20 +66,23 @@ pub fn helper(args: &MountHelper) -> Result<ExitCode> {
 
 fn try_helper(args: &MountHelper) -> Result<()> {
     if let Some(namespace) = &args.namespace {
-        bail!(
+        return Err(Failure::Usage(format!(
             "cannot enter the namespace {}: use nsenter(1)",
             namespace.display()
-        );
+        )));
     }
     let text = args.options.join(",");
     let options = options::parse(&text)?;
     if options.iter().any(|option| option.name == "remount") {
-        return table::remount(&args.dir, &text);
+        return Ok(table::remount(&args.dir, &text)?);
     }
     let named = options.iter().any(|o| o.name == "image_manifest");
     let mut request = match args.spec.parse::<Reference>() {
         Ok(reference) if !named => Request::of_image(&reference)?,
-        Err(error) if !named => bail!("{}: {error}, or the option image_manifest", args.spec),
+        Err(error) if !named => {
+            let text = format!("{}: {error}, or the option image_manifest", args.spec);
+            return Err(Failure::Usage(text));
+        }
         _ => Request::of_options(&args.spec),
     };
     // As fstab has it: `mount -a` looks for that to see what is mounted.
@@ -87,10 +91,10 @@ fn try_helper(args: &MountHelper) -> Result<()> {
     if args.verbose {
         let dir = args.dir.display();
         let line = format!("mount.puzzlefs: {} on {dir}: {request}", request.source);
-        out::write(|out| Ok(writeln!(out, "{}", text::line(&line))?))?;
+        out::write(|out| writeln!(out, "{}", text::line(&line)).map_err(Failure::Output))?;
     }
     if args.fake {
         return Ok(());
     }
-    request.mount(&args.dir)
+    Ok(request.mount(&args.dir)?)
 }

@@ -10,8 +10,9 @@
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
 use puzzlefs::base::text;
+
+use super::failure::{Failure, Result};
 
 static QUIET: AtomicBool = AtomicBool::new(false);
 
@@ -27,16 +28,16 @@ pub fn is_quiet() -> bool {
 
 /// Writes to stdout all that `fill` writes.
 pub fn write<T>(fill: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
-    let mut out = BufWriter::new(Stdout(io::stdout().lock()));
+    let mut out = BufWriter::new(io::stdout().lock());
     let done = fill(&mut out)?;
-    out.flush()?;
+    out.flush().map_err(Failure::Output)?;
     Ok(done)
 }
 
 /// Writes an answer of the argument parser, help or version, to stdout.
 pub fn help(answer: &clap::Error) -> Result<()> {
-    answer.print().context("standard output")?;
-    io::stdout().flush().context("standard output")
+    let printed = answer.print().and_then(|()| io::stdout().flush());
+    printed.map_err(Failure::Output)
 }
 
 /// Says an error, or the like, in a line.
@@ -56,20 +57,4 @@ pub fn note(text: &str) {
 /// Whether a person watches stderr.
 pub fn is_watched() -> bool {
     io::stderr().is_terminal()
-}
-
-struct Stdout<'a>(io::StdoutLock<'a>);
-
-impl Write for Stdout<'_> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.write(buf).map_err(named)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(named)
-    }
-}
-
-fn named(error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("standard output: {error}"))
 }

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The commands that read an image: inspect, ls, verify, extract.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use anyhow::Result;
 use puzzlefs::base::text;
 use puzzlefs::image::Image;
 use puzzlefs::reports::list::{list, Item};
 
 use super::args::{Extract, Format, Inspect, Ls, Verify};
 use super::bar::Bar;
+use super::failure::{Failure, Result};
 use super::{exit, out, show};
 
 /// puzzlefs inspect.
@@ -68,22 +68,25 @@ pub fn ls(args: &Ls) -> Result<()> {
     let image = Image::open(&args.image)?;
     out::write(|out| {
         list(&image, args.path.as_bytes(), args.recursive, |item| {
-            match args.format {
-                Format::Json => writeln!(out, "{}", text::json(&serde_json::to_string(&item)?))?,
-                Format::Text if args.null => {
-                    out.write_all(&item.bytes)?;
-                    out.write_all(&[0])?;
-                }
-                Format::Text if args.long => long(out, &item)?,
-                Format::Text => writeln!(out, "{}", text::quoted(&item.bytes))?,
-            }
-            Ok(())
+            line(out, args, &item).map_err(Failure::Output)
         })
     })
 }
 
+fn line(out: &mut dyn Write, args: &Ls, item: &Item) -> io::Result<()> {
+    match args.format {
+        Format::Json => writeln!(out, "{}", text::json(&serde_json::to_string(item)?)),
+        Format::Text if args.null => {
+            out.write_all(&item.bytes)?;
+            out.write_all(&[0])
+        }
+        Format::Text if args.long => long(out, item),
+        Format::Text => writeln!(out, "{}", text::quoted(&item.bytes)),
+    }
+}
+
 /// A line in the style of ls -l.
-fn long(out: &mut dyn Write, item: &Item) -> Result<()> {
+fn long(out: &mut dyn Write, item: &Item) -> io::Result<()> {
     let size = match item.device {
         Some((major, minor)) => format!("{major},{minor}"),
         None => item.size.to_string(),
@@ -102,7 +105,7 @@ fn long(out: &mut dyn Write, item: &Item) -> Result<()> {
     if item.target.is_some() {
         write!(out, " -> {}", text::quoted(&item.target_bytes))?;
     }
-    Ok(writeln!(out)?)
+    writeln!(out)
 }
 
 /// Permissions as `rwsr-xr-t`.

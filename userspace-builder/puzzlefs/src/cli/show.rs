@@ -3,11 +3,11 @@
 
 use std::io::{self, Write};
 
-use anyhow::Result;
 use puzzlefs::base::text;
 use serde::Serialize;
 
 use super::args::Format;
+use super::failure::{Failure, Result};
 use super::out;
 
 /// Prints a report as one JSON object, or by `print`. Nothing in it can hurt a
@@ -18,14 +18,17 @@ pub fn report<T: Serialize>(
     print: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
     let shown = match format {
-        Format::Json => text::json(&serde_json::to_string_pretty(report)?) + "\n",
+        Format::Json => {
+            let shown = serde_json::to_string_pretty(report);
+            text::json(&shown.map_err(puzzlefs::Error::from)?) + "\n"
+        }
         Format::Text => {
             let mut shown = Vec::new();
-            print(&mut shown)?;
+            print(&mut shown).map_err(Failure::Output)?;
             text::plain(&String::from_utf8_lossy(&shown))
         }
     };
-    out::write(|out| Ok(out.write_all(shown.as_bytes())?))
+    out::write(|out| out.write_all(shown.as_bytes()).map_err(Failure::Output))
 }
 
 /// The same of work that was done, of which text is nothing to be said with --quiet.

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::Result;
 use puzzlefs::layout::Layout;
 use puzzlefs::reports::du::Usage;
 use puzzlefs::upkeep::convert::{self, Converted};
@@ -14,6 +13,7 @@ use serde::Serialize;
 
 use super::args::{Du, Gc, Images, Repack, Unpack};
 use super::bar::Bar;
+use super::failure::Result;
 use super::{exit, out, show};
 
 /// puzzlefs repack.

@@ -3,7 +3,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
 use puzzlefs::base::text;
 use puzzlefs::layout::Layout;
 use puzzlefs::upkeep::{gc, remove};
@@ -11,6 +10,7 @@ use serde::Serialize;
 
 use super::args::{Rm, Tag, Tags};
 use super::bar::Bar;
+use super::failure::Result;
 use super::show;
 use super::store::{broken, removed};
 
@@ -31,7 +31,7 @@ pub fn tags(args: &Tags) -> Result<()> {
 /// puzzlefs tag.
 pub fn tag(args: &Tag) -> Result<()> {
     let layout = Layout::open(&args.image.layout)?;
-    layout.add_tag(&args.image.name, &args.tag)
+    Ok(layout.add_tag(&args.image.name, &args.tag)?)
 }
 
 /// puzzlefs rm.

@@ -23,8 +23,9 @@
 
 use std::collections::VecDeque;
 
-use anyhow::{ensure, Result};
 use fastcdc::v2020::{FastCDC, Normalization};
+
+use crate::base::error::{Error, Result};
 
 /// Chunk sizes, in bytes, and what is put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +41,11 @@ impl Policy {
     /// Chunks of `avg` bytes on average: a power of two from 4 KiB to 4 MiB (the
     /// format allows no chunk of more than 16 MiB).
     pub fn new(avg: usize) -> Result<Self> {
-        ensure!(
-            avg.is_power_of_two() && (4 << 10..=4 << 20).contains(&avg),
-            "the average chunk size must be a power of two from 4096 to 4194304, not {avg}"
-        );
+        if !avg.is_power_of_two() || !(4 << 10..=4 << 20).contains(&avg) {
+            return Err(Error::refused(format!(
+                "the average chunk size must be a power of two from 4096 to 4194304, not {avg}"
+            )));
+        }
         let batches = false;
         Ok(Policy { avg, batches })
     }
@@ -98,7 +100,7 @@ impl Policy {
 
 /// Small files that wait to be put into one chunk. Their content is asked for when a cut depends on
 /// it.
-pub struct Pool {
+pub(crate) struct Pool {
     policy: Policy,
     /// Inode and length of each file.
     files: VecDeque<(u32, usize)>,
@@ -111,7 +113,7 @@ pub struct Pool {
 
 /// A chunk of whole small files: its bytes, and for each file its inode, offset and
 /// length.
-pub type Pooled = (Vec<u8>, Vec<(u32, usize, usize)>);
+pub(crate) type Pooled = (Vec<u8>, Vec<(u32, usize, usize)>);
 
 impl Pool {
     /// An empty pool.

@@ -87,17 +87,18 @@ impl Compression {
     }
 
     /// The same by zstd alone, as upstream knows no LZ4.
-    pub fn without_lz4(self) -> Result<Self> {
-        ensure!(
-            self.lz4.is_none() || self.zstd.is_some(),
-            "--compat rules out --compression lz4, which upstream does not know"
-        );
-        Ok(Compression { lz4: None, ..self })
+    pub fn without_lz4(self) -> crate::Result<Self> {
+        match self.lz4.is_none() || self.zstd.is_some() {
+            true => Ok(Compression { lz4: None, ..self }),
+            false => Err(crate::Error::refused(
+                "--compat rules out --compression lz4, which upstream does not know",
+            )),
+        }
     }
 }
 
 /// Compresses chunks, one after another, reusing its memory.
-pub struct Encoder {
+pub(crate) struct Encoder {
     zstd: Option<(Compressor<'static>, Option<usize>)>,
     lz4: Option<Lz4>,
 }
@@ -169,7 +170,7 @@ fn may_take(chunk: &[u8], most: usize) -> bool {
 }
 
 /// Says whether files are worth compressing.
-pub struct Probe(Compressor<'static>);
+pub(crate) struct Probe(Compressor<'static>);
 
 impl Probe {
     /// Bytes of a file of which that cannot be said: headers take too much of so few.

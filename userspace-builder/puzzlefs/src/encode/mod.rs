@@ -8,9 +8,13 @@
 //! - [`known`]: how chunks of earlier builds are stored;
 //! - [`pipeline`]: all of this on all processors, in order.
 
-pub mod batch;
+pub(crate) mod batch;
 pub mod chunker;
 pub mod compress;
-pub mod holes;
-pub mod known;
-pub mod pipeline;
+pub(crate) mod holes;
+pub(crate) mod known;
+pub(crate) mod pipeline;
+
+/// Another number with each change of what this room makes of the same bytes. Whatever was kept of
+/// builds by other rules is not used: so the same tree gives the same image, with a cache or without.
+pub const RULES: u32 = 1;

@@ -45,7 +45,7 @@ use target::Target;
 /// # Errors
 ///
 /// What keeps it from being whole. `target` is then as it was before.
-pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> Result<Report> {
+pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> crate::Result<Report> {
     xattr::need_proc()?;
     let rootfs = image.rootfs()?;
     let places = image.sound_places()?;

@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::base::cleanup;
-use crate::base::error::Failure;
+use crate::base::error::Error;
 use crate::base::text;
 use crate::host::xattr::remove_acls;
 use crate::image::Image;
@@ -58,10 +58,8 @@ impl Target {
             let is_ours = entry.file_name().as_bytes().starts_with(PREFIX.as_bytes());
             let held = is_ours.then(|| lock(&entry.path()));
             if held.is_none_or(|held| held.is_err()) {
-                return Err(Failure::Refused.error(format!(
-                    "{} is not empty: name a new directory",
-                    text::path(path)
-                )));
+                let text = format!("{} is not empty: name a new directory", text::path(path));
+                return Err(Error::refused(text).at(path).into());
             }
             let left = entry.path();
             fs::remove_dir_all(&left)

@@ -5,7 +5,7 @@ use anyhow::{anyhow, ensure, Context, Result};
 use puzzlefs_format::{ChunkRef, Digest, Encoding, Lz4Frame, SeekTable, ZstdFrame};
 use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, ResetDirective};
 
-use crate::base::error::damage;
+use crate::base::error::{damage, Error, Where};
 use crate::chunks::places::Places;
 
 /// A chunk's name and how it is stored.
@@ -41,7 +41,7 @@ impl<'a> ChunkReader<'a> {
 
     /// The stored bytes of a chunk, checked against its digest.
     pub fn stored(&self, digest: &Digest) -> Result<Vec<u8>> {
-        damage(self.places.read(digest))
+        Ok(damage(self.places.read(digest)).of(digest)?)
     }
 
     /// The content of a chunk.
@@ -65,12 +65,14 @@ impl<'a> ChunkReader<'a> {
         let chunk = self.whole(at)?;
         let start = usize::try_from(at.offset)?;
         let end = start.saturating_add(usize::try_from(len)?);
-        chunk.get(start..end).with_context(|| {
-            format!(
-                "the chunk sha256:{} ends before byte {end} of it, which a file uses",
-                at.digest
-            )
-        })
+        let bytes = chunk.get(start..end);
+        Ok(bytes.ok_or_else(|| {
+            let digest = &at.digest;
+            let text = format!(
+                "the chunk sha256:{digest} ends before byte {end} of it, which a file uses"
+            );
+            Error::damaged(text).of(digest)
+        })?)
     }
 
     /// The content of a chunk that is stored as `stored`.
@@ -89,7 +91,7 @@ impl<'a> ChunkReader<'a> {
             Encoding::Zstd(table) => self.zstd_frames(&stored, table),
             Encoding::Lz4(frame) => lz4_block(frame),
         };
-        damage(content.with_context(context))
+        Ok(damage(content.with_context(context)).of(digest)?)
     }
 
     /// The content of all zstd frames of `stored`.

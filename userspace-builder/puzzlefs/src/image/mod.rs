@@ -9,19 +9,19 @@
 //! - [`work`]: how much it may cost to look at it.
 
 pub(crate) mod blocks;
-pub mod chunk;
+pub(crate) mod chunk;
 mod message;
 mod used;
-pub mod walk;
-pub mod work;
+pub(crate) mod walk;
+pub(crate) mod work;
 
 use std::collections::HashSet;
 
-use anyhow::{ensure, Context, Error, Result};
+use anyhow::{ensure, Context};
 use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs, RootfsBlob};
 use puzzlefs_format::{MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS};
 
-use crate::base::error::{damage, Failure};
+use crate::base::error::{damage, Error, Result, Where};
 use crate::base::text;
 use crate::chunks::places::Places;
 use crate::image::chunk::Key;
@@ -61,7 +61,7 @@ impl Image {
         if u64::try_from(image.manifest.len())? != entry.size {
             let digest = entry.digest;
             let text = format!("index.json gives a wrong size for the manifest sha256:{digest}");
-            return Err(Failure::Damaged.error(text));
+            return Err(Error::damaged(text).of(&digest));
         }
         Ok(image)
     }
@@ -69,10 +69,10 @@ impl Image {
     /// Opens the image with a manifest in `layout`; `None` if this has no Rootfs, as that of
     /// an ordinary OCI image.
     pub fn with_manifest(layout: &Layout, digest: &Digest) -> Result<Option<Self>> {
-        damage(Self::read(layout, digest))
+        damage(Self::read(layout, digest)).of(digest)
     }
 
-    fn read(layout: &Layout, digest: &Digest) -> Result<Option<Self>> {
+    fn read(layout: &Layout, digest: &Digest) -> anyhow::Result<Option<Self>> {
         let Some((manifest, rootfs_digest)) = read_manifest(layout, digest)? else {
             return Ok(None);
         };
@@ -114,7 +114,7 @@ impl Image {
     }
 
     /// The message that the Rootfs blob says to be in blocks, if it does, and notes which.
-    fn read_blocks(&mut self, blob: &[u8]) -> Result<Option<Message>> {
+    fn read_blocks(&mut self, blob: &[u8]) -> anyhow::Result<Option<Message>> {
         let parsed = RootfsBlob::parse(blob);
         let RootfsBlob::Blocks(blocks) = parsed.with_context(|| self.malformed())? else {
             return Ok(None);
@@ -178,7 +178,7 @@ impl Image {
     }
 
     /// What work it may still ask for.
-    pub fn work(&self) -> &Work {
+    pub(crate) fn work(&self) -> &Work {
         &self.work
     }
 
@@ -194,7 +194,7 @@ impl Image {
 
     /// The metadata.
     pub fn rootfs(&self) -> Result<Rootfs<'_>> {
-        self.message.rootfs().with_context(|| self.malformed())
+        Ok(self.message.rootfs().with_context(|| self.malformed())?)
     }
 
     fn malformed(&self) -> String {
@@ -202,7 +202,7 @@ impl Image {
     }
 
     /// Where its chunks lie, and what is wrong with packs of it.
-    pub fn places(&self) -> Result<(Places<'_>, Vec<Error>)> {
+    pub(crate) fn places(&self) -> anyhow::Result<(Places<'_>, Vec<anyhow::Error>)> {
         let (mut packs, mut listed) = (Vec::new(), HashSet::new());
         for layer in self.manifest()?.layers() {
             let layer = layer?;
@@ -219,7 +219,7 @@ impl Image {
     }
 
     /// The same, if nothing is wrong.
-    pub fn sound_places(&self) -> Result<Places<'_>> {
+    pub(crate) fn sound_places(&self) -> anyhow::Result<Places<'_>> {
         let (places, faults) = self.places()?;
         faults.into_iter().next().map_or(Ok(places), Err)
     }
@@ -232,13 +232,13 @@ impl Image {
         for name in path.split(|&b| b == b'/').filter(|n| !n.is_empty()) {
             let Kind::Dir(dir) = inode.kind().with_context(show)? else {
                 let text = format!("{}: a part of the path is no directory", show());
-                return Err(Failure::NotFound.error(text));
+                return Err(Error::not_found(text));
             };
             self.work.entries(&dir).with_context(show)?;
             let found = rootfs
                 .lookup(&dir, name, dir.is_sorted()?)
                 .with_context(show)?;
-            let missing = || Failure::NotFound.error(format!("{}: not in the image", show()));
+            let missing = || Error::not_found(format!("{}: not in the image", show()));
             inode = found.ok_or_else(missing)?;
         }
         Ok(inode)
@@ -246,7 +246,7 @@ impl Image {
 }
 
 /// A manifest and the digest of its Rootfs; `None` if it has none.
-fn read_manifest(layout: &Layout, digest: &Digest) -> Result<Option<(Vec<u8>, Digest)>> {
+fn read_manifest(layout: &Layout, digest: &Digest) -> anyhow::Result<Option<(Vec<u8>, Digest)>> {
     let text = layout.read_blob(digest, u64::try_from(limits::MAX_MANIFEST_BYTES)?)?;
     let rootfs = match Manifest::parse(&text) {
         Err(puzzlefs_format::Error::NoRootfs) => return Ok(None),

@@ -3,13 +3,14 @@
 
 use std::collections::HashSet;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use puzzlefs_format::Kind;
 use roaring::RoaringTreemap;
 
 use super::chunk::Key;
 use super::walk::{Step, Walk};
 use super::Image;
+use crate::base::error::Result;
 
 impl Image {
     /// The chunks that its files use, each once, in order of first use.

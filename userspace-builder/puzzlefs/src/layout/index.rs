@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! index.json: which manifests a layout has, and their tags. It is edited as JSON, so that what
-//! others have written into it stays as it is.
+//! index.json: which manifests a layout has, and their tags.
+//!
+//! What is read of it has the types of [`oci_spec`]. It is edited as JSON, so that what others have
+//! written into it stays as it is: the types of 0.10 know no fields but those of the specification, of
+//! which they read `os.version` and `os.features` under other names; a single entry that is none would
+//! be the end of all; and maps come back in another order.
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::Context;
+use oci_spec::image::{self as oci, MediaType, ToDockerV2S2, ANNOTATION_REF_NAME};
 use puzzlefs_format::{limits, Digest, Manifest, MEDIA_TYPE_MANIFEST};
+use serde::Deserialize;
 use serde_json::{json, Map, Value};
 
-use crate::base::error::{damage, Failure};
+use crate::base::error::{damage, Error, Result, Where};
 use crate::base::text;
 use crate::host::dir::Dir;
 use crate::layout::lock::Lock;
@@ -15,10 +21,8 @@ use crate::layout::reference::Name;
 use crate::layout::Layout;
 
 const INDEX_FILE: &str = "index.json";
-const MEDIA_TYPE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const MEDIA_TYPE_DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Annotation of an index entry that holds its tag (OCI image-spec, annotations.md).
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const REF_NAME: &str = ANNOTATION_REF_NAME;
 /// How deep indexes are looked for in indexes. Two have a use: one for all architectures,
 /// and one of those.
 const MAX_DEPTH: u32 = 8;
@@ -43,36 +47,34 @@ impl Entry {
     ///
     /// If it is no descriptor of a blob with a sha256.
     fn of(value: &Value) -> Result<Self> {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let digest = text(&value["digest"]);
-        let platform = &value["platform"];
+        let read = oci::Descriptor::deserialize(value);
+        let read = read.map_err(|e| Error::damaged(format!("no descriptor: {e}")))?;
+        let digest = read.digest().as_ref();
+        let platform = read.platform().as_ref();
         Ok(Entry {
             digest: Digest::parse(digest.as_bytes())
-                .map_err(|e| Failure::Damaged.error(format!("digest {digest:?}: {e}")))?,
-            size: value["size"]
-                .as_u64()
-                .ok_or_else(|| Failure::Damaged.error("a descriptor without size"))?,
-            media_type: text(&value["mediaType"]),
+                .map_err(|e| Error::damaged(format!("digest {digest:?}: {e}")))?,
+            size: read.size(),
+            media_type: read.media_type().to_string(),
             tag: tag_of(value).map(str::to_owned),
-            platform: platform
-                .is_object()
-                .then(|| (text(&platform["os"]), text(&platform["architecture"]))),
+            platform: platform.map(|p| (p.os().to_string(), p.architecture().to_string())),
         })
     }
 
     /// Whether it is an index of others.
     pub fn is_index(&self) -> bool {
-        [MEDIA_TYPE_INDEX, MEDIA_TYPE_DOCKER_LIST].contains(&&*self.media_type)
+        let index = MediaType::ImageIndex;
+        let docker = index.to_docker_v2s2();
+        self.media_type == index.as_ref() || docker.is_ok_and(|docker| self.media_type == docker)
     }
 
     fn is_for_this_machine(&self) -> bool {
-        let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
-        let arch = match arch {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
-        let is_it = |(o, a): &(String, String)| (o.as_str(), a.as_str()) == (os, arch);
+        // Both by their names in Go.
+        let (os, arch) = (
+            oci::Os::default().to_string(),
+            oci::Arch::default().to_string(),
+        );
+        let is_it = |(o, a): &(String, String)| (o, a) == (&os, &arch);
         self.platform.as_ref().is_some_and(is_it)
     }
 }
@@ -88,7 +90,7 @@ fn choices(entries: &[Entry]) -> String {
 }
 
 /// The entry that counts of several with one name: that of this machine, if they differ.
-fn choose(mut entries: Vec<Entry>) -> std::result::Result<Entry, Vec<Entry>> {
+fn choose(mut entries: Vec<Entry>) -> Result<Entry, Vec<Entry>> {
     let mut seen = std::collections::HashSet::new();
     entries.retain(|entry| seen.insert(entry.digest));
     if let [single] = &entries[..] {
@@ -106,7 +108,7 @@ impl Layout {
     pub(super) fn create_index(lock: &Lock<'_>, root: &Dir) -> Result<()> {
         match root.has(INDEX_FILE)? {
             true => Ok(()),
-            false => lock.replace(INDEX_FILE, &serde_json::to_vec(&no_images())?),
+            false => Ok(lock.replace(INDEX_FILE, &serde_json::to_vec(&no_images())?)?),
         }
     }
 
@@ -122,32 +124,37 @@ impl Layout {
         let entry = match (named.is_empty(), name) {
             (false, _) => choose(named).map_err(|several| {
                 let choices = choices(&several);
-                anyhow::anyhow!("{dir} has several images {name}; name one of {choices}")
+                Error::refused(format!(
+                    "{dir} has several images {name}; name one of {choices}"
+                ))
             })?,
             (true, Name::Tag(tag)) => {
                 let tags = entries(&index).iter().filter_map(tag_of);
                 let tags: Vec<String> = tags.map(|tag| text::quoted(tag.as_bytes())).collect();
                 let tags = tags.join(" ");
                 let text = format!("{dir} has no tag {tag}; it has: {tags}");
-                return Err(Failure::NotFound.error(text));
+                return Err(Error::not_found(text).at(&self.path));
             }
             (true, Name::Digest(digest)) => {
                 let size = self.blob_size(digest)?;
-                let missing = || Failure::NotFound.error(format!("{dir} has no manifest {name}"));
+                let missing =
+                    || Error::not_found(format!("{dir} has no manifest {name}")).of(digest);
                 let size = size.ok_or_else(missing)?;
                 return Ok(Descriptor::new(MEDIA_TYPE_MANIFEST, *digest, size));
             }
         };
         let context = || format!("{name} of {dir} is an image index");
         let entry = match entry.is_index() {
-            true => damage(self.resolve_index(&entry)).with_context(context)?,
+            true => damage(self.resolve_index(&entry).with_context(context)).of(&entry.digest)?,
             false => entry,
         };
-        ensure!(
-            entry.media_type == MEDIA_TYPE_MANIFEST,
-            "{name} of {dir} is no OCI image manifest but {:?}",
-            entry.media_type
-        );
+        if entry.media_type != MEDIA_TYPE_MANIFEST {
+            let text = format!(
+                "{name} of {dir} is no OCI image manifest but {:?}",
+                entry.media_type
+            );
+            return Err(Error::trouble(text).of(&entry.digest));
+        }
         Ok(Descriptor::new(
             MEDIA_TYPE_MANIFEST,
             entry.digest,
@@ -156,7 +163,7 @@ impl Layout {
     }
 
     /// The one PuzzleFS image in an image index, or that for this machine.
-    fn resolve_index(&self, index: &Entry) -> Result<Entry> {
+    fn resolve_index(&self, index: &Entry) -> anyhow::Result<Entry> {
         let mut found = Vec::new();
         let mut seen = std::collections::HashSet::new();
         let mut level = vec![index.clone()];
@@ -180,11 +187,13 @@ impl Layout {
             level = next;
         }
         if found.is_empty() {
-            return Err(Failure::NotFound.error("no PuzzleFS image is in it"));
+            return Err(Error::not_found("no PuzzleFS image is in it").into());
         }
-        choose(found).map_err(|several| {
-            anyhow::anyhow!("it has several images; name one of {}", choices(&several))
-        })
+        let ambiguous = |several: Vec<Entry>| {
+            let choices = choices(&several);
+            Error::refused(format!("it has several images; name one of {choices}")).into()
+        };
+        choose(found).map_err(ambiguous)
     }
 
     /// Whether the layout has this manifest, and it is that of a PuzzleFS image.
@@ -204,6 +213,16 @@ impl Layout {
             list.push(new_entry(manifest, size, tag));
             Ok(())
         })
+    }
+
+    /// Whether `tag` names `manifest` already, as [`Self::set_tag`] would have it, and nothing else.
+    pub fn has_tag(&self, tag: &str, manifest: &Digest, size: u64) -> Result<bool> {
+        let index = self.index()?.unwrap_or_default();
+        let mut tagged = entries(&index)
+            .iter()
+            .filter(|entry| tag_of(entry) == Some(tag));
+        let wanted = new_entry(manifest, size, tag);
+        Ok(tagged.next() == Some(&wanted) && tagged.next().is_none())
     }
 
     /// Lets `tag` name what `name` names too. In the one entry of that all else is the same.
@@ -227,9 +246,13 @@ impl Layout {
                 Err(several) => match unlisted {
                     Some(manifest) => new_entry(&manifest.digest, manifest.size, tag),
                     None if several.is_empty() => {
-                        return Err(Failure::NotFound.error(format!("there is no tag {name}")))
+                        return Err(Error::not_found(format!("there is no tag {name}")))
                     }
-                    None => bail!("{name} is several: name one of {}", choices(&several)),
+                    None => {
+                        let choices = choices(&several);
+                        let text = format!("{name} is several: name one of {choices}");
+                        return Err(Error::refused(text));
+                    }
                 },
             };
             list.retain(|entry| tag_of(entry) != Some(tag));
@@ -253,7 +276,7 @@ impl Layout {
                 Name::Digest(_) => "entry",
             };
             let text = format!("{} has no {kind} {name}", self.path.display());
-            return Err(Failure::NotFound.error(text));
+            return Err(Error::not_found(text).at(&self.path));
         }
         if let Some(list) = index["manifests"].as_array_mut() {
             list.retain(|entry| !is_named(entry, name));
@@ -297,12 +320,12 @@ impl Layout {
         let mut index = self.index()?.unwrap_or_else(no_images);
         let list = index["manifests"].as_array_mut();
         change(list.context("index.json: manifests is no array")?)?;
-        lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)
+        Ok(lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)?)
     }
 
     /// Removes what a killed build left of a new index.json; says how many bytes.
     pub fn remove_temporary(&self, dry_run: bool) -> Result<u64> {
-        Lock::new(&self.path, &self.root)?.remove_temporary(dry_run)
+        Ok(Lock::new(&self.path, &self.root)?.remove_temporary(dry_run)?)
     }
 
     /// The manifests that index.json lists, in its order, with their tags if they have any.
@@ -323,15 +346,17 @@ impl Layout {
         let Some(text) = self.own_file(INDEX_FILE)? else {
             return Ok(None);
         };
-        let index = serde_json::from_slice(&text).map_err(|error| Failure::Damaged.mark(error));
+        let index = serde_json::from_slice(&text).map_err(Error::damaged);
         let path = self.path.join(INDEX_FILE);
-        let mut index: Value = index.with_context(|| format!("parsing {}", path.display()))?;
+        let mut index: Value = index
+            .with_context(|| format!("parsing {}", path.display()))
+            .at(&path)?;
         if let Some(list) = index.get_mut("manifests").filter(|list| list.is_null()) {
             *list = json!([]);
         }
         if !index["manifests"].is_array() {
             let text = format!("{}: manifests is no array", path.display());
-            return Err(Failure::Damaged.error(text));
+            return Err(Error::damaged(text).at(&path));
         }
         Ok(Some(index))
     }
@@ -339,7 +364,7 @@ impl Layout {
 
 /// What index.json of a new layout says.
 pub(crate) fn no_images() -> Value {
-    json!({ "schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": [] })
+    json!({ "schemaVersion": 2, "mediaType": MediaType::ImageIndex, "manifests": [] })
 }
 
 fn new_entry(manifest: &Digest, size: u64, tag: &str) -> Value {
@@ -361,7 +386,7 @@ fn named(index: &Value, name: &Name) -> Result<Vec<Entry>> {
     let named = entries(index).iter().filter(|entry| is_named(entry, name));
     let context = || format!("index.json: {name}");
     named
-        .map(|entry| Entry::of(entry).with_context(context))
+        .map(|entry| Ok(Entry::of(entry).with_context(context)?))
         .collect()
 }
 

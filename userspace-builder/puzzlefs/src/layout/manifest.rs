@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Writing the OCI image manifest of an image (OCI image-spec v1.1, manifest.md).
+//!
+//! By types of our own: a manifest is named by its digest, so the same layers are to give the same
+//! bytes, and [`oci_spec`] keeps annotations in an order that differs from run to run. The format core
+//! reads it, as the kernel does.
 
-use anyhow::{ensure, Context, Result};
+use anyhow::Context;
+use oci_spec::image::{MediaType, ANNOTATION_CREATED};
 use puzzlefs_format::{limits, Digest, ANNOTATION_FS_VERITY};
 use puzzlefs_format::{MEDIA_TYPE_CHUNK, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::base::digest::hex;
+use crate::base::error::{Error, Result};
 use crate::base::time;
 
 /// What kind of artifact a PuzzleFS image is.
@@ -22,9 +28,6 @@ pub const MAX_CHUNKS: usize = (limits::MAX_MANIFEST_BYTES - 4096) / 168;
 
 /// The empty config that an artifact has (manifest.md, "Guidance for an Empty Descriptor").
 pub const EMPTY_CONFIG: &[u8] = b"{}";
-const MEDIA_TYPE_EMPTY: &str = "application/vnd.oci.empty.v1+json";
-/// Annotation with the time of the build (annotations.md).
-const CREATED: &str = "org.opencontainers.image.created";
 
 /// An OCI content descriptor.
 #[derive(Clone, Debug, Serialize)]
@@ -70,7 +73,7 @@ pub fn fs_verity(pack: &Descriptor) -> Option<[u8; 32]> {
     Some(*Digest::parse(text.as_bytes()).ok()?.as_bytes())
 }
 
-fn prefixed<S: Serializer>(digest: &Digest, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+fn prefixed<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("sha256:{digest}"))
 }
 
@@ -105,33 +108,34 @@ pub fn with_layers(text: &[u8], layers: &[Descriptor]) -> Result<Vec<u8>> {
 
 /// Refuses a manifest that could not travel.
 pub fn check_size(text: &[u8]) -> Result<()> {
-    ensure!(
-        text.len() <= limits::MAX_MANIFEST_BYTES,
-        "the manifest has {} bytes, more than the {} that registries take; use packs or a larger \
-         --chunk-size",
-        text.len(),
-        limits::MAX_MANIFEST_BYTES
-    );
-    Ok(())
+    match text.len() <= limits::MAX_MANIFEST_BYTES {
+        true => Ok(()),
+        false => Err(Error::refused(format!(
+            "the manifest has {} bytes, more than the {} that registries take; use packs or a \
+             larger --chunk-size",
+            text.len(),
+            limits::MAX_MANIFEST_BYTES
+        ))),
+    }
 }
 
 /// The manifest of an image with the given layers, the Rootfs first. `created` is in
 /// seconds since the epoch; without it the same layers give the same manifest.
-pub fn render(layers: &[Descriptor], created: Option<i64>) -> serde_json::Result<Vec<u8>> {
+pub fn render(layers: &[Descriptor], created: Option<i64>) -> Result<Vec<u8>> {
     let mut annotations = Map::new();
     if let Some(created) = created {
-        annotations.insert(CREATED.into(), time::rfc3339(created).into());
+        annotations.insert(ANNOTATION_CREATED.into(), time::rfc3339(created).into());
     }
-    serde_json::to_vec(&Manifest {
+    Ok(serde_json::to_vec(&Manifest {
         schema_version: 2,
         media_type: MEDIA_TYPE_MANIFEST,
         artifact_type: ARTIFACT_TYPE,
         config: Descriptor::new(
-            MEDIA_TYPE_EMPTY,
+            MediaType::EmptyJSON.as_ref(),
             crate::base::digest::sha256(&[EMPTY_CONFIG]),
             2,
         ),
         layers,
         annotations,
-    })
+    })?)
 }

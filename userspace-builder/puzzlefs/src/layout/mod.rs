@@ -25,14 +25,14 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use anyhow::{bail, ensure, Context, Error, Result};
+use anyhow::Context;
+use oci_spec::image::OciLayout;
 use puzzlefs_format::Digest;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
-use serde_json::Value;
 
 use crate::base::digest::{sha256, Hashing};
-use crate::base::error::Failure;
+use crate::base::error::{Error, Result, Where};
 use crate::base::progress::Progress;
 use crate::host::dir::Dir;
 
@@ -60,29 +60,36 @@ impl Layout {
         let no_layout = || format!("{} is no OCI layout", path.display());
         let layout = Layout {
             path: path.to_owned(),
-            root: Arc::new(Dir::open(path).with_context(no_layout)?),
+            root: Arc::new(Dir::open(path).with_context(no_layout).at(path)?),
             blobs: Arc::default(),
         };
         let text = layout
             .own_file(LAYOUT_FILE)?
-            .ok_or_else(|| Failure::NotFound.error(format!("it has no file {LAYOUT_FILE}")))
-            .with_context(no_layout)?;
-        let value = serde_json::from_slice(&text).map_err(|error| Failure::Damaged.mark(error));
-        let value: Value =
-            value.with_context(|| format!("parsing {}", path.join(LAYOUT_FILE).display()))?;
-        let version = value["imageLayoutVersion"].as_str().unwrap_or("none");
-        ensure!(
-            version.starts_with("1."),
-            "{}: unknown imageLayoutVersion {version}",
-            path.join(LAYOUT_FILE).display()
-        );
+            .ok_or_else(|| Error::not_found(format!("it has no file {LAYOUT_FILE}")))
+            .with_context(no_layout)
+            .at(path)?;
+        let file = path.join(LAYOUT_FILE);
+        let value = serde_json::from_slice(&text).map_err(Error::damaged);
+        let value: OciLayout = value
+            .with_context(|| format!("parsing {}", file.display()))
+            .at(&file)?;
+        let version = value.image_layout_version();
+        if !version.starts_with("1.") {
+            let text = format!("{}: unknown imageLayoutVersion {version}", file.display());
+            return Err(Error::trouble(text).at(&file));
+        }
         Ok(layout)
     }
 
     /// Opens a layout, which is made where nothing or an empty directory is.
     pub fn open_or_create(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).with_context(|| format!("creating {}", path.display()))?;
-        let root = Dir::open(path).with_context(|| format!("opening {}", path.display()))?;
+        let created = fs::create_dir_all(path);
+        created
+            .with_context(|| format!("creating {}", path.display()))
+            .at(path)?;
+        let root = Dir::open(path)
+            .with_context(|| format!("opening {}", path.display()))
+            .at(path)?;
         let lock = Lock::new(path, &root)?;
         let make = |dir: &Dir, name: &str| -> Result<Dir> {
             match dir.make(name) {
@@ -90,15 +97,18 @@ impl Layout {
                 _ => dir.linked(name),
             }
             .with_context(|| format!("creating {name} in {}", path.display()))
+            .at(path)
         };
         let is_new = !root.has(LAYOUT_FILE)?;
         if is_new {
             // An interrupted build may have come as far as blobs.
-            ensure!(
-                root.linked(BLOBS).is_ok() || root.names()?.is_empty(),
-                "{} is neither empty nor an OCI layout: name another directory",
-                path.display()
-            );
+            if root.linked(BLOBS).is_err() && !root.names()?.is_empty() {
+                return Err(Error::refused(format!(
+                    "{} is neither empty nor an OCI layout: name another directory",
+                    path.display()
+                ))
+                .at(path));
+            }
         }
         make(&make(&root, BLOBS)?, ALGORITHM)?;
         if is_new {
@@ -164,7 +174,9 @@ impl Layout {
             Ok(blobs)
         };
         let dir = self.path.join(BLOBS).join(ALGORITHM);
-        let mut blobs = list().with_context(|| format!("reading {}", dir.display()))?;
+        let mut blobs = list()
+            .with_context(|| format!("reading {}", dir.display()))
+            .at(&dir)?;
         blobs.sort_unstable();
         Ok(blobs)
     }
@@ -173,7 +185,11 @@ impl Layout {
     pub fn names_blob(&self, digest: &Digest) -> Result<bool> {
         match self.blob_dir().and_then(|dir| dir.has(&digest.to_string())) {
             Err(e) if e.kind() != ErrorKind::NotFound => {
-                Err(e).with_context(|| self.blob_path(digest).display().to_string())
+                let path = self.blob_path(digest);
+                Err(e)
+                    .with_context(|| path.display().to_string())
+                    .at(&path)
+                    .of(digest)
             }
             found => Ok(found.unwrap_or(false)),
         }
@@ -203,7 +219,8 @@ impl Layout {
         }
         let mut hashing = Hashing::new(io::sink());
         io::copy(&mut file, &mut hashing)
-            .with_context(|| format!("reading the blob {}", self.blob_path(digest).display()))?;
+            .with_context(|| format!("reading the blob {}", self.blob_path(digest).display()))
+            .of(digest)?;
         Ok(hashing.finish().1.digest == *digest)
     }
 
@@ -229,10 +246,11 @@ impl Layout {
             _ => "it was not looked at",
         };
         let path = self.blob_path(digest);
-        Error::new(error).context(format!(
+        let text = format!(
             "cannot open the blob sha256:{digest} ({}); {hint}",
             path.display()
-        ))
+        );
+        Error::from(error).context(text).at(&path).of(digest)
     }
 
     /// Reads a blob of at most `limit` bytes and checks its digest.
@@ -242,18 +260,22 @@ impl Layout {
         self.open_blob(digest)?
             .take(limit.saturating_add(1))
             .read_to_end(&mut content)
-            .with_context(|| format!("reading the blob {}", path.display()))?;
-        ensure!(
-            u64::try_from(content.len())? <= limit,
-            "the blob sha256:{digest} is larger than the limit of {limit} bytes"
-        );
+            .with_context(|| format!("reading the blob {}", path.display()))
+            .at(&path)
+            .of(digest)?;
+        let damaged = |text: String| Err(Error::damaged(text).at(&path).of(digest));
+        if u64::try_from(content.len())? > limit {
+            return damaged(format!(
+                "the blob sha256:{digest} is larger than the limit of {limit} bytes"
+            ));
+        }
         let found = sha256(&[&content]);
         if found != *digest {
-            return Err(Failure::Damaged.error(format!(
+            return damaged(format!(
                 "the blob sha256:{digest} is damaged: its content has the digest sha256:{found}; \
                  delete {} and copy or build the image again",
                 path.display()
-            )));
+            ));
         }
         Ok(content)
     }
@@ -263,27 +285,33 @@ impl Layout {
         let removed = self
             .blob_dir()
             .and_then(|dir| dir.remove(digest.to_string()));
-        removed.with_context(|| format!("removing {}", self.blob_path(digest).display()))
+        let path = self.blob_path(digest);
+        removed
+            .with_context(|| format!("removing {}", path.display()))
+            .at(&path)
+            .of(digest)
     }
 
     /// One of the layout's own files; `None` if it is not there.
     fn own_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let context = || format!("reading {}", self.path.join(name).display());
+        let path = self.path.join(name);
+        let context = || format!("reading {}", path.display());
         let file = match self.root.file(name) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) if is_no_file(&e) => {
-                return Err(Error::new(e)
-                    .context("it is no regular file")
-                    .context(context()))
+                let error = Error::from(e).context("it is no regular file");
+                return Err(error.context(context()).at(&path));
             }
-            file => file.with_context(context)?,
+            file => file.with_context(context).at(&path)?,
         };
         let mut text = Vec::new();
         file.take(MAX_OWN_BYTES + 1)
             .read_to_end(&mut text)
-            .with_context(context)?;
+            .with_context(context)
+            .at(&path)?;
         if text.len() as u64 > MAX_OWN_BYTES {
-            bail!("{}: it has more than {MAX_OWN_BYTES} bytes", context());
+            let text = format!("{}: it has more than {MAX_OWN_BYTES} bytes", context());
+            return Err(Error::trouble(text).at(&path));
         }
         Ok(Some(text))
     }
@@ -303,7 +331,7 @@ impl Layout {
         // Not the directory that `Lock` takes, which is for moments only.
         let context = || format!("locking {}", self.path.join(BLOBS).display());
         let dir = self.root.linked(BLOBS).and_then(|dir| dir.readable());
-        let dir = dir.with_context(context)?;
+        let dir = dir.with_context(context).at(&self.path)?;
         let try_first = match operation {
             FlockOperation::LockShared => FlockOperation::NonBlockingLockShared,
             _ => FlockOperation::NonBlockingLockExclusive,
@@ -316,7 +344,8 @@ impl Layout {
             }
             result => result,
         }
-        .with_context(context)?;
+        .with_context(context)
+        .at(&self.path)?;
         Ok(BlobLock(dir))
     }
 }
@@ -325,19 +354,4 @@ impl Layout {
 fn is_no_file(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::LOOP | Errno::XDEV | Errno::INVAL))
-}
-
-/// Whether an error says nothing about a blob, but that it could not be read: so nobody is to
-/// delete it. One that is missing is not there in fact, and one that is cut is damaged.
-pub fn is_trouble(error: &Error) -> bool {
-    let of_system = |e: &io::Error| {
-        e.raw_os_error().is_some()
-            && !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof)
-    };
-    let causes = || error.chain();
-    causes().any(|cause| cause.downcast_ref().is_some_and(of_system))
-        || causes().any(|cause| {
-            let errno = cause.downcast_ref::<Errno>();
-            errno.is_some_and(|errno| *errno != Errno::NOENT)
-        })
 }

@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use anyhow::{anyhow, Context, Error, Result};
+use anyhow::Context;
 use puzzlefs_format::{limits, Digest};
 use serde_json::Value;
 
+use crate::base::error::{Error, Result, Where};
 use crate::layout::Layout;
 
 /// What can be reached in a layout.
@@ -39,7 +40,10 @@ impl Reach {
             }
             let limit = limits::MAX_MANIFEST_BYTES as u64;
             let read = layout.read_blob(&digest, limit).and_then(|text| {
-                serde_json::from_slice(&text).with_context(|| format!("parsing sha256:{digest}"))
+                serde_json::from_slice(&text)
+                    .map_err(Error::damaged)
+                    .with_context(|| format!("parsing sha256:{digest}"))
+                    .of(&digest)
             });
             match read {
                 Ok(document) => reach.document(&document, &mut documents),
@@ -63,8 +67,8 @@ impl Reach {
                 Value::Array(list) => values.extend(list.iter().map(|value| (value, further))),
                 Value::Object(map) => {
                     if further && !value["digest"].is_string() {
-                        let fault = anyhow!("a descriptor without a digest: {value}");
-                        self.faults.push(fault);
+                        let text = format!("a descriptor without a digest: {value}");
+                        self.faults.push(Error::damaged(text));
                     }
                     if let Some(digest) = value["digest"].as_str() {
                         let media_type = value["mediaType"].as_str().unwrap_or_default();
@@ -87,7 +91,10 @@ impl Reach {
                     to.push(digest);
                 }
             }
-            Err(e) if further => self.faults.push(anyhow!("the manifest {text}: {e}")),
+            Err(e) if further => {
+                let text = format!("the manifest {text}: {e}");
+                self.faults.push(Error::damaged(text));
+            }
             Err(_) => {}
         }
     }

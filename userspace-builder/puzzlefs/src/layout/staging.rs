@@ -18,12 +18,13 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use puzzlefs_format::Digest;
 use rustix::fs::FlockOperation;
 
 use crate::base::cleanup;
 use crate::base::digest::{Blob, Hashing};
+use crate::base::error::{Error, Result, Where};
 use crate::host::dir::Dir;
 use crate::layout::Layout;
 
@@ -92,7 +93,7 @@ impl<'a> Staging<'a> {
             let removal = match cleanup::make(|| home.make(&name), remove) {
                 Ok(((), guard)) => guard,
                 Err(e) if e.kind() == ErrorKind::AlreadyExists && attempt < 1000 => continue,
-                Err(e) => return Err(e).with_context(context),
+                Err(e) => return Err(Error::from(e).context(context())),
             };
             // Another build may take the new directory for an abandoned one, before the lock.
             let dir = match home.subdir(&name) {
@@ -131,12 +132,15 @@ impl<'a> Staging<'a> {
             }
             // Two chunks with equal stored bytes.
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
-            Err(e) => Err(e).with_context(context),
+            Err(e) => Err(e).with_context(context).of(digest),
         }
     }
 
     /// Stages a blob that `fill` writes.
-    pub fn put_with(&self, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<Blob> {
+    pub fn put_with(
+        &self,
+        fill: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
+    ) -> Result<Blob> {
         let mut draft = self.begin()?;
         draft.measure();
         fill(&mut draft)?;
@@ -174,6 +178,12 @@ impl<'a> Staging<'a> {
     /// The layout that all goes to.
     pub fn layout(&self) -> &'a Layout {
         self.layout
+    }
+
+    /// Whether the layout has all that was given.
+    pub fn is_empty(&self) -> bool {
+        let staged = self.staged.lock().unwrap_or_else(|e| e.into_inner());
+        staged.is_empty()
     }
 
     fn note(&self, digest: Digest, size: u64) {

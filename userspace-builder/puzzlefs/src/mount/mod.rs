@@ -27,6 +27,7 @@ use rustix::mount::{
     move_mount, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags,
 };
 
+use crate::base::error::{Error, Where};
 use crate::layout::reference::Reference;
 use crate::layout::Layout;
 
@@ -75,7 +76,7 @@ pub enum Value {
 
 impl Request {
     /// A mount of the image that `reference` names.
-    pub fn of_image(reference: &Reference) -> Result<Self> {
+    pub fn of_image(reference: &Reference) -> crate::Result<Self> {
         let layout = Layout::open(&reference.layout)?;
         let manifest = layout.resolve(&reference.name)?.digest;
         let dir = reference.layout.canonicalize()?;
@@ -115,7 +116,7 @@ impl Request {
     /// # Errors
     ///
     /// What cannot be read.
-    pub fn add_options(&mut self, text: &str) -> Result<()> {
+    pub fn add_options(&mut self, text: &str) -> crate::Result<()> {
         for option in options::parse(text)? {
             if let Some((set, clear)) = option.of_mount() {
                 self.attributes = self.attributes & !clear.bits() | set.bits();
@@ -142,7 +143,11 @@ impl Request {
     /// # Errors
     ///
     /// The kernel's messages and its errno.
-    pub fn mount(&self, target: &Path) -> Result<()> {
+    pub fn mount(&self, target: &Path) -> crate::Result<()> {
+        self.try_mount(target).map_err(of_image).at(target)
+    }
+
+    fn try_mount(&self, target: &Path) -> Result<()> {
         let mount = self.detached()?;
         if let Some(mode) = self.make_target {
             let made = DirBuilder::new().recursive(true).mode(mode).create(target);
@@ -169,7 +174,10 @@ impl Request {
                 "the kernel has no filesystem {0}: load the module (modprobe {0})",
                 self.fs_type
             ),
-            Err(Errno::PERM) => bail!("only root may mount (fsopen: {})", Errno::PERM),
+            Err(Errno::PERM) => {
+                let text = format!("only root may mount (fsopen: {})", Errno::PERM);
+                return Err(Error::refused(text).into());
+            }
             fs => fs.context("fsopen")?,
         };
         let kernel = |result: rustix::io::Result<()>, what: &str| {
@@ -213,10 +221,12 @@ pub(crate) fn directory(path: &Path) -> Result<OwnedFd> {
 const VALUE_MAX: usize = 255;
 
 /// Refuses what only mount(8) does.
-pub fn refuse_others(request: &Request) -> Result<()> {
+pub fn refuse_others(request: &Request) -> crate::Result<()> {
     match request.only_by_mount8() {
         [] => Ok(()),
-        [first, ..] => bail!("{first} is done by mount(8): use mount -t {FS_TYPE}"),
+        [first, ..] => Err(Error::refused(format!(
+            "{first} is done by mount(8): use mount -t {FS_TYPE}"
+        ))),
     }
 }
 
@@ -239,11 +249,24 @@ pub(crate) struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}: {}", self.messages, self.what, self.errno)
+        write!(f, "{}{}", self.messages, self.what)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for Refusal {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.errno)
+    }
+}
+
+/// Why an image is not mounted. The kernel has read it by then, and says by its errno if it is not sound.
+fn of_image(error: anyhow::Error) -> Error {
+    let refusal = error.downcast_ref::<Refusal>();
+    match refusal.map(|refusal| refusal.errno) {
+        Some(Errno::BADMSG | Errno::UCLEAN | Errno::NODATA) => Error::Damaged(error.into()),
+        _ => error.into(),
+    }
+}
 
 /// Takes the messages that the kernel left in the context, one at a read(2).
 pub(crate) fn refusal(fs: &OwnedFd, what: &str, errno: Errno) -> Refusal {

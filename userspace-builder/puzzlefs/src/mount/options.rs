@@ -4,8 +4,9 @@
 //! They are separated by commas. A comma within quotation marks, or behind a backslash, is part of
 //! a value, as libmount has it: `context="system_u:object_r:etc_t:s0:c0,c1"`.
 
-use anyhow::{ensure, Result};
 use rustix::mount::MountAttrFlags;
+
+use crate::base::error::{Error, Result};
 
 /// An option: its name, and what stands behind the equals sign if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,10 @@ pub fn parse(text: &str) -> Result<Vec<MountOption>> {
             _ => {}
         }
     }
-    ensure!(!is_quoted, "{text}: a quotation mark is not closed");
+    if is_quoted {
+        let text = format!("{text}: a quotation mark is not closed");
+        return Err(Error::trouble(text));
+    }
     options.extend(option(&text[start..]));
     Ok(options)
 }

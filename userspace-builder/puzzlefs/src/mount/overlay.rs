@@ -11,6 +11,7 @@ use puzzlefs_format::FileType;
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use crate::base::error::Where;
 use crate::host::xattr;
 use crate::mount::{directory, refuse_others, Refusal, Request, Value};
 
@@ -25,7 +26,7 @@ use crate::mount::{directory, refuse_others, Refusal, Request, Value};
 ///
 /// What keeps the layers from being made, and what the kernel says. Directories that were made
 /// for nothing are gone.
-pub fn mount(image: &Request, dir: &Path, options: &[String], target: &Path) -> Result<()> {
+pub fn mount(image: &Request, dir: &Path, options: &[String], target: &Path) -> crate::Result<()> {
     let lower = image.detached()?;
     let mut made = Made::default();
     let layers = layers(dir, &lower, &mut made)?;
@@ -40,7 +41,8 @@ pub fn mount(image: &Request, dir: &Path, options: &[String], target: &Path) -> 
         overlay.add_options(options)?;
     }
     refuse_others(&overlay)?;
-    overlay.mount(target).map_err(|error| explain(error, dir))?;
+    let mounted = overlay.try_mount(target);
+    mounted.map_err(|error| explain(error, dir)).at(target)?;
     made.0.clear();
     Ok(())
 }

@@ -52,7 +52,11 @@ pub struct Stats {
 /// # Errors
 ///
 /// When there is none, or the module that is loaded has no counters.
-pub fn read(mountpoint: &Path) -> Result<Stats> {
+pub fn read(mountpoint: &Path) -> crate::Result<Stats> {
+    Ok(of_mount(mountpoint)?)
+}
+
+fn of_mount(mountpoint: &Path) -> Result<Stats> {
     let shown = mountpoint.display();
     let device = stat(mountpoint).with_context(|| shown.to_string())?.st_dev;
     let device = format!("{}:{}", major(device), minor(device));

@@ -12,7 +12,7 @@ use rustix::mount::{
     UnmountFlags,
 };
 
-use crate::base::error::Failure;
+use crate::base::error::{Error, Where};
 use crate::base::text;
 use crate::layout::reference::Reference;
 use crate::mount::options::{parse, parse_shown, unescaped, MountOption};
@@ -37,7 +37,7 @@ impl Entry {
         let found = found.with_context(|| text::path(target))?;
         if !found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
             let text = format!("{} is no mount point", text::path(target));
-            return Err(Failure::NotFound.error(text));
+            return Err(Error::not_found(text).into());
         }
         let table = "/proc/self/mountinfo";
         let lines = fs::read_to_string(table).with_context(|| table.to_owned())?;
@@ -82,8 +82,8 @@ impl Entry {
 /// # Errors
 ///
 /// What else is mounted there stays.
-pub fn umount(target: &Path, lazy: bool) -> Result<()> {
-    ensure_ours(target)?;
+pub fn umount(target: &Path, lazy: bool) -> crate::Result<()> {
+    ensure_ours(target).at(target)?;
     let shown = text::path(target);
     let flags = match lazy {
         true => UnmountFlags::DETACH,
@@ -92,9 +92,11 @@ pub fn umount(target: &Path, lazy: bool) -> Result<()> {
     match unmount(target, flags | UnmountFlags::NOFOLLOW) {
         Err(Errno::BUSY) => {
             let text = format!("{shown} is in use (see fuser -m {shown})");
-            Err(Failure::Refused.error(text))
+            Err(Error::refused(text).at(target))
         }
-        result => result.with_context(|| format!("unmounting {shown}")),
+        result => result
+            .with_context(|| format!("unmounting {shown}"))
+            .at(target),
     }
 }
 
@@ -103,12 +105,13 @@ fn ensure_ours(target: &Path) -> Result<()> {
     if entry.is_ours() {
         return Ok(());
     }
-    Err(Failure::Refused.error(format!(
+    let text = format!(
         "{} is a mount of {} ({}), not of an image: use umount(8)",
         text::path(target),
         text::line(&entry.fs_type),
         text::line(&entry.source)
-    )))
+    );
+    Err(Error::refused(text).into())
 }
 
 /// Gives the mount at `target` other attributes, as `mount -o remount` does: those that `text`
@@ -121,7 +124,7 @@ fn ensure_ours(target: &Path) -> Result<()> {
 /// # Errors
 ///
 /// What the kernel says to options of the filesystem: that they cannot be other ones.
-pub fn remount(target: &Path, text: &str) -> Result<()> {
+pub fn remount(target: &Path, text: &str) -> crate::Result<()> {
     let entry = Entry::at(target)?;
     let (now, shown) = (parse(&entry.of_mount)?, parse_shown(&entry.shown)?);
     let (flags, others) = remount_flags(text, &now, &shown)?;
@@ -129,10 +132,12 @@ pub fn remount(target: &Path, text: &str) -> Result<()> {
         let pick = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_NO_AUTOMOUNT;
         let fs = fspick(CWD, target, pick).context("fspick")?;
         configure(&fs, &others)?;
-        fsconfig_reconfigure(&fs).map_err(|errno| refusal(&fs, "remount", errno))?;
+        let done = fsconfig_reconfigure(&fs);
+        done.map_err(|errno| anyhow::Error::from(refusal(&fs, "remount", errno)))?;
     }
     mount_remount(target, MountFlags::BIND | flags, "")
         .with_context(|| format!("remounting {}", text::path(target)))
+        .at(target)
 }
 
 /// The attributes, and the options of the filesystem that are not the same already.
@@ -271,10 +276,10 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_found_out() {
         // Nothing is unmounted, so that the test may fail.
-        let error = ensure_ours(Path::new("/proc")).unwrap_err();
-        assert_eq!(Failure::of(&error), Failure::Refused, "{error:#}");
+        let error = Error::from(ensure_ours(Path::new("/proc")).unwrap_err());
+        assert!(matches!(error, Error::Refused(_)), "{error:#}");
         assert!(error.to_string().contains("a mount of proc"), "{error:#}");
-        let error = ensure_ours(Path::new("/proc/self")).unwrap_err();
-        assert_eq!(Failure::of(&error), Failure::NotFound, "{error:#}");
+        let error = Error::from(ensure_ours(Path::new("/proc/self")).unwrap_err());
+        assert!(matches!(error, Error::NotFound(_)), "{error:#}");
     }
 }

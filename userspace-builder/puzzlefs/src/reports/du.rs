@@ -4,10 +4,10 @@
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::{BTreeMap, HashSet};
 
-use anyhow::Result;
 use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
 use serde::Serialize;
 
+use crate::base::error::Result;
 use crate::image::chunk::Key;
 use crate::image::Image;
 use crate::layout::reach::Reach;
@@ -193,7 +193,7 @@ impl Needs {
             let is_loose = places.of(digest).is_empty();
             anyhow::Ok((*digest, places.slice(digest)?.size(), is_loose))
         };
-        let needs = |keys: &[Key]| keys.iter().map(need).collect::<Result<Vec<Need>>>();
+        let needs = |keys: &[Key]| keys.iter().map(need).collect::<anyhow::Result<Vec<Need>>>();
         Ok(Some(Needs {
             documents,
             packs: places.packs().iter().map(|pack| pack.digest).collect(),

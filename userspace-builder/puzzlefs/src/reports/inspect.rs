@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{ensure, Context};
 use puzzlefs_format::{limits, Encoding, FileType, Kind};
 use roaring::RoaringTreemap;
 use serde::Serialize;
 
+use crate::base::error::Result;
 use crate::chunks::codec::Codec;
 use crate::chunks::places::Slice;
 use crate::image::chunk::Key;
@@ -142,7 +143,7 @@ pub fn inspect(image: &Image) -> Result<Report> {
 }
 
 /// Stored and uncompressed size of a chunk of an image of `version`, and what it is stored as.
-fn sizes(chunk: &Slice, compressed: bool, version: u64) -> Result<(u64, u64, Codec)> {
+fn sizes(chunk: &Slice, compressed: bool, version: u64) -> anyhow::Result<(u64, u64, Codec)> {
     let size = chunk.size();
     if !compressed {
         return Ok((size, size, Codec::Raw));

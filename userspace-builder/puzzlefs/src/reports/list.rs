@@ -4,11 +4,12 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use puzzlefs_format::{FileType, Inode, Kind};
 use serde::Serialize;
 
 use crate::base::digest::hex;
+use crate::base::error::Error;
 use crate::image::walk::{Step, Walk};
 use crate::image::Image;
 
@@ -57,25 +58,25 @@ pub struct Item {
 }
 
 /// Hands all entries of the directory `path` to `each`, those below too if
-/// `recursive`; of something else only itself.
-pub fn list(
+/// `recursive`; of something else only itself. `each` may fail for reasons of its own, which end it.
+pub fn list<E: From<Error>>(
     image: &Image,
     path: &[u8],
     recursive: bool,
-    mut each: impl FnMut(Item) -> Result<()>,
-) -> Result<()> {
+    mut each: impl FnMut(Item) -> Result<(), E>,
+) -> Result<(), E> {
     let start = image.lookup(path)?;
     let base = Path::new("/").join(Path::new(std::ffi::OsStr::from_bytes(path)));
     let is_dir = start.file_type() == FileType::Dir;
-    let mut walk = Walk::from(image, &base, start)?;
-    while let Some(step) = walk.next()? {
+    let mut walk = Walk::from(image, &base, start).map_err(Error::from)?;
+    while let Some(step) = walk.next().map_err(Error::from)? {
         let Step::Enter(inode) = step else {
             continue;
         };
         let is_start = walk.place().is_none();
         if !is_start || !is_dir {
             let item = item(image, &walk.full_path(), &inode);
-            each(item.with_context(|| walk.name())?)?;
+            each(item.with_context(|| walk.name()).map_err(Error::from)?)?;
         }
         if !is_start && !recursive {
             walk.skip();
@@ -84,7 +85,7 @@ pub fn list(
     Ok(())
 }
 
-fn item(image: &Image, path: &Path, inode: &Inode<'_>) -> Result<Item> {
+fn item(image: &Image, path: &Path, inode: &Inode<'_>) -> anyhow::Result<Item> {
     let bytes = path.as_os_str().as_bytes();
     let mtime = inode.mtime();
     let mut item = Item {

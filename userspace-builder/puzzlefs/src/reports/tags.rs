@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What index.json of a layout names.
 
-use anyhow::Result;
 use serde::Serialize;
 
+use crate::base::error::Result;
 use crate::image::Image;
 use crate::layout::index::Entry;
 use crate::layout::Layout;

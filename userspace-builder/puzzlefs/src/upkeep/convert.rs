@@ -3,12 +3,12 @@
 //! where chunks lie, so only manifests change: new ones are written beside the old, and then
 //! index.json is replaced, once for all images. What the old ones need stays for gc.
 
-use anyhow::Result;
 use puzzlefs_format::Digest;
 
 use super::images::Images;
 pub use super::images::{Converted, Report};
 use super::keep;
+use crate::base::error::Result;
 use crate::base::progress::{Progress, Unit};
 use crate::chunks::codec::Codec;
 use crate::chunks::places::Places;
@@ -35,7 +35,7 @@ pub fn repack(
     let kept = keep::packs(&images, target, max_unused)?;
     let (held, faults) = Places::open(layout, kept);
     if let Some(fault) = faults.into_iter().next() {
-        return Err(fault);
+        return Err(fault.into());
     }
     let staging = Staging::new(layout)?;
     let form = Form::Packs { target };
@@ -48,8 +48,8 @@ pub fn repack(
     let orders = images.convert(progress, |image| feed(image, &mut sink))?;
     let homes = sink.finish()?;
     let layers = orders.into_iter().map(|order| homes.layers(order));
-    let layers = layers.collect::<Result<_>>()?;
-    images.write(staging, layers, progress)
+    let layers = layers.collect::<anyhow::Result<_>>()?;
+    Ok(images.write(staging, layers, progress)?)
 }
 
 /// Makes each chunk of images a blob of its own, as upstream has it.
@@ -70,18 +70,18 @@ pub fn unpack(layout: &Layout, tags: &[Name], progress: &dyn Progress) -> Result
             Err(fault) => Err(fault),
         })
     })?;
-    images.write(staging, layers, progress)
+    Ok(images.write(staging, layers, progress)?)
 }
 
 /// Gives the blocks and the chunks of an image to `sink`; returns them in order of first use, or
 /// why the image cannot be read.
-fn feed(image: &Image, sink: &mut Sink<'_>) -> Result<Result<Vec<Digest>>> {
-    let read = || Ok((image.sound_places()?, image.chunks()?));
+fn feed(image: &Image, sink: &mut Sink<'_>) -> anyhow::Result<anyhow::Result<Vec<Digest>>> {
+    let read = || anyhow::Ok((image.sound_places()?, image.chunks()?));
     let (places, chunks) = match read() {
         Ok(read) => read,
         Err(fault) => return Ok(Err(fault)),
     };
-    let put = |sink: &mut Sink<'_>, chunks: &[Key]| -> Result<Result<()>> {
+    let put = |sink: &mut Sink<'_>, chunks: &[Key]| -> anyhow::Result<anyhow::Result<()>> {
         for (digest, compressed) in chunks {
             if !sink.has(digest) {
                 let stored = match places.read(digest) {

@@ -7,12 +7,12 @@
 
 use std::collections::HashSet;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::base::error::{damage, Failure};
+use crate::base::error::{damage, Error, Result};
 use crate::base::progress::Progress;
 use crate::image::Image;
 use crate::layout::index::no_images;
@@ -47,10 +47,11 @@ pub fn gc(layout: &Layout, dry_run: bool, progress: &dyn Progress) -> Result<Rep
         // A first build that was interrupted may have left a layout without one, and without blobs.
         None if layout.blobs()?.is_empty() => no_images(),
         None => {
-            return Err(Failure::Refused.error(format!(
+            let text = format!(
                 "{} has no index.json, which says what is in use: nothing was removed",
                 layout.path().display()
-            )))
+            );
+            return Err(Error::refused(text).at(layout.path()));
         }
     };
     collect(layout, &index, dry_run)
@@ -59,11 +60,12 @@ pub fn gc(layout: &Layout, dry_run: bool, progress: &dyn Progress) -> Result<Rep
 /// The same, for an `index` that index.json is to be. The caller holds the lock.
 pub(super) fn collect(layout: &Layout, index: &Value, dry_run: bool) -> Result<Report> {
     if !layout.owns_blobs()? {
-        return Err(Failure::Refused.error(format!(
+        let text = format!(
             "the blobs of {} lie elsewhere, by a symbolic link, where other layouts may have \
              theirs: nothing was removed",
             layout.path().display()
-        )));
+        );
+        return Err(Error::refused(text).at(layout.path()));
     }
     let (in_use, broken) = in_use(layout, index).context(
         "nothing was removed, as it is not known what is in use; restore what is missing, or \
@@ -110,7 +112,7 @@ fn in_use(layout: &Layout, index: &Value) -> Result<(HashSet<Digest>, Vec<String
         }
     }
     let fault = reach.faults.into_iter().next();
-    damage(fault.map_or(Ok((in_use, broken)), Err))
+    damage(fault.map_or(Ok((in_use, broken)), |fault| Err(fault.into())))
 }
 
 /// The loose chunks of an image. Upstream's manifests of deltas do not list those of the base.

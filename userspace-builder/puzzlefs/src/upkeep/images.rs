@@ -91,7 +91,8 @@ impl<'a> Images<'a> {
             broken: Vec::new(),
         };
         for (manifest, tags) in list {
-            match images.open(&manifest).and_then(|image| image.chunks()) {
+            let chunks = |image: Image| Ok(image.chunks()?);
+            match images.open(&manifest).and_then(chunks) {
                 Ok(_) => images.list.push((manifest, tags)),
                 Err(fault) => images.leave(manifest, &tags, fault),
             }
@@ -116,7 +117,7 @@ impl<'a> Images<'a> {
     /// What is wrong with the first image if something is with all.
     fn is_any(&mut self) -> Result<()> {
         match self.list.is_empty() && !self.broken.is_empty() {
-            true => damage(Err(self.broken.swap_remove(0))),
+            true => Ok(damage(Err(self.broken.swap_remove(0)))?),
             false => Ok(()),
         }
     }

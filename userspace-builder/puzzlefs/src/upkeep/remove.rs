@@ -2,10 +2,12 @@
 //! Removing the tag of an image, on a full disk too: there a new index.json has no room, and the
 //! index must not be lost. So what the image alone has goes first, as far as the caller wants that.
 
-use anyhow::{Context, Error, Result};
-use rustix::io::Errno;
+use std::io::ErrorKind;
+
+use anyhow::Context;
 
 use super::gc;
+use crate::base::error::{Error, Result};
 use crate::base::progress::Progress;
 use crate::layout::reach::Reach;
 use crate::layout::reference::Name;
@@ -62,9 +64,8 @@ fn make_room(
 }
 
 fn is_full(error: &Error) -> bool {
-    let errno = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref().and_then(Errno::from_io_error)
-    };
-    let mut causes = error.chain().filter_map(errno);
-    causes.any(|errno| matches!(errno, Errno::NOSPC | Errno::DQUOT))
+    matches!(
+        error.system(),
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    )
 }

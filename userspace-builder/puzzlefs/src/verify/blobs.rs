@@ -21,7 +21,7 @@ pub(super) fn check(
     if let Some(config) = manifest.config() {
         let limit = u64::try_from(limits::MAX_MANIFEST_BYTES)?;
         if let Err(fault) = image.layout().read_blob(&config.digest, limit) {
-            report.fault(&fault.context("config"));
+            report.fault(fault.context("config"));
         }
     }
     let mut listed = HashSet::new();
@@ -61,7 +61,7 @@ pub(super) fn check(
                     layer.digest,
                     image.layout().blob_path(&layer.digest).display()
                 )),
-                Err(fault) => report.fault(&fault.context("unused layer")),
+                Err(fault) => report.fault(fault.context("unused layer")),
             }
         }
     }

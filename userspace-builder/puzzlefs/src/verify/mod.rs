@@ -16,9 +16,9 @@ mod report;
 
 use std::collections::{BTreeMap, HashSet};
 
-use anyhow::Result;
 use puzzlefs_format::Digest;
 
+use crate::base::error::Result;
 use crate::base::progress::{Progress, Unit};
 use crate::image::Image;
 use chunks::Fault;
@@ -36,13 +36,13 @@ pub fn verify(image: &Image, progress: &dyn Progress) -> Result<Report> {
     let rootfs = image.rootfs()?;
     let mut uses = BTreeMap::new();
     if let Err(fault) = metadata::vectors(image, &mut report) {
-        report.fault(&fault);
+        report.fault(fault);
     }
     if let Err(fault) = metadata::tree(image, &mut report, &mut uses) {
-        report.fault(&fault);
+        report.fault(fault);
     }
     let (places, faults) = image.places()?;
-    faults.iter().for_each(|fault| report.fault(fault));
+    faults.into_iter().for_each(|fault| report.fault(fault));
     // Opening the image has checked the blocks of its metadata.
     let used = uses.keys().chain(image.blocks());
     let used: HashSet<Digest> = used.map(|(digest, _)| *digest).collect();
@@ -54,7 +54,7 @@ pub fn verify(image: &Image, progress: &dyn Progress) -> Result<Report> {
     let mut unmeasured = 0u64;
     for fault in chunks::check(&places, rootfs.version(), &uses, &verity, progress)? {
         match fault {
-            Fault::Of(fault) => report.fault(&fault),
+            Fault::Of(fault) => report.fault(fault),
             Fault::Verity => unmeasured += 1,
         }
     }

@@ -28,7 +28,7 @@ pub fn check(
     for pack in packs {
         match whole(image, places, pack) {
             Ok(verity) => drop(measured.insert(pack.digest, verity)),
-            Err(fault) => report.fault(&fault),
+            Err(fault) => report.fault(fault),
         }
         progress.advance(1);
     }
@@ -47,7 +47,7 @@ pub fn check(
     let mut chunks = HashSet::new();
     for place in places.table() {
         if let Err(fault) = places.read_at(place) {
-            report.fault(&fault);
+            report.fault(fault);
         }
         // What is there a second time is of no use either.
         if !used.contains(&place.digest) || !chunks.insert(place.digest) {

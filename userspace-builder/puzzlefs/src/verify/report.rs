@@ -4,7 +4,7 @@
 use anyhow::Error;
 use serde::Serialize;
 
-use crate::layout::is_trouble;
+use crate::base::error::is_trouble;
 
 /// What a check found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -37,8 +37,9 @@ impl Report {
     }
 
     /// Notes what is wrong, or could not be read.
-    pub(super) fn fault(&mut self, fault: &Error) {
-        let list = match is_trouble(fault) {
+    pub(super) fn fault(&mut self, fault: impl Into<Error>) {
+        let fault = fault.into();
+        let list = match is_trouble(&fault) {
             true => &mut self.unread,
             false => &mut self.errors,
         };

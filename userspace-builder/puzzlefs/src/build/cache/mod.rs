@@ -10,7 +10,7 @@
 //! files of this host would be believed. So others must not be able to write to it, nor does root
 //! take what belongs to a user ([`crate::host::private`]).
 
-pub mod chunks;
+pub(crate) mod chunks;
 pub mod files;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::Serialize;
 
 use crate::base::digest::{hex, sha256};
+use crate::encode::RULES;
 use crate::host::private::Private;
 
 /// Bytes of a file that are read at most: those for some 20 million files.
@@ -37,32 +38,40 @@ pub struct Options {
 }
 
 /// The directory.
-pub struct Cache {
+pub(crate) struct Cache {
     dir: Private,
+    /// [`RULES`]: all that is kept depends on them.
+    rules: u32,
 }
 
 impl Cache {
     /// Opens it.
     pub fn open(dir: &Path) -> Result<Self> {
         let dir = Private::open(dir)?;
-        Ok(Cache { dir })
+        Ok(Cache { dir, rules: RULES })
     }
 
     /// What was kept under a name and for a purpose, if it is still as it was written.
     fn load<T: DeserializeOwned>(&self, name: &str, purpose: &str) -> Option<T> {
-        let content = self.dir.read(&file(name, purpose), LIMIT).ok()??;
+        let purpose = self.by_rules(purpose);
+        let content = self.dir.read(&file(name, &purpose), LIMIT).ok()??;
         let (sum, text) = content.split_at_checked(64)?;
         let is_whole = sha256(&[purpose.as_bytes(), text]).to_string().as_bytes() == sum;
         is_whole.then(|| serde_json::from_slice(text).ok())?
     }
 
     fn save<T: Serialize>(&self, name: &str, purpose: &str, value: &T) -> Result<()> {
+        let purpose = self.by_rules(purpose);
         let text = serde_json::to_vec(value)?;
         let sum = sha256(&[purpose.as_bytes(), &text]).to_string();
         let write = self
             .dir
-            .write(&file(name, purpose), &[sum.as_bytes(), &text]);
+            .write(&file(name, &purpose), &[sum.as_bytes(), &text]);
         write.context("the cache of builds")
+    }
+
+    fn by_rules(&self, purpose: &str) -> String {
+        format!("rules {} {purpose}", self.rules)
     }
 
     /// Removes what was not used for long.
@@ -90,5 +99,28 @@ mod digest {
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Digest, D::Error> {
         let text = String::deserialize(from)?;
         Digest::parse(text.as_bytes()).map_err(|e| D::Error::custom(format!("{e:?}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of an encoder by other rules nothing is used, whatever it is.
+    #[test]
+    fn other_rules_have_another_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&dir.path().join("cache")).unwrap();
+        let later = Cache {
+            dir: Private::open(&dir.path().join("cache")).unwrap(),
+            rules: RULES + 1,
+        };
+        for name in ["files", "chunks", "packs"] {
+            cache.save(name, "purpose", &RULES).unwrap();
+            assert_eq!(cache.load(name, "purpose"), Some(RULES));
+            assert_eq!(later.load::<u32>(name, "purpose"), None);
+            later.save(name, "purpose", &0).unwrap();
+            assert_eq!(cache.load(name, "purpose"), Some(RULES));
+        }
     }
 }
