@@ -42,7 +42,7 @@ pub struct Purpose<'a> {
 
 impl Purpose<'_> {
     /// Changes with the rules of [`crate::encode`].
-    const RULES: u32 = 1;
+    const RULES: u32 = 2;
 
     fn text(&self) -> String {
         let rules = Self::RULES;
