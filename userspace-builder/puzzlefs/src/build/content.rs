@@ -301,8 +301,7 @@ impl Reader<'_, '_> {
         let mut files = Vec::new();
         let (mut probe, mut buffer) = (Probe::new()?, Vec::new());
         for ino in tree.inos() {
-            let node = tree.node(ino);
-            let len = match node.body {
+            let len = match tree.node(ino).body {
                 Body::File { size, .. } if size > 0 && is_small(policy, size) => size as usize,
                 _ => continue,
             };
@@ -318,12 +317,10 @@ impl Reader<'_, '_> {
             files.push(Small {
                 ino,
                 len,
-                mtime: node.mtime,
                 compressible,
-                rank: batch::rank(&tree.path(ino)),
             });
         }
-        Ok(batch::group(policy, files))
+        Ok(batch::group(policy, files, |ino| tree.path(ino)))
     }
 
     /// Reads a file that has its chunks to itself.

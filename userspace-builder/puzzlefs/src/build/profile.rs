@@ -67,8 +67,8 @@ impl Profile {
     pub fn policy(self, chunk_size: Option<usize>) -> Result<Policy> {
         let policy = Policy::new(chunk_size.unwrap_or(self.chunk_size()))?;
         Ok(match self {
-            Profile::Small => policy.with_batches(),
-            Profile::Balanced | Profile::Fast => policy,
+            Profile::Small | Profile::Balanced => policy.with_batches(),
+            Profile::Fast => policy,
         })
     }
 

@@ -2,41 +2,56 @@
 //! Which small files are put into one chunk, for images that share as much as they can.
 //!
 //! A large chunk compresses well, but all of it is stored again if another image has one file
-//! more in it. In order of the walk, as [`crate::encode::chunker::Pool`] has them, what a package adds
-//! lies all over the tree: the chunks of ten related Debians (docs/ten-images.md) take 217 MB if
-//! they have 512 KiB, and 191 MB if they have 64 KiB, by zstd at level 9. As here they take 174:
+//! more in it. In order of the walk, what a package adds lies all over the tree: one file in each of
+//! many chunks. So
 //!
-//! - What came together stays together. Files are ordered by batches, and within one as the walk
-//!   has them. A batch ends where no file was changed for an hour. Packages that are built
-//!   reproducibly have one time for most files, that of their release, and are batches therefore;
-//!   another is all that was written when the image was made. (In order of the walk: 187 MB. If
-//!   each second is a batch: 178, for an installation takes another number of them each
-//!   time. By the package manager's list of whose a file is: 173.)
-//! - Where a chunk begins depends on the path of the file there, and on whether a batch begins. Files
-//!   that are too many for a chunk are cut at the best place of all, and both parts in turn. So
-//!   one file more changes the chunk that it is in, or cuts that in two. (By FastCDC, at ends of
-//!   files: 184 MB.)
+//! - What belongs to a package is put together: files are ordered by the first name on their path that is
+//!   not one of [`SHELVES`], without its suffix, and then as the walk has them. `usr/bin/git`,
+//!   `usr/share/doc/git/copyright` and `var/lib/dpkg/info/git.list` are neighbours. What lies where
+//!   packages have nothing in common is as the walk has it.
+//! - Where a chunk begins depends on paths only. Files that are too many for a chunk are cut between the
+//!   two whose directories have the least in common, and both parts in turn; in a directory, before the file
+//!   whose path has the highest digest. So a file that changes changes its chunk, and one more
+//!   changes the chunk that it is in, or cuts that in two.
 //! - Files that do not get smaller, as man pages and change logs do not after gzip, are
-//!   apart, in chunks of 32 KiB at most. A larger one saves nothing, and is stored again as a
-//!   whole. (Among the others: 180 MB.)
+//!   apart, in small chunks. A larger one saves nothing, and is stored again as a whole.
 //!
-//! What helps no more: to order the files of a batch by suffix (176), or all files by suffix and
-//! then by batch (184); a pause of a day (175) or of ten seconds (174). Chunks of 256 KiB at most take
-//! 173, but make one image by itself 2% larger; of 1 MiB, 179, and 2% smaller.
-//!
-//! A tree whose times are all the same is one batch: the walk, cut by paths. What a chunk consists of
-//! is a function of the tree, its times among it.
+//! Times say nothing here: an image that is built reproducibly has a single one, and what is unpacked
+//! has that of the unpacking. Nor does what a file holds, so that the next version of it leaves all other
+//! chunks as they are. What a chunk consists of is a function of the names in the tree and of the
+//! files' sizes.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use crate::base::digest::sha256;
 use crate::encode::chunker::Policy;
 
-/// Seconds between two changes of files that belong to different batches.
-const PAUSE: i64 = 3600;
+/// Directories in which each package has an entry of its own. So is each language in `locale` and `man`.
+const SHELVES: [&str; 16] = [
+    "bin",
+    "doc",
+    "dpkg",
+    "etc",
+    "info",
+    "lib",
+    "LC_MESSAGES",
+    "lintian",
+    "local",
+    "locale",
+    "man",
+    "overrides",
+    "sbin",
+    "share",
+    "usr",
+    "var",
+];
+
+/// Bytes of the largest chunk, if files as large as that have no chunk of their own. What a larger one
+/// saves in one image, it costs in the next.
+const LARGEST: usize = 256 << 10;
 
 /// A small file, by what decides where it goes.
 #[derive(Clone, Copy, Debug)]
@@ -45,63 +60,105 @@ pub struct Small {
     pub ino: u32,
     /// Bytes.
     pub len: usize,
-    /// When it was last changed, in seconds.
-    pub mtime: i64,
     /// Whether compression makes it smaller.
     pub compressible: bool,
-    /// Of the places where a chunk might begin, those with files of the highest rank are taken.
-    pub rank: u64,
 }
 
-/// The rank of the file `path`: any number that is the same in each tree.
-pub fn rank(path: &Path) -> u64 {
-    let digest = sha256(&[path.as_os_str().as_bytes()]);
-    let [b0, b1, b2, b3, b4, b5, b6, b7, ..] = *digest.as_bytes();
-    u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7])
-}
-
-/// Puts `files` together: the numbers of the files of each chunk, under the lowest of them.
-pub fn group(policy: Policy, files: Vec<Small>) -> HashMap<u32, Vec<u32>> {
+/// Puts `files` together, which lie at `path` each: the numbers of the files of each chunk, under the
+/// lowest of them.
+pub fn group(
+    policy: Policy,
+    files: Vec<Small>,
+    path: impl Fn(u32) -> PathBuf,
+) -> HashMap<u32, Vec<u32>> {
     let (large, small): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.compressible);
-    let largest = policy.own() * 4;
+    let largest = (policy.own() * 4).min(LARGEST);
     let chunks = [(large, largest), (small, largest / 16)];
-    let chunks = chunks.map(|(files, max)| Batches::new(files).chunks(max / 16, max));
+    let chunks = chunks.map(|(files, max)| Batches::new(files, &path).chunks(max / 16, max));
     let lowest = |chunk: Vec<u32>| Some((*chunk.iter().min()?, chunk));
     chunks.into_iter().flatten().filter_map(lowest).collect()
 }
 
-/// Files in the order of their batches.
+/// What a file belongs to, as far as its path tells.
+fn package(path: &Path) -> Vec<u8> {
+    let mut names = path.components().map(Component::as_os_str).peekable();
+    let (mut name, mut is_language) = (names.next(), false);
+    while let Some(shelf) = name.filter(|name| is_language || SHELVES.iter().any(|s| name == s)) {
+        if names.peek().is_none() {
+            break;
+        }
+        is_language = !is_language && (shelf == "locale" || shelf == "man");
+        name = names.next();
+    }
+    let name = name.unwrap_or_default().as_bytes();
+    let ends = |byte: &u8| b".:_".contains(byte);
+    let len = name
+        .iter()
+        .skip(1)
+        .position(ends)
+        .map_or(name.len(), |at| at + 1);
+    name[..len].to_ascii_lowercase()
+}
+
+/// How good it is to begin a chunk with the file `path` after the file `before`; any two of these
+/// differ.
+fn rank(before: &Path, path: &Path) -> (u32, u64) {
+    let dirs = [before, path].map(|path| path.parent().unwrap_or(Path::new("")));
+    let [b0, b1, b2, b3, b4, b5, b6, b7, ..] = *sha256(&[path.as_os_str().as_bytes()]).as_bytes();
+    let digest = u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]);
+    if dirs[0] == dirs[1] {
+        return (0, digest);
+    }
+    let common = dirs[0].components().zip(dirs[1].components());
+    let common = common.take_while(|(a, b)| a == b).count();
+    (
+        u32::MAX - u32::try_from(common).unwrap_or(u32::MAX - 1),
+        digest,
+    )
+}
+
+/// Files in the order in which they are put together.
 struct Batches {
     files: Vec<Small>,
-    /// The batch of each file.
-    batch: Vec<u32>,
     /// Where each file begins if all are one after another, and where the last one ends.
     starts: Vec<u64>,
+    ranks: Vec<(u32, u64)>,
+    /// A tree over the ranks: the highest of nodes `2 * i` and `2 * i + 1` is that of node `i`. The second
+    /// half are the files.
+    highest: Vec<usize>,
 }
 
 impl Batches {
-    fn new(mut files: Vec<Small>) -> Self {
-        files.sort_unstable_by_key(|file| (file.mtime, file.ino));
-        let (mut number, mut before) = (0, i64::MIN);
-        let mut files: Vec<(u32, Small)> = files
+    fn new(files: Vec<Small>, path: impl Fn(u32) -> PathBuf) -> Self {
+        let keyed = files
             .into_iter()
-            .map(|file| {
-                number += u32::from(file.mtime.saturating_sub(before) > PAUSE);
-                before = file.mtime;
-                (number, file)
-            })
-            .collect();
-        files.sort_unstable_by_key(|(number, file)| (*number, file.ino));
+            .map(|file| (package(&path(file.ino)), file));
+        let mut keyed: Vec<(Vec<u8>, Small)> = keyed.collect();
+        keyed.sort_unstable_by(|(a, x), (b, y)| (a, x.ino).cmp(&(b, y.ino)));
+        let files: Vec<Small> = keyed.into_iter().map(|(_, file)| file).collect();
         let mut starts = vec![0];
-        starts.extend(files.iter().scan(0, |end, (_, file)| {
+        starts.extend(files.iter().scan(0, |end, file| {
             *end += file.len as u64;
             Some(*end)
         }));
-        let (batch, files) = files.into_iter().unzip();
+        let mut before = PathBuf::new();
+        let ranks = files.iter().map(|file| {
+            let path = path(file.ino);
+            let rank = rank(&before, &path);
+            before = path;
+            rank
+        });
+        let ranks: Vec<_> = ranks.collect();
+        let mut highest: Vec<usize> = (0..files.len()).chain(0..files.len()).collect();
+        for node in (1..files.len()).rev() {
+            let (a, b) = (highest[2 * node], highest[2 * node + 1]);
+            highest[node] = if ranks[a] > ranks[b] { a } else { b };
+        }
         Batches {
             files,
-            batch,
             starts,
+            ranks,
+            highest,
         }
     }
 
@@ -112,25 +169,62 @@ impl Batches {
         let mut ranges: Vec<_> = std::iter::once(0..self.files.len()).collect();
         while let Some(range) = ranges.pop() {
             let len = self.starts[range.end] - self.starts[range.start];
-            match self.cut(&range, min as u64) {
-                Some(cut) if len > max as u64 => ranges.extend([cut..range.end, range.start..cut]),
-                _ => chunks.push(self.files[range].iter().map(|file| file.ino).collect()),
+            if len > max as u64 && range.len() > 1 {
+                let cut = self.cut(&range, min as u64);
+                ranges.extend([cut..range.end, range.start..cut]);
+            } else {
+                chunks.push(self.files[range].iter().map(|file| file.ino).collect());
             }
         }
         chunks
     }
 
-    /// The best place to cut: the file that the second part begins with.
-    fn cut(&self, range: &Range<usize>, min: u64) -> Option<usize> {
+    /// The best place to cut several files: the one that the second part begins with.
+    fn cut(&self, range: &Range<usize>, min: u64) -> usize {
         let (from, to) = (self.starts[range.start], self.starts[range.end]);
-        (range.start + 1..range.end).max_by_key(|&at| {
-            let room = (self.starts[at] - from).min(to - self.starts[at]);
-            let between = self.batch[at - 1] != self.batch[at];
-            match room < min {
-                true => (false, false, room),
-                false => (true, between, self.files[at].rank),
+        // Where `len` bytes or more are before.
+        let behind = |len: u64| self.starts.partition_point(|start| *start < from + len);
+        let first = behind(min).max(range.start + 1);
+        let last = match (to - from).checked_sub(min) {
+            // The last file that begins there or before, if none begins just there.
+            Some(len) => behind(len + 1) - 1,
+            None => range.start,
+        };
+        if first <= last {
+            return self.highest(first..last.min(range.end - 1) + 1);
+        }
+        let middle = behind((to - from) / 2);
+        let [a, b] =
+            [middle.saturating_sub(1), middle].map(|at| at.clamp(range.start + 1, range.end - 1));
+        let room = |at: usize| (self.starts[at] - from).min(to - self.starts[at]);
+        if room(a) > room(b) {
+            a
+        } else {
+            b
+        }
+    }
+
+    /// The file of the highest rank in a range that is not empty.
+    fn highest(&self, range: Range<usize>) -> usize {
+        let count = self.files.len();
+        let (mut from, mut to) = (range.start + count, range.end + count);
+        let mut found = range.start;
+        while from < to {
+            for node in [
+                (from % 2 == 1).then_some(from),
+                (to % 2 == 1).then(|| to - 1),
+            ] {
+                if let Some(at) = node.map(|node| self.highest[node]) {
+                    found = if self.ranks[at] > self.ranks[found] {
+                        at
+                    } else {
+                        found
+                    };
+                }
             }
-        })
+            (from, to) = (from.div_ceil(2), to / 2);
+        }
+        found
     }
 }
 
@@ -139,39 +233,35 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    const RELEASE: i64 = 1_700_000_000;
-
     /// Files of some packages, side by side in directories that all have, as on a real system.
-    fn packages(numbers: impl IntoIterator<Item = i64>) -> Vec<(String, i64, usize)> {
-        let dirs = "bin doc lib man locale/de locale/fr sbin zsh";
+    fn packages(numbers: impl IntoIterator<Item = usize>) -> Vec<(String, usize)> {
+        let dirs = "usr/bin usr/share/doc usr/lib usr/share/man/man1 usr/share/locale/de var/lib/dpkg/info";
         let mut files = Vec::new();
         for package in numbers {
-            // In no order of the packages' names.
-            let time = RELEASE + (package * 37 % 101) * 86_400;
             for (i, dir) in (0..40).zip(dirs.split(' ').cycle()) {
-                let len = 500 + (package * 7_919 + i * 104_729) as usize % 9_000;
-                files.push((format!("usr/{dir}/p{package}-{i}"), time, len));
+                let len = 500 + (package * 7_919 + i * 104_729) % 9_000;
+                files.push((format!("{dir}/p{package}.{i}"), len));
             }
         }
         files
     }
 
     /// The chunks of a tree, by names.
-    fn chunks(mut tree: Vec<(String, i64, usize)>) -> HashSet<Vec<String>> {
+    fn chunks(mut tree: Vec<(String, usize)>) -> HashSet<Vec<String>> {
         tree.sort();
-        let small = |(ino, (name, mtime, len)): (u32, &(String, i64, usize))| Small {
+        let small = |(ino, (name, len)): (u32, &(String, usize))| Small {
             ino,
             len: *len,
-            mtime: *mtime,
             compressible: !name.contains("/man/"),
-            rank: rank(name.as_ref()),
         };
         let files = (0..).zip(&tree).map(small).collect();
-        let groups = group(Policy::new(64 << 10).unwrap(), files);
+        let name = |ino| tree[ino as usize].0.clone();
+        let groups = group(Policy::new(64 << 10).unwrap(), files, |ino| {
+            name(ino).into()
+        });
         assert!(groups
             .iter()
             .all(|(lowest, chunk)| chunk.iter().min() == Some(lowest)));
-        let name = |ino| tree[ino as usize].0.clone();
         let names = |chunk: Vec<u32>| chunk.into_iter().map(name).collect();
         groups.into_values().map(names).collect()
     }
@@ -179,10 +269,7 @@ mod tests {
     #[test]
     fn each_file_is_in_one_chunk_of_its_kind() {
         let tree = packages(0..50);
-        let sizes: HashMap<_, _> = tree
-            .iter()
-            .map(|(name, _, len)| (name.clone(), *len))
-            .collect();
+        let sizes: HashMap<_, _> = tree.iter().cloned().collect();
         let mut seen = Vec::new();
         for chunk in chunks(tree) {
             let kinds = chunk.iter().map(|name| name.contains("/man/"));
@@ -202,6 +289,28 @@ mod tests {
         assert_eq!(seen.into_iter().collect::<HashSet<_>>().len(), sizes.len());
     }
 
+    #[test]
+    fn packages_by_paths() {
+        for (path, name) in [
+            ("usr/bin/git", "git"),
+            ("usr/share/doc/Git/copyright", "git"),
+            ("var/lib/dpkg/info/git.list", "git"),
+            ("var/lib/dpkg/info/libc6:amd64.md5sums", "libc6"),
+            ("usr/share/locale/de/LC_MESSAGES/git.mo", "git"),
+            ("usr/share/man/man1/git.1.gz", "git"),
+            ("usr/lib/python3.13/json/tool.py", "python3"),
+            ("opt/app/lib/a", "opt"),
+            // Nothing else is left.
+            ("usr/lib/share", "share"),
+            ("usr/share/locale/locale.alias", "locale"),
+            ("etc/.pwd.lock", ".pwd"),
+            ("etc/.", "etc"),
+            ("", ""),
+        ] {
+            assert_eq!(package(path.as_ref()), name.as_bytes(), "{path}");
+        }
+    }
+
     /// Wherever its files lie in the tree.
     #[test]
     fn a_package_more_changes_few_chunks() {
@@ -210,10 +319,10 @@ mod tests {
             let new = chunks(packages((0..50).chain([package])));
             let shared = new.intersection(&old).count();
             let changed = old.len() - shared;
-            assert!(changed <= 4, "{changed} of {} chunks are lost", old.len());
+            assert!(changed <= 5, "{changed} of {} chunks are lost", old.len());
             let bytes = packages([package])
                 .iter()
-                .map(|(_, _, len)| len)
+                .map(|(_, len)| len)
                 .sum::<usize>();
             let more = new.len() - old.len();
             assert!(
@@ -227,9 +336,9 @@ mod tests {
     fn a_file_more_changes_one_chunk_as_a_rule() {
         let old = chunks(packages(0..50));
         let (mut tries, mut lost) = (0, 0);
-        for (path, mtime, _) in packages([7, 30]) {
+        for (path, _) in packages([7, 30]) {
             let mut tree = packages(0..50);
-            tree.push((format!("{path}-more"), mtime, 700));
+            tree.push((format!("{path}-more"), 700));
             lost += old.difference(&chunks(tree)).count();
             tries += 1;
         }
@@ -237,28 +346,46 @@ mod tests {
         assert!(lost * 10 <= tries * 13, "{lost} lost in {tries} times");
     }
 
-    /// An installation takes some seconds, and each time others.
+    /// The next version of a package, whose files have other sizes.
     #[test]
-    fn a_batch_has_no_order_of_times() {
-        let at = |time: fn(usize) -> i64| {
-            let installed = packages(100..110).into_iter().enumerate();
-            let installed = installed.map(|(i, (name, _, len))| (name, RELEASE * 2 + time(i), len));
-            chunks(packages(0..20).into_iter().chain(installed).collect())
+    fn a_file_that_grows_moves_no_other_as_a_rule() {
+        let old = chunks(packages(0..50));
+        let mut lost = 0;
+        for at in (0..2_000).step_by(50) {
+            let mut tree = packages(0..50);
+            tree[at].1 += 100;
+            lost += old.difference(&chunks(tree)).count();
+        }
+        assert!(lost <= 3, "{lost} lost in 40 times");
+    }
+
+    /// What lies in one directory is not put together with others where that can be.
+    #[test]
+    fn directories_are_kept_together() {
+        let dir = |number: usize| {
+            let file = move |i| (format!("opt/app/d{number}/{i}"), 2_000);
+            (0..20).map(file)
         };
-        let together = at(|_| 0);
-        assert_eq!(at(|i| i as i64 / 9), together);
-        assert_eq!(at(|i| (i as i64 * 7_919) % 3_000), together);
-        // Each of its own, they would be in the order of their times.
-        assert_ne!(at(|i| -(i as i64) * (PAUSE + 1)), together);
+        let chunks = chunks((0..30).flat_map(dir).collect());
+        assert_eq!(chunks.iter().map(Vec::len).sum::<usize>(), 600);
+        for chunk in chunks {
+            let dirs: HashSet<_> = chunk
+                .iter()
+                .map(|name| name.rsplit_once('/').unwrap().0)
+                .collect();
+            assert_eq!(chunk.len(), 20 * dirs.len());
+        }
     }
 
     #[test]
-    fn any_time_and_any_number() {
+    fn any_number_of_files_anywhere() {
         assert!(chunks(Vec::new()).is_empty());
-        let times = [i64::MIN, -1, 0, i64::MAX];
-        let file = |(i, time)| (format!("usr/{i}"), time, 60_000);
-        assert_eq!(chunks((0..).zip(times).map(file).collect()).len(), 4);
-        let same = (0..100_000).map(|i| (format!("usr/{i}"), 0, 100)).collect();
+        let file = |i| (format!("usr/{i}"), 60_000);
+        assert_eq!(chunks((0..4).map(file).collect()).len(), 4);
+        let same = (0..100_000).map(|i| (format!("usr/{i}"), 100)).collect();
         assert!(chunks(same).len() >= 100_000 * 100 / (64 << 10));
+        // Each cut takes off as little as it may.
+        let deep = |i: usize| (format!("{}{i}", "d/".repeat(i / 50)), 100);
+        assert!(chunks((0..20_000).map(deep).collect()).len() >= 20_000 * 100 / (64 << 10));
     }
 }
