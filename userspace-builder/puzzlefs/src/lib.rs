@@ -30,6 +30,7 @@ pub mod encode;
 pub mod extract;
 pub mod host;
 pub mod image;
+pub mod layers;
 pub mod layout;
 pub mod metadata;
 pub mod mount;
