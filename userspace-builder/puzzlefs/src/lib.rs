@@ -35,6 +35,7 @@ pub mod layout;
 pub mod metadata;
 pub mod mount;
 pub mod reports;
+pub mod source;
 pub mod tree;
 pub mod upkeep;
 pub mod verify;
