@@ -3,7 +3,6 @@
 //! GNU tar manual, "Basic Tar Format").
 
 use anyhow::{bail, ensure, Context, Result};
-use tar::PaxExtensions;
 
 use crate::host::xattr::XattrSet;
 
@@ -61,12 +60,15 @@ impl Records {
     /// Reads the records of a header.
     pub fn parse(text: &[u8]) -> Result<Self> {
         let mut records = Records::default();
-        for record in PaxExtensions::new(text) {
-            let record = record.context("a PAX header")?;
-            let key = record.key().unwrap_or_default();
+        let mut rest = text;
+        // Some fill the block with zeros and count them.
+        while rest.first().is_some_and(|byte| *byte != 0) {
+            let (key, value, after) =
+                record(rest).context("a PAX header with a malformed record")?;
             records
-                .take(key, record.value_bytes())
+                .take(key, value)
                 .with_context(|| format!("PAX record {key:?}"))?;
+            rest = after;
         }
         Ok(records)
     }
@@ -137,6 +139,18 @@ impl Records {
     }
 }
 
+/// The first of some records: `LENGTH KEY=VALUE` and a newline, the length that of all of it. A value may
+/// have any bytes, newlines too, at which the crate `tar` ends it.
+fn record(text: &[u8]) -> Option<(&str, &[u8], &[u8])> {
+    let digits = text.iter().position(|byte| *byte == b' ')?;
+    let len: usize = std::str::from_utf8(&text[..digits]).ok()?.parse().ok()?;
+    let body = text.get(digits + 1..len)?.strip_suffix(b"\n")?;
+    let equals = body.iter().position(|byte| *byte == b'=')?;
+    // What no key of ours could be is passed over.
+    let key = std::str::from_utf8(&body[..equals]).unwrap_or_default();
+    Some((key, &body[equals + 1..], &text[len..]))
+}
+
 /// Seconds and nanoseconds of a decimal number of seconds. Of more than nine digits behind the
 /// point the rest is cut off.
 fn time(text: &str) -> Result<(i64, u32)> {
@@ -174,6 +188,27 @@ mod tests {
         assert!(number(b"\x80\0\0\0\x80\0\0\0\0\0\0\0").is_err());
         assert!(number(b"12x4\0").is_err());
         assert!(number(b"8\0").is_err());
+    }
+
+    #[test]
+    fn records_have_any_bytes() {
+        let text = b"12 path=a\nb\n31 SCHILY.xattr.user.x=\0\n=\xff\n 9\n10 size=7\n\0\0";
+        let records = Records::parse(text).unwrap();
+        assert_eq!(records.path.as_deref(), Some(&b"a\nb"[..]));
+        assert_eq!(records.size, Some(7));
+        let value = b"\0\n=\xff\n 9".to_vec();
+        assert_eq!(records.xattrs, [(b"user.x".to_vec(), value)]);
+        for bad in [
+            "12 path=a\n",
+            "9 path=ab",
+            "8 path=a",
+            "99999999999999999999999 a=b\n",
+            "x",
+            "6 path\n",
+            "0 a=b\n",
+        ] {
+            assert!(Records::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]
