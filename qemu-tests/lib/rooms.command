@@ -5,8 +5,8 @@
 
 top: base # the errors of the library
 main: cli
-cli: build upkeep reports verify extract mount image encode chunks layout base
-build: metadata image encode chunks layout tree host base
+cli: build upkeep reports verify extract mount image encode chunks source layout base
+build: metadata image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
 upkeep: image chunks layout base
 reports: image chunks layout base
@@ -16,6 +16,8 @@ mount: layout host base
 image: chunks layout base
 encode: chunks layout base
 chunks: layout base
+source: layers layout host base
+layers: tree host base
 layout: host base
 tree: host base
 host:

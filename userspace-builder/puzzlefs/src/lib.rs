@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Builds, reads, checks, extracts and mounts PuzzleFS images in OCI layouts.
+//! Builds, converts, reads, checks, extracts and mounts PuzzleFS images in OCI layouts.
 //!
 //! The rooms, from the top down; each imports only what stands below it:
 //!
-//! - [`build`]: a directory tree of the host becomes an image;
+//! - [`build`]: a directory tree of the host becomes an image, or an ordinary image does;
 //! - [`metadata`]: writing the Rootfs, which may be a delta on a base image;
 //! - [`upkeep`]: removing garbage, and putting chunks into packs and out of them;
 //! - [`reports`]: what an image or a layout holds;
@@ -13,6 +13,8 @@
 //! - [`image`]: an image that is open for reading;
 //! - [`encode`]: where chunks begin and end, and how they are compressed;
 //! - [`chunks`]: where chunks are stored, in packs or loose;
+//! - [`source`]: ordinary images, wherever they are;
+//! - [`layers`]: the layers of an ordinary image become one tree;
 //! - [`layout`]: the OCI layout: blobs, tags, manifests;
 //! - [`tree`]: a directory tree of the host, scanned;
 //! - [`host`]: calls for files of the host;
@@ -32,10 +34,12 @@ pub mod encode;
 pub mod extract;
 pub(crate) mod host;
 pub mod image;
+pub mod layers;
 pub mod layout;
 pub(crate) mod metadata;
 pub mod mount;
 pub mod reports;
+pub mod source;
 pub(crate) mod tree;
 pub mod upkeep;
 pub mod verify;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reads the files of a tree, cuts them into chunks, and stores these ([`crate::encode::pipeline`]).
+//! Reads the files of a tree, cuts them into chunks, and stores these ([`crate::encode::pipeline`]):
+//! in an order, and in groups, that depend on the tree alone.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZero;
@@ -7,7 +8,7 @@ use std::num::NonZero;
 use anyhow::{Context, Result};
 
 use crate::base::progress::Progress;
-use crate::build::cache::files::{Files, Purpose};
+use crate::build::cache::files::{self, Purpose};
 use crate::build::cache::{self, Cache};
 use crate::build::cut::Cutter;
 use crate::build::past::Past;
@@ -39,6 +40,18 @@ pub struct Options {
     pub threads: Option<NonZero<usize>>,
     /// Whether to compute fs-verity digests.
     pub verity: bool,
+}
+
+impl Options {
+    /// What becomes of the chunks.
+    pub fn pipeline(&self) -> pipeline::Options {
+        pipeline::Options {
+            compression: self.compression,
+            largest: self.policy.window(),
+            threads: self.threads,
+            verity: self.verity,
+        }
+    }
 }
 
 /// What became of the files.
@@ -75,8 +88,23 @@ impl Content {
             is_last: self.last.contains(&number),
         });
         let chunks: Vec<cache::files::Chunk> = chunks.collect();
-        Files::save(cache, purpose, scanned, &chunks, &self.compressible, before)
+        files::Files::save(cache, purpose, scanned, &chunks, &self.compressible, before)
     }
+}
+
+/// Where the content of files comes from.
+pub trait Files {
+    /// Reads a small file into `buffer`.
+    fn small(&mut self, tree: &Tree, ino: u32, buffer: &mut Vec<u8>) -> Result<()>;
+
+    /// Sends the chunks of a large file; returns its extents.
+    fn large(
+        &mut self,
+        tree: &mut Tree,
+        ino: u32,
+        options: &Options,
+        feeder: &mut Feeder<'_>,
+    ) -> Result<Span>;
 }
 
 /// Stores the content of all files and fills in their extents. What there was in the `past` is not read,
@@ -89,28 +117,17 @@ pub fn store(
     sink: &mut Sink<'_>,
     progress: &dyn Progress,
 ) -> Result<Content> {
-    let settings = pipeline::Options {
-        compression: options.compression,
-        largest: options.policy.window(),
-        threads: options.threads,
-        verity: options.verity,
-    };
     let (mut read, mut compressible, mut last) = Default::default();
-    let chunks = pipeline::store(&settings, known, sink, progress, |feeder| {
+    let chunks = pipeline::store(&options.pipeline(), known, sink, progress, |feeder| {
         let facts = &scanned.facts;
-        let mut reader = Reader {
-            options,
-            past,
-            feeder,
-            facts,
+        let mut source = Host {
             source: Source::new(&scanned.root, facts),
-            compressible: HashMap::new(),
-            last: Vec::new(),
+            buffer: Vec::with_capacity(options.policy.window()),
         };
+        let mut reader = Reader::new(options, past, feeder, facts, &mut source);
         reader.read(&mut scanned.tree)?;
-        read = reader.source.opened();
-        compressible = reader.compressible;
-        last = reader.last;
+        (compressible, last) = (reader.compressible, reader.last);
+        read = source.source.opened();
         Ok(())
     })?;
     for extent in &mut scanned.tree.extents {
@@ -129,19 +146,38 @@ pub fn store(
 }
 
 /// What reads and cuts.
-struct Reader<'a, 'b> {
+pub struct Reader<'a, 'b> {
     options: &'a Options,
     past: &'a Past,
     feeder: &'a mut Feeder<'b>,
     facts: &'a [Facts],
-    source: Source<'a>,
+    source: &'a mut dyn Files,
     compressible: HashMap<u32, bool>,
     last: Vec<u32>,
 }
 
-impl Reader<'_, '_> {
+impl<'a, 'b> Reader<'a, 'b> {
+    /// Reads files from `source`, of which `facts` are known.
+    pub fn new(
+        options: &'a Options,
+        past: &'a Past,
+        feeder: &'a mut Feeder<'b>,
+        facts: &'a [Facts],
+        source: &'a mut dyn Files,
+    ) -> Self {
+        Reader {
+            options,
+            past,
+            feeder,
+            facts,
+            source,
+            compressible: HashMap::new(),
+            last: Vec::new(),
+        }
+    }
+
     /// Reads all files.
-    fn read(&mut self, tree: &mut Tree) -> Result<()> {
+    pub fn read(&mut self, tree: &mut Tree) -> Result<()> {
         let policy = self.options.policy;
         let mut groups = match policy.has_batches() {
             true => Some(self.groups(tree)?),
@@ -159,9 +195,10 @@ impl Reader<'_, '_> {
             if !is_small(policy, size) {
                 let extents = match self.adopt_large(tree, ino)? {
                     Some(extents) => extents,
-                    None => self
-                        .large(tree, ino, &mut buffer)
-                        .with_context(|| name(tree, ino))?,
+                    None => {
+                        let sent = self.source.large(tree, ino, self.options, self.feeder);
+                        sent.with_context(|| name(tree, ino))?
+                    }
                 };
                 tree.node_mut(ino).body = Body::File { size, extents };
             } else if let Some(groups) = &mut groups {
@@ -225,7 +262,7 @@ impl Reader<'_, '_> {
 
     /// Reads a small file.
     fn small(&mut self, tree: &Tree, ino: u32, buffer: &mut Vec<u8>) -> Result<()> {
-        let read = self.source.read_small(tree, ino, buffer);
+        let read = self.source.small(tree, ino, buffer);
         read.with_context(|| name(tree, ino))
     }
 
@@ -322,39 +359,78 @@ impl Reader<'_, '_> {
         }
         Ok(batch::group(policy, files, |ino| tree.path(ino)))
     }
+}
 
-    /// Reads a file that has its chunks to itself.
-    fn large(&mut self, tree: &mut Tree, ino: u32, buffer: &mut Vec<u8>) -> Result<Span> {
+/// The files of the host.
+struct Host<'a> {
+    source: Source<'a>,
+    buffer: Vec<u8>,
+}
+
+impl Files for Host<'_> {
+    fn small(&mut self, tree: &Tree, ino: u32, buffer: &mut Vec<u8>) -> Result<()> {
+        self.source.read_small(tree, ino, buffer)
+    }
+
+    fn large(
+        &mut self,
+        tree: &mut Tree,
+        ino: u32,
+        options: &Options,
+        feeder: &mut Feeder<'_>,
+    ) -> Result<Span> {
         let start = tree.extents.len();
-        let mut file = self.source.open(tree, ino, self.options.holes)?;
-        let mut cutter = Cutter {
-            policy: self.options.policy,
-            feeder: self.feeder,
-            extents: &mut tree.extents,
-            data: Vec::new(),
-        };
-        let mut splitter = Splitter::default();
-        let mut take = |part: Part<'_>| cutter.take(part);
-        loop {
-            let zeros = file.next(buffer)?;
-            if zeros == 0 && buffer.is_empty() {
-                break;
-            }
-            splitter.skip(zeros);
-            match self.options.holes {
-                true => splitter.push(buffer, &mut take)?,
-                false => take(Part::Data(buffer))?,
-            }
-        }
-        splitter.finish(&mut take)?;
-        cutter.finish()?;
+        let mut file = self.source.open(tree, ino, options.holes)?;
+        let next = |buffer: &mut Vec<u8>| file.next(buffer);
+        cut(options, feeder, &mut tree.extents, &mut self.buffer, next)?;
         file.finish()?;
         Span::since(&tree.extents, start)
     }
 }
 
+/// Sends the chunks of a file that `next` reads: it fills the buffer, which stays empty at the end, and
+/// returns how many zeros are in front of that. Adds the file's `extents`.
+pub fn cut(
+    options: &Options,
+    feeder: &mut Feeder<'_>,
+    extents: &mut Vec<Extent>,
+    buffer: &mut Vec<u8>,
+    mut next: impl FnMut(&mut Vec<u8>) -> Result<u64>,
+) -> Result<()> {
+    let mut cutter = Cutter {
+        policy: options.policy,
+        feeder,
+        extents,
+        data: Vec::new(),
+    };
+    let mut splitter = Splitter::default();
+    let mut take = |part: Part<'_>| cutter.take(part);
+    loop {
+        let mut zeros = next(buffer)?;
+        if zeros == 0 && buffer.is_empty() {
+            break;
+        }
+        if options.holes {
+            splitter.skip(zeros);
+            splitter.push(buffer, &mut take)?;
+            continue;
+        }
+        while zeros > 0 {
+            let now = zeros.min(ZEROS.len() as u64);
+            take(Part::Data(&ZEROS[..now as usize]))?;
+            zeros -= now;
+        }
+        take(Part::Data(buffer))?;
+    }
+    splitter.finish(&mut take)?;
+    cutter.finish()
+}
+
+/// Zeros in the place of holes.
+const ZEROS: &[u8] = &[0; 64 << 10];
+
 /// Whether a file of `size` bytes shares a chunk with others.
-fn is_small(policy: Policy, size: u64) -> bool {
+pub fn is_small(policy: Policy, size: u64) -> bool {
     usize::try_from(size).is_ok_and(|size| size < policy.own())
 }
 

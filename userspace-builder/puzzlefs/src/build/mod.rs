@@ -2,7 +2,8 @@
 //! Building an image from a directory tree.
 //!
 //! - this file: all steps of a build, in order;
-//! - `content`: files to chunks;
+//! - [`convert`]: the same of an ordinary image, which is not unpacked for that;
+//! - `content`: files to chunks; `kept`: those of an ordinary image;
 //! - [`cache`]: what builds remember;
 //! - `memory`: when they do;
 //! - `past`: what of that saves to read files;
@@ -12,7 +13,9 @@
 
 pub mod cache;
 mod content;
+pub mod convert;
 mod cut;
+mod kept;
 mod memory;
 mod past;
 pub mod profile;
@@ -32,16 +35,16 @@ use crate::build::cache::files::Purpose;
 use crate::build::memory::Memory;
 use crate::build::report::Report;
 use crate::chunks::places::Places;
-use crate::chunks::sink::{Form, Sink};
+use crate::chunks::sink::{Form, Homes, Sink};
 use crate::encode::chunker::Policy;
 use crate::encode::compress::Compression;
 use crate::encode::known::Known;
-use crate::encode::pipeline::{self, Chunks};
+use crate::encode::pipeline::{self, Chunks, Stored};
 use crate::host::stat::Stat;
 use crate::host::xattr;
 use crate::image::blocks::BYTES;
 use crate::image::Image;
-use crate::layout::manifest::{self, Descriptor};
+use crate::layout::manifest::{self, Config, Descriptor};
 use crate::layout::reach::Reach;
 use crate::layout::reference::{Name, Reference};
 use crate::layout::staging::{Added, Staging};
@@ -50,6 +53,7 @@ use crate::metadata::blocks::{self, Cutter};
 use crate::metadata::delta::Delta;
 use crate::metadata::Metadata;
 use crate::tree::scan::{self, scan};
+use crate::tree::Tree;
 
 /// What to build.
 #[derive(Clone, Debug)]
@@ -80,6 +84,27 @@ pub struct Options {
     pub cache: Option<cache::Options>,
 }
 
+impl Options {
+    /// How chunks are compressed.
+    fn compression(&self) -> Result<Compression> {
+        match self.compat {
+            true => self.compression.without_lz4(),
+            false => Ok(self.compression),
+        }
+    }
+
+    /// How files become chunks.
+    fn content(&self, compression: Compression) -> content::Options {
+        content::Options {
+            policy: self.policy,
+            compression,
+            holes: !self.compat,
+            threads: self.threads,
+            verity: self.fs_verity,
+        }
+    }
+}
+
 /// Builds an image of the directory `root` into `layout` and lets `tag` name it.
 ///
 /// # Errors
@@ -94,10 +119,7 @@ pub fn build(
 ) -> Result<Report> {
     ensure_outside(root, layout.path(), options.one_file_system)?;
     xattr::need_proc()?;
-    let compression = match options.compat {
-        true => options.compression.without_lz4()?,
-        false => options.compression,
-    };
+    let compression = options.compression()?;
     let _kept = layout.keep_blobs(progress)?;
     let base = options
         .base
@@ -114,13 +136,7 @@ pub fn build(
     let mut scanned = scan(root, scanning, progress)?;
     let data_bytes = scanned.tree.data_size()?;
 
-    let settings = content::Options {
-        policy: options.policy,
-        compression,
-        holes: !options.compat,
-        threads: options.threads,
-        verity: options.fs_verity,
-    };
+    let settings = options.content(compression);
     let held = held(layout, options.form, progress)?;
     let mut sink = Sink::new(&staging, options.form, held, progress);
     let purpose = Purpose {
@@ -133,18 +149,66 @@ pub fn build(
     progress.phase("storing", data_bytes, Unit::Bytes);
     let content = content::store(&mut scanned, &settings, &past, &known, &mut sink, progress)
         .with_context(|| format!("building from {}", root.display()))?;
-    let chunks = &content.chunks.list;
-    let tree = &scanned.tree;
-    let delta = base
-        .as_ref()
+    let what = Whole {
+        tree: &scanned.tree,
+        chunks: &content.chunks.list,
+        base: base.as_ref(),
+        config: &|_| Ok(Config::default()),
+    };
+    let known_blocks = memory.known(options.metadata, &sink)?;
+    let mut done = finish(&what, tag, options, &known_blocks, sink, progress)?;
+    memory.keep(|cache| {
+        cache::chunks::save(cache, layout, compression, &known, &content.chunks)?;
+        cache::chunks::save(cache, layout, options.metadata, &known_blocks, &done.blocks)?;
+        cache::chunks::save_packs(cache, layout, &done.homes, &done.layers)?;
+        content.save(cache, &purpose, &scanned, memory.begun)
+    });
+    done.report.files_read = content.read;
+    done.report.chunks_compressed += content.chunks.compressed;
+    done.report.left_out = report::mounts(&scanned.left_out);
+    done.report.left_out_xattrs = report::xattrs(&scanned.left_out.xattrs);
+    Ok(done.report)
+}
+
+/// An image, but for its metadata and its manifest.
+struct Whole<'a> {
+    /// All inodes, with their extents.
+    tree: &'a Tree,
+    /// Its chunks, which are stored.
+    chunks: &'a [Stored],
+    base: Option<&'a Image>,
+    /// The config, once it is known which layers the manifest lists.
+    config: &'a dyn Fn(&[Descriptor]) -> Result<Config>,
+}
+
+/// What was stored last.
+struct Done<'a> {
+    report: Report,
+    blocks: Chunks,
+    homes: Homes<'a>,
+    layers: Vec<Descriptor>,
+}
+
+/// Stores the metadata of an image and its manifest, brings all to the disk, and lets `tag` name it.
+fn finish<'a>(
+    what: &Whole<'_>,
+    tag: &str,
+    options: &Options,
+    known: &Known<'_>,
+    mut sink: Sink<'a>,
+    progress: &dyn Progress,
+) -> Result<Done<'a>> {
+    let Whole { tree, chunks, .. } = what;
+    let staging = sink.staging();
+    let delta = what
+        .base
         .map(|base| Delta::new(tree, chunks, base))
         .transpose()?;
     let metadata = Metadata::new(tree, chunks, delta.as_ref())?;
     progress.phase("writing metadata", metadata.bytes(), Unit::Bytes);
-    let known_blocks = memory.known(options.metadata, &sink)?;
-    let (rootfs, blocks) = store(&metadata, options, &known_blocks, &mut sink, progress)?;
+    let (rootfs, blocks) = store(&metadata, options, known, &mut sink, progress)?;
     let homes = sink.finish()?;
-    let order = blocks.list.iter().chain(chunks).map(|chunk| chunk.digest);
+    let order = blocks.list.iter().chain(*chunks).map(|chunk| chunk.digest);
     let stored = homes.layers(order)?;
     let packs = stored
         .iter()
@@ -162,32 +226,28 @@ pub fn build(
         annotations.insert(manifest::ROOTFS_VERITY.into(), verity.into());
     }
     layers.extend(stored);
-    let text = manifest::render(&layers, options.source_date_epoch)?;
+    let config = (what.config)(&layers)?;
+    let text = manifest::render(&layers, &config, options.source_date_epoch)?;
     manifest::check_size(&text)?;
     let manifest = staging.put_with(|out| Ok(out.write_all(&text)?))?;
-    staging.put_with(|out| Ok(out.write_all(manifest::EMPTY_CONFIG)?))?;
+    staging.put_with(|out| Ok(out.write_all(config.text())?))?;
 
     progress.phase("syncing to disk", 0, Unit::Items);
     // A build that changes nothing writes nothing. What it found was on disk before index.json named
     // the manifest; to sync it again would wait for whatever else is written on that filesystem.
+    let layout = staging.layout();
     let is_done = staging.is_empty() && layout.has_tag(tag, &manifest.digest, manifest.size)?;
     let mut added = Added::default();
     if !is_done {
         added = staging.commit()?;
         layout.set_tag(tag, &manifest.digest, manifest.size)?;
     }
-    memory.keep(|cache| {
-        cache::chunks::save(cache, layout, compression, &known, &content.chunks)?;
-        cache::chunks::save(cache, layout, options.metadata, &known_blocks, &blocks)?;
-        cache::chunks::save_packs(cache, layout, &homes, &layers)?;
-        content.save(cache, &purpose, &scanned, memory.begun)
-    });
-    Ok(Report {
+    let report = Report {
         manifest: manifest.digest.to_string(),
         manifest_verity: verity(&manifest),
         rootfs: rootfs.digest.to_string(),
         inodes: u64::try_from(tree.nodes.len())?,
-        data_bytes,
+        data_bytes: tree.data_size()?,
         chunks: u64::try_from(chunks.len())?,
         chunk_bytes: chunks.iter().map(|c| c.size).sum(),
         packs: u64::try_from(packs)?,
@@ -195,10 +255,16 @@ pub fn build(
         metadata_bytes: rootfs.size + blocks.list.iter().map(|block| block.size).sum::<u64>(),
         new_blobs: added.blobs,
         new_bytes: added.bytes,
-        files_read: content.read,
-        chunks_compressed: content.chunks.compressed + blocks.compressed,
-        left_out: report::mounts(&scanned.left_out),
-        left_out_xattrs: report::xattrs(&scanned.left_out),
+        files_read: 0,
+        chunks_compressed: blocks.compressed,
+        left_out: Vec::new(),
+        left_out_xattrs: Default::default(),
+    };
+    Ok(Done {
+        report,
+        blocks,
+        homes,
+        layers,
     })
 }
 

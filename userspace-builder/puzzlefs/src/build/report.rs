@@ -79,10 +79,10 @@ pub fn mounts(left_out: &scan::LeftOut) -> Vec<LeftOut> {
     left_out.mounts.iter().map(mount).collect()
 }
 
-/// The extended attributes that a scan left out.
-pub fn xattrs(left_out: &scan::LeftOut) -> BTreeMap<String, u64> {
+/// The extended attributes that were left out.
+pub fn xattrs(left_out: &BTreeMap<Vec<u8>, u64>) -> BTreeMap<String, u64> {
     let mut named = BTreeMap::new();
-    for (name, count) in &left_out.xattrs {
+    for (name, count) in left_out {
         *named
             .entry(String::from_utf8_lossy(name).into_owned())
             .or_default() += count;

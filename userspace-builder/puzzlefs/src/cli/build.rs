@@ -1,51 +1,83 @@
 // SPDX-License-Identifier: Apache-2.0
-//! puzzlefs build.
+//! puzzlefs build and puzzlefs convert.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use puzzlefs::base::text::quoted;
 use puzzlefs::build::profile::Profile;
-use puzzlefs::build::{build, cache, ensure_outside, Options};
+use puzzlefs::build::report::Report;
+use puzzlefs::build::{build, cache, convert, ensure_outside, Options};
 use puzzlefs::chunks::pack::DEFAULT_TARGET;
 use puzzlefs::chunks::sink::Form;
 use puzzlefs::encode::chunker::Policy;
 use puzzlefs::encode::compress::Compression;
-use puzzlefs::layout::reference::Name;
+use puzzlefs::layout::reference::{Name, Reference};
 use puzzlefs::layout::Layout;
+use puzzlefs::source::{self, Platform};
 
-use super::args::{Build, ChunkForm};
+use super::args::{Build, ChunkForm, Convert, Storing};
 use super::bar::Bar;
 use super::failure::{Failure, Result};
 use super::show;
 
 /// Builds, and reports what was stored.
 pub fn run(args: &Build) -> Result<()> {
+    let mut options = options(&args.storing)?;
+    options.one_file_system = args.one_file_system;
+    options.base = args.base.clone();
+    if let Some(cache) = &mut options.cache {
+        cache.force = args.force;
+    }
+    let tag = tag(&args.image)?;
+    // Before the layout is made.
+    ensure_outside(&args.rootfs, &args.image.layout, args.one_file_system)?;
+    let layout = Layout::open_or_create(&args.image.layout)?;
+    let report = build(&args.rootfs, &layout, tag, &options, &Bar::new())?;
+    show(&args.storing, &report)
+}
+
+/// Converts, and reports the same.
+pub fn convert(args: &Convert) -> Result<()> {
+    let options = options(&args.storing)?;
+    let tag = tag(&args.image)?;
+    let platform = args.platform.clone().unwrap_or_else(Platform::here);
+    // Before the layout is made.
+    let image = source::open(&args.source, &platform)?;
+    let layout = Layout::open_or_create(&args.image.layout)?;
+    let report = convert::convert(&image, &layout, tag, &options, &Bar::new())?;
+    show(&args.storing, &report)
+}
+
+/// The tag for a new image.
+fn tag(image: &Reference) -> Result<&str> {
+    match &image.name {
+        Name::Tag(tag) => Ok(tag),
+        Name::Digest(_) => usage(format!(
+            "{image}: what is built has no digest before: name it by a tag"
+        )),
+    }
+}
+
+fn options(args: &Storing) -> Result<Options> {
     let profile = Profile::from(args.profile);
-    let options = Options {
+    Ok(Options {
         policy: policy(args, profile)?,
         compression: compression(args, profile)?,
         metadata: profile.metadata(),
         form: form(args)?,
         compat: args.compat,
         source_date_epoch: source_date_epoch()?,
-        one_file_system: args.one_file_system,
-        base: args.base.clone(),
+        one_file_system: false,
+        base: None,
         fs_verity: args.fs_verity,
         threads: args.threads,
         cache: cache(args),
-    };
-    let Name::Tag(tag) = &args.image.name else {
-        let image = &args.image;
-        return usage(format!(
-            "{image}: what is built has no digest before: name it by a tag"
-        ));
-    };
-    // Before the layout is made.
-    ensure_outside(&args.rootfs, &args.image.layout, args.one_file_system)?;
-    let layout = Layout::open_or_create(&args.image.layout)?;
-    let report = build(&args.rootfs, &layout, tag, &options, &Bar::new())?;
-    show::done(args.format, &report, |out| {
+    })
+}
+
+fn show(args: &Storing, report: &Report) -> Result<()> {
+    show::done(args.format, report, |out| {
         writeln!(out, "manifest  sha256:{}", report.manifest)?;
         if let Some(verity) = &report.manifest_verity {
             writeln!(out, "  verity  {verity}")?;
@@ -96,7 +128,7 @@ fn usage<T>(text: impl Into<String>) -> Result<T> {
     Err(Failure::Usage(text.into()))
 }
 
-fn policy(args: &Build, profile: Profile) -> Result<Policy> {
+fn policy(args: &Storing, profile: Profile) -> Result<Policy> {
     // One that is larger than the memory is too large, too.
     let size = args
         .chunk_size
@@ -105,7 +137,7 @@ fn policy(args: &Build, profile: Profile) -> Result<Policy> {
     policy.or_else(|error| usage(format!("--chunk-size: {error}")))
 }
 
-fn compression(args: &Build, profile: Profile) -> Result<Compression> {
+fn compression(args: &Storing, profile: Profile) -> Result<Compression> {
     let mut compression = args.compression.unwrap_or(profile.compression());
     if let Some(size) = args.frame_size {
         let Some(size) = size.try_into().ok().filter(|size: &usize| *size >= 4096) else {
@@ -120,7 +152,7 @@ fn compression(args: &Build, profile: Profile) -> Result<Compression> {
 }
 
 /// Loose where upstream is to read the image, or blobs are to be measured as it does.
-fn form(args: &Build) -> Result<Form> {
+fn form(args: &Storing) -> Result<Form> {
     let upstream = args.compat || args.fs_verity;
     let target = args.pack_size.unwrap_or(DEFAULT_TARGET);
     let form = match args.layout {
@@ -140,7 +172,7 @@ fn form(args: &Build) -> Result<Form> {
 
 /// Where builds keep what they remember: $XDG_CACHE_HOME/puzzlefs, or .cache/puzzlefs in the home of
 /// whoever builds. Root's is /var/cache/puzzlefs, if HOME is that of a user, as sudo may leave it.
-fn cache(args: &Build) -> Option<cache::Options> {
+fn cache(args: &Storing) -> Option<cache::Options> {
     if args.no_cache {
         return None;
     }
@@ -158,7 +190,7 @@ fn cache(args: &Build) -> Option<cache::Options> {
     let all = own.or_else(|| is_root.then(|| "/var/cache".into()))?;
     Some(cache::Options {
         dir: all.join("puzzlefs/builds"),
-        force: args.force,
+        force: false,
     })
 }
 

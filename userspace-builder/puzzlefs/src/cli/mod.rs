@@ -55,6 +55,7 @@ fn run(args: Args) -> Result<ExitCode> {
     raise_descriptors();
     match args.command {
         Command::Build(args) => build::run(&args),
+        Command::Convert(args) => build::convert(&args),
         Command::Inspect(args) => read::inspect(&args),
         Command::Ls(args) => read::ls(&args),
         Command::Verify(args) => return read::verify(&args),

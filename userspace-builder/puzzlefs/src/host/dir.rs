@@ -71,9 +71,17 @@ impl Dir {
     ///
     /// `EEXIST` if there is anything of this name, a link to nowhere too.
     pub fn create(&self, name: &str) -> io::Result<File> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(0o666))?;
+        self.new_file(name, OFlags::WRONLY, 0o666)
+    }
+
+    /// A new file, to be written and read again by nobody else. Errors as [`Dir::create`]'s.
+    pub fn create_both(&self, name: &str) -> io::Result<File> {
+        self.new_file(name, OFlags::RDWR, 0o600)
+    }
+
+    fn new_file(&self, name: &str, access: OFlags, mode: u32) -> io::Result<File> {
+        let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(mode))?;
         Ok(file.into())
     }
 

@@ -119,10 +119,38 @@ pub fn check_size(text: &[u8]) -> Result<()> {
     }
 }
 
+/// What of an image is for those who run it, and not for those who mount it.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The config as it is to be stored; none if there is nothing to say.
+    pub text: Option<Vec<u8>>,
+    /// Annotations of the manifest.
+    pub annotations: Vec<(String, String)>,
+}
+
+impl Config {
+    /// The bytes of its blob.
+    pub fn text(&self) -> &[u8] {
+        self.text.as_deref().unwrap_or(EMPTY_CONFIG)
+    }
+
+    fn descriptor(&self) -> Descriptor {
+        let media_type = match self.text {
+            Some(_) => MediaType::ImageConfig,
+            None => MediaType::EmptyJSON,
+        };
+        let digest = crate::base::digest::sha256(&[self.text()]);
+        Descriptor::new(media_type.as_ref(), digest, self.text().len() as u64)
+    }
+}
+
 /// The manifest of an image with the given layers, the Rootfs first. `created` is in
 /// seconds since the epoch; without it the same layers give the same manifest.
-pub fn render(layers: &[Descriptor], created: Option<i64>) -> Result<Vec<u8>> {
+pub fn render(layers: &[Descriptor], config: &Config, created: Option<i64>) -> Result<Vec<u8>> {
     let mut annotations = Map::new();
+    for (name, value) in &config.annotations {
+        annotations.insert(name.clone(), value.clone().into());
+    }
     if let Some(created) = created {
         annotations.insert(ANNOTATION_CREATED.into(), time::rfc3339(created).into());
     }
@@ -130,11 +158,7 @@ pub fn render(layers: &[Descriptor], created: Option<i64>) -> Result<Vec<u8>> {
         schema_version: 2,
         media_type: MEDIA_TYPE_MANIFEST,
         artifact_type: ARTIFACT_TYPE,
-        config: Descriptor::new(
-            MediaType::EmptyJSON.as_ref(),
-            crate::base::digest::sha256(&[EMPTY_CONFIG]),
-            2,
-        ),
+        config: config.descriptor(),
         layers,
         annotations,
     })?)

@@ -175,6 +175,16 @@ impl<'a> Staging<'a> {
         Ok(blob)
     }
 
+    /// An empty file for what is needed for some time only: it has no name any more.
+    pub fn scratch(&self) -> Result<File> {
+        let context = || format!("writing into {}", self.layout.path().display());
+        let number = self.drafts.fetch_add(1, Ordering::Relaxed);
+        let name = format!("scratch-{number}");
+        let file = self.dir.create_both(&name).with_context(context)?;
+        self.dir.remove(&name).with_context(context)?;
+        Ok(file)
+    }
+
     /// The layout that all goes to.
     pub fn layout(&self) -> &'a Layout {
         self.layout

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use puzzlefs::base::digest::sha256;
-use puzzlefs::layout::manifest::{render, Descriptor};
+use puzzlefs::layout::manifest::{render, Config, Descriptor};
 use puzzlefs::layout::Layout;
 use puzzlefs_format::{Digest, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS};
 use serde_json::Value;
@@ -49,7 +49,7 @@ pub fn replace_rootfs(layout: &Path, rootfs: &[u8]) {
         let media_type = layer.media_type.to_string();
         layers.push(Descriptor::new(&media_type, layer.digest, layer.size));
     }
-    let (manifest, size) = store(layout, &render(&layers, None).unwrap());
+    let (manifest, size) = store(layout, &render(&layers, &Config::default(), None).unwrap());
     let layout = Layout::open(layout).unwrap();
     layout.set_tag("bad", &manifest, size).unwrap();
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use puzzlefs::layout::manifest::{render, Descriptor, EMPTY_CONFIG};
+use puzzlefs::layout::manifest::{render, Config, Descriptor, EMPTY_CONFIG};
 use puzzlefs::layout::Layout;
 use puzzlefs_format::MEDIA_TYPE_ROOTFS;
 
@@ -129,6 +129,6 @@ pub fn tag_rootfs(path: &Path, name: &str, rootfs: &[u8], chunks: &[Descriptor])
     store(path, EMPTY_CONFIG);
     let mut layers = vec![Descriptor::new(MEDIA_TYPE_ROOTFS, digest, size)];
     layers.extend_from_slice(chunks);
-    let (manifest, size) = store(path, &render(&layers, None).unwrap());
+    let (manifest, size) = store(path, &render(&layers, &Config::default(), None).unwrap());
     layout.set_tag(name, &manifest, size).unwrap();
 }

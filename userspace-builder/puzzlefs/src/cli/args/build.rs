@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Arguments of the command that builds images.
+//! Arguments of the commands that build images.
 
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use puzzlefs::build::profile;
 use puzzlefs::encode::compress::{Compression, LZ4_LEVEL};
-use puzzlefs::layout::reference::{Name, Reference};
+use puzzlefs::layout::reference::{self, Reference};
+use puzzlefs::source::{Name, Platform};
 
 use super::values::{pack_size, size, threads, Format};
 
@@ -43,27 +44,9 @@ pub enum ChunkForm {
     Loose,
 }
 
-/// Build an image from a directory tree
-///
-/// Lets OCI_DIR:TAG name the new image once all of it is on disk; other tags stay. An
-/// interrupted build leaves the layout as it was. The same tree gives the same
-/// bytes; SOURCE_DATE_EPOCH in the environment is the latest time that is recorded.
-///
-/// What is mounted below ROOTFS is in the image too, as tar and du have it: who builds / means all of
-/// its files, on however many disks and subvolumes they are. Not in it is what no disk has: proc,
-/// sysfs, cgroup and other filesystems that show the state of the kernel, which is another one each
-/// time and may have no end. --one-file-system leaves out all other mounts. In the place of what
-/// is left out is an empty directory, or an empty file, to mount on. The report lists it.
-///
-/// Extended attributes are kept if they are in the namespaces user, trusted (which only root sees)
-/// and security, or POSIX ACLs. No other filesystem takes those that filesystems have for
-/// themselves, as btrfs.compression: the report names them.
-#[derive(Parser, Debug)]
-#[command(after_help = "Example:
-  puzzlefs build ./rootfs /var/lib/images:debian
-  puzzlefs build --base debian ./rootfs.new /var/lib/images:debian-new
-  SOURCE_DATE_EPOCH=1700000000 puzzlefs build --format json ./rootfs images:v2")]
-pub struct Build {
+/// How an image is stored.
+#[derive(Args, Debug)]
+pub struct Storing {
     /// What the image is to be good at: chunk size and compression
     #[arg(long, value_enum, default_value_t = Profile::Balanced)]
     pub profile: Profile,
@@ -100,6 +83,50 @@ pub struct Build {
     /// stored as chunks, and read when they are needed.
     #[arg(long)]
     pub compat: bool,
+    /// Record fs-verity digests of all blobs in the metadata, as upstream's builder does: these
+    /// stay one blob. Those of packs are in the manifest, with or without this option
+    #[arg(long)]
+    pub fs_verity: bool,
+    /// Neither use nor leave what builds remember
+    ///
+    /// That is which chunks files became, and how chunks are stored. It is in
+    /// $XDG_CACHE_HOME/puzzlefs/builds or ~/.cache/puzzlefs/builds, or in /var/cache/puzzlefs/builds if root
+    /// has the HOME of a user. It may be deleted at any time, and is not used if others can write to
+    /// it. The image is the same with it and without.
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Number of compressing threads [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub threads: Option<NonZero<usize>>,
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Build an image from a directory tree
+///
+/// Lets OCI_DIR:TAG name the new image once all of it is on disk; other tags stay. An
+/// interrupted build leaves the layout as it was. The same tree gives the same
+/// bytes; SOURCE_DATE_EPOCH in the environment is the latest time that is recorded.
+///
+/// What is mounted below ROOTFS is in the image too, as tar and du have it: who builds / means all of
+/// its files, on however many disks and subvolumes they are. Not in it is what no disk has: proc,
+/// sysfs, cgroup and other filesystems that show the state of the kernel, which is another one each
+/// time and may have no end. --one-file-system leaves out all other mounts. In the place of what
+/// is left out is an empty directory, or an empty file, to mount on. The report lists it.
+///
+/// Extended attributes are kept if they are in the namespaces user, trusted (which only root sees)
+/// and security, or POSIX ACLs. No other filesystem takes those that filesystems have for
+/// themselves, as btrfs.compression: the report names them.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs build ./rootfs /var/lib/images:debian
+  puzzlefs build --base debian ./rootfs.new /var/lib/images:debian-new
+  SOURCE_DATE_EPOCH=1700000000 puzzlefs build --format json ./rootfs images:v2")]
+pub struct Build {
+    /// How it is stored.
+    #[command(flatten)]
+    pub storing: Storing,
     /// Leave out all that is mounted below ROOTFS
     ///
     /// Mounts are told apart by the kernel's numbers: subvolumes of btrfs are no mounts, directories
@@ -111,34 +138,48 @@ pub struct Build {
     /// The metadata then holds only what differs. The image reads the same as one built
     /// without.
     #[arg(long, value_name = "TAG")]
-    pub base: Option<Name>,
-    /// Record fs-verity digests of all blobs in the metadata, as upstream's builder does: these
-    /// stay one blob. Those of packs are in the manifest, with or without this option
-    #[arg(long)]
-    pub fs_verity: bool,
+    pub base: Option<reference::Name>,
     /// Read all files, also those that did not change since the last build of ROOTFS
     ///
     /// A file did not change if it has the same device, inode number, size, mtime and ctime. What a
     /// program writes to a file that it has mapped into its memory may not show in these. It is
     /// also checked whether packs of the layout are still what they were when they were written.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_cache")]
     pub force: bool,
-    /// Neither use nor leave what builds remember
-    ///
-    /// That is which chunks files became, and how chunks are stored. It is in
-    /// $XDG_CACHE_HOME/puzzlefs/builds or ~/.cache/puzzlefs/builds, or in /var/cache/puzzlefs/builds if root
-    /// has the HOME of a user. It may be deleted at any time, and is not used if others can write to
-    /// it. The image is the same with it and without.
-    #[arg(long, conflicts_with = "force")]
-    pub no_cache: bool,
-    /// Number of compressing threads [default: one for each processor]
-    #[arg(long, value_name = "N", value_parser = threads)]
-    pub threads: Option<NonZero<usize>>,
-    /// How the report is printed
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
     /// The directory to put into the image
     pub rootfs: PathBuf,
+    /// The layout, made if need be, and the tag
+    ///
+    /// Both may have colons: the name is split where a layout is, or a directory, and where neither
+    /// is, at the first colon, as skopeo does.
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+}
+
+/// Convert an ordinary container image
+///
+/// The layers are read as they are, from the uppermost down, and not unpacked: that takes no rights, no
+/// directory tree and no other tool. What an upper layer hides is not stored. The metadata are those that
+/// puzzlefs build makes of the same tree, so that images share chunks however they were made.
+///
+/// The config (environment, entrypoint, user, labels and so on) and the annotations of the image are kept.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs convert oci:./build:v1 /var/lib/images:app
+  podman save -o app.tar app && puzzlefs convert docker-archive:app.tar /var/lib/images:app
+  zstdcat rootfs.tar.zst | puzzlefs convert - /var/lib/images:rootfs")]
+pub struct Convert {
+    /// How it is stored.
+    #[command(flatten)]
+    pub storing: Storing,
+    /// Which image of an index: for this operating system and architecture [default: this machine's]
+    #[arg(long, value_name = "OS/ARCHITECTURE[/VARIANT]")]
+    pub platform: Option<Platform>,
+    /// The image: oci:DIR:TAG, oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR, as skopeo
+    /// calls them, tar:FILE for a tar of a tree, or - for one on standard input
+    ///
+    /// Layers and tars may be compressed by gzip, zstd or xz.
+    pub source: Name,
     /// The layout, made if need be, and the tag
     ///
     /// Both may have colons: the name is split where a layout is, or a directory, and where neither

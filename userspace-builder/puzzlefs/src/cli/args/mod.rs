@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use build::{Build, ChunkForm};
+pub use build::{Build, ChunkForm, Convert, Storing};
 pub use mount::{Mount, MountHelper, Stats, Umount};
 pub use read::{Extract, Inspect, Ls, Verify};
 pub use store::{Du, Gc, Images, Repack, Rm, Tag, Tags, Unpack};
@@ -40,6 +40,7 @@ pub struct Args {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     Build(Build),
+    Convert(Convert),
     Inspect(Inspect),
     Ls(Ls),
     Verify(Verify),

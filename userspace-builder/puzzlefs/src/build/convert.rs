@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An ordinary image becomes one of ours: the same, to the digest of its Rootfs, as that of the directory
+//! into which it would be unpacked.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use oci_spec::image::{HistoryBuilder, ImageConfiguration, RootFsBuilder};
+
+use super::content::Reader;
+use super::kept::Keeper;
+use super::memory::Memory;
+use super::past::Past;
+use super::report::{self, Report};
+use super::{cache, content, finish, held, Options, Whole};
+use crate::base::error::{self, damage};
+use crate::base::progress::{Progress, Unit};
+use crate::chunks::sink::Sink;
+use crate::encode::known::Known;
+use crate::encode::pipeline::{self, Chunks};
+use crate::host::stat::Facts;
+use crate::layers::Layers;
+use crate::layout::manifest::{Config, Descriptor};
+use crate::layout::staging::Staging;
+use crate::layout::Layout;
+use crate::source::Image;
+use crate::tree::{Body, Extent, Tree};
+
+/// Converts `image` into `layout`, and lets `tag` name it.
+///
+/// # Errors
+///
+/// The tag and all blobs stay as they were when anything fails.
+pub fn convert(
+    image: &Image,
+    layout: &Layout,
+    tag: &str,
+    options: &Options,
+    progress: &dyn Progress,
+) -> error::Result<Report> {
+    let compression = options.compression()?;
+    let _kept = layout.keep_blobs(progress)?;
+    let staging = Staging::new(layout)?;
+    let memory = Memory::open(options.cache.as_ref(), options.fs_verity, layout, progress);
+    let settings = options.content(compression);
+    let held = held(layout, options.form, progress)?;
+    let mut sink = Sink::new(&staging, options.form, held, progress);
+    let known = memory.known(compression, &sink)?;
+    progress.phase("storing", 0, Unit::Bytes);
+    let clamp = options.source_date_epoch;
+    let stored = store(image, &settings, clamp, &known, &mut sink, progress)?;
+    let what = Whole {
+        tree: &stored.tree,
+        chunks: &stored.chunks.list,
+        base: None,
+        config: &|layers| Ok(config(image, layers)?),
+    };
+    let known_blocks = memory.known(options.metadata, &sink)?;
+    let mut done = finish(&what, tag, options, &known_blocks, sink, progress)?;
+    memory.keep(|cache| {
+        cache::chunks::save(cache, layout, compression, &known, &stored.chunks)?;
+        cache::chunks::save(cache, layout, options.metadata, &known_blocks, &done.blocks)?;
+        cache::chunks::save_packs(cache, layout, &done.homes, &done.layers)
+    });
+    done.report.files_read = stored.files;
+    done.report.chunks_compressed += stored.chunks.compressed;
+    done.report.left_out_xattrs = report::xattrs(&stored.left_out);
+    Ok(done.report)
+}
+
+/// A tree whose content is stored.
+struct Stored {
+    tree: Tree,
+    chunks: Chunks,
+    /// How many files were read.
+    files: u64,
+    left_out: BTreeMap<Vec<u8>, u64>,
+}
+
+fn store(
+    image: &Image,
+    options: &content::Options,
+    clamp: Option<i64>,
+    known: &Known<'_>,
+    sink: &mut Sink<'_>,
+    progress: &dyn Progress,
+) -> Result<Stored> {
+    let small = sink.staging().scratch()?;
+    let mut read = None;
+    let mut chunks = pipeline::store(&options.pipeline(), known, sink, progress, |feeder| {
+        let mut keeper = Keeper::new(options, feeder, small);
+        let mut layers = Layers::new(&mut keeper);
+        for layer in image.layers.iter().rev() {
+            damage(layer.read(|open| layers.put_below(layer.role, open)))?;
+        }
+        let mut flat = layers.flatten(clamp)?;
+        let files = flat.kept.iter().flatten().count() as u64;
+        let mut kept = keeper.finish(std::mem::take(&mut flat.kept))?;
+        let facts: Vec<Facts> = facts(&flat.tree);
+        let past = Past::default();
+        Reader::new(options, &past, feeder, &facts, &mut kept).read(&mut flat.tree)?;
+        read = Some((flat, files));
+        Ok(())
+    })?;
+    let (mut flat, files) = read.context("no layers were read")?;
+    number(&mut flat.tree, &mut chunks);
+    Ok(Stored {
+        tree: flat.tree,
+        chunks,
+        files,
+        left_out: flat.left_out,
+    })
+}
+
+/// What is known of files: their sizes.
+fn facts(tree: &Tree) -> Vec<Facts> {
+    let sizes = tree.nodes.iter().map(|node| match node.body {
+        Body::File { size, .. } => size,
+        _ => 0,
+    });
+    sizes
+        .map(|size| Facts {
+            size,
+            ..Facts::default()
+        })
+        .collect()
+}
+
+/// Gives chunks the numbers that they have if the tree is built from a directory: in the order in which
+/// its files use them, and not in that of the layers. A chunk that no file uses has none.
+fn number(tree: &mut Tree, chunks: &mut Chunks) {
+    let mut numbers = vec![None; chunks.list.len()];
+    let (mut list, mut contents) = (Vec::new(), Vec::new());
+    for extent in &mut tree.extents {
+        if extent.chunk == Extent::HOLE {
+            continue;
+        }
+        let old = chunks.index[extent.chunk as usize] as usize;
+        extent.chunk = *numbers[old].get_or_insert_with(|| {
+            list.push(chunks.list[old]);
+            contents.push(chunks.contents[old]);
+            // Fewer than there were.
+            list.len() as u32 - 1
+        });
+    }
+    (chunks.list, chunks.contents) = (list, contents);
+}
+
+/// The config of the new image: that of the ordinary one, but for what it says of layers (OCI image-spec,
+/// config.md). Each of ours is stored as it is, so its digest is that of its content, too.
+fn config(image: &Image, layers: &[Descriptor]) -> Result<Config> {
+    let annotations = image.annotations.clone();
+    let Some(text) = &image.config else {
+        return Ok(Config {
+            text: None,
+            annotations,
+        });
+    };
+    let mut config: ImageConfiguration =
+        serde_json::from_slice(text).context("the config of the image")?;
+    let diff_ids = layers
+        .iter()
+        .map(|layer| format!("sha256:{}", layer.digest));
+    let rootfs = RootFsBuilder::default()
+        .typ("layers")
+        .diff_ids(diff_ids.collect::<Vec<_>>())
+        .build()?;
+    config.set_rootfs(rootfs);
+    // Who made what is still true; but the layers are no longer theirs.
+    let mut history = config.history().clone().unwrap_or_default();
+    for step in &mut history {
+        step.set_empty_layer(Some(true));
+    }
+    let own = HistoryBuilder::default()
+        .created_by("puzzlefs convert")
+        .build()?;
+    history.resize(history.len() + layers.len(), own);
+    config.set_history(Some(history));
+    Ok(Config {
+        text: Some(serde_json::to_vec(&config)?),
+        annotations,
+    })
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `dir:`: manifest.json, and each blob in a file that has its digest for a name.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{ensure, Context, Result};
+use puzzlefs_format::Digest;
+
+use super::{manifest, Blobs, Image, Platform, MAX_TEXT};
+use crate::host::dir::Dir;
+
+struct Files {
+    path: PathBuf,
+    dir: Dir,
+}
+
+impl Files {
+    fn file(&self, name: &str) -> Result<std::fs::File> {
+        let context = || format!("opening {}", self.path.join(name).display());
+        self.dir.file(name).with_context(context)
+    }
+}
+
+impl Blobs for Files {
+    fn open(&self, digest: &Digest) -> Result<Box<dyn Read>> {
+        Ok(Box::new(self.file(&digest.to_string())?))
+    }
+}
+
+/// Opens the image in a directory.
+pub fn open(path: &Path, platform: &Platform) -> Result<Image> {
+    let dir = Dir::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let files = Files {
+        path: path.to_owned(),
+        dir,
+    };
+    let mut text = Vec::new();
+    let mut file = files.file("manifest.json")?.take(MAX_TEXT + 1);
+    file.read_to_end(&mut text)?;
+    ensure!(
+        text.len() as u64 <= MAX_TEXT,
+        "manifest.json: more than {MAX_TEXT} bytes"
+    );
+    manifest::image(&text, Rc::new(files), platform)
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `docker-archive:`: what `docker save` and `podman save` write: manifest.json, which names the members
+//! that hold the config and the layers.
+
+use std::io::Read;
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{bail, ensure, Context, Result};
+use oci_spec::image::ImageConfiguration;
+use puzzlefs_format::Digest;
+use serde::Deserialize;
+
+use super::members::Members;
+use super::{Image, Layer, MAX_TEXT};
+use crate::base::error::{damage, Error};
+use crate::layers::Role;
+
+/// An image in manifest.json.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// Opens an image of an archive; without a name the only one.
+pub fn open(file: &Path, name: Option<&str>) -> Result<Image> {
+    let members = Rc::new(Members::open(file)?);
+    let text = members.text("manifest.json", MAX_TEXT)?;
+    let parsed = serde_json::from_slice(&text);
+    let images: Vec<Saved> =
+        damage(parsed.with_context(|| format!("manifest.json of {}", file.display())))?;
+    let saved = choose(&images, name, file)?;
+    let config = members.text(&saved.config, MAX_TEXT)?;
+    let parsed: ImageConfiguration = damage(serde_json::from_slice(&config).context("the config"))?;
+    let diff_ids = parsed.rootfs().diff_ids();
+    ensure!(
+        diff_ids.len() == saved.layers.len(),
+        "{} layers, of which the config names {}",
+        saved.layers.len(),
+        diff_ids.len()
+    );
+    let layers = saved.layers.iter().zip(diff_ids);
+    let layers = layers.map(|(layer, diff_id)| of_layer(&members, layer, diff_id));
+    Ok(Image {
+        layers: layers.collect::<Result<_>>()?,
+        config: Some(config),
+        annotations: Vec::new(),
+    })
+}
+
+fn choose<'a>(images: &'a [Saved], name: Option<&str>, file: &Path) -> Result<&'a Saved> {
+    let tags = |image: &'a Saved| image.repo_tags.iter().flatten().map(String::as_str);
+    let found = match (images, name) {
+        ([single], None) => Some(single),
+        (_, None) => None,
+        // `debian` is `debian:latest`, as for Docker.
+        (_, Some(name)) => images.iter().find(|image| {
+            tags(image).any(|tag| tag == name || tag.strip_suffix(":latest") == Some(name))
+        }),
+    };
+    found.ok_or_else(|| {
+        let all: Vec<&str> = images.iter().flat_map(tags).collect();
+        let text = format!("{}: name one of its images: {all:?}", file.display());
+        Error::not_found(text).into()
+    })
+}
+
+/// A layer, whose only digest is that of its tar: if it is compressed, there is none of what lies there.
+fn of_layer(members: &Rc<Members>, name: &str, diff_id: &str) -> Result<Layer> {
+    let mut begin = [0; 4];
+    let mut blob = members.open_member(name)?;
+    let read = blob.read(&mut begin)?;
+    let is_compressed =
+        begin[..read].starts_with(&[0x1f, 0x8b]) || begin == [0x28, 0xb5, 0x2f, 0xfd];
+    let digest = match diff_id
+        .strip_prefix("sha256:")
+        .map(|hex| Digest::parse(hex.as_bytes()))
+    {
+        Some(Ok(digest)) => Some(digest).filter(|_| !is_compressed),
+        _ => bail!("a digest that is no sha256: {diff_id:?}"),
+    };
+    let (members, name) = (members.clone(), name.to_owned());
+    Ok(Layer {
+        role: Role::Layer,
+        digest,
+        blob: Box::new(move || members.open_member(&name)),
+    })
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a manifest to an image (OCI image-spec, manifest.md and image-index.md; Docker's
+//! image manifest, version 2, schema 2, which has the same members).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use anyhow::{bail, ensure, Context, Result};
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
+use puzzlefs_format::{limits, Digest, MEDIA_TYPE_ROOTFS};
+
+use super::{Blobs, Image, Layer, Platform};
+use crate::base::error::{damage, Error};
+use crate::layers::Role;
+
+/// Media types of Docker's, which are no more than other names of OCI's.
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// Indexes in indexes, at most.
+const MAX_DEPTH: u32 = 4;
+
+/// The image whose manifest, or index of manifests, is `text`.
+pub fn image(text: &[u8], blobs: Rc<dyn Blobs>, platform: &Platform) -> Result<Image> {
+    let mut text = text.to_vec();
+    for _ in 0..MAX_DEPTH {
+        if !is_index(&text)? {
+            return of_manifest(&text, blobs);
+        }
+        let index: ImageIndex = damage(serde_json::from_slice(&text).context("parsing an index"))?;
+        let chosen = choose(index.manifests(), platform)?;
+        text = blobs.text(&digest(chosen)?)?;
+    }
+    bail!("more than {MAX_DEPTH} indexes in each other");
+}
+
+/// Whether `text` is an index.
+fn is_index(text: &[u8]) -> Result<bool> {
+    #[derive(serde::Deserialize)]
+    struct Kind {
+        #[serde(rename = "mediaType")]
+        media_type: Option<String>,
+        manifests: Option<serde::de::IgnoredAny>,
+        #[serde(rename = "schemaVersion")]
+        schema_version: Option<u32>,
+    }
+    let kind: Kind = damage(serde_json::from_slice(text).context("parsing a manifest"))?;
+    ensure!(
+        kind.schema_version == Some(2),
+        "a manifest of another version than 2: pull the image with a tool of today, and push it again"
+    );
+    let index = [MediaType::ImageIndex.to_string(), DOCKER_LIST.into()];
+    let manifest = [MediaType::ImageManifest.to_string(), DOCKER_MANIFEST.into()];
+    Ok(match kind.media_type {
+        Some(media_type) if index.contains(&media_type) => true,
+        Some(media_type) if manifest.contains(&media_type) => false,
+        Some(media_type) => bail!("{media_type:?} is no image"),
+        None => kind.manifests.is_some(),
+    })
+}
+
+/// The first manifest for `platform`.
+fn choose<'a>(manifests: &'a [Descriptor], platform: &Platform) -> Result<&'a Descriptor> {
+    let of = |manifest: &Descriptor| {
+        manifest.platform().as_ref().map(|platform| Platform {
+            os: platform.os().to_string(),
+            architecture: platform.architecture().to_string(),
+            variant: platform.variant().clone(),
+        })
+    };
+    let is_ours = |manifest: &&Descriptor| of(manifest).is_some_and(|it| platform.takes(&it));
+    if let Some(manifest) = manifests.iter().find(is_ours) {
+        return Ok(manifest);
+    }
+    if let [single] = manifests {
+        if single.platform().is_none() {
+            return Ok(single);
+        }
+    }
+    let all: Vec<String> = manifests
+        .iter()
+        .flat_map(of)
+        .map(|it| it.to_string())
+        .collect();
+    let text = format!(
+        "no image for {platform}, but for {}: name one by --platform",
+        all.join(", ")
+    );
+    Err(Error::not_found(text).into())
+}
+
+fn of_manifest(text: &[u8], blobs: Rc<dyn Blobs>) -> Result<Image> {
+    let manifest: ImageManifest =
+        damage(serde_json::from_slice(text).context("parsing a manifest"))?;
+    ensure!(
+        manifest.layers().len() <= limits::MAX_LAYERS as usize * 8,
+        "an image of {} layers",
+        manifest.layers().len()
+    );
+    let layers = manifest
+        .layers()
+        .iter()
+        .map(|layer| of_layer(layer, &blobs));
+    let layers = layers.collect::<Result<Vec<_>>>()?;
+    let annotations: BTreeMap<_, _> = manifest
+        .annotations()
+        .clone()
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    Ok(Image {
+        layers,
+        config: Some(blobs.text(&digest(manifest.config())?)?),
+        annotations: annotations.into_iter().collect(),
+    })
+}
+
+fn of_layer(layer: &Descriptor, blobs: &Rc<dyn Blobs>) -> Result<Layer> {
+    let media_type = layer.media_type().to_string();
+    let wrong = match &*media_type {
+        MEDIA_TYPE_ROOTFS => Some("it is a PuzzleFS image already"),
+        _ if media_type.contains("encrypted") => Some("it is encrypted: decrypt it first"),
+        _ if media_type.contains(".tar") => None,
+        _ => Some("it is no tar"),
+    };
+    if let Some(wrong) = wrong {
+        bail!("a layer of type {media_type:?}: {wrong}");
+    }
+    let (digest, blobs) = (digest(layer)?, blobs.clone());
+    Ok(Layer {
+        role: Role::Layer,
+        digest: Some(digest),
+        blob: Box::new(move || blobs.open(&digest)),
+    })
+}
+
+/// The digest of a descriptor.
+pub fn digest(descriptor: &Descriptor) -> Result<Digest> {
+    let text = descriptor.digest().to_string();
+    let digest = text
+        .strip_prefix("sha256:")
+        .map(|hex| Digest::parse(hex.as_bytes()));
+    match digest {
+        Some(Ok(digest)) => Ok(digest),
+        _ => bail!("a digest that is no sha256: {text:?}"),
+    }
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which of several images of one name: for which operating system and architecture (OCI
+//! image-spec, image-index.md, "platform").
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An operating system and an architecture, in the names of the Go language.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Platform {
+    /// As `linux`.
+    pub os: String,
+    /// As `amd64`.
+    pub architecture: String,
+    /// As `v7`; any if there is none.
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// This machine's.
+    pub fn here() -> Self {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "x86" => "386",
+            "aarch64" => "arm64",
+            "powerpc64" => "ppc64le",
+            "loongarch64" => "loong64",
+            other => other,
+        };
+        Platform {
+            os: "linux".into(),
+            architecture: architecture.into(),
+            variant: None,
+        }
+    }
+
+    /// Whether what is for `other` runs here.
+    pub fn takes(&self, other: &Platform) -> bool {
+        let is_variant = self.variant.is_none() || self.variant == other.variant;
+        self.os == other.os && self.architecture == other.architecture && is_variant
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Platform {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let (os, architecture, variant) = match parts[..] {
+            [os, architecture] => (os, architecture, None),
+            [os, architecture, variant] => (os, architecture, Some(variant.to_owned())),
+            _ => return Err("expected OS/ARCHITECTURE[/VARIANT], as in linux/arm64".into()),
+        };
+        Ok(Platform {
+            os: os.into(),
+            architecture: architecture.into(),
+            variant,
+        })
+    }
+}
