@@ -179,6 +179,19 @@ def ends(base):
     # Signals: tests/ends.rs and tests/rights.rs of the command.
 
 
+@claim("the Rootfs is the one that `build` makes of what `umoci unpack` leaves")
+def what_is_converted(base):
+    run("umoci", "init", "--layout", base / "L")
+    run("umoci", "new", "--image", f"{base}/L:a")
+    tree(base / "it", {"name": content(6, 300_000)})
+    run("umoci", "insert", "--image", f"{base}/L:a", base / "it", "/it")
+    run("umoci", "unpack", "--image", f"{base}/L:a", base / "bundle")
+    built = report("build", "--format", "json", base / "bundle/rootfs", f"{base}/P:built")
+    converted = report("convert", "--format", "json", f"oci:{base}/L:a", f"{base}/P:converted")
+    equal(converted["rootfs"], built["rootfs"], "the Rootfs")
+    # The case ordinary does so with layers of all kinds, and from each transport.
+
+
 @claim("`puzzlefs gc` waits for builds")
 def gc_waits(base):
     layout, _ = two_versions(base)
@@ -204,10 +217,15 @@ def commands_of_a_layout(base):
     run("puzzlefs", "build", base / "rootfs", f"{base}/layout:v1")
     run("puzzlefs", "build", tree(base / "gone", {"own": content(5, 300_000)}), f"{base}/layout:gone")
     run("puzzlefs", "rm", f"{base}/layout:gone")
+    run("umoci", "init", "--layout", base / "ordinary")
+    run("umoci", "new", "--image", f"{base}/ordinary:app")
+    run("umoci", "insert", "--image", f"{base}/ordinary:app", base / "rootfs/own", "/inserted")
     for line in lines:
         command, said = line.split("#")
         words = command.replace("LAYOUT", f"{base}/layout").split()
         out = run(*words, cwd=base)
+        if words[1] == "convert":
+            equal(run("puzzlefs", "ls", words[-1]).split(), ["/inserted"], "what is in the converted image")
         if words[1] == "build":
             tag = words[-1].split(":")[1]
             run("puzzlefs", "verify", f"{base}/layout:{tag}")

@@ -4,7 +4,7 @@
 //! The rooms, from the top down; each imports only what stands below it:
 //!
 //! - [`build`]: a directory tree of the host becomes an image, or an ordinary image does;
-//! - [`metadata`]: writing the Rootfs, which may be a delta on a base image;
+//! - `metadata`: writing the Rootfs, which may be a delta on a base image;
 //! - [`upkeep`]: removing garbage, and putting chunks into packs and out of them;
 //! - [`reports`]: what an image or a layout holds;
 //! - [`verify`]: checking an image;
@@ -14,7 +14,7 @@
 //! - [`encode`]: where chunks begin and end, and how they are compressed;
 //! - [`chunks`]: where chunks are stored, in packs or loose;
 //! - [`source`]: ordinary images, wherever they are;
-//! - [`layers`]: the layers of an ordinary image become one tree;
+//! - `layers`: the layers of an ordinary image become one tree;
 //! - [`layout`]: the OCI layout: blobs, tags, manifests;
 //! - [`tree`]: a directory tree of the host, scanned;
 //! - [`host`]: calls for files of the host;
@@ -34,7 +34,7 @@ pub mod encode;
 pub mod extract;
 pub(crate) mod host;
 pub mod image;
-pub mod layers;
+pub(crate) mod layers;
 pub mod layout;
 pub(crate) mod metadata;
 pub mod mount;

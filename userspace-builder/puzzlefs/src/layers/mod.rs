@@ -33,7 +33,6 @@ use archive::{Archive, Entry, Kind};
 use layer::{Dir, Id, Name};
 use names::{Meaning, Path};
 
-pub use flatten::Flat;
 
 /// The content of a file, as it comes by.
 pub trait Content {

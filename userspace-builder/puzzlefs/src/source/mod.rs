@@ -28,7 +28,7 @@ use puzzlefs_format::Digest;
 use crate::base::error::{self, Error};
 use crate::layers::Role;
 
-pub use checked::Checked;
+pub(crate) use checked::Checked;
 pub use name::Name;
 pub use platform::Platform;
 
@@ -48,7 +48,7 @@ pub struct Image {
 /// A layer.
 pub struct Layer {
     /// How it is to be read.
-    pub role: Role,
+    pub(crate) role: Role,
     /// What its blob must have.
     digest: Option<Digest>,
     blob: Box<dyn Blob>,
@@ -134,7 +134,7 @@ impl Layer {
     /// # Errors
     ///
     /// Those of `read`; and if not all of the blob was read, or it does not have its digest.
-    pub fn read<T>(
+    pub(crate) fn read<T>(
         &self,
         read: impl FnOnce(&dyn Fn() -> Result<Checked>) -> Result<T>,
     ) -> Result<T> {
