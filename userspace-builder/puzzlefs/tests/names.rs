@@ -210,6 +210,67 @@ fn a_tag_of_several_manifests() {
     assert_eq!(place.tags(), []);
 }
 
+/// Fields that nobody here knows, and entries that are none.
+#[test]
+fn what_others_have_written_stays() {
+    let place = Place::new();
+    let path = place.layout.join("index.json");
+    let read = || -> Value { serde_json::from_slice(&fs::read(&path).unwrap()).unwrap() };
+    let mut index = read();
+    index["annotations"] = json!({ "z": "1", "a": "2", "m": "3" });
+    index["unknown"] = json!({ "to us": [1, null] });
+    index["subject"] = json!({ "mediaType": "text/plain", "size": 1, "digest": "sha512:00" });
+    let foreign = json!({
+        "unknown": true,
+        "mediaType": MANIFEST,
+        "size": 2,
+        "digest": format!("sha256:{}", "0".repeat(64)),
+        "annotations": { REF_NAME: "foreign", "z": "1", "b": "2" },
+        "platform": { "os": "windows", "os.version": "10", "os.features": ["win32k"],
+            "architecture": "other" },
+    });
+    let odd = [
+        json!("text"),
+        json!({ "size": -1 }),
+        json!({ "digest": 1 }),
+        foreign,
+    ];
+    index["manifests"]
+        .as_array_mut()
+        .unwrap()
+        .extend(odd.clone());
+    fs::write(&path, index.to_string()).unwrap();
+
+    place.build(&place.image(":a"));
+    success(&puzzlefs(&["tag", &place.image(":a"), "c"]));
+    success(&puzzlefs(&["rm", &place.image(":b")]));
+    let after = read();
+    for field in [
+        "annotations",
+        "unknown",
+        "subject",
+        "schemaVersion",
+        "mediaType",
+    ] {
+        // Also their order.
+        assert_eq!(after[field].to_string(), index[field].to_string());
+    }
+    let left: Vec<String> = after["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(Value::to_string)
+        .collect();
+    assert_eq!(left[..4], odd.map(|entry| entry.to_string()));
+    assert_eq!(left.len(), 6);
+    let tags: Vec<_> = place
+        .tags()
+        .into_iter()
+        .map(|(tag, _)| tag.unwrap())
+        .collect();
+    assert_eq!(tags, ["foreign", "a", "c"]);
+}
+
 /// What tools of Go write for an empty list.
 #[test]
 fn no_manifests_are_none() {

@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! index.json: which manifests a layout has, and their tags. It is edited as JSON, so that what
-//! others have written into it stays as it is.
+//! index.json: which manifests a layout has, and their tags.
+//!
+//! What is read of it has the types of [`oci_spec`]. It is edited as JSON, so that what others have
+//! written into it stays as it is: the types of 0.10 know no fields but those of the specification, of
+//! which they read `os.version` and `os.features` under other names; a single entry that is none would
+//! be the end of all; and maps come back in another order.
 
 use anyhow::Context;
+use oci_spec::image::{self as oci, MediaType, ToDockerV2S2, ANNOTATION_REF_NAME};
 use puzzlefs_format::{limits, Digest, Manifest, MEDIA_TYPE_MANIFEST};
+use serde::Deserialize;
 use serde_json::{json, Map, Value};
 
 use crate::base::error::{damage, Error, Result, Where};
@@ -15,10 +21,8 @@ use crate::layout::reference::Name;
 use crate::layout::Layout;
 
 const INDEX_FILE: &str = "index.json";
-const MEDIA_TYPE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const MEDIA_TYPE_DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Annotation of an index entry that holds its tag (OCI image-spec, annotations.md).
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const REF_NAME: &str = ANNOTATION_REF_NAME;
 /// How deep indexes are looked for in indexes. Two have a use: one for all architectures,
 /// and one of those.
 const MAX_DEPTH: u32 = 8;
@@ -43,36 +47,34 @@ impl Entry {
     ///
     /// If it is no descriptor of a blob with a sha256.
     fn of(value: &Value) -> Result<Self> {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let digest = text(&value["digest"]);
-        let platform = &value["platform"];
+        let read = oci::Descriptor::deserialize(value);
+        let read = read.map_err(|e| Error::damaged(format!("no descriptor: {e}")))?;
+        let digest = read.digest().as_ref();
+        let platform = read.platform().as_ref();
         Ok(Entry {
             digest: Digest::parse(digest.as_bytes())
                 .map_err(|e| Error::damaged(format!("digest {digest:?}: {e}")))?,
-            size: value["size"]
-                .as_u64()
-                .ok_or_else(|| Error::damaged("a descriptor without size"))?,
-            media_type: text(&value["mediaType"]),
+            size: read.size(),
+            media_type: read.media_type().to_string(),
             tag: tag_of(value).map(str::to_owned),
-            platform: platform
-                .is_object()
-                .then(|| (text(&platform["os"]), text(&platform["architecture"]))),
+            platform: platform.map(|p| (p.os().to_string(), p.architecture().to_string())),
         })
     }
 
     /// Whether it is an index of others.
     pub fn is_index(&self) -> bool {
-        [MEDIA_TYPE_INDEX, MEDIA_TYPE_DOCKER_LIST].contains(&&*self.media_type)
+        let index = MediaType::ImageIndex;
+        let docker = index.to_docker_v2s2();
+        self.media_type == index.as_ref() || docker.is_ok_and(|docker| self.media_type == docker)
     }
 
     fn is_for_this_machine(&self) -> bool {
-        let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
-        let arch = match arch {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
-        let is_it = |(o, a): &(String, String)| (o.as_str(), a.as_str()) == (os, arch);
+        // Both by their names in Go.
+        let (os, arch) = (
+            oci::Os::default().to_string(),
+            oci::Arch::default().to_string(),
+        );
+        let is_it = |(o, a): &(String, String)| (o, a) == (&os, &arch);
         self.platform.as_ref().is_some_and(is_it)
     }
 }
@@ -211,6 +213,16 @@ impl Layout {
             list.push(new_entry(manifest, size, tag));
             Ok(())
         })
+    }
+
+    /// Whether `tag` names `manifest` already, as [`Self::set_tag`] would have it, and nothing else.
+    pub fn has_tag(&self, tag: &str, manifest: &Digest, size: u64) -> Result<bool> {
+        let index = self.index()?.unwrap_or_default();
+        let mut tagged = entries(&index)
+            .iter()
+            .filter(|entry| tag_of(entry) == Some(tag));
+        let wanted = new_entry(manifest, size, tag);
+        Ok(tagged.next() == Some(&wanted) && tagged.next().is_none())
     }
 
     /// Lets `tag` name what `name` names too. In the one entry of that all else is the same.
@@ -352,7 +364,7 @@ impl Layout {
 
 /// What index.json of a new layout says.
 pub(crate) fn no_images() -> Value {
-    json!({ "schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": [] })
+    json!({ "schemaVersion": 2, "mediaType": MediaType::ImageIndex, "manifests": [] })
 }
 
 fn new_entry(manifest: &Digest, size: u64, tag: &str) -> Value {

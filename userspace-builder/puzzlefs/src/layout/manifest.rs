@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Writing the OCI image manifest of an image (OCI image-spec v1.1, manifest.md).
+//!
+//! By types of our own: a manifest is named by its digest, so the same layers are to give the same
+//! bytes, and [`oci_spec`] keeps annotations in an order that differs from run to run. The format core
+//! reads it, as the kernel does.
 
 use anyhow::Context;
+use oci_spec::image::{MediaType, ANNOTATION_CREATED};
 use puzzlefs_format::{limits, Digest, ANNOTATION_FS_VERITY};
 use puzzlefs_format::{MEDIA_TYPE_CHUNK, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK};
 use serde::{Serialize, Serializer};
@@ -23,9 +28,6 @@ pub const MAX_CHUNKS: usize = (limits::MAX_MANIFEST_BYTES - 4096) / 168;
 
 /// The empty config that an artifact has (manifest.md, "Guidance for an Empty Descriptor").
 pub const EMPTY_CONFIG: &[u8] = b"{}";
-const MEDIA_TYPE_EMPTY: &str = "application/vnd.oci.empty.v1+json";
-/// Annotation with the time of the build (annotations.md).
-const CREATED: &str = "org.opencontainers.image.created";
 
 /// An OCI content descriptor.
 #[derive(Clone, Debug, Serialize)]
@@ -122,14 +124,14 @@ pub fn check_size(text: &[u8]) -> Result<()> {
 pub fn render(layers: &[Descriptor], created: Option<i64>) -> Result<Vec<u8>> {
     let mut annotations = Map::new();
     if let Some(created) = created {
-        annotations.insert(CREATED.into(), time::rfc3339(created).into());
+        annotations.insert(ANNOTATION_CREATED.into(), time::rfc3339(created).into());
     }
     Ok(serde_json::to_vec(&Manifest {
         schema_version: 2,
         media_type: MEDIA_TYPE_MANIFEST,
         artifact_type: ARTIFACT_TYPE,
         config: Descriptor::new(
-            MEDIA_TYPE_EMPTY,
+            MediaType::EmptyJSON.as_ref(),
             crate::base::digest::sha256(&[EMPTY_CONFIG]),
             2,
         ),

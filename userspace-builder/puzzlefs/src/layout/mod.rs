@@ -26,10 +26,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
+use oci_spec::image::OciLayout;
 use puzzlefs_format::Digest;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
-use serde_json::Value;
 
 use crate::base::digest::{sha256, Hashing};
 use crate::base::error::{Error, Result, Where};
@@ -70,10 +70,10 @@ impl Layout {
             .at(path)?;
         let file = path.join(LAYOUT_FILE);
         let value = serde_json::from_slice(&text).map_err(Error::damaged);
-        let value: Value = value
+        let value: OciLayout = value
             .with_context(|| format!("parsing {}", file.display()))
             .at(&file)?;
-        let version = value["imageLayoutVersion"].as_str().unwrap_or("none");
+        let version = value.image_layout_version();
         if !version.starts_with("1.") {
             let text = format!("{}: unknown imageLayoutVersion {version}", file.display());
             return Err(Error::trouble(text).at(&file));
