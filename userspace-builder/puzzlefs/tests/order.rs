@@ -110,3 +110,32 @@ fn a_build_syncs_before_it_names() {
     }
     assert_index_is_durable(&calls(dir.path(), &["rm", &image]));
 }
+
+/// Nothing waits for the disk where nothing is new; what is new is synced, if only the tag is.
+#[test]
+fn a_build_that_changes_nothing_writes_nothing() {
+    let dir = scratch();
+    let (root, layout) = (dir.path().join("root"), dir.path().join("layout"));
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("file"), noise(700_000, 1)).unwrap();
+    let build = |tag: &str| {
+        let image = format!("{}:{tag}", layout.display());
+        calls(dir.path(), &["build", root.to_str().unwrap(), &image])
+    };
+    assert_index_is_durable(&build("tag"));
+    let index = || fs::read(layout.join("index.json")).unwrap();
+    let before = index();
+    let again = build("tag");
+    let synced = find(&again, &["syncfs", "fsync"], &[]);
+    let named = find(&again, RENAME, &["/layout"]);
+    assert_eq!((synced, named), (vec![], vec![]), "{}", again.join("\n"));
+    assert_eq!(index(), before);
+    let other = build("other");
+    assert_index_is_durable(&other);
+    assert!(!find(&other, &["syncfs"], &["blobs/sha256>"]).is_empty());
+    // One that somebody else has changed is written anew.
+    let text = String::from_utf8(index()).unwrap();
+    let text = text.replace("\"artifactType\"", "\"other\"");
+    fs::write(layout.join("index.json"), text).unwrap();
+    assert_index_is_durable(&build("tag"));
+}

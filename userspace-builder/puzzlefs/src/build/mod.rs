@@ -44,7 +44,7 @@ use crate::image::Image;
 use crate::layout::manifest::{self, Descriptor};
 use crate::layout::reach::Reach;
 use crate::layout::reference::{Name, Reference};
-use crate::layout::staging::Staging;
+use crate::layout::staging::{Added, Staging};
 use crate::layout::Layout;
 use crate::metadata::blocks::{self, Cutter};
 use crate::metadata::delta::Delta;
@@ -168,8 +168,14 @@ pub fn build(
     staging.put_with(|out| Ok(out.write_all(manifest::EMPTY_CONFIG)?))?;
 
     progress.phase("syncing to disk", 0, Unit::Items);
-    let added = staging.commit()?;
-    layout.set_tag(tag, &manifest.digest, manifest.size)?;
+    // A build that changes nothing writes nothing. What it found was on disk before index.json named
+    // the manifest; to sync it again would wait for whatever else is written on that filesystem.
+    let is_done = staging.is_empty() && layout.has_tag(tag, &manifest.digest, manifest.size)?;
+    let mut added = Added::default();
+    if !is_done {
+        added = staging.commit()?;
+        layout.set_tag(tag, &manifest.digest, manifest.size)?;
+    }
     memory.keep(|cache| {
         cache::chunks::save(cache, layout, compression, &known, &content.chunks)?;
         cache::chunks::save(cache, layout, options.metadata, &known_blocks, &blocks)?;

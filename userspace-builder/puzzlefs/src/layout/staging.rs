@@ -180,6 +180,12 @@ impl<'a> Staging<'a> {
         self.layout
     }
 
+    /// Whether the layout has all that was given.
+    pub fn is_empty(&self) -> bool {
+        let staged = self.staged.lock().unwrap_or_else(|e| e.into_inner());
+        staged.is_empty()
+    }
+
     fn note(&self, digest: Digest, size: u64) {
         self.bytes.fetch_add(size, Ordering::Relaxed);
         // A panic elsewhere cannot leave the list half-changed.

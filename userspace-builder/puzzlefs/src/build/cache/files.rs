@@ -11,6 +11,12 @@
 //!
 //! Such files are read each time. What nothing shows is a write to memory that a program has mapped, on
 //! tmpfs, and elsewhere until the kernel has written the page: `--force` reads all.
+//!
+//! Extended attributes are read each time. A ctime changes when one is set; but which ones a file shows,
+//! and with which values, also depends on who asks (`trusted.*` takes a capability), on the mount
+//! (`context=` of SELinux, the numbers of users in an ACL where mounts are mapped, `userxattr` of
+//! overlayfs) and on the policy that is loaded, none of which changes a ctime. For a Debian that takes 20
+//! ms, a hundredth of its first build.
 
 use std::collections::HashMap;
 use std::path::Path;
