@@ -93,7 +93,7 @@ impl Profile {
         };
         match self {
             Profile::Small => Compression::zstd(19),
-            Profile::Balanced => with_lz4(4, 14),
+            Profile::Balanced => with_lz4(4, 15),
             Profile::Fast => with_lz4(9, 4),
         }
     }

@@ -49,10 +49,6 @@ const SHELVES: [&str; 16] = [
     "var",
 ];
 
-/// Bytes of the largest chunk, if files as large as that have no chunk of their own. What a larger one
-/// saves in one image, it costs in the next.
-const LARGEST: usize = 256 << 10;
-
 /// A small file, by what decides where it goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Small {
@@ -72,7 +68,7 @@ pub fn group(
     path: impl Fn(u32) -> PathBuf,
 ) -> HashMap<u32, Vec<u32>> {
     let (large, small): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.compressible);
-    let largest = (policy.own() * 4).min(LARGEST);
+    let largest = policy.largest_batch();
     let chunks = [(large, largest), (small, largest / 16)];
     let chunks = chunks.map(|(files, max)| Batches::new(files, &path).chunks(max / 16, max));
     let lowest = |chunk: Vec<u32>| Some((*chunk.iter().min()?, chunk));

@@ -5,11 +5,12 @@
 //! average of 64 KiB, but chunks the concatenation of all files, so that its first
 //! chunk of a file also holds the end of another one. Here:
 //!
-//! - A file of at least a quarter of the average has its chunks to itself. They depend
-//!   on its content only, so it is shared wherever the same file (or part of it) is.
+//! - A file of at least a quarter of the average has its chunks to itself (with batches: of half the
+//!   average, or of 128 KiB). They depend on its content only, so it is shared wherever the same file
+//!   (or part of it) is.
 //! - Smaller files are put together in order of the walk, and a cut inside one moves
 //!   to its end. So each lies in one chunk, and reading it decompresses one chunk.
-//!   ([`crate::encode::batch`] puts them together otherwise, for profile small.)
+//!   ([`crate::encode::batch`] puts them together otherwise, for all profiles but fast.)
 //! - Cuts are half the average apart at least, and twice at most. One that would leave
 //!   less than that half moves to the end of the file.
 //!
@@ -35,6 +36,9 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Files of this size have chunks to themselves, however large chunks are.
+    const OWN_IN_BATCHES: usize = 128 * 1024;
+
     /// Upstream's average chunk size.
     pub const DEFAULT_AVG: usize = 64 * 1024;
 
@@ -64,7 +68,16 @@ impl Policy {
 
     /// Smallest size of a file that has chunks to itself.
     pub fn own(&self) -> usize {
-        self.avg / 4
+        match self.batches {
+            true => (self.avg / 2).min(Self::OWN_IN_BATCHES),
+            false => self.avg / 4,
+        }
+    }
+
+    /// Bytes of the largest chunk of a batch, if no file in it has more. What a larger one saves in
+    /// one image, it costs in the next.
+    pub fn largest_batch(&self) -> usize {
+        (self.own() * 4).min(2 * Self::OWN_IN_BATCHES)
     }
 
     /// Smallest chunk, but for the only one of a file.
