@@ -75,6 +75,11 @@ impl Dir {
         dir.names.get(last.as_slice())
     }
 
+    /// Whether what is at `path`, or on the way there, is no directory.
+    pub fn is_leaf(&self, path: &[Vec<u8>]) -> bool {
+        (1..=path.len()).any(|len| matches!(self.find(&path[..len]), Some(Name::Leaf(_))))
+    }
+
     /// The directory at `path`, made if need be. Symbolic links of this layer on the way are
     /// followed, from the root of the image.
     ///

@@ -33,7 +33,6 @@ use archive::{Archive, Entry, Kind};
 use layer::{Dir, Id, Name};
 use names::{Meaning, Path};
 
-
 /// The content of a file, as it comes by.
 pub trait Content {
     /// Fills `buffer` with the bytes at the present position; it stays empty at the end of the file.
@@ -194,6 +193,8 @@ impl<'a> Layers<'a> {
         let target = |id: Id| target(inodes, id);
         match meaning {
             Meaning::Nothing => return Ok(()),
+            // Where a directory was replaced by a file, umoci says of each name in it that it is gone.
+            Meaning::Whiteout(_) | Meaning::Opaque if pass.dir.is_leaf(parents) => return Ok(()),
             Meaning::Whiteout(name) => {
                 pass.dir.make(parents, &target)?.hide(name);
                 return Ok(());

@@ -182,6 +182,22 @@ fn types_are_replaced() {
     );
 }
 
+/// As umoci writes it, in both orders.
+#[test]
+fn names_in_what_was_replaced_may_be_whiteouts() {
+    let lower = ["d/", "d/e/", "d/e/x: 1"];
+    check(
+        &[&lower, &["d: 2", "d/.wh.e", "d/e/.wh.x"]],
+        &["./", "d: 2"],
+        &["2"],
+    );
+    check(
+        &[&lower, &["d/.wh.e", "d/e/.wh..wh..opq", "d: 2"]],
+        &["./", "d: 2"],
+        &["2"],
+    );
+}
+
 #[test]
 fn hard_links_lead_across_layers() {
     check(
@@ -264,8 +280,12 @@ fn a_tree_has_no_whiteouts() {
 fn what_is_damaged_is_refused() {
     let whole = layer(&["a: some text", "b: more"]);
     let fails = |tar: &[u8]| merged(&[tar.to_vec()]).unwrap_err().to_string();
-    for len in [600, 1000, 1024 + 100] {
+    for len in [512 + 3, 1024 + 100] {
         fails(&whole[..len]);
+    }
+    // What fills up the last block is nothing that somebody could miss.
+    for len in [512 + 9, 1000] {
+        assert!(merged(&[whole[..len].to_vec()]).is_ok(), "{len}");
     }
     // Without the zeros at its end it is one that others read.
     assert!(merged(&[whole[..2048].to_vec()]).is_ok());

@@ -8,7 +8,9 @@ use std::rc::Rc;
 use anyhow::{ensure, Context, Result};
 use puzzlefs_format::Digest;
 
-use super::{manifest, Blobs, Image, Platform, MAX_TEXT};
+use super::image::{Blobs, Image, MAX_TEXT};
+use super::manifest;
+use super::platform::Platform;
 use crate::host::dir::Dir;
 
 struct Files {

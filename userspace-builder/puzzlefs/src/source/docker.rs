@@ -11,8 +11,8 @@ use oci_spec::image::ImageConfiguration;
 use puzzlefs_format::Digest;
 use serde::Deserialize;
 
+use super::image::{Image, Layer, MAX_TEXT};
 use super::members::Members;
-use super::{Image, Layer, MAX_TEXT};
 use crate::base::error::{damage, Error};
 use crate::layers::Role;
 

@@ -9,8 +9,10 @@ use anyhow::{bail, Context, Result};
 use oci_spec::image::{Descriptor, ImageIndex};
 use puzzlefs_format::Digest;
 
+use super::image::{Blobs, Image, MAX_TEXT};
+use super::manifest;
 use super::members::Members;
-use super::{manifest, Blobs, Image, Platform, MAX_TEXT};
+use super::platform::Platform;
 use crate::base::error::{damage, Error};
 use crate::layout::reference::{Name, Reference};
 use crate::layout::Layout;

@@ -9,7 +9,8 @@ use anyhow::{bail, ensure, Context, Result};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use puzzlefs_format::{limits, Digest, MEDIA_TYPE_ROOTFS};
 
-use super::{Blobs, Image, Layer, Platform};
+use super::image::{Blobs, Image, Layer};
+use super::platform::Platform;
 use crate::base::error::{damage, Error};
 use crate::layers::Role;
 
