@@ -7,6 +7,7 @@ import argparse
 import floor
 import images
 import native
+import profiles
 import report
 import save
 import systems
@@ -27,7 +28,11 @@ def arguments():
     parser.add_argument("--native", action="store_true",
                         help="in real time, in user-mode Linux; without --only and --rows: the ratios of the "
                              "read rows beside those that docs/bench.json has")
+    parser.add_argument("--profiles", action="store_true",
+                        help="what the profiles were chosen from; writes what docs/profiles.md shows")
     options = parser.parse_args()
+    if options.profiles and (options.only or options.rows or options.perf or options.native):
+        parser.error("--profiles says itself what is measured")
     if options.native and options.perf:
         parser.error("there is no perf in user-mode Linux")
 
@@ -38,6 +43,9 @@ def arguments():
                 parser.error(f"there is no {what} '{name}'; there are: {', '.join(known)}")
         return [known[name] for name in names]
 
+    if options.profiles:
+        options.systems, options.chosen = profiles.SHOWN, profiles.MEASURED
+        return options
     options.systems = chosen(options.only, systems.SYSTEMS, systems.BY_DEFAULT, "system")
     options.chosen = chosen(options.perf or options.rows, ROWS, ROWS, "row")
     return options
@@ -65,7 +73,7 @@ def everything(options, built):
 
 def main():
     options = arguments()
-    part = options.only or options.rows or options.perf
+    part = options.only or options.rows or options.perf or options.profiles
     if options.native and not part:
         native.everything(options.runs)
         return
@@ -74,6 +82,8 @@ def main():
         work = plan(options.systems, options.chosen, built, perf=options.perf)
         runs = [values(machine(work, NATIVE if options.native else COUNTED), built) for _ in range(options.runs)]
         report.measured(options.systems, options.chosen, runs[0])
+        if options.profiles:
+            profiles.write(runs[0])
     else:
         runs = everything(options, built)
     if options.runs > 1:

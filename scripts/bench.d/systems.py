@@ -64,9 +64,11 @@ PEERS = [
 CANDIDATES = [
     puzzlefs("puzzlefs-64k", "balanced, chunks of 64K", "shown", "--chunk-size", "65536"),
     puzzlefs("puzzlefs-256k", "balanced, chunks of 256K", "shown", "--chunk-size", "262144"),
-    puzzlefs("puzzlefs-zstd3", "zstd:3", "shown", "--compression", "zstd:3"),
-    puzzlefs("puzzlefs-zstd6", "zstd:6", "shown", "--compression", "zstd:6"),
-    puzzlefs("puzzlefs-zstd15", "zstd:15", "shown", "--compression", "zstd:15"),
+    puzzlefs("puzzlefs-zstd3", "balanced, zstd:3", "shown", "--compression", "zstd:3"),
+    puzzlefs("puzzlefs-zstd6", "balanced, zstd:6", "shown", "--compression", "zstd:6"),
+    puzzlefs("puzzlefs-zstd15", "balanced, zstd:15", "shown", "--compression", "zstd:15"),
+    puzzlefs("puzzlefs-lz4", "balanced, lz4:4", "shown", "--compression", "lz4:4"),
+    puzzlefs("puzzlefs-small-9", "small, zstd:9", "shown", "--profile", "small", "--compression", "zstd:9"),
 ]
 
 BY_DEFAULT = {s.name: s for s in OURS + PEERS}

@@ -20,9 +20,9 @@ def systems(stored):
     options, and the image that is mounted from a loop device, if one is)}."""
     layout = "oci_root_dir={images}/image,image_manifest="
     for name, form, title, option in (
-            ("puzzlefs", "puzzlefs", "PuzzleFS, one layout", ""),
+            ("puzzlefs", "puzzlefs-default", "PuzzleFS, one layout", ""),
             ("puzzlefs-small", "puzzlefs-small", "PuzzleFS, profile small, one layout", ""),
-            ("puzzlefs-apart", "puzzlefs", "PuzzleFS, one layout, no page cache shared", ",domain_id=")):
+            ("puzzlefs-apart", "puzzlefs-default", "PuzzleFS, one layout, no page cache shared", ",domain_id=")):
         place, ours = stored[form]
         yield {"name": name, "title": title, "images": [str(place / "image")],
                "mounts": [["puzzlefs", layout + manifest + option + (image if option else ""), None]

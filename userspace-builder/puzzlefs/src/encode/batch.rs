@@ -20,6 +20,22 @@
 //! has that of the unpacking. Nor does what a file holds, so that the next version of it leaves all other
 //! chunks as they are. What a chunk consists of is a function of the names in the tree and of the
 //! files' sizes.
+//!
+//! Two series of ten trees, five Debians with an application each and five versions of Django, and
+//! four such Debians with three versions each of two sets of 20,000 to 50,000 small files, take (all chunks
+//! by zstd at level 6, in MB, files of less than 128 KiB being small):
+//!
+//! | small files | first | second |
+//! | --- | ---: | ---: |
+//! | by the hour of their mtime, chunks of 512 KiB | 176.4 | 319.9 |
+//! | the same where all times are one | 190.7 | 330.9 |
+//! | as here, chunks of 512 KiB | 181.2 | 320.0 |
+//! | as here: of 256 KiB | 178.3 | 311.6 |
+//! | as here, chunks of 128 KiB | 178.4 | 312.9 |
+//! | only those that no earlier image has | 168.9 | 270.8 |
+//!
+//! The last row is what no grouping can reach. What helps the one and harms the other: names that many
+//! directories have, such as `manifest.json`, side by side (179.5 and 300.2).
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -57,8 +57,7 @@ pub struct Zstd {
 pub struct Lz4 {
     /// Level, 1 to 12.
     pub level: u32,
-    /// Beside zstd: LZ4 is taken unless zstd saves this part of the chunk more, one in so
-    /// many bytes.
+    /// Beside zstd: LZ4 is taken unless zstd saves this part of the chunk more, in thousandths.
     pub unless: usize,
 }
 
@@ -79,7 +78,7 @@ impl Compression {
 
     /// By LZ4, of this level.
     pub fn lz4(level: u32) -> Self {
-        let unless = 1;
+        let unless = 1000;
         Compression {
             zstd: None,
             lz4: Some(Lz4 { level, unless }),
@@ -144,7 +143,7 @@ impl Encoder {
             // What LZ4 may take: beside zstd, what that leaves and a part of the chunk more.
             let most = zstd
                 .as_ref()
-                .map(|packed| packed.len() + chunk.len() / lz4.unless);
+                .map(|packed| packed.len() + chunk.len() * lz4.unless / 1000);
             if most.is_none_or(|most| may_take(chunk, most)) {
                 let packed = lz4_frame(chunk, lz4.level).context("LZ4")?;
                 if saves(&packed) && most.is_none_or(|most| packed.len() < most) {
@@ -339,16 +338,20 @@ mod tests {
         });
         let saved = lz4 - zstd;
         for (unless, codec) in [
-            (4, Codec::Lz4),
+            (250, Codec::Lz4),
             // It would do, but does not look like it: the lowest level finds little of such a text.
-            (text.len() / (saved + 10), Codec::Zstd),
-            (text.len().div_ceil(saved - 10), Codec::Zstd),
+            (saved * 1000 / text.len() + 1, Codec::Zstd),
+            (saved * 1000 / text.len(), Codec::Zstd),
         ] {
             let both = Compression {
                 zstd: Compression::zstd(9).zstd,
                 lz4: Some(Lz4 { level: 12, unless }),
             };
-            assert_eq!(encode(both, &text).unwrap().0, codec, "one in {unless}");
+            assert_eq!(
+                encode(both, &text).unwrap().0,
+                codec,
+                "{unless} thousandths"
+            );
         }
     }
 }
