@@ -43,17 +43,17 @@ impl<'a> Struct<'a> {
         Self::from_object(object)
     }
 
-    fn from_object(object: Object<'a>) -> Result<Self, Error> {
+    fn from_object(mut object: Object<'a>) -> Result<Self, Error> {
         if object.pointer.kind() != KIND_STRUCT {
             return Err(Error::BadPointer);
         }
         let size = object.pointer.struct_size();
-        Self::at(object.segment, object.at, size)
+        Self::at(&mut object.segment, object.at, size)
     }
 
     #[inline]
     fn at(
-        mut segment: Segment<'a>,
+        segment: &mut Segment<'a>,
         at: usize,
         (data_words, pointer_count): (u16, u16),
     ) -> Result<Self, Error> {
@@ -63,7 +63,7 @@ impl<'a> Struct<'a> {
         let pointers = at.checked_add(data).ok_or(Error::BadPointer)?;
         let data = segment.get(at, data.min(MAX_DATA))?;
         Ok(Self {
-            segment,
+            segment: *segment,
             data,
             pointers,
             pointer_count,
@@ -94,10 +94,16 @@ impl<'a> Struct<'a> {
         array(self.data, at).map_or(0, u16::from_le_bytes)
     }
 
+    /// Byte `at` of the data.
+    #[inline]
+    pub(crate) fn u8(&self, at: usize) -> u8 {
+        self.data.get(at).copied().unwrap_or(0)
+    }
+
     /// The lowest bit of byte `at` of the data.
     #[inline]
     pub(crate) fn bit0(&self, at: usize) -> bool {
-        self.data.get(at).is_some_and(|byte| byte & 1 != 0)
+        self.u8(at) & 1 != 0
     }
 
     /// Whether pointer `index` is null; without a look at what it leads to.
@@ -190,6 +196,14 @@ pub(crate) struct ListPlace {
     first: usize,
     len: u32,
     element: (u16, u16),
+}
+
+impl ListPlace {
+    /// Number of elements.
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
 }
 
 impl<'a> List<'a> {
@@ -288,24 +302,90 @@ impl<'a> List<'a> {
         bytes_of(words)?.checked_mul(size(index))
     }
 
-    /// Element `index`, near to which others will be asked for.
+    /// Where element `index` begins.
     #[inline]
-    pub(crate) fn walk(&mut self, index: u32) -> Result<Struct<'a>, Error> {
-        let element = self.get(index)?;
-        self.segment = element.segment;
-        Ok(element)
-    }
-
-    /// Element `index`.
-    #[inline]
-    pub(crate) fn get(&self, index: u32) -> Result<Struct<'a>, Error> {
+    fn place_of(&self, index: u32) -> Result<usize, Error> {
         if index >= self.len {
             return Err(Error::OutOfRange);
         }
         let at = self
             .offset(index)
             .and_then(|offset| self.first.checked_add(offset));
-        let at = at.ok_or(Error::BadPointer)?;
-        Struct::at(self.segment, at, self.element)
+        at.ok_or(Error::BadPointer)
+    }
+
+    /// Element `index`, near to which others will be asked for.
+    #[inline]
+    pub(crate) fn walk(&mut self, index: u32) -> Result<Struct<'a>, Error> {
+        let at = self.place_of(index)?;
+        Struct::at(&mut self.segment, at, self.element)
+    }
+
+    /// The same for little work, if all of it is in one part of the message.
+    #[inline]
+    pub(crate) fn near(&mut self, index: u32) -> Result<Option<Near<'_, 'a>>, Error> {
+        let at = self.place_of(index)?;
+        let (data, pointers) = self.element;
+        let sizes = bytes_of(data.into()).zip(bytes_of(pointers.into()));
+        let (data, pointers) = sizes.ok_or(Error::BadPointer)?;
+        let len = data.checked_add(pointers).ok_or(Error::BadPointer)?;
+        let mut bytes = self.segment.near(at, len);
+        if bytes.is_none() {
+            // From now on it may be that part. An element is a word or more.
+            self.segment.get(at, WORD)?;
+            bytes = self.segment.near(at, len);
+        }
+        let halves = bytes.and_then(|bytes| bytes.split_at_checked(data));
+        Ok(halves.map(|(data, pointers)| Near {
+            segment: &self.segment,
+            at,
+            data,
+            pointers,
+        }))
+    }
+
+    /// Element `index`.
+    #[inline]
+    pub(crate) fn get(&self, index: u32) -> Result<Struct<'a>, Error> {
+        let mut this = *self;
+        this.walk(index)
+    }
+}
+
+/// A struct all of which is in the part of the message that was looked at last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Near<'l, 'a> {
+    segment: &'l Segment<'a>,
+    /// Where in `segment` it begins.
+    at: usize,
+    data: &'a [u8],
+    pointers: &'a [u8],
+}
+
+impl<'a> Near<'_, 'a> {
+    /// The number at byte `at` of the data.
+    #[inline]
+    pub(crate) fn u64(&self, at: usize) -> u64 {
+        array(self.data, at).map_or(0, u64::from_le_bytes)
+    }
+
+    /// Byte `at` of the data.
+    #[inline]
+    pub(crate) fn u8(&self, at: usize) -> u8 {
+        self.data.get(at).copied().unwrap_or(0)
+    }
+
+    /// The bytes (`Data`) that pointer `index` leads to, if they are at most `max`, in the same
+    /// part, and nothing is wrong with the pointer: else [`Struct::data`] says.
+    #[inline]
+    pub(crate) fn data(&self, index: u16, max: usize) -> Option<&'a [u8]> {
+        let offset = bytes_of(index.into())?;
+        let pointer = Pointer::of(array(self.pointers, offset)?);
+        if pointer.kind() != KIND_LIST || pointer.high & 7 != ELEMENTS_BYTE {
+            return None;
+        }
+        let len = Some(size(pointer.high >> 3)).filter(|len| *len <= max)?;
+        let from = self.at.checked_add(self.data.len())?.checked_add(offset)?;
+        self.segment.near(pointer.target(from)?, len)
     }
 }

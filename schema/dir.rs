@@ -4,7 +4,7 @@
 
 use crate::capnp::{List, ListPlace, Struct};
 use crate::source::Bytes;
-use crate::{limits, Error};
+use crate::{limits, Error, FileType, Inode};
 use core::{cmp::Ordering, ops::Range};
 
 // Dir: pointers.
@@ -15,6 +15,7 @@ const SORTED: u16 = 2;
 
 // DirEntry: bytes of data, pointers.
 const INO: usize = 0;
+const TYPE: usize = 8;
 const NAME: u16 = 0;
 
 /// A directory's entries, without `.` and `..`.
@@ -32,6 +33,19 @@ pub struct DirPlace {
     says_sorted: bool,
 }
 
+impl DirPlace {
+    /// As of [`Dir::len`].
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.entries.as_ref().map_or(0, ListPlace::len)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A name in a directory, and whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirEntry<'a> {
@@ -39,16 +53,122 @@ pub struct DirEntry<'a> {
     pub ino: u64,
     /// 1 to 255 bytes without NUL and `/`; neither `.` nor `..`.
     pub name: &'a [u8],
+    /// What the inode is, if that is recorded.
+    pub file_type: Option<FileType>,
+}
+
+/// An entry of a directory that was looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) index: u32,
+    pub(crate) ino: u64,
+    file_type: Option<FileType>,
+}
+
+impl Found {
+    /// `inode`, which is what has its number, if it is of the type that the entry says.
+    #[inline]
+    pub(crate) fn check<'a>(&self, inode: Option<Inode<'a>>) -> Result<Option<Inode<'a>>, Error> {
+        check(self.file_type, inode)
+    }
+}
+
+/// `inode`, which an entry with `file_type` stands for.
+#[inline]
+pub(crate) fn check(
+    file_type: Option<FileType>,
+    inode: Option<Inode<'_>>,
+) -> Result<Option<Inode<'_>>, Error> {
+    if file_type.is_some() && file_type != inode.map(|inode| inode.file_type()) {
+        return Err(Error::BadEntryType);
+    }
+    Ok(inode)
+}
+
+/// What an entry says; of its name only the length is checked.
+#[derive(Clone, Copy)]
+struct Raw<'a> {
+    ino: u64,
+    name: &'a [u8],
+    file_type: u8,
+}
+
+impl<'a> Raw<'a> {
+    #[inline]
+    fn walk(entries: &mut List<'a>, index: u32) -> Result<Self, Error> {
+        if let Some(entry) = entries.near(index)? {
+            if let Some(name) = entry.data(NAME, limits::MAX_NAME_BYTES) {
+                return Ok(Self {
+                    ino: entry.u64(INO),
+                    name,
+                    file_type: entry.u8(TYPE),
+                });
+            }
+        }
+        Self::walk_far(entries, index)
+    }
+
+    /// The same wherever in the message it is, and its name.
+    #[inline(never)]
+    fn walk_far(entries: &mut List<'a>, index: u32) -> Result<Self, Error> {
+        let entry = entries.walk(index)?;
+        Ok(Self {
+            ino: entry.u64(INO),
+            name: entry.data(NAME, limits::MAX_NAME_BYTES)?,
+            file_type: entry.u8(TYPE),
+        })
+    }
+}
+
+/// Whether a name has a byte that names cannot have.
+#[inline]
+fn has_nul_or_slash(name: &[u8]) -> bool {
+    // Eight at a time: a listing looks at all names.
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const SLASHES: u64 = u64::from_ne_bytes([b'/'; 8]);
+    let has_nul = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7) != 0;
+    let is_bad = |bytes: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*bytes);
+        has_nul(word) || has_nul(word ^ SLASHES)
+    };
+    match name.last_chunk() {
+        // The last eight may be in the others, too.
+        Some(last) => {
+            let mut words = name.chunks_exact(8);
+            is_bad(last) || words.any(|word| word.first_chunk().is_some_and(is_bad))
+        }
+        None => name.iter().any(|byte| matches!(byte, 0 | b'/')),
+    }
 }
 
 impl<'a> DirEntry<'a> {
     #[inline]
-    fn new(ino: u64, name: &'a [u8]) -> Result<Self, Error> {
-        let is_special = matches!(name, b"" | b"." | b"..");
-        if ino == 0 || is_special || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
+    fn new(raw: Raw<'a>) -> Result<Self, Error> {
+        let Raw {
+            ino,
+            name,
+            file_type,
+        } = raw;
+        if ino == 0 || matches!(name, b"" | b"." | b"..") || has_nul_or_slash(name) {
             return Err(Error::BadDirEntry);
         }
-        Ok(Self { ino, name })
+        let file_type = match file_type {
+            0 => None,
+            number => Some(FileType::of(number.into()).ok_or(Error::BadEntryType)?),
+        };
+        Ok(Self {
+            ino,
+            name,
+            file_type,
+        })
+    }
+
+    fn found(&self, index: u32) -> Found {
+        Found {
+            index,
+            ino: self.ino,
+            file_type: self.file_type,
+        }
     }
 }
 
@@ -104,18 +224,13 @@ impl<'a> Dir<'a> {
         self.len() == 0
     }
 
+    /// Entry `index`, near to which others will be asked for.
     #[inline]
-    fn get(&self, index: u32) -> Result<Struct<'a>, Error> {
-        match &self.entries {
-            Some(entries) => entries.get(index),
+    fn raw(&mut self, index: u32) -> Result<Raw<'a>, Error> {
+        match &mut self.entries {
+            Some(entries) => Raw::walk(entries, index),
             None => Err(Error::OutOfRange),
         }
-    }
-
-    /// The name of entry `index`; only its length is checked.
-    #[inline]
-    fn name(&self, index: u32) -> Result<&'a [u8], Error> {
-        self.get(index)?.data(NAME, limits::MAX_NAME_BYTES)
     }
 
     /// Entry `index`.
@@ -128,10 +243,7 @@ impl<'a> Dir<'a> {
     /// Entry `index`, near to which others will be asked for.
     #[inline]
     pub(crate) fn walk(&mut self, index: u32) -> Result<DirEntry<'a>, Error> {
-        let entries = self.entries.as_mut().ok_or(Error::OutOfRange)?;
-        let entry = entries.walk(index)?;
-        let name = entry.data(NAME, limits::MAX_NAME_BYTES)?;
-        DirEntry::new(entry.u64(INO), name)
+        DirEntry::new(self.raw(index)?)
     }
 
     /// Whether it says that its entries are sorted. If they are not, some are not found.
@@ -161,15 +273,16 @@ impl<'a> Dir<'a> {
     /// The first of these entries that was not looked at, in one scope; `None` if one is not
     /// behind the one before.
     fn sorted_up_to(&self, range: Range<u32>) -> Result<Option<u32>, Error> {
+        let mut this = *self;
         let mut last: &[u8] = match range.start.checked_sub(1) {
-            Some(before) => self.name(before)?,
+            Some(before) => this.raw(before)?.name,
             None => b"",
         };
         for index in range.clone() {
-            if index > range.start && self.is_full() {
+            if index > range.start && this.is_full() {
                 return Ok(Some(index));
             }
-            let name = self.name(index)?;
+            let name = this.raw(index)?.name;
             if compare(name, last).is_le() {
                 return Ok(None);
             }
@@ -187,43 +300,44 @@ impl<'a> Dir<'a> {
             true => self.bisect(name, 0)?,
             false => self.search(name, 0..self.len())?,
         };
-        Ok(found.map(|(_, ino)| ino))
+        Ok(found.map(|found| found.ino))
     }
 
-    /// The index of the first of these `entries` that is `name`, and its inode number.
-    pub(crate) fn search(
-        &self,
-        name: &[u8],
-        entries: Range<u32>,
-    ) -> Result<Option<(u32, u64)>, Error> {
+    /// The first of these `entries` that is `name`.
+    pub(crate) fn search(&self, name: &[u8], entries: Range<u32>) -> Result<Option<Found>, Error> {
         let mut next = entries.start;
         while next < entries.end {
-            let (index, ino) = self.scope(|dir| dir.search_up_to(name, next..entries.end))?;
-            if let Some(ino) = ino {
-                return Ok(Some((index, ino)));
+            let (index, found) = self.scope(|dir| dir.search_up_to(name, next..entries.end))?;
+            if found.is_some() {
+                return Ok(found);
             }
             next = index;
         }
         Ok(None)
     }
 
-    /// [`Self::search`] in one scope: where it ended, and the inode number if it has found.
-    fn search_up_to(&self, name: &[u8], entries: Range<u32>) -> Result<(u32, Option<u64>), Error> {
+    /// [`Self::search`] in one scope: where it ended, and what it has found.
+    fn search_up_to(
+        &self,
+        name: &[u8],
+        entries: Range<u32>,
+    ) -> Result<(u32, Option<Found>), Error> {
+        let mut this = *self;
         for index in entries.clone() {
-            if index > entries.start && self.is_full() {
+            if index > entries.start && this.is_full() {
                 return Ok((index, None));
             }
-            if self.name(index)? == name {
-                return Ok((index, Some(self.entry(index)?.ino)));
+            let entry = this.raw(index)?;
+            if entry.name == name {
+                return Ok((index, Some(DirEntry::new(entry)?.found(index))));
             }
         }
         Ok((entries.end, None))
     }
 
-    /// The index of the entry `name` of a sorted directory, and its inode number. Looks at
-    /// the entry `near` first.
+    /// The entry `name` of a sorted directory. Looks at the entry `near` first.
     #[inline]
-    pub(crate) fn bisect(&self, name: &[u8], near: u32) -> Result<Option<(u32, u64)>, Error> {
+    pub(crate) fn bisect(&self, name: &[u8], near: u32) -> Result<Option<Found>, Error> {
         let mut range = 0..self.len();
         let mut middle = near;
         if middle >= range.end {
@@ -244,18 +358,16 @@ impl<'a> Dir<'a> {
         name: &[u8],
         range: &mut Range<u32>,
         middle: &mut u32,
-    ) -> Result<Option<(u32, u64)>, Error> {
+    ) -> Result<Option<Found>, Error> {
         let first = *middle;
+        let mut this = *self;
         while range.start < range.end {
-            if *middle != first && self.is_full() {
+            if *middle != first && this.is_full() {
                 break;
             }
-            let entry = self.get(*middle)?;
-            match compare(entry.data(NAME, limits::MAX_NAME_BYTES)?, name) {
-                Ordering::Equal => {
-                    let entry = DirEntry::new(entry.u64(INO), name)?;
-                    return Ok(Some((*middle, entry.ino)));
-                }
+            let entry = this.raw(*middle)?;
+            match compare(entry.name, name) {
+                Ordering::Equal => return Ok(Some(DirEntry::new(entry)?.found(*middle))),
                 Ordering::Less => range.start = middle.saturating_add(1),
                 Ordering::Greater => range.end = *middle,
             }

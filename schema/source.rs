@@ -103,6 +103,12 @@ impl<'a> Bytes<'a> {
         }
     }
 
+    /// The same if they are in the part that was looked at last.
+    #[inline]
+    pub(crate) fn near(&self, at: usize, len: usize) -> Option<&'a [u8]> {
+        self.last.get(at, len)
+    }
+
     /// Calls `function` with the same bytes. What it borrows of a source is given back at its end.
     pub(crate) fn scope<R>(
         &self,

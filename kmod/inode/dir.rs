@@ -123,6 +123,11 @@ pub(crate) fn iterate(dir: &Node<'_>, emitter: &mut DirEmitter<'_>) -> Result<()
 /// Emits the next entries, as many as one reader can. False when there are no more, or the
 /// emitter is full.
 fn emit_batch(dir: &Node<'_>, emitter: &mut DirEmitter<'_>) -> Result<bool, Failure> {
+    let first = emitter.position().saturating_sub(DirEmitter::FIRST);
+    // Whoever has read all asks once more.
+    if dir.data.known_entries().is_some_and(|len| first >= len.into()) {
+        return Ok(false);
+    }
     let reader = Reader::new(dir.access);
     let rootfs = reader.rootfs()?;
     let entries = entries(&rootfs, dir)?;
@@ -138,9 +143,9 @@ fn emit_batch(dir: &Node<'_>, emitter: &mut DirEmitter<'_>) -> Result<bool, Fail
             Ok(index) if index < entries.len() => index,
             _ => return Ok(false),
         };
-        match live.get(index)? {
-            Some((entry, inode)) => {
-                let kind = dir_entry_type(inode.file_type());
+        match live.list(index)? {
+            Some((entry, file_type)) => {
+                let kind = dir_entry_type(file_type);
                 if !emitter.emit(entry.name, entry.ino, kind) {
                     return Ok(false);
                 }
