@@ -15,8 +15,10 @@
 //! composite: the schema never had one of another kind to be upgraded from.
 
 mod message;
+mod near;
 
 pub(crate) use message::array;
+pub(crate) use near::{Near, Run};
 
 use crate::source::Bytes;
 use crate::Error;
@@ -321,71 +323,10 @@ impl<'a> List<'a> {
         Struct::at(&mut self.segment, at, self.element)
     }
 
-    /// The same for little work, if all of it is in one part of the message.
-    #[inline]
-    pub(crate) fn near(&mut self, index: u32) -> Result<Option<Near<'_, 'a>>, Error> {
-        let at = self.place_of(index)?;
-        let (data, pointers) = self.element;
-        let sizes = bytes_of(data.into()).zip(bytes_of(pointers.into()));
-        let (data, pointers) = sizes.ok_or(Error::BadPointer)?;
-        let len = data.checked_add(pointers).ok_or(Error::BadPointer)?;
-        let mut bytes = self.segment.near(at, len);
-        if bytes.is_none() {
-            // From now on it may be that part. An element is a word or more.
-            self.segment.get(at, WORD)?;
-            bytes = self.segment.near(at, len);
-        }
-        let halves = bytes.and_then(|bytes| bytes.split_at_checked(data));
-        Ok(halves.map(|(data, pointers)| Near {
-            segment: &self.segment,
-            at,
-            data,
-            pointers,
-        }))
-    }
-
     /// Element `index`.
     #[inline]
     pub(crate) fn get(&self, index: u32) -> Result<Struct<'a>, Error> {
         let mut this = *self;
         this.walk(index)
-    }
-}
-
-/// A struct all of which is in the part of the message that was looked at last.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Near<'l, 'a> {
-    segment: &'l Segment<'a>,
-    /// Where in `segment` it begins.
-    at: usize,
-    data: &'a [u8],
-    pointers: &'a [u8],
-}
-
-impl<'a> Near<'_, 'a> {
-    /// The number at byte `at` of the data.
-    #[inline]
-    pub(crate) fn u64(&self, at: usize) -> u64 {
-        array(self.data, at).map_or(0, u64::from_le_bytes)
-    }
-
-    /// Byte `at` of the data.
-    #[inline]
-    pub(crate) fn u8(&self, at: usize) -> u8 {
-        self.data.get(at).copied().unwrap_or(0)
-    }
-
-    /// The bytes (`Data`) that pointer `index` leads to, if they are at most `max`, in the same
-    /// part, and nothing is wrong with the pointer: else [`Struct::data`] says.
-    #[inline]
-    pub(crate) fn data(&self, index: u16, max: usize) -> Option<&'a [u8]> {
-        let offset = bytes_of(index.into())?;
-        let pointer = Pointer::of(array(self.pointers, offset)?);
-        if pointer.kind() != KIND_LIST || pointer.high & 7 != ELEMENTS_BYTE {
-            return None;
-        }
-        let len = Some(size(pointer.high >> 3)).filter(|len| *len <= max)?;
-        let from = self.at.checked_add(self.data.len())?.checked_add(offset)?;
-        self.segment.near(pointer.target(from)?, len)
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::capnp::{List, ListPlace, Struct};
 use crate::source::{Bytes, Source};
-use crate::{dir, limits, Digest, Dir, DirEntry, DirPlace, Error, FileType, Inode};
+use crate::{entry, limits, Digest, Dir, DirEntry, DirPlace, Error, FileType, Inode};
 use core::ops::Range;
 
 /// Inode number of the root directory.
@@ -313,7 +313,7 @@ impl<'a> Rootfs<'a> {
     }
 }
 
-/// The entries of a directory that are there, to be asked for one after another.
+/// The entries of a directory with their inodes, to be asked for one after another.
 #[derive(Clone, Copy, Debug)]
 pub struct LiveEntries<'a> {
     rootfs: Rootfs<'a>,
@@ -327,24 +327,8 @@ impl<'a> LiveEntries<'a> {
     /// shown. An entry that says what its inode is, and is wrong, is an error.
     pub fn get(&mut self, index: u32) -> Result<Option<(DirEntry<'a>, Inode<'a>)>, Error> {
         let entry = self.dir.walk(index)?;
-        let inode = self.inode(&entry)?;
-        Ok(dir::check(entry.file_type, inode)?.map(|inode| (entry, inode)))
-    }
-
-    /// Entry `index` with what its inode is, or `None` as of [`Self::get`]. No look at the inode of
-    /// an entry that says what it is.
-    #[inline]
-    pub fn list(&mut self, index: u32) -> Result<Option<(DirEntry<'a>, FileType)>, Error> {
-        let entry = self.dir.walk(index)?;
-        let file_type = match entry.file_type {
-            None => self.inode(&entry)?.map(|inode| inode.file_type()),
-            recorded => recorded,
-        };
-        Ok(file_type.map(|file_type| (entry, file_type)))
-    }
-
-    fn inode(&mut self, entry: &DirEntry<'_>) -> Result<Option<Inode<'a>>, Error> {
-        self.rootfs.inode_from(&mut self.newest, entry.ino)
+        let inode = self.rootfs.inode_from(&mut self.newest, entry.ino)?;
+        Ok(entry::check(entry.file_type, inode)?.map(|inode| (entry, inode)))
     }
 }
 

@@ -118,6 +118,17 @@ impl<'a> Segment<'a> {
         self.check(at, len).ok()?;
         self.bytes.near(self.start.checked_add(at)?, len)
     }
+
+    /// As many of the `max` bytes from `at` on as are in that part.
+    pub(super) fn near_up_to(&self, at: usize, max: usize) -> &'a [u8] {
+        let max = max.min(self.len.saturating_sub(at));
+        let bytes = self
+            .start
+            .checked_add(at)
+            .map(|at| self.bytes.near_from(at));
+        let bytes = bytes.unwrap_or_default();
+        bytes.get(..max).unwrap_or(bytes)
+    }
 }
 
 /// The header of a message: the sizes of its segments in words, a `u32` each, and where the

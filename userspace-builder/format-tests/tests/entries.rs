@@ -64,23 +64,6 @@ fn lookup(
 }
 
 #[test]
-fn is_what_is_listed() {
-    // The second is wrong, the third leads nowhere.
-    let entries = [
-        (2, "a", FIFO),
-        (2, "b", FILE),
-        (9, "c", FILE),
-        (2, "d", None),
-        (9, "e", None),
-    ];
-    with(&entries, vec![], |rootfs, dir| {
-        let mut live = rootfs.live_entries(&dir);
-        let listed = (0..5).map(|index| live.list(index).unwrap().map(|(_, is)| is));
-        assert_eq!(listed.collect::<Vec<_>>(), [FIFO, FILE, FILE, FIFO, None]);
-    });
-}
-
-#[test]
 fn what_is_wrong_is_refused_by_its_name_alone() {
     let wrong = Err(Error::BadEntryType);
     let entries = [
