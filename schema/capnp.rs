@@ -15,8 +15,10 @@
 //! composite: the schema never had one of another kind to be upgraded from.
 
 mod message;
+mod near;
 
 pub(crate) use message::array;
+pub(crate) use near::{Near, Run};
 
 use crate::source::Bytes;
 use crate::Error;
@@ -43,17 +45,17 @@ impl<'a> Struct<'a> {
         Self::from_object(object)
     }
 
-    fn from_object(object: Object<'a>) -> Result<Self, Error> {
+    fn from_object(mut object: Object<'a>) -> Result<Self, Error> {
         if object.pointer.kind() != KIND_STRUCT {
             return Err(Error::BadPointer);
         }
         let size = object.pointer.struct_size();
-        Self::at(object.segment, object.at, size)
+        Self::at(&mut object.segment, object.at, size)
     }
 
     #[inline]
     fn at(
-        mut segment: Segment<'a>,
+        segment: &mut Segment<'a>,
         at: usize,
         (data_words, pointer_count): (u16, u16),
     ) -> Result<Self, Error> {
@@ -63,7 +65,7 @@ impl<'a> Struct<'a> {
         let pointers = at.checked_add(data).ok_or(Error::BadPointer)?;
         let data = segment.get(at, data.min(MAX_DATA))?;
         Ok(Self {
-            segment,
+            segment: *segment,
             data,
             pointers,
             pointer_count,
@@ -94,10 +96,16 @@ impl<'a> Struct<'a> {
         array(self.data, at).map_or(0, u16::from_le_bytes)
     }
 
+    /// Byte `at` of the data.
+    #[inline]
+    pub(crate) fn u8(&self, at: usize) -> u8 {
+        self.data.get(at).copied().unwrap_or(0)
+    }
+
     /// The lowest bit of byte `at` of the data.
     #[inline]
     pub(crate) fn bit0(&self, at: usize) -> bool {
-        self.data.get(at).is_some_and(|byte| byte & 1 != 0)
+        self.u8(at) & 1 != 0
     }
 
     /// Whether pointer `index` is null; without a look at what it leads to.
@@ -190,6 +198,14 @@ pub(crate) struct ListPlace {
     first: usize,
     len: u32,
     element: (u16, u16),
+}
+
+impl ListPlace {
+    /// Number of elements.
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
 }
 
 impl<'a> List<'a> {
@@ -288,24 +304,29 @@ impl<'a> List<'a> {
         bytes_of(words)?.checked_mul(size(index))
     }
 
-    /// Element `index`, near to which others will be asked for.
+    /// Where element `index` begins.
     #[inline]
-    pub(crate) fn walk(&mut self, index: u32) -> Result<Struct<'a>, Error> {
-        let element = self.get(index)?;
-        self.segment = element.segment;
-        Ok(element)
-    }
-
-    /// Element `index`.
-    #[inline]
-    pub(crate) fn get(&self, index: u32) -> Result<Struct<'a>, Error> {
+    fn place_of(&self, index: u32) -> Result<usize, Error> {
         if index >= self.len {
             return Err(Error::OutOfRange);
         }
         let at = self
             .offset(index)
             .and_then(|offset| self.first.checked_add(offset));
-        let at = at.ok_or(Error::BadPointer)?;
-        Struct::at(self.segment, at, self.element)
+        at.ok_or(Error::BadPointer)
+    }
+
+    /// Element `index`, near to which others will be asked for.
+    #[inline]
+    pub(crate) fn walk(&mut self, index: u32) -> Result<Struct<'a>, Error> {
+        let at = self.place_of(index)?;
+        Struct::at(&mut self.segment, at, self.element)
+    }
+
+    /// Element `index`.
+    #[inline]
+    pub(crate) fn get(&self, index: u32) -> Result<Struct<'a>, Error> {
+        let mut this = *self;
+        this.walk(index)
     }
 }

@@ -3,8 +3,9 @@
 //! Directories.
 
 use crate::capnp::{List, ListPlace, Struct};
-use crate::source::Bytes;
-use crate::{limits, Error};
+use crate::entry::{DirEntry, Found, Raw};
+use crate::source::{Bytes, Source};
+use crate::{limits, Error, Listing};
 use core::{cmp::Ordering, ops::Range};
 
 // Dir: pointers.
@@ -12,10 +13,6 @@ const ENTRIES: u16 = 0;
 // Dir: bytes of data.
 const FLAGS: usize = 0;
 const SORTED: u16 = 2;
-
-// DirEntry: bytes of data, pointers.
-const INO: usize = 0;
-const NAME: u16 = 0;
 
 /// A directory's entries, without `.` and `..`.
 #[derive(Clone, Copy, Debug)]
@@ -32,23 +29,29 @@ pub struct DirPlace {
     says_sorted: bool,
 }
 
-/// A name in a directory, and whose it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DirEntry<'a> {
-    /// The inode's number; never 0.
-    pub ino: u64,
-    /// 1 to 255 bytes without NUL and `/`; neither `.` nor `..`.
-    pub name: &'a [u8],
-}
-
-impl<'a> DirEntry<'a> {
+impl DirPlace {
+    /// As of [`Dir::len`].
     #[inline]
-    fn new(ino: u64, name: &'a [u8]) -> Result<Self, Error> {
-        let is_special = matches!(name, b"" | b"." | b"..");
-        if ino == 0 || is_special || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
-            return Err(Error::BadDirEntry);
-        }
-        Ok(Self { ino, name })
+    pub fn len(&self) -> u32 {
+        self.entries.as_ref().map_or(0, ListPlace::len)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The directory. That other bytes are given than those that it was found in is an error on
+    /// use.
+    #[inline]
+    pub fn in_memory<'a>(&self, bytes: &'a [u8]) -> Dir<'a> {
+        Dir::at(self, Bytes::in_memory(bytes))
+    }
+
+    /// The same, of a message that is not in memory.
+    #[inline]
+    pub fn in_source<'a>(&self, source: &'a dyn Source) -> Dir<'a> {
+        Dir::at(self, Bytes::in_source(source))
     }
 }
 
@@ -104,18 +107,24 @@ impl<'a> Dir<'a> {
         self.len() == 0
     }
 
+    /// Entry `index`, near to which others will be asked for.
     #[inline]
-    fn get(&self, index: u32) -> Result<Struct<'a>, Error> {
-        match &self.entries {
-            Some(entries) => entries.get(index),
+    fn raw(&mut self, index: u32) -> Result<Raw<'a>, Error> {
+        match &mut self.entries {
+            Some(entries) => Raw::walk(entries, index),
             None => Err(Error::OutOfRange),
         }
     }
 
-    /// The name of entry `index`; only its length is checked.
     #[inline]
-    fn name(&self, index: u32) -> Result<&'a [u8], Error> {
-        self.get(index)?.data(NAME, limits::MAX_NAME_BYTES)
+    pub(crate) fn list(&self) -> Option<&List<'a>> {
+        self.entries.as_ref()
+    }
+
+    /// Its entries from `index` on, one after another.
+    #[inline]
+    pub fn listing(&self, index: u32) -> Listing<'a> {
+        Listing::new(self, index)
     }
 
     /// Entry `index`.
@@ -128,10 +137,7 @@ impl<'a> Dir<'a> {
     /// Entry `index`, near to which others will be asked for.
     #[inline]
     pub(crate) fn walk(&mut self, index: u32) -> Result<DirEntry<'a>, Error> {
-        let entries = self.entries.as_mut().ok_or(Error::OutOfRange)?;
-        let entry = entries.walk(index)?;
-        let name = entry.data(NAME, limits::MAX_NAME_BYTES)?;
-        DirEntry::new(entry.u64(INO), name)
+        DirEntry::new(self.raw(index)?)
     }
 
     /// Whether it says that its entries are sorted. If they are not, some are not found.
@@ -161,15 +167,16 @@ impl<'a> Dir<'a> {
     /// The first of these entries that was not looked at, in one scope; `None` if one is not
     /// behind the one before.
     fn sorted_up_to(&self, range: Range<u32>) -> Result<Option<u32>, Error> {
+        let mut this = *self;
         let mut last: &[u8] = match range.start.checked_sub(1) {
-            Some(before) => self.name(before)?,
+            Some(before) => this.raw(before)?.name,
             None => b"",
         };
         for index in range.clone() {
-            if index > range.start && self.is_full() {
+            if index > range.start && this.is_full() {
                 return Ok(Some(index));
             }
-            let name = self.name(index)?;
+            let name = this.raw(index)?.name;
             if compare(name, last).is_le() {
                 return Ok(None);
             }
@@ -187,43 +194,44 @@ impl<'a> Dir<'a> {
             true => self.bisect(name, 0)?,
             false => self.search(name, 0..self.len())?,
         };
-        Ok(found.map(|(_, ino)| ino))
+        Ok(found.map(|found| found.ino))
     }
 
-    /// The index of the first of these `entries` that is `name`, and its inode number.
-    pub(crate) fn search(
-        &self,
-        name: &[u8],
-        entries: Range<u32>,
-    ) -> Result<Option<(u32, u64)>, Error> {
+    /// The first of these `entries` that is `name`.
+    pub(crate) fn search(&self, name: &[u8], entries: Range<u32>) -> Result<Option<Found>, Error> {
         let mut next = entries.start;
         while next < entries.end {
-            let (index, ino) = self.scope(|dir| dir.search_up_to(name, next..entries.end))?;
-            if let Some(ino) = ino {
-                return Ok(Some((index, ino)));
+            let (index, found) = self.scope(|dir| dir.search_up_to(name, next..entries.end))?;
+            if found.is_some() {
+                return Ok(found);
             }
             next = index;
         }
         Ok(None)
     }
 
-    /// [`Self::search`] in one scope: where it ended, and the inode number if it has found.
-    fn search_up_to(&self, name: &[u8], entries: Range<u32>) -> Result<(u32, Option<u64>), Error> {
+    /// [`Self::search`] in one scope: where it ended, and what it has found.
+    fn search_up_to(
+        &self,
+        name: &[u8],
+        entries: Range<u32>,
+    ) -> Result<(u32, Option<Found>), Error> {
+        let mut this = *self;
         for index in entries.clone() {
-            if index > entries.start && self.is_full() {
+            if index > entries.start && this.is_full() {
                 return Ok((index, None));
             }
-            if self.name(index)? == name {
-                return Ok((index, Some(self.entry(index)?.ino)));
+            let entry = this.raw(index)?;
+            if entry.name == name {
+                return Ok((index, Some(DirEntry::new(entry)?.found(index))));
             }
         }
         Ok((entries.end, None))
     }
 
-    /// The index of the entry `name` of a sorted directory, and its inode number. Looks at
-    /// the entry `near` first.
+    /// The entry `name` of a sorted directory. Looks at the entry `near` first.
     #[inline]
-    pub(crate) fn bisect(&self, name: &[u8], near: u32) -> Result<Option<(u32, u64)>, Error> {
+    pub(crate) fn bisect(&self, name: &[u8], near: u32) -> Result<Option<Found>, Error> {
         let mut range = 0..self.len();
         let mut middle = near;
         if middle >= range.end {
@@ -244,18 +252,16 @@ impl<'a> Dir<'a> {
         name: &[u8],
         range: &mut Range<u32>,
         middle: &mut u32,
-    ) -> Result<Option<(u32, u64)>, Error> {
+    ) -> Result<Option<Found>, Error> {
         let first = *middle;
+        let mut this = *self;
         while range.start < range.end {
-            if *middle != first && self.is_full() {
+            if *middle != first && this.is_full() {
                 break;
             }
-            let entry = self.get(*middle)?;
-            match compare(entry.data(NAME, limits::MAX_NAME_BYTES)?, name) {
-                Ordering::Equal => {
-                    let entry = DirEntry::new(entry.u64(INO), name)?;
-                    return Ok(Some((*middle, entry.ino)));
-                }
+            let entry = this.raw(*middle)?;
+            match compare(entry.name, name) {
+                Ordering::Equal => return Ok(Some(DirEntry::new(entry)?.found(*middle))),
                 Ordering::Less => range.start = middle.saturating_add(1),
                 Ordering::Greater => range.end = *middle,
             }

@@ -45,6 +45,8 @@ pub enum Error {
     BadDevice,
     /// A directory entry's name or inode number is not allowed.
     BadDirEntry,
+    /// A directory entry says of its inode what that is not, or it is not there.
+    BadEntryType,
     /// A symlink's target is missing, empty, or holds a NUL.
     BadSymlink,
     /// An extended attribute's name is empty or holds a NUL.
@@ -98,6 +100,7 @@ impl fmt::Display for Error {
             Self::BadOwner => "an owner or a group is 4294967295, which is nobody's",
             Self::BadDevice => "a device number is out of range",
             Self::BadDirEntry => "a directory entry has a bad name or inode number",
+            Self::BadEntryType => "a directory entry has another type than its inode",
             Self::BadSymlink => "a symbolic link has a bad target",
             Self::BadXattr => "an extended attribute has a bad name",
             Self::BadExtent => "a file has a bad chunk reference",

@@ -8,6 +8,8 @@ use crate::{limits, Dir, Error, Extents, Xattrs, VERSION_BLOCKS, VERSION_HOLES};
 // Inode: bytes of data. What upstream lacks reads as 0 from its images.
 const INO: usize = 0;
 const MODE: usize = 8;
+/// The mode of an inode that is not there.
+const WHITEOUT: u16 = 8;
 const PERMISSIONS: usize = 10;
 /// What chown(2) takes for "leave it as it is": no user and no group has this number.
 const NOBODY: u32 = u32::MAX;
@@ -49,6 +51,36 @@ pub enum FileType {
     Symlink,
     /// A socket.
     Sock,
+}
+
+impl FileType {
+    /// Its number in the union `mode` of the schema.
+    pub fn number(self) -> u16 {
+        match self {
+            Self::Fifo => 1,
+            Self::Chr => 2,
+            Self::Dir => 3,
+            Self::Blk => 4,
+            Self::File => 5,
+            Self::Symlink => 6,
+            Self::Sock => 7,
+        }
+    }
+
+    /// What has this number there.
+    #[inline]
+    pub(crate) fn of(number: u16) -> Option<Self> {
+        Some(match number {
+            1 => Self::Fifo,
+            2 => Self::Chr,
+            3 => Self::Dir,
+            4 => Self::Blk,
+            5 => Self::File,
+            6 => Self::Symlink,
+            7 => Self::Sock,
+            _ => return None,
+        })
+    }
 }
 
 /// What an inode is, with what is in it.
@@ -106,17 +138,11 @@ impl<'a> Inode<'a> {
     /// Checks the fields whose accessors cannot fail; `None` for a whiteout.
     #[inline]
     pub(crate) fn new(inode: Struct<'a>, version: u64) -> Result<Option<Self>, Error> {
-        let file_type = match inode.u16(MODE) {
-            1 => FileType::Fifo,
-            2 => FileType::Chr,
-            3 => FileType::Dir,
-            4 => FileType::Blk,
-            5 => FileType::File,
-            6 => FileType::Symlink,
-            7 => FileType::Sock,
-            8 => return Ok(None),
-            _ => return Err(Error::BadMode),
-        };
+        let mode = inode.u16(MODE);
+        if mode == WHITEOUT {
+            return Ok(None);
+        }
+        let file_type = FileType::of(mode).ok_or(Error::BadMode)?;
         if inode.u32(MTIME_NSEC) >= 1_000_000_000 {
             return Err(Error::BadTime);
         }

@@ -18,6 +18,9 @@ struct Chr {
 struct DirEntry {
     ino@0: UInt64;
     name@1: Data;
+
+    # Appended.
+    type@2: UInt8;          # What the inode is: the number of its member of `mode`. 0: not recorded.
 }
 
 struct Dir {

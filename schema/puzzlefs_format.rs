@@ -26,11 +26,13 @@ mod capnp;
 mod digest;
 mod dir;
 mod encoding;
+mod entry;
 mod error;
 mod extent;
 mod inode;
 mod json;
 pub mod limits;
+mod listing;
 mod lz4;
 mod manifest;
 mod pack;
@@ -42,12 +44,14 @@ mod zstd_frame;
 
 pub use blocks::{Block, Blocks, RootfsBlob};
 pub use digest::Digest;
-pub use dir::{Dir, DirEntry, DirPlace};
+pub use dir::{Dir, DirPlace};
 pub use encoding::Encoding;
+pub use entry::DirEntry;
 pub use error::Error;
 pub use extent::{locate, ChunkRef, Extent, Extents, Located};
 pub use inode::{Device, FileType, Inode, Kind, Timespec};
 pub use json::Str;
+pub use listing::Listing;
 pub use lz4::Lz4Frame;
 pub use manifest::{
     blob_kind, BlobKind, Descriptor, Layers, Manifest, ANNOTATION_FS_VERITY, MEDIA_TYPE_CHUNK,

@@ -4,7 +4,7 @@
 
 use crate::capnp::{List, ListPlace, Struct};
 use crate::source::{Bytes, Source};
-use crate::{limits, Digest, Dir, DirEntry, DirPlace, Error, FileType, Inode};
+use crate::{entry, limits, Digest, Dir, DirEntry, DirPlace, Error, FileType, Inode};
 use core::ops::Range;
 
 /// Inode number of the root directory.
@@ -270,12 +270,12 @@ impl<'a> Rootfs<'a> {
         mut entries: Range<u32>,
         removed: &mut u32,
     ) -> Result<Option<Inode<'a>>, Error> {
-        while let Some((index, ino)) = dir.search(name, entries.clone())? {
-            if let Some(inode) = self.inode(ino)? {
+        while let Some(found) = dir.search(name, entries.clone())? {
+            if let Some(inode) = found.check(self.inode(found.ino)?)? {
                 return Ok(Some(inode));
             }
             // Delta builds list removed names too, before those that are there.
-            entries.start = index.saturating_add(1);
+            entries.start = found.index.saturating_add(1);
             *removed = removed.saturating_add(1);
         }
         Ok(None)
@@ -290,10 +290,11 @@ impl<'a> Rootfs<'a> {
         name: &[u8],
         near: u32,
     ) -> Result<Option<(u32, Inode<'a>)>, Error> {
-        let Some((index, ino)) = dir.bisect(name, near)? else {
+        let Some(found) = dir.bisect(name, near)? else {
             return Ok(None);
         };
-        Ok(self.inode(ino)?.map(|inode| (index, inode)))
+        let inode = found.check(self.inode(found.ino)?)?;
+        Ok(inode.map(|inode| (found.index, inode)))
     }
 
     /// The entries of `dir` with their inodes.
@@ -323,11 +324,11 @@ pub struct LiveEntries<'a> {
 
 impl<'a> LiveEntries<'a> {
     /// Entry `index` with its inode; `None` if that is removed, and so the entry is not to be
-    /// shown.
+    /// shown. An entry that says what its inode is, and is wrong, is an error.
     pub fn get(&mut self, index: u32) -> Result<Option<(DirEntry<'a>, Inode<'a>)>, Error> {
         let entry = self.dir.walk(index)?;
         let inode = self.rootfs.inode_from(&mut self.newest, entry.ino)?;
-        Ok(inode.map(|inode| (entry, inode)))
+        Ok(entry::check(entry.file_type, inode)?.map(|inode| (entry, inode)))
     }
 }
 

@@ -103,6 +103,21 @@ impl<'a> Bytes<'a> {
         }
     }
 
+    /// The same if they are in the part that was looked at last.
+    #[inline]
+    pub(crate) fn near(&self, at: usize, len: usize) -> Option<&'a [u8]> {
+        self.last.get(at, len)
+    }
+
+    /// What is in that part from `at` on.
+    pub(crate) fn near_from(&self, at: usize) -> &'a [u8] {
+        let Part { start, bytes } = self.last;
+        let offset = at.checked_sub(start);
+        offset
+            .and_then(|offset| bytes.get(offset..))
+            .unwrap_or_default()
+    }
+
     /// Calls `function` with the same bytes. What it borrows of a source is given back at its end.
     pub(crate) fn scope<R>(
         &self,

@@ -10,7 +10,7 @@ use format_tests::agree::{agree, Expect};
 use format_tests::model::{Chunk, Inode, Mode, Rootfs};
 use format_tests::relocate::relocate;
 use libfuzzer_sys::fuzz_target;
-use puzzlefs_format::limits;
+use puzzlefs_format::{limits, FileType};
 
 fn bytes(u: &mut Unstructured<'_>, max: usize) -> Result<Vec<u8>> {
     let len = u.int_in_range(1..=max)?;
@@ -49,6 +49,19 @@ fn list<T>(
     (0..len).map(|index| one(u, index)).collect()
 }
 
+fn file_type(u: &mut Unstructured<'_>) -> Result<Option<FileType>> {
+    Ok(Some(match u.int_in_range(0..=7)? {
+        0 => FileType::Fifo,
+        1 => FileType::Chr,
+        2 => FileType::Dir,
+        3 => FileType::Blk,
+        4 => FileType::File,
+        5 => FileType::Symlink,
+        6 => FileType::Sock,
+        _ => return Ok(None),
+    }))
+}
+
 fn mode(u: &mut Unstructured<'_>, holes: bool) -> Result<Mode> {
     let mut device = || -> Result<(u32, u32)> {
         let major = u.int_in_range(0..=limits::MAX_MAJOR)?;
@@ -63,9 +76,10 @@ fn mode(u: &mut Unstructured<'_>, holes: bool) -> Result<Mode> {
         4 => Mode::Blk(major, minor),
         5 => Mode::Lnk(bytes(u, 60)?),
         6..=8 => {
-            let entry =
-                |u: &mut Unstructured<'_>, index| Ok((u.int_in_range(1..=40)?, name(u, index)?));
-            let mut entries: Vec<(u64, Vec<u8>)> = list(u, 12, entry)?;
+            let entry = |u: &mut Unstructured<'_>, index| {
+                Ok((u.int_in_range(1..=40)?, name(u, index)?, file_type(u)?))
+            };
+            let mut entries: Vec<(u64, Vec<u8>, Option<FileType>)> = list(u, 12, entry)?;
             if u.arbitrary()? {
                 entries.sort_by(|a, b| a.1.cmp(&b.1));
             }

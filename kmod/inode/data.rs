@@ -71,6 +71,11 @@ impl InodeData {
         Ok(entries)
     }
 
+    /// Of a directory: how many entries it has, if that is known.
+    pub(super) fn known_entries(&self) -> Option<u32> {
+        self.entries.as_ref().map(DirPlace::len)
+    }
+
     /// Of a directory: the entry that is probably looked up next.
     pub(super) fn next(&self) -> u32 {
         self.next.load(Relaxed)

@@ -6,7 +6,7 @@ use super::data::Node;
 use crate::{metadata::Reader, report::Failure};
 use core::ops::Range;
 use kernel::prelude::*;
-use puzzlefs_format::{self as format, limits, Dir, FileType, Kind, Rootfs};
+use puzzlefs_format::{self as format, limits, Dir, DirPlace, FileType, Kind, Rootfs};
 use vfs::{DirEmitter, DirEntryType};
 
 /// Entries of a directory that are looked at before the task looks whether it was killed.
@@ -15,15 +15,18 @@ const BATCH: u32 = 256;
 /// The same of entries that are listed.
 const ENTRIES_PER_LOOK: u64 = 16;
 
-fn entries<'a>(rootfs: &Rootfs<'a>, dir: &Node<'_>) -> Result<Dir<'a>, Failure> {
-    let place = dir.data.entries(|| {
-        let inode = rootfs.inode(dir.ino)?;
-        match inode.ok_or(format::Error::BadDirEntry)?.kind()? {
-            Kind::Dir(entries) => Ok(entries.place()),
-            _ => Err(format::Error::BadMode),
-        }
-    })?;
-    Ok(rootfs.dir(&place))
+/// Where the entries of `dir` are.
+#[inline]
+fn place(reader: &Reader<'_>, dir: &Node<'_>) -> Result<DirPlace, Failure> {
+    dir.data.entries(|| find(reader, dir.ino))
+}
+
+#[inline(never)]
+fn find(reader: &Reader<'_>, ino: u64) -> Result<DirPlace, Failure> {
+    match reader.inode(ino)?.kind()? {
+        Kind::Dir(entries) => Ok(entries.place()),
+        _ => Err(format::Error::BadMode.into()),
+    }
 }
 
 /// Looks up a name in `dir`, and calls `take` with the inode that it stands for.
@@ -39,8 +42,9 @@ pub(crate) fn lookup<R>(
     take: impl FnOnce(format::Inode<'_>) -> Result<R>,
 ) -> Result<Option<R>, Failure> {
     let reader = Reader::new(dir.access);
+    let place = place(&reader, dir)?;
     let rootfs = reader.rootfs()?;
-    let entries = entries(&rootfs, dir)?;
+    let entries = rootfs.dir(&place);
     let len = entries.len();
     if !entries.says_sorted() && !dir.data.is_sorted(|| is_sorted(dir, len))? {
         return lookup_unsorted(dir, name, len, take);
@@ -67,8 +71,9 @@ fn in_batches<T>(
         }
         let end = start.saturating_add(BATCH).min(len);
         let reader = Reader::new(dir.access);
+        let place = place(&reader, dir)?;
         let rootfs = reader.rootfs()?;
-        let found = look(&rootfs, &entries(&rootfs, dir)?, start..end)?;
+        let found = look(&rootfs, &rootfs.dir(&place), start..end)?;
         if found.is_some() {
             return Ok(found);
         }
@@ -123,35 +128,49 @@ pub(crate) fn iterate(dir: &Node<'_>, emitter: &mut DirEmitter<'_>) -> Result<()
 /// Emits the next entries, as many as one reader can. False when there are no more, or the
 /// emitter is full.
 fn emit_batch(dir: &Node<'_>, emitter: &mut DirEmitter<'_>) -> Result<bool, Failure> {
+    let mut position = emitter.position();
+    let first = position.saturating_sub(DirEmitter::FIRST);
+    // Whoever has read all asks once more.
+    let Some(first) = u32::try_from(first)
+        .ok()
+        .filter(|first| dir.data.known_entries().is_none_or(|len| *first < len))
+    else {
+        return Ok(false);
+    };
     let reader = Reader::new(dir.access);
-    let rootfs = reader.rootfs()?;
-    let entries = entries(&rootfs, dir)?;
-    let mut live = rootfs.live_entries(&entries);
-    loop {
-        let position = emitter.position();
+    let mut listing = reader.dir(&place(&reader, dir)?).listing(first);
+    while !reader.is_full() {
         // A hostile directory may be long and hold nothing but what is removed, and to find that
         // out may take a search in each of many layers.
         if position.checked_rem(ENTRIES_PER_LOOK) == Some(0) && vfs::killed() {
             return Err(EINTR.into());
         }
-        let index = match u32::try_from(position.saturating_sub(DirEmitter::FIRST)) {
-            Ok(index) if index < entries.len() => index,
-            _ => return Ok(false),
+        let Some(entry) = listing.next_entry()? else {
+            return Ok(false);
         };
-        match live.get(index)? {
-            Some((entry, inode)) => {
-                let kind = dir_entry_type(inode.file_type());
-                if !emitter.emit(entry.name, entry.ino, kind) {
+        let file_type = match entry.file_type {
+            Some(file_type) => Some(file_type),
+            None => file_type(&reader, entry.ino)?,
+        };
+        position = position.saturating_add(1);
+        match file_type {
+            Some(file_type) => {
+                if !emitter.emit(entry.name, entry.ino, dir_entry_type(file_type)) {
                     return Ok(false);
                 }
             }
             // Removed by a later layer.
-            None => emitter.skip_to(position.saturating_add(1)),
-        }
-        if reader.is_full() {
-            return Ok(true);
+            None => emitter.skip_to(position),
         }
     }
+    Ok(true)
+}
+
+/// What inode `ino` is; none if a later layer has removed it.
+#[inline(never)]
+fn file_type(reader: &Reader<'_>, ino: u64) -> Result<Option<FileType>, Failure> {
+    let inode = reader.rootfs()?.inode(ino)?;
+    Ok(inode.map(|inode| inode.file_type()))
 }
 
 /// The type that `readdir(3)` shows for an inode.

@@ -11,7 +11,7 @@ use crate::{
     report::{logged, Purpose},
 };
 use kernel::prelude::*;
-use puzzlefs_format::{self as format, limits, Block, Digest, Part, Rootfs};
+use puzzlefs_format::{self as format, limits, Block, Digest, Dir, DirPlace, Part, Rootfs};
 use vfs::CacheReader;
 
 /// Lends the metadata of a mounted image for one operation.
@@ -62,6 +62,14 @@ impl<'a> Reader<'a> {
         // If someone else was faster, he has found the same.
         head.populate(rootfs.head());
         Ok(rootfs)
+    }
+
+    /// The directory at `place`, which one of these metadata said.
+    pub(crate) fn dir(&self, place: &DirPlace) -> Dir<'_> {
+        match &self.access.metadata.form {
+            Form::Whole(bytes) => place.in_memory(bytes),
+            Form::Blocks(..) => place.in_source(self),
+        }
     }
 
     /// Whether so much is lent, and pinned, that a loop should take another reader for its next

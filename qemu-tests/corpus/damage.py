@@ -113,7 +113,7 @@ def texts(field, old):
     if what == "digest":
         yield "flipped", bytes([old[0] ^ 1]) + old[1:]
         yield "zero", bytes(len(old))
-        yield "other", bytes(reversed(old))
+        yield "backwards", bytes(reversed(old))
         return
     for at in sorted({0, len(old) // 2, len(old) - 1}):
         for byte in 0, ord("/"), 0xFF, ord("."), ord("\n"), 0x1B:

@@ -49,6 +49,26 @@ def names(corpus):
     image(corpus, "all-removed", [of_root([(b"%05d" % n, 99 + n) for n in range(3000)], flags=0)])
 
 
+def types(corpus):
+    """What an entry says of its inode: nothing, the truth, or something else."""
+    inodes = {FIFO: inode(2, FIFO), CHR: inode(2, CHR, Struct("Device", major=5, minor=1)), DIR: directory(2, []), FILE: file(2, [extent(A)]),
+              LNK: inode(2, LNK, target=b"x"), SOCK: inode(2, SOCK), WHT: inode(2, WHT)}
+    for kind, it in inodes.items():
+        for said in 0, FIFO, CHR, DIR, FILE, LNK, SOCK, WHT, 255:
+            image(corpus, f"entry.type={said},mode={kind}", [of_root([(b"beside", 3), (b"it", 2, said)]), it, file(3, [extent(B)])])
+    for flags in 0, SORTED:
+        image(corpus, f"entry.type-without-inode,flags={flags}", [of_root([(b"a", 99, FILE), (b"f", 2)], flags=flags), file(2, [extent(A)])])
+        for first, second in (0, 0), (FILE, FILE), (DIR, FILE), (FILE, DIR), (0, FILE), (0, DIR):
+            twice = [(b"n", 2, first), (b"n", 2, second)]
+            image(corpus, f"entry.types={first},{second},flags={flags}", [of_root(twice, flags=flags), file(2, [extent(A)])])
+        image(corpus, f"entry.type-of-removed-first,flags={flags}", [of_root([(b"n", 99, FILE), (b"n", 2)], flags=flags), file(2, [extent(A)])])
+    typed = [directory(1, [(b"a", 2), (b"b", 3)]), file(2, [extent(A)]), file(3, [extent(B)])]
+    for name, newer in ("removed", inode(2, WHT)), ("changed", inode(2, FIFO)):
+        Base("edge", rootfs([[newer], typed], types=[typed]), [A, B]).image(corpus, f"entry.type-{name}-by-a-layer")
+    for version in 3, 6:
+        one(corpus, f"entries-of-upstream,version={version}", directory(2, [(b"a", 3), (b"b", 4)], entry="OldDirEntry"), version)
+
+
 def numbers(corpus):
     for owner in 0, 65534, U32 - 1, U32:
         one(corpus, f"uid={owner}", file(2, [extent(A)], uid=owner))
@@ -273,7 +293,7 @@ def verity(corpus):
 
 
 def add(corpus):
-    for make in names, numbers, texts, extents, lists, layers, segments, in_blocks, verity:
+    for make in names, types, numbers, texts, extents, lists, layers, segments, in_blocks, verity:
         make(corpus)
 
 

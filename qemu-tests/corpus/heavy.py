@@ -87,16 +87,13 @@ def store(corpus, name, tail, root, extra=()):
 def directory_of(corpus, name, count, flags):
     """A directory of many entries without names that are there: each is of an inode that is gone, and of a name that
     lies in the element itself."""
-    # An entry of 8 words: ino, pointer to its name two words on, the name.
-    entry = struct.pack("<QII", 99, 0 << 2 | 1, 2 | 6 << 3) + b"a-name" + bytes(42)
     root = directory(1, [(b"d", 2)])
     d = inode(2, DIR, Struct("Dir", flags=flags), size=min(count, 1 << 24))
 
     def fix(message, data, tag, words):
         list_pointer({field.path: field for field in message.fields}, data, "root.metadatas[0].inodes[1].member.entries", tag, words)
-    # Elements of one word of data, one pointer and six words more of data would move the pointer: data first.
-    entry = struct.pack("<Q", 99) + b"a-name" + bytes(42) + struct.pack("<II", (-8 << 2 | 1) & 0xFFFFFFFF, 2 | 6 << 3)
-    entry = struct.pack("<Q", 99) + b"a-name\0\0" + bytes(40) + struct.pack("<II", ((-7 & 0x3FFFFFFF) << 2 | 1), 2 | 6 << 3)
+    # An entry of 8 words: ino, no type, the name, and behind four words of nothing the pointer to it, back by five words.
+    entry = struct.pack("<QQ", 99, 0) + b"a-name\0\0" + bytes(32) + struct.pack("<II", ((-6 & 0x3FFFFFFF) << 2 | 1), 2 | 6 << 3)
     store(corpus, name, Tail(rootfs([[root, d]], 6), entry, count, 7, 1, fix), root)
 
 

@@ -78,19 +78,36 @@ def file(ino, extents, **more):
     return inode(ino, FILE, List("FileChunk", extents) if extents else None, **more)
 
 
-def directory(ino, entries, parent=1, flags=SORTED, **more):
-    """Entries are (name, ino)."""
-    made = [Struct("DirEntry", ino=number, name=Data(name, "name")) for name, number in entries]
+def directory(ino, entries, parent=1, flags=SORTED, entry="DirEntry", **more):
+    """Entries are (name, ino), or (name, ino, type) where that is not to be what the inode is."""
+    made = [Struct(entry, ino=number, name=Data(name, "name"), **dict(zip(["type"], typed))) for name, number, *typed in entries]
     more = {"permissions": 0o755, "nlink": 2, "size": len(made)} | more
-    return inode(ino, DIR, Struct("Dir", flags=flags, entries=List("DirEntry", made)), parent=parent, **more)
+    if entry == "DirEntry":
+        for item, (_, _, *typed) in zip(made, entries):
+            item.is_typed = bool(typed)
+    return inode(ino, DIR, Struct("Dir", flags=flags, entries=List(entry, made)), parent=parent, **more)
+
+
+def typed(layers):
+    """Has the entries of all directories say what their inodes are, but for those that say something already."""
+    types = {}
+    for one in (one for layer in layers for one in layer):
+        types.setdefault(one.get("ino"), one.get("mode"))
+    for one in (one for layer in layers for one in layer):
+        member = one.get("member")
+        entries = member and member.kind == "Dir" and member.get("entries")
+        for entry in entries.items if entries and entries.kind == "DirEntry" else ():
+            if not entry.is_typed and types.get(entry.get("ino"), WHT) in range(FIFO, WHT):
+                entry.set("type", types[entry.get("ino")])
 
 
 def device(major, minor):
     return Struct("Device", major=major, minor=minor)
 
 
-def rootfs(layers, version=3, verity=(), **more):
-    """`layers` are lists of inodes."""
+def rootfs(layers, version=3, verity=(), types=None, **more):
+    """`layers` are lists of inodes. Entries say what is in `types` of them, or in all."""
+    typed(layers if types is None else types)
     made = [Struct("InodeVector", inodes=List("Inode", inodes)) for inodes in layers]
     data = [Struct("VerityData", digest=chunk.data, verity=Data(digest, "verity")) for chunk, digest in verity]
     return Struct("Rootfs", manifestVersion=version, metadatas=List("InodeVector", made),
@@ -190,12 +207,12 @@ def layered():
     """Three layers, as upstream's delta builds leave them: names that are gone before the others, whiteouts,
     several inodes of one number; and each layer has other inodes than the one below."""
     a, b, c = plain(RAW_1), plain(RAW_2), zstd(TEXT_1)
-    oldest = [directory(1, [(b"changed", 2), (b"gone", 3), (b"kept", 4), (b"moved", 5)], flags=0, size=0),
+    oldest = [directory(1, [(b"changed", 2), (b"gone", 3), (b"kept", 4), (b"moved", 5)], flags=0, size=0, entry="OldDirEntry"),
               file(2, [extent(a)]), file(3, [extent(b)]), file(4, [extent(c)], size=0), file(5, [extent(b, 10)])]
-    middle = [directory(1, [(b"gone", 3), (b"changed", 2), (b"kept", 4), (b"moved", 5), (b"new", 6)], flags=0, size=0),
+    middle = [directory(1, [(b"gone", 3), (b"changed", 2), (b"kept", 4), (b"moved", 5), (b"new", 6)], flags=0, size=0, entry="OldDirEntry"),
               file(2, [extent(c, 50)]), inode(3, WHT), file(6, [extent(a, 60, 20)])]
     newest = [directory(1, [(b"moved", 5), (b"gone", 3), (b"again", 5), (b"changed", 2), (b"kept", 4), (b"new", 6)],
-                        flags=0, size=0),
+                        flags=0, size=0, entry="OldDirEntry"),
               inode(5, WHT), file(5, [extent(b, 10)]), inode(6, FIFO)]
     return Base("layers", rootfs([newest, middle, oldest]), [a, b, c])
 

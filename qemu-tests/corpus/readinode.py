@@ -134,14 +134,18 @@ def entries_of(inode, image):
     names, last, is_sorted, gone, sound, repeated = {}, b"", True, {}, True, False
     for number in range(min(len(found), 20_000)):
         try:
-            name, ino = found[number].data(0, 255), found[number].number(0, 64)
+            name, ino, said = found[number].data(0, 255), found[number].number(0, 64), found[number].number(64, 8)
         except Bad:
-            name, ino = b"", 0
+            name, ino, said = b"", 0, 0
         if name <= last and number:
             is_sorted = False
         last = name
         if not ino or name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
             verdict, sound = NOT, False
+            continue
+        if said and said not in TYPES:
+            live.setdefault(name, NOT)
+            verdict = NOT
             continue
         try:
             child = image.inode(ino)
@@ -149,12 +153,21 @@ def entries_of(inode, image):
             child = error.verdict
         except Bad:
             child = NOT
+        if said and not (isinstance(child, Inode) and child.type == TYPES[said]):
+            # It is listed as it says, or not at all; and it is not that.
+            repeated |= name in live
+            live.setdefault(name, ANY if child == ANY else NOT)
+            listed.append([name, TYPES[said], ino])
+            verdict = verdict if verdict == NOT else MAY
+            continue
         if child is None:
             gone[name] = gone.get(name, 0) + (name not in live)
             continue
         if isinstance(child, str) or child.unsound:
             child = child if isinstance(child, str) else NOT
             verdict = verdict if verdict == NOT else MAY
+            if said:
+                listed.append([name, TYPES[said], ino])
         else:
             listed.append([name, child.type, child.ino])
             if attributes(child)[0] != IS or child.type == "lnk" and child.link[0] != IS:

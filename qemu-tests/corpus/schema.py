@@ -11,7 +11,9 @@ STRUCTS = {
                   "mtimeNsec": (20, 4), "mtime": (24, 8), "nlink": (32, 4), "parent": (36, 4), "size": (40, 8)},
               ("member", "additional")),
     "Dir": (1, {"flags": (0, 2)}, ("entries",)),
-    "DirEntry": (1, {"ino": (0, 8)}, ("name",)),
+    "DirEntry": (2, {"ino": (0, 8), "type": (8, 1)}, ("name",)),
+    # As upstream has it.
+    "OldDirEntry": (1, {"ino": (0, 8)}, ("name",)),
     "Device": (2, {"major": (0, 8), "minor": (8, 8)}, ()),
     "FileChunk": (1, {"len": (0, 8)}, ("blob",)),
     "BlobRef": (2, {"offset": (0, 8), "compressed": (8, 1)}, ("digest",)),
@@ -48,6 +50,7 @@ EDGES = {
     "len": (CHUNK, CHUNK + 1, FILE_MAX, BLOCK, BLOCK + 1),
     "offset": (CHUNK - 1, CHUNK, CHUNK + 1),
     "major": (MAJOR, MAJOR + 1, 1 << 32), "minor": (MINOR, MINOR + 1, 1 << 32),
+    "type": (0, FIFO, CHR, DIR, BLK, FILE, LNK, SOCK, WHT, 9),
     "ino": (2, 3, 4, 5, 1 << 32, (1 << 32) + 1),
     "parent": (2, 3),
     "flags": (LOOK_BELOW, SORTED, SORTED | LOOK_BELOW, 0xFFFC),

@@ -111,6 +111,24 @@ impl<'a> Segment<'a> {
         let at = self.start.checked_add(at).ok_or(Error::BadPointer)?;
         self.bytes.get(at, len)
     }
+
+    /// The same if they are in the part of the message that was looked at last.
+    #[inline]
+    pub(super) fn near(&self, at: usize, len: usize) -> Option<&'a [u8]> {
+        self.check(at, len).ok()?;
+        self.bytes.near(self.start.checked_add(at)?, len)
+    }
+
+    /// As many of the `max` bytes from `at` on as are in that part.
+    pub(super) fn near_up_to(&self, at: usize, max: usize) -> &'a [u8] {
+        let max = max.min(self.len.saturating_sub(at));
+        let bytes = self
+            .start
+            .checked_add(at)
+            .map(|at| self.bytes.near_from(at));
+        let bytes = bytes.unwrap_or_default();
+        bytes.get(..max).unwrap_or(bytes)
+    }
 }
 
 /// The header of a message: the sizes of its segments in words, a `u32` each, and where the
@@ -163,11 +181,15 @@ impl Pointer {
     #[inline]
     pub(super) fn read(segment: &mut Segment<'_>, at: usize) -> Result<Self, Error> {
         let word = array(segment.get(at, WORD)?, 0);
-        let [a, b, c, d, e, f, g, h] = word.ok_or(Error::BadPointer)?;
-        Ok(Self {
+        Ok(Self::of(word.ok_or(Error::BadPointer)?))
+    }
+
+    #[inline]
+    pub(super) fn of([a, b, c, d, e, f, g, h]: [u8; WORD]) -> Self {
+        Self {
             low: u32::from_le_bytes([a, b, c, d]),
             high: u32::from_le_bytes([e, f, g, h]),
-        })
+        }
     }
 
     #[inline]
@@ -183,7 +205,7 @@ impl Pointer {
     /// Where a struct or list pointer at `at` leads: its offset counts words from
     /// the pointer's end, with a sign.
     #[inline]
-    fn target(self, at: usize) -> Option<usize> {
+    pub(super) fn target(self, at: usize) -> Option<usize> {
         let words = i32::from_ne_bytes(self.low.to_ne_bytes()) >> 2;
         let bytes = isize::try_from(words).ok()?.checked_mul(8)?;
         at.checked_add(WORD)?.checked_add_signed(bytes)

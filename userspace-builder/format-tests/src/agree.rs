@@ -166,11 +166,23 @@ fn listing_agrees(ours: &format::Rootfs<'_>, dir: &format::Dir<'_>) {
         let entry = dir.entry(index).expect("entry");
         let inode = ours.inode(entry.ino).expect("inode");
         let facts = |inode: format::Inode<'_>| (inode.ino(), inode.uid(), inode.mtime().sec);
-        let found = live.get(index).expect("entry");
-        assert_eq!(
-            found.map(|(entry, inode)| (entry, facts(inode))),
-            inode.map(|inode| (entry, facts(inode)))
-        );
+        let is = inode.map(|inode| inode.file_type());
+        match live.get(index) {
+            Ok(found) => assert_eq!(
+                found.map(|(entry, inode)| (entry, facts(inode))),
+                inode.map(|inode| (entry, facts(inode)))
+            ),
+            Err(error) => {
+                assert_eq!(error, format::Error::BadEntryType);
+                assert!(entry.file_type.is_some() && entry.file_type != is);
+            }
+        }
+        let mut listing = dir.listing(index);
+        for index in index..dir.len() {
+            let entry = dir.entry(index).expect("entry");
+            assert_eq!(listing.next_entry(), Ok(Some(entry)));
+        }
+        assert_eq!(listing.next_entry(), Ok(None));
     }
     live.get(dir.len()).expect_err("no entry");
 }
@@ -306,6 +318,8 @@ fn dir_agrees(ours: format::Dir<'_>, entries: Entries<'_>, expect: Expect) {
             continue;
         };
         assert_eq!(entry.ino, entries.get(index).get_ino());
+        let number = entry.file_type.map_or(0, |file_type| file_type.number());
+        assert_eq!(number, entries.get(index).get_type().into());
         assert_eq!(entry.name, entries.get(index).get_name().expect("name"));
         // Looking at every entry for every entry takes its time.
         let ways = if index < 200 {

@@ -7,8 +7,8 @@ use crate::metadata_capnp as wire;
 use capnp::message::{AllocationStrategy, Builder, HeapAllocator};
 use proptest::collection::{btree_set, hash_set, vec};
 use proptest::option;
-use proptest::prelude::*;
-use puzzlefs_format::{limits, VERSION_BLOCKS};
+use proptest::{prelude::*, sample};
+use puzzlefs_format::{limits, FileType, VERSION_BLOCKS};
 
 /// A Rootfs.
 #[derive(Clone, Debug)]
@@ -54,8 +54,8 @@ pub struct Inode {
 pub enum Mode {
     Fifo,
     Chr(u32, u32),
-    /// Entries: numbers and names.
-    Dir(Vec<(u64, Vec<u8>)>),
+    /// Entries: numbers, names, and what the inode is said to be.
+    Dir(Vec<(u64, Vec<u8>, Option<FileType>)>),
     Blk(u32, u32),
     /// Chunks, and whether `size` is written.
     File(Vec<Chunk>, bool),
@@ -99,13 +99,29 @@ fn chunk(holes: bool) -> impl Strategy<Value = Chunk> {
     prop_oneof![4 => blob.boxed(), u32::from(holes) => hole.boxed()]
 }
 
+/// What an inode can be.
+const TYPES: [FileType; 7] = [
+    FileType::Fifo,
+    FileType::Chr,
+    FileType::Dir,
+    FileType::Blk,
+    FileType::File,
+    FileType::Symlink,
+    FileType::Sock,
+];
+
 fn mode(holes: bool) -> impl Strategy<Value = Mode> {
     let entries = hash_set(name(), 0..12)
         .prop_flat_map(|names| {
             let count = names.len();
-            (Just(Vec::from_iter(names)), vec(1..40u64, count))
+            let said = (1..40u64, option::of(sample::select(&TYPES)));
+            (Just(Vec::from_iter(names)), vec(said, count))
         })
-        .prop_map(|(names, inos)| inos.into_iter().zip(names).collect());
+        .prop_map(|(names, said)| {
+            let said = said.into_iter().zip(names);
+            said.map(|((ino, file_type), name)| (ino, name, file_type))
+                .collect()
+        });
     prop_oneof![
         1 => Just(Mode::Fifo),
         1 => Just(Mode::Sock),
@@ -279,10 +295,11 @@ impl Mode {
                 dir.set_sorted(entries.is_sorted_by(|a, b| a.1 < b.1));
                 dir.set_look_below(entries.len() % 2 == 1);
                 let mut list = dir.init_entries(count(entries));
-                for (i, (ino, name)) in (0..).zip(entries) {
+                for (i, (ino, name, file_type)) in (0..).zip(entries) {
                     let mut entry = list.reborrow().get(i);
                     entry.set_ino(*ino);
                     entry.set_name(name);
+                    entry.set_type(file_type.map_or(0, |it| it.number() as u8));
                 }
             }
             Mode::File(chunks, _) => {

@@ -5,7 +5,7 @@
 use capnp::message::Builder;
 use format_tests::agree::{agree, Expect};
 use format_tests::metadata_capnp as wire;
-use puzzlefs_format::{Digest, Kind, Rootfs};
+use puzzlefs_format::{Digest, FileType, Kind, Rootfs};
 
 const FORMAT: &str = include_str!("../../../schema/FORMAT.md");
 const CHUNK: &str = "98ea6e4f216f2fb4b69fff9b3a44842c38686ca685f3f55dc48c5d3fb1107be4";
@@ -28,6 +28,7 @@ fn write() -> Vec<u8> {
     let mut entry = root.init_mode().init_dir().init_entries(1).get(0);
     entry.set_ino(2);
     entry.set_name(b"hello");
+    entry.set_type(FileType::File.number() as u8);
 
     let mut file = inodes.get(1);
     file.set_ino(2);

@@ -24,7 +24,7 @@ fn inode(ino: u64, uid: u32, mode: Mode) -> Inode {
 fn dir(entries: &[(u64, &str)]) -> Mode {
     let entries = entries
         .iter()
-        .map(|(ino, name)| (*ino, name.as_bytes().to_vec()));
+        .map(|(ino, name)| (*ino, name.as_bytes().to_vec(), None));
     Mode::Dir(entries.collect())
 }
 

@@ -63,6 +63,42 @@ fn directory_entry() {
         assert_eq!(read(1, name), Err(Error::BadDirEntry));
     }
     assert_eq!(read(1, &[b'x'; 256]), Err(Error::LimitExceeded));
+    for len in 1..40 {
+        for at in 0..len {
+            for (byte, is_bad) in [
+                (0, true),
+                (1, false),
+                (b'.', false),
+                (b'/', true),
+                (b'0', false),
+            ] {
+                let mut name = vec![0xff; len];
+                name[at] = byte;
+                let is_bad = is_bad || name == b".";
+                assert_eq!(read(1, &name).is_err(), is_bad, "{name:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn type_of_an_entry() {
+    for number in 0..=u8::MAX {
+        let fill = |inode: wire::inode::Builder<'_>| {
+            let mut entry = inode.init_mode().init_dir().init_entries(1).get(0);
+            entry.set_ino(1);
+            entry.set_name(b"a");
+            entry.set_type(number);
+        };
+        let read = check(3, fill, |inode| match inode.kind()? {
+            Kind::Dir(dir) => Ok(dir.entry(0)?.file_type.map_or(0, |it| it.number())),
+            _ => panic!("a directory"),
+        });
+        match number {
+            0..=7 => assert_eq!(read, Ok(number.into())),
+            _ => assert_eq!(read, Err(Error::BadEntryType)),
+        }
+    }
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn numbers_with_gaps() {
 #[test]
 fn directories() {
     let name = |index: u64| format!("{index:0>30}").into_bytes();
-    let sorted: Vec<_> = (0..2_000).map(|index| (2, name(index))).collect();
+    let sorted: Vec<_> = (0..2_000).map(|index| (2, name(index), None)).collect();
     let unsorted = sorted.iter().rev().cloned().collect();
     let vector = vec![
         inode(1, Mode::Dir(sorted)),

@@ -6,7 +6,7 @@ use crate::chunk::sha256;
 use capnp::message::Builder;
 use format_tests::metadata_capnp as wire;
 use format_tests::model::{Chunk, Inode, Mode, Rootfs};
-use puzzlefs_format::limits;
+use puzzlefs_format::{limits, FileType};
 
 /// An extent of a file: a part of a chunk.
 pub fn extent(stored: &[u8], compressed: bool, offset: u64, len: u64) -> Chunk {
@@ -40,7 +40,7 @@ pub fn inode(ino: u64, mode: Mode) -> Inode {
 pub fn files(version: u64, files: Vec<Vec<Chunk>>) -> Rootfs {
     let names = (2..)
         .zip(&files)
-        .map(|(ino, _)| (ino, format!("f{ino:05}").into_bytes()));
+        .map(|(ino, _)| (ino, format!("f{ino:05}").into_bytes(), Some(FileType::File)));
     let mut inodes = vec![inode(1, Mode::Dir(names.collect()))];
     for (ino, chunks) in (2..).zip(files) {
         inodes.push(inode(ino, Mode::File(chunks, true)));

@@ -16,6 +16,7 @@ use vfs::{
 
 mod any;
 mod content;
+mod directories;
 mod extents;
 mod files;
 mod packs;

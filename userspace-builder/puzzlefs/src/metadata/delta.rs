@@ -261,7 +261,11 @@ impl Comparison<'_> {
                 for (index, new) in (0..).zip(new) {
                     let old = old.entry(index)?;
                     let number = self.numbers[new.ino as usize - 1];
-                    if (old.ino, old.name) != (number, self.tree.text(new.name)) {
+                    // The number of a path stays, whatever is there now.
+                    let file_type = self.tree.node(new.ino).body.file_type();
+                    if (old.ino, old.name) != (number, self.tree.text(new.name))
+                        || old.file_type.is_some_and(|old| old != file_type)
+                    {
                         return Ok(false);
                     }
                 }

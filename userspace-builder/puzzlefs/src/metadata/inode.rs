@@ -10,6 +10,9 @@ use super::record::{Entries, Extents, Member, Record};
 use super::segment::{bytes, Segment};
 use super::sizes::{digest_at, ADDITIONAL, BLOB_REF, DEVICE, DIR, DIR_ENTRY, FILE_CHUNK, XATTR};
 
+/// The mode of what is no inode but hides that of a lower layer.
+const WHITEOUT: u16 = 8;
+
 pub(super) type Out<'a> = Segment<&'a mut dyn Write>;
 
 /// Words of what an inode's first pointer leads to.
@@ -17,7 +20,7 @@ pub(super) fn member_words(member: &Member<'_>) -> Result<u64> {
     Ok(match member {
         Member::Dir(entries) if entries.len() == 0 => 0,
         Member::Dir(entries) => {
-            let names = entries.iter().map(|entry| Ok(bytes(entry?.1.len())));
+            let names = entries.iter().map(|entry| Ok(bytes(entry?.name.len())));
             DIR.words() + DIR_ENTRY.list(entries.len()) + names.sum::<Result<u64>>()?
         }
         Member::File(extents, _) => {
@@ -54,16 +57,11 @@ fn target<'a>(record: &Record<'a>) -> &'a [u8] {
 
 /// Writes the data of an Inode, in front of its pointers.
 pub(super) fn write_data(out: &mut Out<'_>, record: &Record<'_>, version: u64) -> Result<()> {
-    // The union's discriminant, in order of the schema.
-    let (mode, size) = match &record.member {
-        Member::Fifo => (1, 0),
-        Member::Chr(..) => (2, 0),
-        Member::Dir(entries) => (3, entries.len() as u64),
-        Member::Blk(..) => (4, 0),
-        Member::File(_, size) => (5, *size),
-        Member::Symlink(_) => (6, 0),
-        Member::Sock => (7, 0),
-        Member::Whiteout => (8, 0),
+    let mode = record.member.file_type().map_or(WHITEOUT, |t| t.number());
+    let size = match &record.member {
+        Member::Dir(entries) => entries.len() as u64,
+        Member::File(_, size) => *size,
+        _ => 0,
     };
     out.word(record.ino)?;
     let sparse = match &record.member {
@@ -71,7 +69,7 @@ pub(super) fn write_data(out: &mut Out<'_>, record: &Record<'_>, version: u64) -
         _ => false,
     };
     let permissions = record.permissions | (u16::from(sparse) << 15);
-    out.word(mode | (u64::from(permissions) << 16) | (u64::from(record.uid) << 32))?;
+    out.word(u64::from(mode) | (u64::from(permissions) << 16) | (u64::from(record.uid) << 32))?;
     out.word(u64::from(record.gid) | (u64::from(record.mtime_nsec) << 32))?;
     out.word(u64::from_le_bytes(record.mtime.to_le_bytes()))?;
     out.word(u64::from(record.nlink) | (u64::from(record.parent) << 32))?;
@@ -119,14 +117,15 @@ fn write_dir(out: &mut Out<'_>, entries: &Entries<'_>) -> Result<()> {
     let mut names = out.at() + DIR_ENTRY.list(entries.len());
     out.tag(DIR_ENTRY, entries.len())?;
     for entry in entries.iter() {
-        let (ino, name) = entry?;
-        out.word(ino)?;
-        out.bytes_pointer(names, name.len())?;
-        names += bytes(name.len());
+        let entry = entry?;
+        out.word(entry.ino)?;
+        out.word(entry.file_type.map_or(0, |t| t.number()).into())?;
+        out.bytes_pointer(names, entry.name.len())?;
+        names += bytes(entry.name.len());
     }
     entries
         .iter()
-        .try_for_each(|entry| Ok(out.bytes(entry?.1)?))
+        .try_for_each(|entry| Ok(out.bytes(entry?.name)?))
 }
 
 fn write_extents(out: &mut Out<'_>, extents: &Extents<'_>) -> Result<()> {

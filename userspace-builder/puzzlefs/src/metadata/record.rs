@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use puzzlefs_format::{Digest, Inode, Kind};
+use puzzlefs_format::{Digest, DirEntry, FileType, Inode, Kind};
 
 use crate::encode::pipeline::Stored;
 use crate::host::xattr::XattrSet;
@@ -56,6 +56,22 @@ pub enum Member<'a> {
     Whiteout,
 }
 
+impl Member<'_> {
+    /// What it is; none for a whiteout.
+    pub fn file_type(&self) -> Option<FileType> {
+        Some(match self {
+            Member::Fifo => FileType::Fifo,
+            Member::Chr(..) => FileType::Chr,
+            Member::Dir(_) => FileType::Dir,
+            Member::Blk(..) => FileType::Blk,
+            Member::File(..) => FileType::File,
+            Member::Symlink(_) => FileType::Symlink,
+            Member::Sock => FileType::Sock,
+            Member::Whiteout => return None,
+        })
+    }
+}
+
 /// The entries of a directory.
 pub enum Entries<'a> {
     /// Of a tree.
@@ -81,17 +97,18 @@ impl Entries<'_> {
         })
     }
 
-    /// All: inode number and name.
-    pub fn iter(&self) -> impl Iterator<Item = Result<(u64, &[u8])>> {
+    /// All.
+    pub fn iter(&self) -> impl Iterator<Item = Result<DirEntry<'_>>> {
         (0..self.len()).map(move |index| match self {
             Entries::Tree(sources, entries) => {
                 let entry = entries[index];
-                Ok((sources.number(entry.ino), sources.tree.text(entry.name)))
+                Ok(DirEntry {
+                    ino: sources.number(entry.ino),
+                    name: sources.tree.text(entry.name),
+                    file_type: Some(sources.tree.node(entry.ino).body.file_type()),
+                })
             }
-            Entries::Base(dir) => {
-                let entry = dir.entry(u32::try_from(index)?)?;
-                Ok((entry.ino, entry.name))
-            }
+            Entries::Base(dir) => Ok(dir.entry(u32::try_from(index)?)?),
         })
     }
 }

@@ -15,6 +15,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use anyhow::{ensure, Context, Result};
+use puzzlefs_format::FileType;
 
 use crate::host::xattr::XattrSet;
 
@@ -97,6 +98,21 @@ pub enum Body {
     Fifo,
     /// A socket.
     Sock,
+}
+
+impl Body {
+    /// What it is.
+    pub fn file_type(&self) -> FileType {
+        match self {
+            Body::Dir(_) => FileType::Dir,
+            Body::File { .. } => FileType::File,
+            Body::Symlink(_) => FileType::Symlink,
+            Body::Chr(..) => FileType::Chr,
+            Body::Blk(..) => FileType::Blk,
+            Body::Fifo => FileType::Fifo,
+            Body::Sock => FileType::Sock,
+        }
+    }
 }
 
 /// An inode; its number is its index in [`Tree::nodes`] plus one.
