@@ -70,8 +70,8 @@ def unsorted():
     image = json.loads(subprocess.check_output(["puzzlefs", "inspect", "--format", "json", f"{layout}:x"]))
     with open(f"{layout}/blobs/sha256/{image['rootfs']}", "rb") as f:
         message = bytearray(f.read())
-    # The list's tag: so many structs of one word and one pointer. Before it are flags and pointer.
-    tag = message.index(struct.pack("<IHH", UNSORTED << 2, 1, 1))
+    # The list's tag: so many structs of two words and one pointer. Before it are flags and pointer.
+    tag = message.index(struct.pack("<IHH", UNSORTED << 2, 2, 1))
     equal(message[tag - 16:tag - 8], struct.pack("<Q", 2), "the flags of the directory")
     message[tag - 16] = 0
     first, last = (message.index(f"{name}\0\0\0".encode()) for name in (names[0], names[-1]))

@@ -47,10 +47,13 @@ impl Entry {
     ///
     /// If it is no descriptor of a blob with a sha256.
     fn of(value: &Value) -> Result<Self> {
-        let read = oci::Descriptor::deserialize(value);
+        // An optional field that is not as it should be is no reason to find no image.
+        let needed = ["mediaType", "digest", "size"].into_iter();
+        let needed = needed.filter_map(|name| Some((name.to_owned(), value.get(name)?.clone())));
+        let read = oci::Descriptor::deserialize(Value::Object(needed.collect()));
         let read = read.map_err(|e| Error::damaged(format!("no descriptor: {e}")))?;
         let digest = read.digest().as_ref();
-        let platform = read.platform().as_ref();
+        let platform = oci::Platform::deserialize(&value["platform"]).ok();
         Ok(Entry {
             digest: Digest::parse(digest.as_bytes())
                 .map_err(|e| Error::damaged(format!("digest {digest:?}: {e}")))?,
