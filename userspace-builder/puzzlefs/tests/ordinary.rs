@@ -376,7 +376,7 @@ fn what_is_damaged_or_none_of_these_is_refused() {
     let refused = |transport: &str, at: &str| {
         place.refused(&format!("{transport}:{}", place.at(at).display()))
     };
-    assert!(refused("oci", "O:other").contains("\"v\""));
+    assert!(refused("oci", "O:other").contains("it has: v"));
     refused("oci", "none");
     refused("dir", "O");
     refused("tar", "none.tar");

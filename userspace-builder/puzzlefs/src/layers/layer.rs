@@ -5,16 +5,15 @@ use std::collections::BTreeMap;
 
 use anyhow::{bail, ensure, Result};
 
-use super::names::Path;
+use super::names::{Path, MAX_DEPTH};
 
 /// The number of an inode: its index in the list of all layers' inodes.
 pub type Id = u32;
 
 /// Links that are followed on the way to one entry, at most: MAXSYMLINKS of include/linux/namei.h.
 const MAX_LINKS: u32 = 40;
-/// Directories on the way to an entry, at most, so that nothing that goes down a tree needs more
-/// stack than a thread has. PATH_MAX of Linux, 4096, has room for half as many.
-const MAX_DEPTH: usize = 1024;
+/// Names on the way to one entry, at most, those of links among them.
+const MAX_STEPS: u32 = 8192;
 
 /// What a directory lets be seen of the one in the same place of the layers below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,17 +109,30 @@ impl Dir {
     /// `path` without the symbolic links that this layer has on it.
     fn resolve(&self, path: &[Vec<u8>], target: Target<'_>) -> Result<Path> {
         let mut left: Vec<Vec<u8>> = path.iter().rev().cloned().collect();
-        let (mut at, mut links) = (Path::new(), 0);
+        let (mut at, mut links, mut steps) = (Path::new(), 0, 0);
+        // The directories on the way; nothing where the layer has none.
+        let mut dirs: Vec<Option<&Dir>> = vec![Some(self)];
         while let Some(name) = left.pop() {
+            steps += 1;
+            ensure!(steps <= MAX_STEPS, "too long a way to it by symbolic links");
             if name == b".." {
-                at.pop();
+                if at.pop().is_some() {
+                    dirs.pop();
+                }
                 continue;
             }
-            at.push(name);
-            let Some(Name::Leaf(id)) = self.find(&at) else {
-                continue;
+            let there = dirs.last().copied().flatten();
+            let there = there.and_then(|dir| dir.names.get(name.as_slice()));
+            let link = match there {
+                Some(Name::Leaf(id)) => target(*id),
+                _ => None,
             };
-            let Some(target) = target(*id) else {
+            let Some(link) = link else {
+                dirs.push(match there {
+                    Some(Name::Dir(dir)) => Some(dir),
+                    _ => None,
+                });
+                at.push(name);
                 continue;
             };
             links += 1;
@@ -128,15 +140,24 @@ impl Dir {
                 links <= MAX_LINKS,
                 "too many symbolic links on the way to it"
             );
-            at.pop();
-            if target.starts_with(b"/") {
+            if link.starts_with(b"/") {
                 at.clear();
+                dirs.truncate(1);
             }
-            let names = target.split(|b| *b == b'/');
+            let names = link.split(|b| *b == b'/');
             let names = names.filter(|name| !name.is_empty() && name != b".");
             left.extend(names.rev().map(<[u8]>::to_vec));
         }
         Ok(at)
+    }
+
+    /// Directories in each other, at most, below this one.
+    pub fn depth(&self) -> usize {
+        let depths = self.names.values().map(|name| match name {
+            Name::Dir(dir) => 1 + dir.depth(),
+            _ => 0,
+        });
+        depths.max().unwrap_or(0)
     }
 
     /// Puts a leaf in the place of what is there.

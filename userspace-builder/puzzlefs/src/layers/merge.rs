@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use anyhow::{ensure, Result};
 
 use super::layer::{Below, Dir, Id, Name, Target};
-use super::names::{self, Path};
+use super::names::{self, Path, MAX_DEPTH};
 
 /// A directory, in whose place a layer below has a symbolic link.
 #[derive(Debug)]
@@ -41,6 +41,11 @@ impl Dir {
         if let Some((name, parents)) = from.split_last() {
             self.make(parents, target)?.put(name, link);
         }
+        // Each layer could lead further down.
+        ensure!(
+            to.len() + dir.depth() <= MAX_DEPTH,
+            "more than {MAX_DEPTH} directories deep by symbolic links"
+        );
         let place = self.make(&to, target)?;
         let lower = std::mem::take(place);
         let moved = dir.put_below(lower, target);

@@ -11,6 +11,10 @@ const AUFS: &[u8] = b".wh.";
 /// NAME_MAX of include/uapi/linux/limits.h.
 const NAME_MAX: usize = 255;
 
+/// Names on a path, at most, so that nothing that goes down a tree needs more stack than a thread has. A
+/// path that Linux takes as a whole (PATH_MAX, 4096) has twice as many.
+pub const MAX_DEPTH: usize = 1024;
+
 /// A path from the root: no name is empty, `.` or `..`.
 pub type Path = Vec<Vec<u8>>;
 
@@ -46,6 +50,10 @@ pub fn path(path: &[u8]) -> Result<Path> {
                     name.len()
                 );
                 names.push(name.to_vec());
+                ensure!(
+                    names.len() <= MAX_DEPTH,
+                    "more than {MAX_DEPTH} directories deep"
+                );
             }
         }
     }
@@ -80,6 +88,8 @@ mod tests {
         assert!(path(b"a\0b").is_err());
         assert!(path(&[b'x'; 256]).is_err());
         assert!(path(&[b'x'; 255]).is_ok());
+        assert!(path("a/".repeat(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(path("a/".repeat(MAX_DEPTH + 1).as_bytes()).is_err());
     }
 
     #[test]

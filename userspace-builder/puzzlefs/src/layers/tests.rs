@@ -268,6 +268,45 @@ fn links_in_the_place_of_directories_are_followed() {
     );
 }
 
+/// Neither one that goes in circles, nor one of many names, nor one that goes down in each layer.
+#[test]
+fn ways_by_links_end() {
+    let link = |name: &str, to: &str| {
+        let mut tar = Builder::new(Vec::new());
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Symlink);
+        header.set_size(0);
+        tar.append_link(&mut header, name, to).unwrap();
+        tar.into_inner().unwrap()[..].to_vec()
+    };
+    // Without its end.
+    let open = |mut tar: Vec<u8>| {
+        tar.truncate(tar.len() - 1024);
+        tar
+    };
+    let long = open(link("a", &"b/../".repeat(800)));
+    let names = |count: usize| layer(&[&format!("{}x: 1", "a/".repeat(count))]);
+    assert!(merged(&[[&long[..], &names(4)].concat()]).is_ok());
+    assert!(merged(&[[&long[..], &names(30)].concat()]).is_err());
+
+    let deep = |layers: usize| {
+        let down = |i: usize| {
+            open(link(
+                &format!("d{i}"),
+                &format!("d{}/{}", i + 1, "e/".repeat(300)),
+            ))
+        };
+        let mut all: Vec<Vec<u8>> = (0..layers)
+            .rev()
+            .map(|i| [&down(i)[..], &layer(&[])].concat())
+            .collect();
+        all.push(layer(&["d0/x: 1"]));
+        merged(&all)
+    };
+    assert!(deep(3).is_ok());
+    assert!(deep(4).is_err());
+}
+
 #[test]
 fn a_tree_has_no_whiteouts() {
     let (mut memory, tar) = (Memory::default(), layer(&[".wh.a: 1", "a: 2"]));

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::image::{Image, Layer, MAX_TEXT};
 use super::members::Members;
 use crate::base::error::{damage, Error};
+use crate::base::text;
 use crate::layers::Role;
 
 /// An image in manifest.json.
@@ -63,7 +64,12 @@ fn choose<'a>(images: &'a [Saved], name: Option<&str>, file: &Path) -> Result<&'
     };
     found.ok_or_else(|| {
         let all: Vec<&str> = images.iter().flat_map(tags).collect();
-        let text = format!("{}: name one of its images: {all:?}", file.display());
+        let all = all.join(" ");
+        let text = format!(
+            "{}: name one of its images: {}",
+            file.display(),
+            text::quoted(all.as_bytes())
+        );
         Error::not_found(text).into()
     })
 }
@@ -80,7 +86,10 @@ fn of_layer(members: &Rc<Members>, name: &str, diff_id: &str) -> Result<Layer> {
         .map(|hex| Digest::parse(hex.as_bytes()))
     {
         Some(Ok(digest)) => Some(digest).filter(|_| !is_compressed),
-        _ => bail!("a digest that is no sha256: {diff_id:?}"),
+        _ => bail!(
+            "a digest that is no sha256: {}",
+            text::quoted(diff_id.as_bytes())
+        ),
     };
     let (members, name) = (members.clone(), name.to_owned());
     Ok(Layer {

@@ -14,6 +14,7 @@ use super::manifest;
 use super::members::Members;
 use super::platform::Platform;
 use crate::base::error::{damage, Error};
+use crate::base::text;
 use crate::layout::reference::{Name, Reference};
 use crate::layout::Layout;
 
@@ -86,7 +87,11 @@ fn find(index: &[u8], tag: Option<&str>, path: &Path, platform: &Platform) -> Re
         [] => {
             let tags: Vec<String> = index.manifests().iter().flat_map(tag_of).collect();
             let text = match tag {
-                Some(tag) => format!("{} has no tag {tag:?}; it has: {tags:?}", path.display()),
+                Some(tag) => format!(
+                    "{} has no tag {tag}; it has: {}",
+                    path.display(),
+                    shown(&tags)
+                ),
                 None => format!("{} has no image", path.display()),
             };
             Err(Error::not_found(text).into())
@@ -96,10 +101,20 @@ fn find(index: &[u8], tag: Option<&str>, path: &Path, platform: &Platform) -> Re
             _ => {
                 let tags: Vec<String> = named.into_iter().flat_map(tag_of).collect();
                 bail!(
-                    "{} has several images: name one of {tags:?}",
-                    path.display()
+                    "{} has several images: name one of {}",
+                    path.display(),
+                    shown(&tags)
                 )
             }
         },
     }
+}
+
+/// Tags for people, who may choose one.
+fn shown(tags: &[String]) -> String {
+    let tags: Vec<String> = tags
+        .iter()
+        .map(|tag| text::quoted(tag.as_bytes()))
+        .collect();
+    tags.join(" ")
 }

@@ -12,6 +12,7 @@ use puzzlefs_format::{limits, Digest, MEDIA_TYPE_ROOTFS};
 use super::image::{Blobs, Image, Layer};
 use super::platform::Platform;
 use crate::base::error::{damage, Error};
+use crate::base::text;
 use crate::layers::Role;
 
 /// Media types of Docker's, which are no more than other names of OCI's.
@@ -54,7 +55,7 @@ fn is_index(text: &[u8]) -> Result<bool> {
     Ok(match kind.media_type {
         Some(media_type) if index.contains(&media_type) => true,
         Some(media_type) if manifest.contains(&media_type) => false,
-        Some(media_type) => bail!("{media_type:?} is no image"),
+        Some(media_type) => bail!("{} is no image", text::quoted(media_type.as_bytes())),
         None => kind.manifests.is_some(),
     })
 }
@@ -124,7 +125,10 @@ fn of_layer(layer: &Descriptor, blobs: &Rc<dyn Blobs>) -> Result<Layer> {
         _ => Some("it is no tar"),
     };
     if let Some(wrong) = wrong {
-        bail!("a layer of type {media_type:?}: {wrong}");
+        bail!(
+            "a layer of type {}: {wrong}",
+            text::quoted(media_type.as_bytes())
+        );
     }
     let (digest, blobs) = (digest(layer)?, blobs.clone());
     Ok(Layer {
@@ -142,6 +146,9 @@ pub fn digest(descriptor: &Descriptor) -> Result<Digest> {
         .map(|hex| Digest::parse(hex.as_bytes()));
     match digest {
         Some(Ok(digest)) => Ok(digest),
-        _ => bail!("a digest that is no sha256: {text:?}"),
+        _ => bail!(
+            "a digest that is no sha256: {}",
+            text::quoted(text.as_bytes())
+        ),
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use anyhow::{ensure, Context, Result};
 
 use crate::base::error::Error;
+use crate::base::text;
 
 /// Links from one member to another that are followed: `docker save` writes one.
 const MAX_LINKS: u32 = 8;
@@ -90,7 +91,11 @@ impl Members {
                 None => break,
             }
         }
-        let text = format!("{} has no member {name:?}", self.path.display());
+        let text = format!(
+            "{} has no member {}",
+            self.path.display(),
+            text::quoted(name.as_bytes())
+        );
         Err(Error::not_found(text).into())
     }
 
