@@ -62,7 +62,9 @@ layer 5
 skopeo copy -q oci:L:5 docker-archive:docker.tar:app:5
 skopeo copy -q oci:L:5 oci-archive:oci.tar:five
 skopeo copy -q oci:L:5 dir:dir
-skopeo copy -q --dest-compress-format zstd --dest-force-compress-format oci:L:5 oci:Z:5
+# What is compressed already stays so; this archive is not.
+skopeo copy -q --dest-compress-format zstd docker-archive:docker.tar oci:Z:5
+grep -lq "tar+zstd" Z/blobs/sha256/*
 for source in docker-archive:docker.tar docker-archive:docker.tar:app:5 oci-archive:oci.tar:five dir:dir oci:Z:5; do
 	found=$(rootfs convert "$source" P:5)
 	[ "$found" = "$converted" ] || { echo "$source: $found"; exit 1; }

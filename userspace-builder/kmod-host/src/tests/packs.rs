@@ -163,7 +163,10 @@ fn a_chunk_that_one_pack_says_is_too_large_is_taken_from_another() {
     let large = vec![0; limits::MAX_CHUNK_BYTES as usize + 1];
     let mut lying = entries(std::slice::from_ref(&large));
     lying[0].digest = digest(&whole);
-    let listed = [pack_with(&[large], &lying), pack(std::slice::from_ref(&whole))];
+    let listed = [
+        pack_with(&[large], &lying),
+        pack(std::slice::from_ref(&whole)),
+    ];
     let rootfs = files(6, vec![vec![extent(&whole, false, 0, 30_000)]]).write(1 << 12);
     let image = image(&Machine::new().unwrap(), &rootfs, &listed, &[]);
     let inode = image.inode(2).unwrap();

@@ -52,15 +52,21 @@ pub fn open(file: &Path, name: Option<&str>) -> Result<Image> {
     })
 }
 
+/// The image that a name of those in the archive means; without a name the only one.
 fn choose<'a>(images: &'a [Saved], name: Option<&str>, file: &Path) -> Result<&'a Saved> {
     let tags = |image: &'a Saved| image.repo_tags.iter().flatten().map(String::as_str);
-    let found = match (images, name) {
-        ([single], None) => Some(single),
-        (_, None) => None,
-        // `debian` is `debian:latest`, as for Docker.
-        (_, Some(name)) => images.iter().find(|image| {
-            tags(image).any(|tag| tag == name || tag.strip_suffix(":latest") == Some(name))
-        }),
+    // A name may be short: `app` is also that of an image under any registry's and directory's.
+    let is_named = |image: &'a Saved, name: &str| {
+        tags(image).any(|tag| {
+            let tag = tag.strip_suffix(":latest").unwrap_or(tag);
+            let rest = tag.strip_suffix(name.strip_suffix(":latest").unwrap_or(name));
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+        })
+    };
+    let mut named = images.iter();
+    let found = match name {
+        Some(name) => named.find(|image| is_named(image, name)),
+        None => named.next().filter(|_| images.len() == 1),
     };
     found.ok_or_else(|| {
         let all: Vec<&str> = images.iter().flat_map(tags).collect();
@@ -97,4 +103,46 @@ fn of_layer(members: &Rc<Members>, name: &str, diff_id: &str) -> Result<Layer> {
         digest,
         blob: Box::new(move || members.open_member(&name)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_may_be_short() {
+        let image = |tag: &str| Saved {
+            config: tag.into(),
+            repo_tags: Some(vec![tag.into()]),
+            layers: Vec::new(),
+        };
+        let images = [
+            "host.example/library/app:5",
+            "localhost/tool:latest",
+            "a/b:1",
+        ]
+        .map(image);
+        let found = |name: Option<&str>| {
+            let found = choose(&images, name, Path::new("x.tar"));
+            found.ok().map(|image| image.config.clone())
+        };
+        let app = Some("host.example/library/app:5".to_owned());
+        for name in ["app:5", "library/app:5", "host.example/library/app:5"] {
+            assert_eq!(found(Some(name)), app, "{name}");
+        }
+        let tool = Some("localhost/tool:latest".to_owned());
+        for name in ["tool", "tool:latest", "localhost/tool"] {
+            assert_eq!(found(Some(name)), tool, "{name}");
+        }
+        for name in [
+            None,
+            Some("app"),
+            Some("pp:5"),
+            Some("ool"),
+            Some("b"),
+            Some(""),
+        ] {
+            assert_eq!(found(name), None, "{name:?}");
+        }
+    }
 }
