@@ -163,7 +163,7 @@ def unmounting():
     run("puzzlefs", "umount", "/mnt/foreign")
     check(os.path.ismount("/mnt/foreign"), "a tmpfs below an image was unmounted")
     run("umount", "/mnt/foreign")
-    refused(1, "X-mount.idmap is done by mount(8)", "puzzlefs", "mount", "-o", "X-mount.idmap=b:0:1:1",
+    refused(5, "X-mount.idmap is done by mount(8)", "puzzlefs", "mount", "-o", "X-mount.idmap=b:0:1:1",
             "/tmp/images:test", "/mnt/view")
     run("puzzlefs", "umount", "/mnt/lower")
 

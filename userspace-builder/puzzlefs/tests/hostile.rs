@@ -124,20 +124,17 @@ fn a_directory_is_not_replaced() {
 #[test]
 fn a_cycle_ends() {
     let forge = Forge::new(|root| fs::create_dir_all(root.join("a/NAME")).unwrap());
-    // Its entry: inode 3, and a pointer to a list of the name's 4 bytes.
+    // Its entry: inode 3, the type of a directory, and a pointer to a list of the name's 4 bytes.
     let length = ((4u32 << 3) | 2).to_le_bytes();
     forge.patch(|rootfs| {
-        let mut words = rootfs.chunks_exact_mut(8);
-        let mut last = words.next().unwrap();
-        let mut found = 0;
-        for word in words {
-            if *last == 3u64.to_le_bytes() && word[4..] == length {
-                last[0] = 1;
-                found += 1;
-            }
-            last = word;
-        }
-        assert_eq!(found, 1);
+        let starts = (0..rootfs.len() - 16).step_by(8);
+        let is_it = |at: &usize| {
+            let word = |number: usize| &rootfs[at + 8 * number..][..8];
+            word(0) == 3u64.to_le_bytes() && word(1) == 3u64.to_le_bytes() && word(2)[4..] == length
+        };
+        let found: Vec<usize> = starts.filter(is_it).collect();
+        assert_eq!(found.len(), 1);
+        rootfs[found[0]] = 1;
     });
     let image = open(&forge.layout, "bad");
     let target = forge.dir.path().join("target");
