@@ -18,12 +18,12 @@ use crate::image::Image;
 use crate::layout::index::no_images;
 use crate::layout::reach::Reach;
 use crate::layout::staging::remove_abandoned;
-use crate::layout::Layout;
+use crate::layout::{is_trouble, Layout};
 
 /// What was removed, or would be.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// Images that cannot be read, each with the reason. What their manifests list stays.
+    /// Images that are damaged, each with the reason. What their manifests list stays.
     pub broken: Vec<String>,
     /// Whether nothing was in fact removed.
     pub dry_run: bool,
@@ -90,11 +90,12 @@ pub(super) fn collect(layout: &Layout, index: &Value, dry_run: bool) -> Result<R
     Ok(report)
 }
 
-/// What `index` leads to, and which images cannot be read.
+/// What `index` leads to, and which images are damaged.
 ///
 /// # Errors
 ///
-/// If a manifest or an index cannot be read: it may lead to anything.
+/// If a manifest or an index cannot be read: it may lead to anything. And if an image is not known to
+/// be damaged, but could not be read.
 fn in_use(layout: &Layout, index: &Value) -> Result<(HashSet<Digest>, Vec<String>)> {
     let reach = Reach::from(layout, index)?;
     let mut in_use: HashSet<Digest> = reach.blobs.keys().copied().collect();
@@ -106,6 +107,10 @@ fn in_use(layout: &Layout, index: &Value) -> Result<(HashSet<Digest>, Vec<String
         // Its manifest has been read, and lists all that it needs.
         match unlisted(layout, &manifest) {
             Ok(chunks) => in_use.extend(chunks),
+            // It is not known what it needs besides.
+            Err(error) if is_trouble(&error) => {
+                return Err(error.context(format!("the image sha256:{manifest}")))
+            }
             Err(error) => broken.push(format!("the image sha256:{manifest}: {error:#}")),
         }
     }
