@@ -275,7 +275,8 @@ impl LowerFile {
     /// than [`KILLABLE_BYTES`]. That leaves room for a filesystem that makes small windows larger
     /// (`readahead_expand`: btrfs to 128 KiB).
     pub fn ahead_bytes(&self) -> u64 {
-        // SAFETY: It is open, and its readahead state does not change.
+        // SAFETY: It is open. `ra_pages` is set when it is opened, and changed by posix_fadvise(2)
+        // only, which nobody calls for this `struct file`.
         let pages = unsafe { bindings::vfs_rs_readahead(self.0.as_ptr()) };
         let window = (u64::from(pages) << PAGE_SHIFT).max(KILLABLE_BYTES as u64);
         window.saturating_mul(2)

@@ -179,6 +179,15 @@ fn chunks_that_a_manifest_does_not_list_stay() {
     edit_index(&layout, |list| {
         list[0]["annotations"] = json!({ "org.opencontainers.image.ref.name": "delta" })
     });
+    // Nobody can read what it needs, but it may be whole again.
+    let rootfs = layout.join("blobs/sha256");
+    let rootfs = rootfs.join(open(&layout, "delta").rootfs_digest().to_string());
+    let elsewhere = dir.path().join("rootfs");
+    fs::rename(&rootfs, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &rootfs).unwrap();
+    refused(&layout, "symbolic link");
+    fs::rename(&elsewhere, &rootfs).unwrap();
+
     collect(&layout, false);
     let report = puzzlefs::verify::verify(&open(&layout, "delta"), &Silent).unwrap();
     assert_eq!(report.errors, [""; 0]);

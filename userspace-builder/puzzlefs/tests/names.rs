@@ -5,10 +5,15 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
-use common::command::{failure, puzzlefs, success};
+use common::command::{failure, puzzlefs, success, PUZZLEFS};
 use common::layout::{edit_index, store};
 use common::{open, scratch};
+use puzzlefs::base::progress::Silent;
+use puzzlefs::layout::Layout;
 use serde_json::{json, Value};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -367,4 +372,41 @@ fn the_size_of_a_manifest_counts() {
         });
     }
     success(&puzzlefs(&["inspect", &place.image(":a")]));
+}
+
+/// An image that has no tag yet is garbage to a collection, so it waits for that.
+#[test]
+fn a_tag_waits_for_a_collection() {
+    let place = Place::new();
+    let layout = Layout::open(&place.layout).unwrap();
+    let digest = open(&place.layout, "a").manifest_digest().to_string();
+    let image = place.image(&format!("@sha256:{digest}"));
+    success(&puzzlefs(&["rm", &place.image(":a")]));
+    let owned = layout.own_blobs(&Silent).unwrap();
+    let mut command = Command::new(PUZZLEFS);
+    let mut child = command.args(["tag", &image, "again"]).spawn().unwrap();
+    thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "it did not wait");
+    drop(owned);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(
+        open(&place.layout, "again").manifest_digest().to_string(),
+        digest
+    );
+}
+
+/// An index of very many tags fills no terminal.
+#[test]
+fn some_of_many_tags_are_shown() {
+    let place = Place::new();
+    edit_index(&place.layout, |list| {
+        for number in 0..1000 {
+            let mut entry = list[0].clone();
+            entry["annotations"][REF_NAME] = format!("many-{number}").into();
+            list.push(entry);
+        }
+    });
+    let text = failure(&puzzlefs(&["inspect", &place.image(":none")]));
+    assert!(text.contains("many-17 and 982 more"), "{text}");
+    assert!(!text.contains("many-18"), "{text}");
 }

@@ -84,6 +84,47 @@ fn one_broken_image_does_not_stop_the_others() {
     }
 }
 
+/// Nothing is known of an image that could not be read, least of all that it is damaged.
+#[test]
+fn what_could_not_be_read_is_not_called_damaged() {
+    let dir = scratch();
+    let (_, layout) = good_and_bad(dir.path(), &options());
+    let bad = open(&layout, "bad").manifest_digest().to_string();
+    let rootfs = layout
+        .join("blobs/sha256")
+        .join(open_rootfs(&layout, "bad"));
+    let elsewhere = dir.path().join("rootfs");
+    fs::rename(&rootfs, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &rootfs).unwrap();
+    store(&layout, b"garbage");
+    let kept = blobs(&layout);
+    let layout_arg = layout.to_str().unwrap();
+    for command in [
+        &["du", "--format", "json", layout_arg][..],
+        &["gc", layout_arg],
+        &["unpack", layout_arg],
+        &["repack", layout_arg],
+        &["repack", layout_arg, "bad"],
+    ] {
+        let output = puzzlefs(command);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {output:?}");
+        let text = failure(&output);
+        assert!(text.contains(&bad), "{command:?}: {text}");
+        if command[0] == "du" {
+            let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(report["broken"], serde_json::json!([]));
+            assert!(report["unread"][0].as_str().unwrap().contains(&bad));
+            assert_eq!(report["images"][0]["tags"][0], "good");
+        }
+        if command[0] == "gc" {
+            assert_eq!(blobs(&layout), kept, "what it needs is not known");
+        }
+        assert_eq!(faults(&layout, "good"), [""; 0]);
+    }
+    fs::rename(&elsewhere, &rootfs).unwrap();
+    assert_eq!(faults(&layout, "bad"), [""; 0]);
+}
+
 fn open_rootfs(layout: &Path, tag: &str) -> String {
     open(layout, tag).rootfs_digest().to_string()
 }

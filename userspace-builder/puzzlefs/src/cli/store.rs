@@ -61,20 +61,24 @@ fn finish(args: &Images, layout: &Layout, report: convert::Report) -> Result<Exi
             .as_ref()
             .map_or(Ok(()), |report| removed(out, report))
     })?;
+    let mut faults = conversion.report.faults.clone();
     let collected = conversion.gc.iter().flat_map(|report| &report.broken);
-    let all = conversion.report.broken.iter().chain(collected);
-    Ok(broken(all))
+    faults.broken.extend(collected.cloned());
+    Ok(broken(&faults.broken, &faults.unread))
 }
 
-/// Says which images cannot be read; the exit status if some cannot.
-pub fn broken<'a>(images: impl IntoIterator<Item = &'a String>) -> ExitCode {
-    let mut status = ExitCode::SUCCESS;
-    for image in images {
+/// Says which images are damaged, and which could not be read; the exit status if there are such.
+pub fn broken(damaged: &[String], unread: &[String]) -> ExitCode {
+    for image in damaged.iter().chain(unread) {
         // Like the errors of main.
         out::error(&format!("puzzlefs: error: {image}"));
-        status = ExitCode::from(exit::DAMAGED);
     }
-    status
+    match (damaged, unread) {
+        ([], []) => ExitCode::SUCCESS,
+        // Nothing is known to be damaged.
+        ([], _) => ExitCode::FAILURE,
+        _ => ExitCode::from(exit::DAMAGED),
+    }
 }
 
 /// puzzlefs gc.
@@ -92,7 +96,7 @@ pub fn gc(args: &Gc) -> Result<ExitCode> {
         }
         removed(out, &report)
     })?;
-    Ok(broken(&report.broken))
+    Ok(broken(&report.broken, &[]))
 }
 
 /// What a collection removed.
@@ -151,5 +155,5 @@ pub fn du(args: &Du) -> Result<ExitCode> {
         }
         Ok(())
     })?;
-    Ok(broken(&report.broken))
+    Ok(broken(&report.faults.broken, &report.faults.unread))
 }

@@ -31,6 +31,8 @@ pub fn tags(args: &Tags) -> Result<()> {
 /// puzzlefs tag.
 pub fn tag(args: &Tag) -> Result<()> {
     let layout = Layout::open(&args.image.layout)?;
+    // An image that has no tag yet is garbage to a collection.
+    let _kept = layout.keep_blobs(&Bar::new())?;
     Ok(layout.add_tag(&args.image.name, &args.tag)?)
 }
 
@@ -46,7 +48,7 @@ pub fn rm(args: &Rm) -> Result<ExitCode> {
     show::done(args.format, &removal, |out| {
         gc.map_or(Ok(()), |report| removed(out, report))
     })?;
-    Ok(broken(gc.into_iter().flat_map(|report| &report.broken)))
+    Ok(gc.map_or(ExitCode::SUCCESS, |report| broken(&report.broken, &[])))
 }
 
 #[derive(Serialize)]

@@ -27,6 +27,10 @@ const REF_NAME: &str = ANNOTATION_REF_NAME;
 /// and one of those.
 const MAX_DEPTH: u32 = 8;
 
+/// How many names people are given to choose from.
+const MAX_SHOWN: usize = 20;
+const NO_ARRAY: &str = "index.json: manifests is no array";
+
 /// An entry of an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -82,14 +86,24 @@ impl Entry {
     }
 }
 
-/// What a list of entries names that differ, one in a line, for people to choose from.
+/// What a list of entries names, for people to choose from.
 fn choices(entries: &[Entry]) -> String {
     let shown = entries.iter().map(|entry| {
         let platform = entry.platform.as_ref();
         let platform = platform.map(|(os, arch)| format!(" ({os}/{arch})"));
         format!("@sha256:{}{}", entry.digest, platform.unwrap_or_default())
     });
-    shown.collect::<Vec<_>>().join(", ")
+    shown_of(shown, ", ")
+}
+
+/// The first of some names, and how many more there are: an index may have a million.
+fn shown_of(mut names: impl Iterator<Item = String>, between: &str) -> String {
+    let first: Vec<String> = names.by_ref().take(MAX_SHOWN).collect();
+    let shown = first.join(between);
+    match names.count() {
+        0 => shown,
+        more => format!("{shown}{between}and {more} more"),
+    }
 }
 
 /// The entry that counts of several with one name: that of this machine, if they differ.
@@ -133,8 +147,7 @@ impl Layout {
             })?,
             (true, Name::Tag(tag)) => {
                 let tags = entries(&index).iter().filter_map(tag_of);
-                let tags: Vec<String> = tags.map(|tag| text::quoted(tag.as_bytes())).collect();
-                let tags = tags.join(" ");
+                let tags = shown_of(tags.map(|tag| text::quoted(tag.as_bytes())), " ");
                 let text = format!("{dir} has no tag {tag}; it has: {tags}");
                 return Err(Error::not_found(text).at(&self.path));
             }
@@ -267,13 +280,25 @@ impl Layout {
     /// index.json without the entries that `name` names, of which it must have one; and their
     /// digests.
     pub(crate) fn without(&self, name: &Name) -> Result<(Value, Vec<Digest>)> {
-        let mut index = self.index()?.unwrap_or_default();
-        // One that is malformed goes too.
-        let is_it = |entry: &&Value| is_named(entry, name);
-        let removed: Vec<&Value> = entries(&index).iter().filter(is_it).collect();
-        let digests = removed.iter().flat_map(|entry| Entry::of(entry));
+        let mut index = self.index()?.unwrap_or_else(no_images);
+        let list = index["manifests"].as_array_mut();
+        let removed = self.take(list.context(NO_ARRAY)?, name)?;
+        let digests = removed.iter().flat_map(Entry::of);
         let digests = digests.map(|entry| entry.digest).collect();
-        if removed.is_empty() {
+        Ok((index, digests))
+    }
+
+    /// Takes all entries that `name` names out of index.json, which must have one.
+    pub fn remove_tag(&self, name: &Name) -> Result<()> {
+        self.edit(|list| self.take(list, name).map(drop))
+    }
+
+    /// Takes what `name` names out of `list`, which must have it. What is malformed goes too.
+    fn take(&self, list: &mut Vec<Value>, name: &Name) -> Result<Vec<Value>> {
+        let all = std::mem::take(list).into_iter();
+        let (taken, rest): (Vec<_>, Vec<_>) = all.partition(|entry| is_named(entry, name));
+        *list = rest;
+        if taken.is_empty() {
             let kind = match name {
                 Name::Tag(_) => "tag",
                 Name::Digest(_) => "entry",
@@ -281,19 +306,7 @@ impl Layout {
             let text = format!("{} has no {kind} {name}", self.path.display());
             return Err(Error::not_found(text).at(&self.path));
         }
-        if let Some(list) = index["manifests"].as_array_mut() {
-            list.retain(|entry| !is_named(entry, name));
-        }
-        Ok((index, digests))
-    }
-
-    /// Takes all entries that `name` names out of index.json, which must have one.
-    pub fn remove_tag(&self, name: &Name) -> Result<()> {
-        self.edit(|list| {
-            self.without(name)?;
-            list.retain(|entry| !is_named(entry, name));
-            Ok(())
-        })
+        Ok(taken)
     }
 
     /// Lets tags, of which index.json has entries, name other manifests, all at once:
@@ -322,7 +335,7 @@ impl Layout {
         let lock = Lock::new(&self.path, &self.root)?;
         let mut index = self.index()?.unwrap_or_else(no_images);
         let list = index["manifests"].as_array_mut();
-        change(list.context("index.json: manifests is no array")?)?;
+        change(list.context(NO_ARRAY)?)?;
         Ok(lock.replace(INDEX_FILE, &serde_json::to_vec(&index)?)?)
     }
 

@@ -6,6 +6,7 @@
 //! `blobs/sha256` may be links, as LXC has them.
 //!
 //! - this file: the layout's blobs, and locks of them;
+//! - [`broken`]: images that something is wrong with;
 //! - [`index`]: index.json and the tags in it;
 //! - `lock`: locks, and writing the layout's own files;
 //! - [`manifest`]: the manifest of an image;
@@ -13,6 +14,7 @@
 //! - [`mod@reference`]: how the command line names an image;
 //! - [`staging`]: blobs that are being written.
 
+pub mod broken;
 pub mod index;
 mod lock;
 pub mod manifest;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::base::error::Result;
 use crate::image::chunk::Key;
 use crate::image::Image;
+use crate::layout::broken::Broken;
 use crate::layout::reach::Reach;
 use crate::layout::Layout;
 
@@ -51,8 +52,9 @@ pub struct Usage {
 pub struct Report {
     /// Its PuzzleFS images.
     pub images: Vec<Usage>,
-    /// Images that cannot be read, each with the reason. Their bytes count as other ones.
-    pub broken: Vec<String>,
+    /// Images that could not be used. Their bytes count as other ones.
+    #[serde(flatten)]
+    pub faults: Broken,
     /// The chunks that their files use, each counted once.
     pub chunks: Amount,
     /// Bytes of their Rootfs blobs, blocks of those, manifests and configurations.
@@ -108,7 +110,7 @@ pub fn du(layout: &Layout) -> Result<Report> {
             Ok(None) => continue,
             Err(fault) => {
                 let fault = fault.context(format!("the image sha256:{manifest}"));
-                report.broken.push(format!("{fault:#}"));
+                report.faults.push(fault);
                 continue;
             }
         };
@@ -128,9 +130,9 @@ pub fn du(layout: &Layout) -> Result<Report> {
             total_bytes: usage.bytes + metadata_bytes,
         });
     }
-    for fault in reach.faults.iter().map(|fault| format!("{fault:#}")) {
-        if !report.broken.iter().any(|known| known.contains(&fault)) {
-            report.broken.push(fault);
+    for fault in reach.faults {
+        if !report.faults.has(&fault) {
+            report.faults.push(fault);
         }
     }
     let mut packed = 0;

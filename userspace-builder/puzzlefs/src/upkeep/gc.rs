@@ -12,7 +12,7 @@ use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::base::error::{damage, Error, Result};
+use crate::base::error::{damage, is_trouble, Error, Result};
 use crate::base::progress::Progress;
 use crate::image::Image;
 use crate::layout::index::no_images;
@@ -23,7 +23,7 @@ use crate::layout::Layout;
 /// What was removed, or would be.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// Images that cannot be read, each with the reason. What their manifests list stays.
+    /// Images that are damaged, each with the reason. What their manifests list stays.
     pub broken: Vec<String>,
     /// Whether nothing was in fact removed.
     pub dry_run: bool,
@@ -92,11 +92,12 @@ pub(super) fn collect(layout: &Layout, index: &Value, dry_run: bool) -> Result<R
     Ok(report)
 }
 
-/// What `index` leads to, and which images cannot be read.
+/// What `index` leads to, and which images are damaged.
 ///
 /// # Errors
 ///
-/// If a manifest or an index cannot be read: it may lead to anything.
+/// If a manifest or an index cannot be read: it may lead to anything. And if an image is not known to
+/// be damaged, but could not be read.
 fn in_use(layout: &Layout, index: &Value) -> Result<(HashSet<Digest>, Vec<String>)> {
     let reach = Reach::from(layout, index)?;
     let mut in_use: HashSet<Digest> = reach.blobs.keys().copied().collect();
@@ -105,10 +106,18 @@ fn in_use(layout: &Layout, index: &Value) -> Result<(HashSet<Digest>, Vec<String
         if !layout.names_blob(&manifest)? {
             continue;
         }
-        // Its manifest has been read, and lists all that it needs.
+        // Its manifest was read, and what that lists is in use.
         match unlisted(layout, &manifest) {
             Ok(chunks) => in_use.extend(chunks),
-            Err(error) => broken.push(format!("the image sha256:{manifest}: {error:#}")),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                let error = error.context(format!("the image sha256:{manifest}"));
+                // It is not known what it needs besides.
+                if is_trouble(&error) {
+                    return Err(error.into());
+                }
+                broken.push(format!("{error:#}"));
+            }
         }
     }
     let fault = reach.faults.into_iter().next();

@@ -11,6 +11,7 @@ use crate::base::error::damage;
 use crate::base::progress::{Progress, Unit};
 use crate::base::text;
 use crate::image::Image;
+use crate::layout::broken::Broken;
 use crate::layout::manifest::{self, Descriptor};
 use crate::layout::reference::Name;
 use crate::layout::staging::Staging;
@@ -21,8 +22,9 @@ use crate::layout::Layout;
 pub struct Report {
     /// Each.
     pub images: Vec<Converted>,
-    /// Images that cannot be read, each with the reason: they stay as they are.
-    pub broken: Vec<String>,
+    /// Images that could not be used: they stay as they are.
+    #[serde(flatten)]
+    pub faults: Broken,
     /// Blobs that the layout did not have before.
     pub new_blobs: u64,
     /// Bytes of those.
@@ -151,16 +153,15 @@ impl<'a> Images<'a> {
 
     /// Writes the manifests with their new `layers`, and lets index.json name them.
     pub(super) fn write(
-        &self,
+        self,
         staging: Staging<'_>,
         layers: Vec<Vec<Descriptor>>,
         progress: &dyn Progress,
     ) -> Result<Report> {
-        let broken = self.broken.iter().map(|fault| format!("{fault:#}"));
-        let mut report = Report {
-            broken: broken.collect(),
-            ..Report::default()
-        };
+        let mut report = Report::default();
+        for fault in self.broken {
+            report.faults.push(fault);
+        }
         let mut new = HashMap::new();
         for ((old, tags), layers) in self.list.iter().zip(&layers) {
             let text = self.layout.read_blob(old, u64::MAX)?;

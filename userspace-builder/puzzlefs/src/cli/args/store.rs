@@ -144,8 +144,9 @@ pub struct Rm {
 ///
 /// And what builds left that were killed. Waits for builds in the same layout, and they for
 /// it; other tools must not write into the layout meanwhile. Ordinary OCI images in the
-/// layout keep their blobs. Of an image that cannot be read all stays that its manifest lists; it
-/// is named, and the exit status is 3. An image that is mounted but has no tag any more may lose its own.
+/// layout keep their blobs. Of an image that is damaged all stays that its manifest lists; it
+/// is named, and the exit status is 3. If an image could not be read, nothing is removed, since it is not
+/// known what it needs. An image that is mounted but has no tag any more may lose its own.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs gc --dry-run /var/lib/images")]
