@@ -104,7 +104,7 @@ fn in_use(layout: &Layout, index: &Value) -> Result<(HashSet<Digest>, Vec<String
         if !layout.names_blob(&manifest)? {
             continue;
         }
-        // Its manifest has been read, and lists all that it needs.
+        // Its manifest was read, and what that lists is in use.
         match unlisted(layout, &manifest) {
             Ok(chunks) => in_use.extend(chunks),
             // It is not known what it needs besides.
