@@ -6,6 +6,8 @@
 set -eu
 cd "$PUZZLEFS_TOP/userspace-builder"
 export CARGO_TARGET_DIR="$PUZZLEFS_CACHE/cargo-test"
+# Nobody edits between two builds here, and the cache is not to grow by gigabytes with each.
+export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=line-tables-only
 
 cargo fmt --all --check
 cargo clippy --locked --quiet --workspace --all-targets -- --deny warnings
