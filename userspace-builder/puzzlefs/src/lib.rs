@@ -9,6 +9,7 @@
 //! - [`reports`]: what an image or a layout holds;
 //! - [`verify`]: checking an image;
 //! - [`extract`]: an image becomes a directory tree of the host;
+//! - [`export`]: an image becomes a tar, or an ordinary image;
 //! - [`mount`]: mounting by the kernel, with overlayfs above, and the kernel's counters;
 //! - [`image`]: an image that is open for reading;
 //! - [`encode`]: where chunks begin and end, and how they are compressed;
@@ -31,6 +32,7 @@ pub mod base;
 pub mod build;
 pub mod chunks;
 pub mod encode;
+pub mod export;
 pub mod extract;
 pub(crate) mod host;
 pub mod image;

@@ -5,6 +5,7 @@ mod args;
 mod bar;
 mod build;
 mod exit;
+mod export;
 mod failure;
 mod man;
 mod mount;
@@ -58,8 +59,11 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Convert(args) => build::convert(&args),
         Command::Inspect(args) => read::inspect(&args),
         Command::Ls(args) => read::ls(&args),
+        Command::Cat(args) => export::cat(&args),
+        Command::Diff(args) => return export::diff_images(&args),
         Command::Verify(args) => return read::verify(&args),
         Command::Extract(args) => return read::extract(&args),
+        Command::Export(args) => return export::export(&args),
         Command::Repack(args) => return store::repack(&args),
         Command::Unpack(args) => return store::unpack(&args),
         Command::Du(args) => return store::du(&args),

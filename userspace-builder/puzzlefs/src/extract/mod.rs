@@ -33,6 +33,7 @@ use crate::base::text;
 use crate::host::beneath;
 use crate::host::xattr::{self, remove_acls};
 use crate::image::chunk::ChunkReader;
+use crate::image::file::{Content, Piece};
 use crate::image::walk::{Name, Step, Walk};
 use crate::image::Image;
 pub use rights::Report;
@@ -197,7 +198,7 @@ impl Extractor<'_> {
         use rustix::fs::FileType as Type;
         let made = match inode.kind()? {
             Kind::Dir(_) => Ok(rustix::fs::mkdirat(dir, name, Mode::RWXU)?),
-            Kind::File(extents) => Ok(self.write(dir, name, &extents)?),
+            Kind::File(extents) => Ok(self.write(dir, name, extents)?),
             Kind::Symlink(link) => rustix::fs::symlinkat(link, dir, name),
             Kind::Chr(number) => device(Type::CharacterDevice, number),
             Kind::Blk(number) => device(Type::BlockDevice, number),
@@ -227,7 +228,7 @@ impl Extractor<'_> {
         }
     }
 
-    fn write(&mut self, dir: &OwnedFd, name: &[u8], extents: &Extents<'_>) -> Result<()> {
+    fn write(&mut self, dir: &OwnedFd, name: &[u8], extents: Extents<'_>) -> Result<()> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::openat(
@@ -239,27 +240,23 @@ impl Extractor<'_> {
         // Extents may be short, and holes many.
         let mut file = BufWriter::new(file);
         let mut hole = 0;
-        let work = self.image.work();
-        work.extents(extents)?;
-        let size = extents.total()?;
-        for extent in extents.iter() {
-            let extent = extent?;
-            match extent.chunk {
-                Some(at) => {
-                    let decoded = self.chunks.decoded();
+        let content = Content::new(self.image, extents)?;
+        let (size, progress) = (content.size(), self.progress);
+        content.for_each(&mut self.chunks, |piece| {
+            match piece {
+                Piece::Data(bytes) => {
                     if hole > 0 {
                         file.seek(SeekFrom::Current(hole))?;
                         hole = 0;
                     }
-                    let content = self.chunks.read(&at, extent.len)?;
-                    file.write_all(content)?;
-                    work.waste(self.chunks.decoded() - decoded, extent.len)?;
-                    self.progress.advance(extent.len);
+                    file.write_all(bytes)?;
+                    progress.advance(bytes.len() as u64);
                 }
                 // The sum of all is within its limit.
-                None => hole += i64::try_from(extent.len)?,
+                Piece::Hole(len) => hole += i64::try_from(len)?,
             }
-        }
+            Ok(())
+        })?;
         // A hole may be last.
         file.into_inner()
             .map_err(|error| error.into_error())?

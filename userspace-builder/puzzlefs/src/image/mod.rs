@@ -5,11 +5,13 @@
 //! - this file: the image as a whole;
 //! - `message`: its metadata, in one piece or in blocks, and which chunks these are (`blocks`);
 //! - [`chunk`]: the content of its chunks, and which of them files use (`used`);
+//! - [`file`]: the content of a file;
 //! - [`walk`]: all names in it, one after another;
 //! - [`work`]: how much it may cost to look at it.
 
 pub(crate) mod blocks;
 pub(crate) mod chunk;
+pub(crate) mod file;
 mod message;
 mod used;
 pub(crate) mod walk;
@@ -29,6 +31,9 @@ use crate::image::message::Message;
 use crate::image::work::Work;
 use crate::layout::reference::Reference;
 use crate::layout::Layout;
+
+/// Symbolic links on the way to a file, at most, as the kernel has it (MAXSYMLINKS).
+const MAX_LINKS: u32 = 40;
 
 /// An open image.
 pub struct Image {
@@ -222,6 +227,38 @@ impl Image {
     pub(crate) fn sound_places(&self) -> anyhow::Result<Places<'_>> {
         let (places, faults) = self.places()?;
         faults.into_iter().next().map_or(Ok(places), Err)
+    }
+
+    /// The inode at `path`, symbolic links followed as if the image was the root of all.
+    pub fn follow(&self, path: &[u8]) -> Result<Inode<'_>> {
+        // What is still to be gone, the next name last, and where that is.
+        let names = |path: &[u8]| -> Vec<Vec<u8>> {
+            let names = path.split(|&b| b == b'/').filter(|n| !n.is_empty());
+            names.rev().map(<[u8]>::to_vec).collect()
+        };
+        let (mut rest, mut at) = (names(path), Vec::<u8>::new());
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            if name == b"." || name == b".." {
+                let parent = at.iter().rposition(|b| *b == b'/').unwrap_or(0);
+                at.truncate(if name == b"." { at.len() } else { parent });
+                continue;
+            }
+            let dir = at.len();
+            at.push(b'/');
+            at.extend(name);
+            let Kind::Symlink(target) = self.lookup(&at)?.kind()? else {
+                continue;
+            };
+            links += 1;
+            if links > MAX_LINKS {
+                let text = format!("{}: more than {MAX_LINKS} links", text::quoted(path));
+                return Err(Error::refused(text));
+            }
+            at.truncate(if target.starts_with(b"/") { 0 } else { dir });
+            rest.extend(names(target));
+        }
+        self.lookup(&at)
     }
 
     /// The inode at `path`, byte strings between slashes; symlinks are not followed.

@@ -231,6 +231,15 @@ impl Layout {
         })
     }
 
+    /// The same for the manifest of an ordinary image.
+    pub fn set_ordinary_tag(&self, tag: &str, manifest: &Digest, size: u64) -> Result<()> {
+        self.edit(|list| {
+            list.retain(|entry| tag_of(entry) != Some(tag));
+            list.push(ordinary_entry(manifest, size, tag));
+            Ok(())
+        })
+    }
+
     /// Whether `tag` names `manifest` already, as [`Self::set_tag`] would have it, and nothing else.
     pub fn has_tag(&self, tag: &str, manifest: &Digest, size: u64) -> Result<bool> {
         let index = self.index()?.unwrap_or_default();
@@ -384,12 +393,17 @@ pub(crate) fn no_images() -> Value {
 }
 
 fn new_entry(manifest: &Digest, size: u64, tag: &str) -> Value {
+    let mut entry = ordinary_entry(manifest, size, tag);
+    entry["artifactType"] = ARTIFACT_TYPE.into();
+    entry
+}
+
+fn ordinary_entry(manifest: &Digest, size: u64, tag: &str) -> Value {
     json!({
         "mediaType": MEDIA_TYPE_MANIFEST,
         "digest": format!("sha256:{manifest}"),
         "size": size,
         "annotations": { REF_NAME: tag },
-        "artifactType": ARTIFACT_TYPE,
     })
 }
 

@@ -138,6 +138,6 @@ fn item(image: &Image, path: &Path, inode: &Inode<'_>) -> anyhow::Result<Item> {
 }
 
 /// Bytes in hexadecimal, unless a string can hold them as they are.
-fn not_utf8(bytes: &[u8]) -> Option<String> {
+pub(super) fn not_utf8(bytes: &[u8]) -> Option<String> {
     std::str::from_utf8(bytes).is_err().then(|| hex(bytes))
 }

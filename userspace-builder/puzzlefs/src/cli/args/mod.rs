@@ -2,6 +2,7 @@
 //! The command line. Help texts end with an example each.
 
 mod build;
+mod export;
 mod mount;
 mod read;
 mod store;
@@ -13,6 +14,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use build::{Build, ChunkForm, Convert, Storing};
+pub use export::{Cat, Diff, Export, LayerCompression};
 pub use mount::{Mount, MountHelper, Stats, Umount};
 pub use read::{Extract, Inspect, Ls, Verify};
 pub use store::{Du, Gc, Images, Repack, Rm, Tag, Tags, Unpack};
@@ -43,8 +45,11 @@ pub enum Command {
     Convert(Convert),
     Inspect(Inspect),
     Ls(Ls),
+    Cat(Cat),
+    Diff(Diff),
     Verify(Verify),
     Extract(Extract),
+    Export(Export),
     Repack(Repack),
     Unpack(Unpack),
     Du(Du),
