@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use oci_spec::image::{HistoryBuilder, ImageConfiguration, RootFsBuilder};
 
+use super::config;
 use super::content::Reader;
 use super::kept::Keeper;
 use super::memory::Memory;
@@ -20,7 +20,7 @@ use crate::encode::known::Known;
 use crate::encode::pipeline::{self, Chunks};
 use crate::host::stat::Facts;
 use crate::layers::Layers;
-use crate::layout::manifest::{Config, Descriptor};
+use crate::layout::manifest::Config;
 use crate::layout::staging::Staging;
 use crate::layout::Layout;
 use crate::source::Image;
@@ -49,11 +49,15 @@ pub fn convert(
     progress.phase("storing", 0, Unit::Bytes);
     let clamp = options.source_date_epoch;
     let stored = store(image, &settings, clamp, &known, &mut sink, progress)?;
+    let kept = Config {
+        text: image.config.clone(),
+        annotations: image.annotations.clone(),
+    };
     let what = Whole {
         tree: &stored.tree,
         chunks: &stored.chunks.list,
         base: None,
-        config: &|layers| Ok(config(image, layers)?),
+        config: &|layers| Ok(config::of(&kept, layers, "puzzlefs convert")?),
     };
     let known_blocks = memory.known(options.metadata, &sink)?;
     let mut done = finish(&what, tag, options, &known_blocks, sink, progress)?;
@@ -144,40 +148,4 @@ fn number(tree: &mut Tree, chunks: &mut Chunks) {
         });
     }
     (chunks.list, chunks.contents) = (list, contents);
-}
-
-/// The config of the new image: that of the ordinary one, but for what it says of layers (OCI image-spec,
-/// config.md). Each of ours is stored as it is, so its digest is that of its content, too.
-fn config(image: &Image, layers: &[Descriptor]) -> Result<Config> {
-    let annotations = image.annotations.clone();
-    let Some(text) = &image.config else {
-        return Ok(Config {
-            text: None,
-            annotations,
-        });
-    };
-    let mut config: ImageConfiguration =
-        serde_json::from_slice(text).context("the config of the image")?;
-    let diff_ids = layers
-        .iter()
-        .map(|layer| format!("sha256:{}", layer.digest));
-    let rootfs = RootFsBuilder::default()
-        .typ("layers")
-        .diff_ids(diff_ids.collect::<Vec<_>>())
-        .build()?;
-    config.set_rootfs(rootfs);
-    // Who made what is still true; but the layers are no longer theirs.
-    let mut history = config.history().clone().unwrap_or_default();
-    for step in &mut history {
-        step.set_empty_layer(Some(true));
-    }
-    let own = HistoryBuilder::default()
-        .created_by("puzzlefs convert")
-        .build()?;
-    history.resize(history.len() + layers.len(), own);
-    config.set_history(Some(history));
-    Ok(Config {
-        text: Some(serde_json::to_vec(&config)?),
-        annotations,
-    })
 }

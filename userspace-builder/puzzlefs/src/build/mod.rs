@@ -7,11 +7,13 @@
 //! - [`cache`]: what builds remember;
 //! - `memory`: when they do;
 //! - `past`: what of that saves to read files;
+//! - `config`: what those need to know who run it;
 //! - `cut`: a file in chunks of its own;
 //! - [`profile`]: ready choices of chunk size and compression;
 //! - [`report`]: what is said of it.
 
 pub mod cache;
+mod config;
 mod content;
 pub mod convert;
 mod cut;
@@ -55,6 +57,8 @@ use crate::metadata::Metadata;
 use crate::tree::scan::{self, scan};
 use crate::tree::Tree;
 
+pub use crate::tree::rules::{IdMap, Owner, Range, Rules};
+
 /// What to build.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -73,6 +77,10 @@ pub struct Options {
     pub source_date_epoch: Option<i64>,
     /// Leave out what is mounted below the root.
     pub one_file_system: bool,
+    /// What else is to be different from the tree.
+    pub rules: Rules,
+    /// The config of another image, which this one is to have.
+    pub config: Config,
     /// Build on top of this image in the same layout.
     pub base: Option<Name>,
     /// Record fs-verity digests, as upstream's builder does: of all blobs, the Rootfs with all
@@ -117,6 +125,9 @@ pub fn build(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Report> {
+    if let Some(text) = &options.config.text {
+        config::parse(text)?;
+    }
     ensure_outside(root, layout.path(), options.one_file_system)?;
     xattr::need_proc()?;
     let compression = options.compression()?;
@@ -132,6 +143,7 @@ pub fn build(
     let scanning = scan::Options {
         clamp: options.source_date_epoch,
         one_file_system: options.one_file_system,
+        rules: options.rules.clone(),
     };
     let mut scanned = scan(root, scanning, progress)?;
     let data_bytes = scanned.tree.data_size()?;
@@ -153,7 +165,7 @@ pub fn build(
         tree: &scanned.tree,
         chunks: &content.chunks.list,
         base: base.as_ref(),
-        config: &|_| Ok(Config::default()),
+        config: &|layers| Ok(config::of(&options.config, layers, "puzzlefs build")?),
     };
     let known_blocks = memory.known(options.metadata, &sink)?;
     let mut done = finish(&what, tag, options, &known_blocks, sink, progress)?;
@@ -167,6 +179,7 @@ pub fn build(
     done.report.chunks_compressed += content.chunks.compressed;
     done.report.left_out = report::mounts(&scanned.left_out);
     done.report.left_out_xattrs = report::xattrs(&scanned.left_out.xattrs);
+    done.report.excluded = scanned.left_out.excluded;
     Ok(done.report)
 }
 
@@ -259,6 +272,7 @@ fn finish<'a>(
         chunks_compressed: blocks.compressed,
         left_out: Vec::new(),
         left_out_xattrs: Default::default(),
+        excluded: 0,
     };
     Ok(Done {
         report,

@@ -45,6 +45,8 @@ pub struct Report {
     pub left_out: Vec<LeftOut>,
     /// Extended attributes that are not in the image, by name: how many inodes have them.
     pub left_out_xattrs: BTreeMap<String, u64>,
+    /// Names that were to be left out. What is in a directory of these is not counted.
+    pub excluded: u64,
 }
 
 /// A mount that is not in the image.

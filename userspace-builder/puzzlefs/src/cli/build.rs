@@ -7,16 +7,18 @@ use std::path::PathBuf;
 use puzzlefs::base::text::quoted;
 use puzzlefs::build::profile::Profile;
 use puzzlefs::build::report::Report;
-use puzzlefs::build::{build, cache, convert, ensure_outside, Options};
+use puzzlefs::build::{build, cache, convert, ensure_outside, IdMap, Options, Rules};
 use puzzlefs::chunks::pack::DEFAULT_TARGET;
 use puzzlefs::chunks::sink::Form;
 use puzzlefs::encode::chunker::Policy;
 use puzzlefs::encode::compress::Compression;
+use puzzlefs::image::Image;
+use puzzlefs::layout::manifest::Config;
 use puzzlefs::layout::reference::{Name, Reference};
 use puzzlefs::layout::Layout;
 use puzzlefs::source::{self, Platform};
 
-use super::args::{Build, ChunkForm, Convert, Storing};
+use super::args::{Build, ChunkForm, ConfigFrom, Convert, Storing};
 use super::bar::Bar;
 use super::failure::{Failure, Result};
 use super::show;
@@ -26,6 +28,12 @@ pub fn run(args: &Build) -> Result<()> {
     let mut options = options(&args.storing)?;
     options.one_file_system = args.one_file_system;
     options.base = args.base.clone();
+    options.source_date_epoch = args.clamp_mtime.or(options.source_date_epoch);
+    options.rules = rules(args)?;
+    options.config = config(args)?;
+    if args.rootfs.as_os_str() == "-" {
+        return from_stdin(args, &options);
+    }
     if let Some(cache) = &mut options.cache {
         cache.force = args.force;
     }
@@ -35,6 +43,70 @@ pub fn run(args: &Build) -> Result<()> {
     let layout = Layout::open_or_create(&args.image.layout)?;
     let report = build(&args.rootfs, &layout, tag, &options, &Bar::new())?;
     show(&args.storing, &report)
+}
+
+/// Builds from a tar on standard input.
+fn from_stdin(args: &Build, options: &Options) -> Result<()> {
+    let rules = &options.rules;
+    let has_rules = rules.excludes_any()
+        || rules.owner.is_some()
+        || !(rules.uids.0.is_empty() && rules.gids.0.is_empty());
+    if has_rules || args.base.is_some() || args.one_file_system {
+        return usage(
+            "--exclude, --owner, --uid-map, --gid-map, --base and --one-file-system are for a \
+             directory: a tar on standard input is taken as it is",
+        );
+    }
+    let tag = tag(&args.image)?;
+    let mut image = source::open(&source::Name::Stdin, &Platform::here())?;
+    image.config = options.config.text.clone();
+    image.annotations = options.config.annotations.clone();
+    let layout = Layout::open_or_create(&args.image.layout)?;
+    let report = convert::convert(&image, &layout, tag, options, &Bar::new())?;
+    show(&args.storing, &report)
+}
+
+/// What is to be different from the tree.
+fn rules(args: &Build) -> Result<Rules> {
+    let mut rules = Rules::default();
+    rules.owner = args.owner;
+    rules.uids = IdMap(args.uid_map.clone());
+    rules.gids = IdMap(args.gid_map.clone());
+    let read = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path);
+        text.or_else(|error| usage(format!("--exclude-from: {}: {error}", path.display())))
+    };
+    let files: Vec<String> = args.exclude_from.iter().map(read).collect::<Result<_>>()?;
+    let lines = files.iter().flat_map(|text| text.lines());
+    let patterns = lines.chain(args.exclude.iter().map(String::as_str));
+    match rules.exclude(patterns) {
+        Ok(()) => Ok(rules),
+        Err(error) => usage(format!("--exclude: {error:#}")),
+    }
+}
+
+/// The config that the image is to have.
+fn config(args: &Build) -> Result<Config> {
+    if let Some(path) = &args.config {
+        let text = std::fs::read(path);
+        let text = text.or_else(|error| usage(format!("--config: {}: {error}", path.display())))?;
+        let text = Some(text);
+        return Ok(Config {
+            text,
+            annotations: Vec::new(),
+        });
+    }
+    Ok(match &args.config_from {
+        None => Config::default(),
+        Some(ConfigFrom::Ours(reference)) => Image::open(reference)?.kept()?,
+        Some(ConfigFrom::Ordinary(name)) => {
+            let image = source::open(name, &Platform::here())?;
+            Config {
+                text: image.config,
+                annotations: image.annotations,
+            }
+        }
+    })
 }
 
 /// Converts, and reports the same.
@@ -69,6 +141,8 @@ fn options(args: &Storing) -> Result<Options> {
         compat: args.compat,
         source_date_epoch: source_date_epoch()?,
         one_file_system: false,
+        rules: Rules::default(),
+        config: Config::default(),
         base: None,
         fs_verity: args.fs_verity,
         threads: args.threads,
@@ -112,6 +186,9 @@ fn show(args: &Storing, report: &Report) -> Result<()> {
         for mount in &report.left_out {
             let path = quoted(&mount.bytes);
             writeln!(out, "left out  {path} ({})", mount.reason)?;
+        }
+        if report.excluded > 0 {
+            writeln!(out, "left out  {} names by --exclude", report.excluded)?;
         }
         for (name, count) in &report.left_out_xattrs {
             let name = quoted(name.as_bytes());

@@ -176,7 +176,7 @@ pub fn verify(args: &Verify) -> Result<ExitCode> {
 /// puzzlefs extract.
 pub fn extract(args: &Extract) -> Result<ExitCode> {
     let image = Image::open(&args.image)?;
-    let report = puzzlefs::extract::extract(&image, &args.dir, &Bar::new())?;
+    let report = puzzlefs::extract::extract_paths(&image, &args.dir, &args.path, &Bar::new())?;
     if report.skipped > 0 {
         out::note(&format!(
             "{} owners, modes, devices and attributes were left out: you have no right to set them",

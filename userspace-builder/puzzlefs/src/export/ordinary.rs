@@ -7,8 +7,8 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use flate2::write::GzEncoder;
 use oci_spec::image::{
-    Arch, HistoryBuilder, ImageConfiguration, ImageConfigurationBuilder, ImageManifest, MediaType,
-    Os, RootFsBuilder,
+    Arch, HistoryBuilder, ImageConfiguration, ImageConfigurationBuilder, MediaType, Os,
+    RootFsBuilder,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -21,11 +21,6 @@ use crate::image::Image;
 use crate::layout::manifest::{check_size, Config};
 use crate::layout::staging::Staging;
 use crate::layout::Layout;
-
-/// Bytes of a config, at most, as registries have it.
-const MAX_CONFIG: u64 = 4 << 20;
-/// Annotations of this beginning are of our own manifests, and not of the image.
-const OURS: &str = "io.puzzlefsoci.";
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +76,7 @@ pub fn export(
         super::write(image, out, true, progress)
     })?;
     let layer = staging.end(draft)?;
-    let kept = kept(image).context("what the image has kept of the ordinary one that it was")?;
+    let kept = image.kept()?;
     let text = config(&kept, &content.digest)?;
     let config = staging.put_with(|out| Ok(out.write_all(&text)?))?;
     let text = manifest(&config, &layer, compression, kept.annotations)?;
@@ -126,27 +121,6 @@ fn compressed<T>(
             (done, content)
         }
     })
-}
-
-/// The config of the ordinary image that `image` was converted from, if it was, and its annotations.
-fn kept(image: &Image) -> Result<Config> {
-    let text = image.manifest_bytes();
-    let manifest: ImageManifest = damage(serde_json::from_slice(text).map_err(Into::into))?;
-    let annotations = manifest.annotations().clone().unwrap_or_default();
-    let mut annotations: Vec<(String, String)> = annotations
-        .into_iter()
-        .filter(|(name, _)| !name.starts_with(OURS))
-        .collect();
-    annotations.sort_unstable();
-    let descriptor = manifest.config();
-    let text = match *descriptor.media_type() == MediaType::ImageConfig {
-        true => {
-            let digest = Digest::parse(descriptor.digest().as_ref().as_bytes())?;
-            Some(image.layout().read_blob(&digest, MAX_CONFIG)?)
-        }
-        false => None,
-    };
-    Ok(Config { text, annotations })
 }
 
 /// The config with the layer that there is (OCI image-spec, config.md).

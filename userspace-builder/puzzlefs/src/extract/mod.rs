@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
 use puzzlefs_format::{Extents, FileType, Inode, Kind};
@@ -47,6 +47,18 @@ use target::Target;
 ///
 /// What keeps it from being whole. `target` is then as it was before.
 pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> crate::Result<Report> {
+    extract_paths(image, target, &[], progress)
+}
+
+/// The same of `paths` of the image only, with all below them, and of the directories above. If there are
+/// none, of all.
+pub fn extract_paths(
+    image: &Image,
+    target: &Path,
+    paths: &[PathBuf],
+    progress: &dyn Progress,
+) -> crate::Result<Report> {
+    let paths = chosen(image, paths)?;
     xattr::need_proc()?;
     let rootfs = image.rootfs()?;
     let places = image.sound_places()?;
@@ -69,6 +81,7 @@ pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> crate::
     let mut walk = Walk::new(image)?;
     while let Some(step) = walk.next()? {
         match step {
+            Step::Enter(_) if !is_chosen(&paths, walk.path()) => walk.skip(),
             Step::Enter(inode) if !walk.path().as_os_str().is_empty() => {
                 let created = extractor.create(&walk, &inode);
                 created.with_context(|| context(walk.path()))?;
@@ -105,6 +118,24 @@ pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> crate::
         set.with_context(|| context(Path::new("")))
     })?;
     Ok(extractor.report)
+}
+
+/// The paths as a walk has them. All must be there.
+fn chosen(image: &Image, paths: &[PathBuf]) -> crate::Result<Vec<PathBuf>> {
+    let mut chosen = Vec::new();
+    for path in paths {
+        let names = path.components().filter(|c| *c != Component::RootDir);
+        let path: PathBuf = names.filter(|c| *c != Component::CurDir).collect();
+        image.lookup(path.as_os_str().as_bytes())?;
+        chosen.push(path);
+    }
+    Ok(chosen)
+}
+
+/// Whether `path` is one of those, below one, or above one.
+fn is_chosen(chosen: &[PathBuf], path: &Path) -> bool {
+    let is_it = |one: &PathBuf| path.starts_with(one) || one.starts_with(path);
+    chosen.is_empty() || chosen.iter().any(is_it)
 }
 
 struct Extractor<'a> {

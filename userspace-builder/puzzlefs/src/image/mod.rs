@@ -6,12 +6,14 @@
 //! - `message`: its metadata, in one piece or in blocks, and which chunks these are (`blocks`);
 //! - [`chunk`]: the content of its chunks, and which of them files use (`used`);
 //! - [`file`]: the content of a file;
+//! - `kept`: the config of the ordinary image that it was;
 //! - [`walk`]: all names in it, one after another;
 //! - [`work`]: how much it may cost to look at it.
 
 pub(crate) mod blocks;
 pub(crate) mod chunk;
 pub(crate) mod file;
+mod kept;
 mod message;
 mod used;
 pub(crate) mod walk;

@@ -4,9 +4,11 @@
 //!
 //! - this file: the tree;
 //! - [`scan`]: reading it from the host;
+//! - [`rules`]: what is to be different from that;
 //! - `file`: reading the content of its files.
 
 pub(crate) mod file;
+pub mod rules;
 pub mod scan;
 
 use std::collections::HashMap;

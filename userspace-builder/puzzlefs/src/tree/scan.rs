@@ -21,15 +21,18 @@ use crate::base::progress::Progress;
 use crate::base::text;
 use crate::host::stat::{Facts, Stat};
 use crate::host::{beneath, kernel_fs, xattr};
+use crate::tree::rules::Rules;
 use crate::tree::{Body, Entry, Node, Text, Tree, ROOT_INO};
 
 /// What of a directory tree is scanned, and how.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Times after this (seconds since the epoch) become this.
     pub clamp: Option<i64>,
     /// Leave out whatever is mounted below the root.
     pub one_file_system: bool,
+    /// What is to be different from the host.
+    pub rules: Rules,
 }
 
 /// A scanned tree and the directory that it came from.
@@ -51,6 +54,8 @@ pub struct LeftOut {
     pub mounts: Vec<(PathBuf, Reason)>,
     /// Extended attributes by their names, and how many inodes have them.
     pub xattrs: BTreeMap<Vec<u8>, u64>,
+    /// How many names the rules exclude. What is in a directory of these is not counted.
+    pub excluded: u64,
 }
 
 /// Why something that is mounted is left out.
@@ -175,12 +180,13 @@ impl Scanner<'_> {
         body: Body,
     ) -> Result<u32> {
         let (mtime, mtime_nsec) = clamped(&stat.facts, self.options.clamp);
+        let owner = self.options.rules.own(stat.uid, stat.gid)?;
         self.facts.push(stat.facts);
         self.tree.push(Node {
             mtime,
             mtime_nsec,
-            uid: stat.uid,
-            gid: stat.gid,
+            uid: owner.uid,
+            gid: owner.gid,
             nlink: if matches!(body, Body::Dir(_)) { 2 } else { 1 },
             xattrs,
             parent,
@@ -201,7 +207,12 @@ impl Scanner<'_> {
         for entry in Dir::read_from(&dir.fd)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
+            if name == b"." || name == b".." {
+                continue;
+            }
+            if self.is_excluded(dir, name, entry.file_type())? {
+                self.left_out.excluded += 1;
+            } else {
                 let name = self.tree.intern(name)?;
                 self.tree.entries.push(Entry { ino: 0, name });
             }
@@ -219,6 +230,27 @@ impl Scanner<'_> {
         self.progress
             .advance(u64::try_from(self.tree.entries.len() - first)?);
         Ok(())
+    }
+
+    /// Whether the rules exclude `name` in `dir`.
+    fn is_excluded(&self, dir: &Visited, name: &[u8], kind: FileType) -> Result<bool> {
+        let rules = &self.options.rules;
+        if !rules.excludes_any() {
+            return Ok(false);
+        }
+        let name = OsStr::from_bytes(name);
+        let path = self.tree.path(dir.ino).join(name);
+        let path = path.strip_prefix(".").unwrap_or(&path);
+        let kind = match kind {
+            // Not every filesystem says it here.
+            FileType::Unknown => {
+                Stat::at(&dir.fd, name.as_bytes())
+                    .with_context(|| text::path(path))?
+                    .kind
+            }
+            kind => kind,
+        };
+        Ok(rules.is_excluded(path, kind == FileType::Directory))
     }
 
     /// The inode number of the entry `index`, which is in the directory `dir`.

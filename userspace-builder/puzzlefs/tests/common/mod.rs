@@ -45,6 +45,8 @@ pub fn options() -> Options {
         compat: false,
         source_date_epoch: None,
         one_file_system: false,
+        rules: Default::default(),
+        config: Default::default(),
         base: None,
         fs_verity: false,
         threads: None,

@@ -5,7 +5,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
-use puzzlefs::build::profile;
+use puzzlefs::build::{profile, Owner, Range};
 use puzzlefs::encode::compress::{Compression, LZ4_LEVEL};
 use puzzlefs::layout::reference::{self, Reference};
 use puzzlefs::source::{Name, Platform};
@@ -123,7 +123,8 @@ pub struct Storing {
 #[command(after_help = "Example:
   puzzlefs build ./rootfs /var/lib/images:debian
   puzzlefs build --base debian ./rootfs.new /var/lib/images:debian-new
-  SOURCE_DATE_EPOCH=1700000000 puzzlefs build --format json ./rootfs images:v2")]
+  SOURCE_DATE_EPOCH=1700000000 puzzlefs build --format json ./rootfs images:v2
+  puzzlefs build --exclude '*.pyc' --exclude /var/cache/apt/ --owner 0:0 ./rootfs images:v3")]
 pub struct Build {
     /// How it is stored.
     #[command(flatten)]
@@ -140,6 +141,41 @@ pub struct Build {
     /// without.
     #[arg(long, value_name = "TAG")]
     pub base: Option<reference::Name>,
+    /// Leave out what matches a pattern, in the syntax of gitignore(5)
+    ///
+    /// Patterns are matched from ROOTFS on; a later one has precedence, and with ! before it takes
+    /// back what an earlier one excludes. What is in a directory that is left out is left out, too.
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// The same of all patterns in a file, one in a line, before those of --exclude
+    #[arg(long, value_name = "FILE")]
+    pub exclude_from: Vec<PathBuf>,
+    /// Owner and group of all files in the image
+    #[arg(long, value_name = "UID:GID", conflicts_with_all = ["uid_map", "gid_map"])]
+    pub owner: Option<Owner>,
+    /// Which owners in the image stand for which on the host: INSIDE:OUTSIDE:COUNT, several times if need be
+    ///
+    /// As /proc/PID/uid_map has it: 0:100000:65536 makes 0 of 100000, and so on. An owner in no range is
+    /// an error.
+    #[arg(long, value_name = "RANGE")]
+    pub uid_map: Vec<Range>,
+    /// The same of groups
+    #[arg(long, value_name = "RANGE")]
+    pub gid_map: Vec<Range>,
+    /// Record no time later than this, in seconds since the epoch, and this as that of the image
+    ///
+    /// [default: SOURCE_DATE_EPOCH, if it is set]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub clamp_mtime: Option<i64>,
+    /// The config of the image (environment, entrypoint, user and so on): an OCI image config
+    ///
+    /// What it says of layers is replaced.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The config and the annotations of another image, named as for puzzlefs convert, or of a PuzzleFS
+    /// image: OCI_DIR:TAG
+    #[arg(long, value_name = "IMAGE", conflicts_with = "config")]
+    pub config_from: Option<ConfigFrom>,
     /// Read all files, also those that did not change since the last build of ROOTFS
     ///
     /// A file did not change if it has the same device, inode number, size, mtime and ctime. What a
@@ -147,7 +183,9 @@ pub struct Build {
     /// also checked whether packs of the layout are still what they were when they were written.
     #[arg(long, conflicts_with = "no_cache")]
     pub force: bool,
-    /// The directory to put into the image
+    /// The directory to put into the image, or - for a tar on standard input
+    ///
+    /// A tar may be compressed, as puzzlefs convert has it.
     pub rootfs: PathBuf,
     /// The layout, made if need be, and the tag
     ///
@@ -187,6 +225,30 @@ pub struct Convert {
     /// is, at the first colon, as skopeo does.
     #[arg(value_name = "OCI_DIR:TAG")]
     pub image: Reference,
+}
+
+/// An image whose config another one is to have.
+#[derive(Clone, Debug)]
+pub enum ConfigFrom {
+    /// An ordinary image.
+    Ordinary(Name),
+    /// One of ours.
+    Ours(Reference),
+}
+
+impl std::str::FromStr for ConfigFrom {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(Name::Tar(_) | Name::Stdin) => Err("a tar has no config".into()),
+            Ok(name) => Ok(Self::Ordinary(name)),
+            Err(ordinary) => match text.parse() {
+                Ok(reference) => Ok(Self::Ours(reference)),
+                Err(_) => Err(ordinary),
+            },
+        }
+    }
 }
 
 fn parse_compression(text: &str) -> Result<Compression, String> {

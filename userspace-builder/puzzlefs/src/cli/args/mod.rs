@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use build::{Build, ChunkForm, Convert, Storing};
+pub use build::{Build, ChunkForm, ConfigFrom, Convert, Storing};
 pub use export::{Cat, Diff, Export, LayerCompression};
 pub use mount::{Mount, MountHelper, Stats, Umount};
 pub use read::{Extract, Inspect, Ls, Verify};

@@ -79,7 +79,8 @@ pub struct Verify {
 /// whatever the image says.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
-  puzzlefs extract /var/lib/images:debian ./rootfs")]
+  puzzlefs extract /var/lib/images:debian ./rootfs
+  puzzlefs extract /var/lib/images:debian ./parts /etc /usr/share/doc/bash")]
 pub struct Extract {
     /// How the report is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -89,4 +90,6 @@ pub struct Extract {
     pub image: Reference,
     /// The directory: new, or empty
     pub dir: PathBuf,
+    /// Paths in the image: only these, with all below them, and the directories above [default: all]
+    pub path: Vec<PathBuf>,
 }
