@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shows: convert of an ordinary image, which umoci made in five layers, gives the same Rootfs as build of
 # what umoci unpacks of it, after each of the layers; and so it does of what skopeo copies of it into
-# archives and directories, compressed by gzip and by zstd.
+# archives and directories, compressed by gzip and by zstd. What is exported of it again, as an ordinary
+# image or as a tar, is the same tree to umoci and to GNU tar.
 set -eu
 cd /tmp
 puzzlefs=$PUZZLEFS_TOP/build/puzzlefs
@@ -70,4 +71,17 @@ for source in docker-archive:docker.tar docker-archive:docker.tar:app:5 oci-arch
 	[ "$found" = "$converted" ] || { echo "$source: $found"; exit 1; }
 done
 "$puzzlefs" verify P:5
+
+for method in none gzip zstd; do
+	"$puzzlefs" export --to "oci:O:$method" --compression "$method" P:5
+	rm -rf unpacked
+	umoci unpack --image "O:$method" unpacked
+	found=$(rootfs build unpacked/rootfs "P:$method")
+	[ "$found" = "$converted" ] || { echo "exported, by $method: $found"; exit 1; }
+	umoci config --image "O:$method" --config.user 7
+done
+skopeo inspect --config oci:O:gzip | jq -e '.config.User == "7" and (.history[-2].created_by == "puzzlefs export")'
+mkdir untarred
+"$puzzlefs" export P:5 | tar -C untarred --xattrs --xattrs-include='*' --numeric-owner -xp
+[ "$(rootfs build untarred P:tar)" = "$converted" ]
 echo "five images and five ways to the last: $converted"

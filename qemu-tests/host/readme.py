@@ -223,9 +223,14 @@ def commands_of_a_layout(base):
     for line in lines:
         command, said = line.split("#")
         words = command.replace("LAYOUT", f"{base}/layout").split()
-        out = run(*words, cwd=base)
+        out = run(*words, cwd=base, **({"errors": "replace"} if words[1] == "cat" else {}))
         if words[1] == "convert":
             equal(run("puzzlefs", "ls", words[-1]).split(), ["/inserted"], "what is in the converted image")
+        if words[1] == "export":
+            run("umoci", "unpack", "--image", words[3].removeprefix("oci:"), base / "unpacked", cwd=base)
+            equal((base / "unpacked/rootfs/inserted").read_bytes(), content(4, 300_000), "what is in the exported image")
+        if words[1] == "diff":
+            check("D /own\n" in out and "A /inserted\n" in out, f"{said}: {out}")
         if words[1] == "build":
             tag = words[-1].split(":")[1]
             run("puzzlefs", "verify", f"{base}/layout:{tag}")
