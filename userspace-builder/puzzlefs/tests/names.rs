@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use common::command::{failure, puzzlefs, success, PUZZLEFS};
 use common::layout::{edit_index, store};
-use common::{open, scratch};
+use common::{noise, open, scratch};
 use puzzlefs::base::progress::Silent;
 use puzzlefs::layout::Layout;
+use puzzlefs_format::MEDIA_TYPE_PACK;
 use serde_json::{json, Value};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -343,10 +344,8 @@ fn tags_of_indexes_and_of_foreign_images() {
     place.refused(&["inspect", &image("text")], &["text/plain"]);
     let layout = place.layout.to_str().unwrap();
     place.refused(&["repack", layout, "foreign"], &["no PuzzleFS image"]);
-    place.refused(
-        &["repack", layout, "a", "one"],
-        &["one is not listed in index.json itself"],
-    );
+    place.refused(&["repack", layout, "none"], &["no PuzzleFS image"]);
+    success(&puzzlefs(&["repack", layout, "a", "one"]));
     let kinds: Vec<String> = place.tags().into_iter().map(|(_, kind)| kind).collect();
     let expected = [
         "puzzlefs", "puzzlefs", "other", "missing", "index", "index", "index", "index",
@@ -409,4 +408,86 @@ fn some_of_many_tags_are_shown() {
     let text = failure(&puzzlefs(&["inspect", &place.image(":none")]));
     assert!(text.contains("many-17 and 982 more"), "{text}");
     assert!(!text.contains("many-18"), "{text}");
+}
+
+/// One tag for several images: what repack makes of them, the tag leads to; all else in the index stays.
+#[test]
+fn images_in_an_index_are_repacked() {
+    let place = Place::new();
+    let layout = place.layout.to_str().unwrap();
+    let at = |tag: &str| place.image(&format!(":{tag}"));
+    for tag in ["a", "b"] {
+        fs::write(
+            place.root.join("own"),
+            noise(300_000, u64::from(tag.as_bytes()[0])),
+        )
+        .unwrap();
+        let root = place.root.to_str().unwrap();
+        success(&puzzlefs(&["build", "--layout=loose", root, &at(tag)]));
+    }
+    let (a, b) = (place.inspected(":a"), place.inspected(":b"));
+    let of = |digest: &str, os: &str| -> Value {
+        let size = fs::metadata(place.layout.join("blobs/sha256").join(digest))
+            .unwrap()
+            .len();
+        json!({ "mediaType": MANIFEST, "digest": format!("sha256:{digest}"), "size": size,
+            "platform": { "os": os, "architecture": "amd64" }, "annotations": { "kept": os } })
+    };
+    let missing =
+        json!({ "mediaType": MANIFEST, "size": 2, "digest": format!("sha256:{}", "0".repeat(64)) });
+    let write = |list: Value, tag: Option<&str>| -> Value {
+        let text = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": list, "x": 1 })
+            .to_string();
+        let (digest, size) = store(&place.layout, text.as_bytes());
+        let mut entry =
+            json!({ "mediaType": INDEX, "size": size, "digest": format!("sha256:{digest}") });
+        if let Some(tag) = tag {
+            entry["annotations"] = json!({ REF_NAME: tag });
+        }
+        entry
+    };
+    let inner = write(json!([of(&b, "plan9")]), None);
+    let index = write(json!([missing, of(&a, "linux"), inner]), Some("both"));
+    edit_index(&place.layout, |list| {
+        *list = vec![index];
+    });
+    success(&puzzlefs(&["repack", "--gc", layout, "both"]));
+    let read = |digest: &Value| -> Value {
+        let digest = digest.as_str().unwrap().trim_start_matches("sha256:");
+        let text = fs::read(place.layout.join("blobs/sha256").join(digest)).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    };
+    let top = fs::read(place.layout.join("index.json")).unwrap();
+    let top: Value = serde_json::from_slice(&top).unwrap();
+    assert_eq!(top["manifests"].as_array().unwrap().len(), 1);
+    let index = read(&top["manifests"][0]["digest"]);
+    assert_eq!((&index["x"], &index["manifests"][0]), (&json!(1), &missing));
+    let inner = read(&index["manifests"][2]["digest"]);
+    for (entry, old, kept) in [
+        (&index["manifests"][1], &a, "linux"),
+        (&inner["manifests"][0], &b, "plan9"),
+    ] {
+        assert_eq!(entry["annotations"]["kept"], kept);
+        assert_ne!(entry["digest"], format!("sha256:{old}"));
+        let manifest = read(&entry["digest"]);
+        assert_eq!(manifest["layers"][1]["mediaType"], MEDIA_TYPE_PACK);
+        let digest = entry["digest"].as_str().unwrap();
+        success(&puzzlefs(&["verify", &format!("{layout}@{digest}")]));
+        assert!(!place.layout.join("blobs/sha256").join(old).exists());
+    }
+    // The one for this machine is found by the tag.
+    assert_eq!(
+        format!("sha256:{}", place.inspected(":both")),
+        index["manifests"][1]["digest"]
+    );
+    for args in [
+        &["ls", &at("both")][..],
+        &["du", layout],
+        &["gc", layout],
+        &["verify", &at("both")],
+    ] {
+        success(&puzzlefs(args));
+    }
+    let said = failure(&puzzlefs(&["repack", layout, "none"]));
+    assert!(said.contains("has no tag none; it has: both"), "{said}");
 }

@@ -23,9 +23,6 @@ use crate::layout::Layout;
 const INDEX_FILE: &str = "index.json";
 /// Annotation of an index entry that holds its tag (OCI image-spec, annotations.md).
 const REF_NAME: &str = ANNOTATION_REF_NAME;
-/// How deep indexes are looked for in indexes. Two have a use: one for all architectures,
-/// and one of those.
-const MAX_DEPTH: u32 = 8;
 
 /// How many names people are given to choose from.
 const MAX_SHOWN: usize = 20;
@@ -50,7 +47,7 @@ impl Entry {
     /// # Errors
     ///
     /// If it is no descriptor of a blob with a sha256.
-    fn of(value: &Value) -> Result<Self> {
+    pub(super) fn of(value: &Value) -> Result<Self> {
         // An optional field that is not as it should be is no reason to find no image.
         let needed = ["mediaType", "digest", "size"].into_iter();
         let needed = needed.filter_map(|name| Some((name.to_owned(), value.get(name)?.clone())));
@@ -181,26 +178,10 @@ impl Layout {
     /// The one PuzzleFS image in an image index, or that for this machine.
     fn resolve_index(&self, index: &Entry) -> anyhow::Result<Entry> {
         let mut found = Vec::new();
-        let mut seen = std::collections::HashSet::new();
-        let mut level = vec![index.clone()];
-        for _ in 0..MAX_DEPTH {
-            let mut next = Vec::new();
-            for entry in level {
-                if !seen.insert(entry.digest) {
-                    continue;
-                }
-                if entry.is_index() {
-                    let limit = limits::MAX_MANIFEST_BYTES as u64;
-                    let text = self.read_blob(&entry.digest, limit)?;
-                    let value: Value = serde_json::from_slice(&text)
-                        .with_context(|| format!("parsing sha256:{}", entry.digest))?;
-                    let entries = entries(&value).iter().map(Entry::of);
-                    next.extend(entries.collect::<Result<Vec<_>>>()?);
-                } else if self.is_image(&entry)? {
-                    found.push(entry);
-                }
+        for entry in self.listed_by(index)? {
+            if self.is_image(&entry)? {
+                found.push(entry);
             }
-            level = next;
         }
         if found.is_empty() {
             return Err(Error::not_found("no PuzzleFS image is in it").into());

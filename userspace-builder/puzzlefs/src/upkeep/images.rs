@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The images of a layout that are to be converted, and their new manifests.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use anyhow::{ensure, Context, Error, Result};
-use puzzlefs_format::Digest;
+use anyhow::{bail, Context, Error, Result};
+use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
 use serde::Serialize;
 
 use crate::base::error::damage;
@@ -13,6 +13,7 @@ use crate::base::text;
 use crate::image::Image;
 use crate::layout::broken::Broken;
 use crate::layout::manifest::{self, Descriptor};
+use crate::layout::nested::Replaced;
 use crate::layout::reference::Name;
 use crate::layout::staging::Staging;
 use crate::layout::Layout;
@@ -56,20 +57,19 @@ pub(super) struct Images<'a> {
 impl<'a> Images<'a> {
     /// Those that `names` are; all if it is empty.
     pub(super) fn new(layout: &'a Layout, names: &[Name]) -> Result<Self> {
-        let listed = layout.manifests()?;
+        let listed = listed(layout)?;
         for name in names {
-            let manifest = layout.resolve(name)?.digest;
-            let is_it = |tag: &Option<String>| match name {
+            let is_it = |(digest, tag): &(Digest, Option<String>)| match name {
                 Name::Tag(name) => tag.as_ref() == Some(name),
-                Name::Digest(_) => true,
+                Name::Digest(name) => digest == name,
             };
-            ensure!(
-                listed
-                    .iter()
-                    .any(|(digest, tag)| *digest == manifest && is_it(tag)),
-                "{name} is not listed in index.json itself, so there is no place for another \
-                 manifest; give it a tag (puzzlefs tag)"
-            );
+            if !listed.iter().any(is_it) {
+                layout.resolve(name)?;
+                bail!(
+                    "no entry of index.json leads to {name}, so there is no place for another \
+                     manifest; give it a tag (puzzlefs tag)"
+                );
+            }
         }
         let mut list: Vec<(Digest, Vec<String>)> = Vec::new();
         let mut others = HashSet::new();
@@ -153,16 +153,16 @@ impl<'a> Images<'a> {
 
     /// Writes the manifests with their new `layers`, and lets index.json name them.
     pub(super) fn write(
-        self,
+        mut self,
         staging: Staging<'_>,
         layers: Vec<Vec<Descriptor>>,
         progress: &dyn Progress,
     ) -> Result<Report> {
         let mut report = Report::default();
-        for fault in self.broken {
+        for fault in std::mem::take(&mut self.broken) {
             report.faults.push(fault);
         }
-        let mut new = HashMap::new();
+        let mut new = Replaced::new();
         for ((old, tags), layers) in self.list.iter().zip(&layers) {
             let text = self.layout.read_blob(old, u64::MAX)?;
             let text = manifest::with_layers(&text, layers)?;
@@ -174,17 +174,64 @@ impl<'a> Images<'a> {
                 manifest: blob.digest.to_string(),
             });
         }
+        let indexes = self.indexes(&new, &staging)?;
         progress.phase("syncing to disk", 0, Unit::Items);
         let added = staging.commit()?;
         (report.new_blobs, report.new_bytes) = (added.blobs, added.bytes);
         // A tag that names something else by now stays as it is.
         self.layout.replace(|old, tag| {
+            if let Some(index) = indexes.get(old) {
+                return Some(*index);
+            }
             let (_, tags) = self.list.iter().find(|(manifest, _)| manifest == old)?;
             let wanted = tag.is_none_or(|tag| tags.iter().any(|t| t == tag));
             wanted.then(|| new[old])
         })?;
         Ok(report)
     }
+
+    /// Stores the indexes that list such images, with the new manifests in their place.
+    fn indexes(&self, new: &Replaced, staging: &Staging<'_>) -> Result<Replaced> {
+        let mut store = |text: &[u8]| {
+            manifest::check_size(text)?;
+            let blob = staging.put_with(|out| Ok(out.write_all(text)?))?;
+            Ok((blob.digest, blob.size))
+        };
+        let mut indexes = Replaced::new();
+        for entry in self
+            .layout
+            .entries()?
+            .iter()
+            .filter(|entry| entry.is_index())
+        {
+            let is_it = |tag: &String| self.list.iter().any(|(_, tags)| tags.contains(tag));
+            if entry.tag.as_ref().is_some_and(is_it) {
+                let replaced = self.layout.with_replaced(&entry.digest, new, &mut store)?;
+                indexes.extend(replaced.map(|index| (entry.digest, index)));
+            }
+        }
+        Ok(indexes)
+    }
+}
+
+/// The manifests that tags lead to, with these, those in indexes too; in order of index.json.
+fn listed(layout: &Layout) -> Result<Vec<(Digest, Option<String>)>> {
+    let mut listed = Vec::new();
+    for entry in layout.entries()? {
+        if !entry.is_index() {
+            if entry.media_type == MEDIA_TYPE_MANIFEST {
+                listed.push((entry.digest, entry.tag));
+            }
+            continue;
+        }
+        // A layout need not have all that it lists, and ordinary images are nothing for us.
+        if layout.names_blob(&entry.digest)? {
+            let mut manifests = layout.listed_by(&entry)?;
+            manifests.retain(|manifest| !is_foreign(layout, &manifest.digest));
+            listed.extend(manifests.into_iter().map(|m| (m.digest, entry.tag.clone())));
+        }
+    }
+    Ok(listed)
 }
 
 /// Whether this is no PuzzleFS image, as far as can be seen, or is not there.

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Image indexes among the blobs (OCI image-spec, image-index.md): one tag for several images.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::Context;
+use puzzlefs_format::{limits, Digest};
+use serde_json::Value;
+
+use super::index::Entry;
+use super::Layout;
+use crate::base::error::{Error, Result, Where};
+
+/// How deep indexes are looked for in indexes. Two have a use: one for all architectures,
+/// and one of those.
+const MAX_DEPTH: u32 = 8;
+
+/// Blobs that take the place of others: digest and size.
+pub(crate) type Replaced = HashMap<Digest, (Digest, u64)>;
+
+impl Layout {
+    /// What an index lists, and indexes in it, which are not listed themselves: each once, in order.
+    pub(crate) fn listed_by(&self, index: &Entry) -> Result<Vec<Entry>> {
+        let (mut found, mut seen) = (Vec::new(), HashSet::new());
+        let mut level = vec![index.clone()];
+        for _ in 0..MAX_DEPTH {
+            let mut next = Vec::new();
+            for entry in level {
+                if !seen.insert(entry.digest) {
+                   
+                }
+                if !entry.is_index() {
+                    found.push(entry);
+                   
+                }
+                let value = self.read_index(&entry.digest)?;
+                for entry in listed(&value) {
+                    next.push(Entry::of(entry)?);
+                }
+            }
+            level = next;
+        }
+        Ok(found)
+    }
+
+    /// The index `digest`, and indexes in it, with other blobs in the place of some; `store` keeps the
+    /// text of each new index. Nothing if it lists none of those.
+    pub(crate) fn with_replaced(
+        &self,
+        digest: &Digest,
+        replaced: &Replaced,
+        store: &mut dyn FnMut(&[u8]) -> Result<(Digest, u64)>,
+    ) -> Result<Option<(Digest, u64)>> {
+        let mut known = replaced.clone();
+        self.replace_in(digest, MAX_DEPTH, &mut known, store)
+    }
+
+    fn replace_in(
+        &self,
+        digest: &Digest,
+        depth: u32,
+        replaced: &mut Replaced,
+        store: &mut dyn FnMut(&[u8]) -> Result<(Digest, u64)>,
+    ) -> Result<Option<(Digest, u64)>> {
+        let mut value = self.read_index(digest)?;
+        let mut is_other = false;
+        let list = value["manifests"].as_array_mut();
+        for descriptor in list.into_iter().flatten() {
+            let entry = Entry::of(descriptor)?;
+            let nested = entry.is_index() && !replaced.contains_key(&entry.digest);
+            if nested && depth > 1 && self.names_blob(&entry.digest)? {
+                self.replace_in(&entry.digest, depth - 1, replaced, store)?;
+            }
+            if let Some((digest, size)) = replaced.get(&entry.digest) {
+                is_other |= *digest != entry.digest;
+                descriptor["digest"] = format!("sha256:{digest}").into();
+                descriptor["size"] = (*size).into();
+            }
+        }
+        if !is_other {
+            return Ok(None);
+        }
+        let new = store(&serde_json::to_vec(&value)?)?;
+        replaced.insert(*digest, new);
+        Ok(Some(new))
+    }
+
+    fn read_index(&self, digest: &Digest) -> Result<Value> {
+        let text = self.read_blob(digest, limits::MAX_MANIFEST_BYTES as u64)?;
+        serde_json::from_slice(&text)
+            .map_err(Error::damaged)
+            .with_context(|| format!("parsing sha256:{digest}"))
+            .of(digest)
+    }
+}
+
+fn listed(index: &Value) -> &[Value] {
+    index["manifests"].as_array().map_or(&[], |list| list)
+}
