@@ -15,6 +15,7 @@ extract: image base host
 mount: layout host base
 image: chunks layout base
 encode: chunks layout base
+remote: layout base
 chunks: layout base
 source: layers layout host base
 layers: tree host base

@@ -15,6 +15,7 @@
 //! - [`chunks`]: where chunks are stored, in packs or loose;
 //! - [`source`]: ordinary images, wherever they are;
 //! - `layers`: the layers of an ordinary image become one tree;
+//! - [`remote`]: where images come from, whatever serves them;
 //! - [`layout`]: the OCI layout: blobs, tags, manifests;
 //! - [`tree`]: a directory tree of the host, scanned;
 //! - [`host`]: calls for files of the host;
@@ -38,6 +39,7 @@ pub(crate) mod layers;
 pub mod layout;
 pub(crate) mod metadata;
 pub mod mount;
+pub mod remote;
 pub mod reports;
 pub mod source;
 pub(crate) mod tree;
