@@ -16,6 +16,7 @@
 //! - [`source`]: ordinary images, wherever they are;
 //! - `layers`: the layers of an ordinary image become one tree;
 //! - [`remote`]: where images come from, whatever serves them;
+//! - [`registry`]: a client of registries;
 //! - [`layout`]: the OCI layout: blobs, tags, manifests;
 //! - [`tree`]: a directory tree of the host, scanned;
 //! - [`host`]: calls for files of the host;
@@ -39,6 +40,7 @@ pub(crate) mod layers;
 pub mod layout;
 pub(crate) mod metadata;
 pub mod mount;
+pub mod registry;
 pub mod remote;
 pub mod reports;
 pub mod source;

@@ -202,12 +202,32 @@ mod tests {
         for (text, host, path, name) in [
             ("docker://debian", "docker.io", "library/debian", "latest"),
             ("docker://a/b:1", "docker.io", "a/b", "1"),
-            ("docker://docker.io/debian:12", "docker.io", "library/debian", "12"),
+            (
+                "docker://docker.io/debian:12",
+                "docker.io",
+                "library/debian",
+                "12",
+            ),
             ("docker://localhost/a", "localhost", "a", "latest"),
-            ("docker://localhost:5000/a/b:x_1.2-3", "localhost:5000", "a/b", "x_1.2-3"),
-            ("docker://h.example/a--b/c__d.e", "h.example", "a--b/c__d.e", "latest"),
+            (
+                "docker://localhost:5000/a/b:x_1.2-3",
+                "localhost:5000",
+                "a/b",
+                "x_1.2-3",
+            ),
+            (
+                "docker://h.example/a--b/c__d.e",
+                "h.example",
+                "a--b/c__d.e",
+                "latest",
+            ),
             ("docker://[::1]:5000/a:1", "[::1]:5000", "a", "1"),
-            (&format!("docker://h.example/a@sha256:{digest}"), "h.example", "a", &format!("@sha256:{digest}")),
+            (
+                &format!("docker://h.example/a@sha256:{digest}"),
+                "h.example",
+                "a",
+                &format!("@sha256:{digest}"),
+            ),
         ] {
             let found: Reference = text.parse().unwrap();
             assert_eq!(found.repository.host, host, "{text}");

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use ureq::http::HeaderMap;
+use ureq::http::{HeaderMap, StatusCode};
 
 use crate::base::error::{Error, Result};
 
@@ -66,6 +66,11 @@ fn jitter(pause: Duration) -> Duration {
     pause / 2 + pause / 2 * u32::try_from(random).unwrap_or(0) / 1024
 }
 
+/// Whether a server that answers so may answer otherwise a little later.
+pub fn is_passing(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+}
+
 /// What a Retry-After says: seconds, or a date as RFC 9110 wants it.
 pub fn asked(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("retry-after")?.to_str().ok()?.trim();
@@ -85,12 +90,20 @@ fn date(text: &str) -> Option<u64> {
         return None;
     };
     let names = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let month = names.find(month).filter(|at| month.len() == 3 && at % 3 == 0)? as u64 / 3 + 1;
-    let number = |text: &str, most: u64| text.parse().ok().filter(|n| *n <= most);
+    let month = names
+        .find(month)
+        .filter(|at| month.len() == 3 && at % 3 == 0)? as u64
+        / 3
+        + 1;
+    let number = |text: &str, most: u64| text.parse().ok().filter(|n: &u64| *n <= most);
     let (year, day) = (number(year, 9999)?, number(day, 31)?);
     let (hour, minute, second) = (number(hour, 23)?, number(minute, 59)?, number(second, 60)?);
     // Days of the proleptic Gregorian calendar, with years that begin in March.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year.checked_sub(1)?, month + 9)
+    };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
     let since = days.checked_sub(719_469)?;
     Some(((since * 24 + hour) * 60 + minute) * 60 + second)
@@ -121,14 +134,24 @@ mod tests {
         assert_eq!(date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!(date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
         assert_eq!(date("Tue, 29 Feb 2028 12:00:00 GMT"), Some(1_835_438_400));
-        for bad in ["", "x", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 ovD 1994 08:49:37 GMT", "Sun, 99 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 0 08:49:37 GMT"] {
+        for bad in [
+            "",
+            "x",
+            "Sun, 06 Nov 1994 08:49:37",
+            "Sun, 06 ovD 1994 08:49:37 GMT",
+            "Sun, 99 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 0 08:49:37 GMT",
+        ] {
             assert_eq!(date(bad), None, "{bad}");
         }
         let mut headers = HeaderMap::new();
         assert_eq!(asked(&headers), None);
         headers.insert("retry-after", "7".parse().unwrap());
         assert_eq!(asked(&headers), Some(Duration::from_secs(7)));
-        headers.insert("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
+        headers.insert(
+            "retry-after",
+            "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap(),
+        );
         assert_eq!(asked(&headers), Some(Duration::ZERO));
         headers.insert("retry-after", "99999999999999999999".parse().unwrap());
         assert_eq!(asked(&headers), None);

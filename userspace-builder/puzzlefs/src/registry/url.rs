@@ -62,7 +62,10 @@ impl Url {
         };
         let to = Self::parse(&joined)?;
         if self.scheme() == "https" && to.scheme() != "https" {
-            let text = format!("{origin} leads from https to plain http, at {}", to.origin());
+            let text = format!(
+                "{origin} leads from https to plain http, at {}",
+                to.origin()
+            );
             return Err(Error::refused(text));
         }
         Ok(to)
@@ -95,7 +98,9 @@ impl Url {
 
     /// The host and the port, if one is named.
     pub fn authority(&self) -> &str {
-        self.0.authority().map_or("", |authority| authority.as_str())
+        self.0
+            .authority()
+            .map_or("", |authority| authority.as_str())
     }
 
     /// The port, which need not be named.
@@ -143,26 +148,47 @@ mod tests {
             ("other", "https://h.example:5000/v2/a/blobs/other"),
             ("?z=2", "https://h.example:5000/v2/a/blobs/x?z=2"),
             ("//cdn.example/x", "https://cdn.example/x"),
-            ("https://cdn.example/x?u=http://a/#f", "https://cdn.example/x?u=http://a/"),
+            (
+                "https://cdn.example/x?u=http://a/#f",
+                "https://cdn.example/x?u=http://a/",
+            ),
             ("/x?u=http://a/", "https://h.example:5000/x?u=http://a/"),
         ] {
             assert_eq!(url.join(location).unwrap().to_string(), to);
         }
-        for bad in ["http://h.example:5000/v2/a", "ftp://x/", "https://u:p@h.example/", "https:///x", "/a b"] {
+        for bad in [
+            "http://h.example:5000/v2/a",
+            "ftp://x/",
+            "https://u:p@h.example/",
+            "https:///x",
+            "/a b",
+        ] {
             assert!(url.join(bad).is_err(), "{bad}");
         }
         let long = format!("/{}", "x".repeat(MAX_BYTES));
         assert!(url.join(&long).is_err());
         let with = url.with("digest", "sha256:0").unwrap();
-        assert_eq!(with.to_string(), "https://h.example:5000/v2/a/blobs/x?y=1&digest=sha256%3A0");
+        assert_eq!(
+            with.to_string(),
+            "https://h.example:5000/v2/a/blobs/x?y=1&digest=sha256%3A0"
+        );
     }
 
     #[test]
     fn an_origin_is_a_server() {
         let origin = |text| Url::parse(text).unwrap().origin();
-        assert_eq!(origin("https://H.example/a"), origin("https://h.example:443/b"));
-        assert_ne!(origin("https://h.example/"), origin("https://h.example:5000/"));
+        assert_eq!(
+            origin("https://H.example/a"),
+            origin("https://h.example:443/b")
+        );
+        assert_ne!(
+            origin("https://h.example/"),
+            origin("https://h.example:5000/")
+        );
         assert_ne!(origin("http://h.example/"), origin("https://h.example/"));
-        assert_ne!(origin("https://h.example/"), origin("https://h.example.evil/"));
+        assert_ne!(
+            origin("https://h.example/"),
+            origin("https://h.example.evil/")
+        );
     }
 }
