@@ -9,6 +9,7 @@ mod failure;
 mod man;
 mod mount;
 mod out;
+mod push;
 mod read;
 mod show;
 mod store;
@@ -56,6 +57,7 @@ fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Build(args) => build::run(&args),
         Command::Convert(args) => build::convert(&args),
+        Command::Push(args) => push::push(&args),
         Command::Inspect(args) => read::inspect(&args),
         Command::Ls(args) => read::ls(&args),
         Command::Verify(args) => return read::verify(&args),

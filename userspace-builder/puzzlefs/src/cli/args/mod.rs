@@ -4,6 +4,7 @@
 mod build;
 mod mount;
 mod read;
+mod registry;
 mod store;
 mod values;
 
@@ -15,6 +16,7 @@ use clap_complete::Shell;
 pub use build::{Build, ChunkForm, Convert, Storing};
 pub use mount::{Mount, MountHelper, Stats, Umount};
 pub use read::{Extract, Inspect, Ls, Verify};
+pub use registry::Push;
 pub use store::{Du, Gc, Images, Repack, Rm, Tag, Tags, Unpack};
 pub use values::Format;
 
@@ -41,6 +43,7 @@ pub struct Args {
 pub enum Command {
     Build(Build),
     Convert(Convert),
+    Push(Push),
     Inspect(Inspect),
     Ls(Ls),
     Verify(Verify),
