@@ -3,6 +3,7 @@
 
 mod build;
 mod mount;
+mod pull;
 mod read;
 mod store;
 mod values;
@@ -14,6 +15,7 @@ use clap_complete::Shell;
 
 pub use build::{Build, ChunkForm, Convert, Storing};
 pub use mount::{Mount, MountHelper, Stats, Umount};
+pub use pull::{Complete, Pull};
 pub use read::{Extract, Inspect, Ls, Verify};
 pub use store::{Du, Gc, Images, Repack, Rm, Tag, Tags, Unpack};
 pub use values::Format;
@@ -41,6 +43,8 @@ pub struct Args {
 pub enum Command {
     Build(Build),
     Convert(Convert),
+    Pull(Pull),
+    Complete(Complete),
     Inspect(Inspect),
     Ls(Ls),
     Verify(Verify),
