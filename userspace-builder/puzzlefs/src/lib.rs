@@ -5,6 +5,7 @@
 //!
 //! - [`build`]: a directory tree of the host becomes an image, or an ordinary image does;
 //! - `metadata`: writing the Rootfs, which may be a delta on a base image;
+//! - [`pull`]: an image comes from elsewhere, as far as its chunks are not here;
 //! - [`upkeep`]: removing garbage, and putting chunks into packs and out of them;
 //! - [`reports`]: what an image or a layout holds;
 //! - [`verify`]: checking an image;
@@ -40,6 +41,7 @@ pub(crate) mod layers;
 pub mod layout;
 pub(crate) mod metadata;
 pub mod mount;
+pub mod pull;
 pub mod registry;
 pub mod remote;
 pub mod reports;

@@ -10,6 +10,7 @@
 //! - [`index`]: index.json and the tags in it;
 //! - `lock`: locks, and writing the layout's own files;
 //! - [`manifest`]: the manifest of an image;
+//! - [`pulled`]: manifests that stand for others, of which not all is there;
 //! - [`reach`]: what index.json leads to;
 //! - [`mod@reference`]: how the command line names an image;
 //! - [`staging`]: blobs that are being written.
@@ -18,6 +19,7 @@ pub mod broken;
 pub mod index;
 mod lock;
 pub mod manifest;
+pub mod pulled;
 pub mod reach;
 pub mod reference;
 pub mod staging;

@@ -3,6 +3,7 @@
 
 mod build;
 mod mount;
+mod pull;
 mod read;
 mod registry;
 mod store;
@@ -15,6 +16,7 @@ use clap_complete::Shell;
 
 pub use build::{Build, ChunkForm, Convert, Storing};
 pub use mount::{Mount, MountHelper, Stats, Umount};
+pub use pull::{Complete, Pull};
 pub use read::{Extract, Inspect, Ls, Verify};
 pub use registry::Push;
 pub use store::{Du, Gc, Images, Repack, Rm, Tag, Tags, Unpack};
@@ -43,6 +45,8 @@ pub struct Args {
 pub enum Command {
     Build(Build),
     Convert(Convert),
+    Pull(Pull),
+    Complete(Complete),
     Push(Push),
     Inspect(Inspect),
     Ls(Ls),
