@@ -227,6 +227,13 @@ impl Client {
     }
 }
 
+/// Whether a registry, whose name need not be proved, answers over TLS.
+pub(super) fn speaks_tls(repository: &Repository, options: &Options) -> Result<bool> {
+    let url = Url::parse(&format!("https://{}/v2/", repository.server()))?;
+    let answer = Http::new(options).exchange(&Ask::new(Method::GET), &url, None);
+    Ok(answer.is_ok())
+}
+
 /// Where an answer leads, if it is a redirect.
 fn location(response: &Response<Body>) -> Option<&str> {
     match response.status().as_u16() {

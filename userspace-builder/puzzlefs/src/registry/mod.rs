@@ -16,6 +16,7 @@
 //!   [`upload`]: and written; [`manifest`]: manifests and tags;
 //! - `http`: one request; `retry`: when there is another one; `url`: where it goes;
 //! - `auth`: tokens; `challenge`: what a server asks for; `credentials`: what files and helpers have;
+//! - [`Sources`]: mirrors before the registry, of which `config` reads;
 //! - `certs`: whom TLS trusts; `proxy`: who stands between.
 
 mod auth;
@@ -23,12 +24,14 @@ pub mod blob;
 mod certs;
 mod challenge;
 pub mod client;
+mod config;
 mod credentials;
 mod http;
 pub mod manifest;
 pub mod name;
 mod proxy;
 mod retry;
+mod sources;
 pub mod upload;
 mod url;
 
@@ -36,6 +39,7 @@ use std::path::PathBuf;
 
 pub use client::{Access, Client};
 pub use name::{Reference, Repository};
+pub use sources::Sources;
 
 /// What is tried again, if nobody says how often.
 pub const RETRIES: u32 = 5;

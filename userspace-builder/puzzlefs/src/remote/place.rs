@@ -9,7 +9,7 @@ use super::{Local, Remote};
 use crate::base::error::Result;
 use crate::layout::reference::{Name, Reference};
 use crate::layout::Layout;
-use crate::registry::{self, Access, Client};
+use crate::registry::{self, Sources};
 
 /// An image somewhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub fn open(place: &Place, options: &registry::Options) -> Result<Opened> {
             name: reference.name.clone(),
         },
         Place::Docker(reference) => Opened {
-            remote: Box::new(Client::new(&reference.repository, &Access::Pull, options)?),
+            remote: Box::new(Sources::open(&reference.repository, options)?),
             name: reference.name.clone(),
         },
     })

@@ -16,7 +16,7 @@ use crate::base::error::{Error, Result};
 use crate::base::progress::{Progress, Unit};
 use crate::layout::reference::Name;
 use crate::layout::Layout;
-use crate::registry::{Access, Client, Options, Reference, Repository};
+use crate::registry::{Access, Client, Options, Reference, Repository, Sources};
 
 /// Blobs that are sent at the same time, if nobody says how many.
 pub const JOBS: usize = 6;
@@ -89,7 +89,7 @@ pub fn push(
     let ordinary = ordinary.transpose()?;
     let from = mountable(&to.repository, options)?;
     let access = Access::Push { from: from.clone() };
-    let client = Client::new(&to.repository, &access, &options.registry)?;
+    let client = Sources::writer(&to.repository, &access, &options.registry)?;
 
     let mut images: Vec<&Image> = ordinary.iter().collect();
     images.push(&image);

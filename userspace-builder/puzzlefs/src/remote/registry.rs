@@ -3,7 +3,6 @@
 
 use std::io::Read;
 use std::ops::Range;
-use std::sync::Arc;
 
 use puzzlefs_format::Digest;
 
@@ -11,15 +10,15 @@ use super::{Document, Part, Remote};
 use crate::base::error::Result;
 use crate::layout::reference::Name;
 use crate::registry::blob::Ranged;
-use crate::registry::Client;
+use crate::registry::Sources;
 
-impl Remote for Arc<Client> {
+impl Remote for Sources {
     fn name(&self) -> String {
         self.repository().to_string()
     }
 
     fn manifest(&self, name: &Name) -> Result<Document> {
-        let found = Client::manifest(self, name)?;
+        let found = Sources::manifest(self, name)?;
         Ok(Document {
             digest: found.digest,
             media_type: found.media_type,
@@ -28,11 +27,11 @@ impl Remote for Arc<Client> {
     }
 
     fn blob(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + '_>> {
-        Ok(Box::new(Client::blob(self, digest, Some(size))?))
+        Ok(Box::new(Sources::blob(self, digest, Some(size))?))
     }
 
     fn range(&self, digest: &Digest, size: u64, range: Range<u64>) -> Result<Part<'_>> {
-        Ok(match Client::range(self, digest, size, range)? {
+        Ok(match Sources::range(self, digest, size, range)? {
             Ranged::Range(blob) => Part::Range(Box::new(blob)),
             Ranged::Whole(blob) => Part::Whole(Box::new(blob)),
         })

@@ -12,7 +12,7 @@ use crate::base::error::{damage, Error, Result, Where};
 use crate::base::text;
 use crate::layout::reference::Name;
 use crate::layout::Layout;
-use crate::registry::Client;
+use crate::registry::Sources;
 
 /// An image that is to be sent.
 pub struct Image {
@@ -43,7 +43,7 @@ pub enum Origin {
     /// In a layout.
     Layout(Layout),
     /// In a registry.
-    Registry(Arc<Client>),
+    Registry(Arc<Sources>),
 }
 
 impl Blob {
@@ -58,7 +58,7 @@ impl Origin {
     pub fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read>> {
         Ok(match self {
             Origin::Layout(layout) => Box::new(layout.open_blob(digest)?),
-            Origin::Registry(client) => Box::new(client.blob(digest, Some(size))?),
+            Origin::Registry(sources) => Box::new(sources.blob(digest, Some(size))?),
         })
     }
 }

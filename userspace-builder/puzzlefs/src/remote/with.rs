@@ -5,6 +5,7 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use oci_spec::image::{Arch, MediaType, Os};
@@ -18,7 +19,7 @@ use crate::base::error::{damage, Error, Result};
 use crate::layout::manifest::{check_size, ARTIFACT_TYPE};
 use crate::layout::reference::{self, Name};
 use crate::layout::Layout;
-use crate::registry::{Access, Client, Options, Reference};
+use crate::registry::{Options, Reference, Sources};
 
 /// What tells a PuzzleFS image apart in an index.
 pub const FEATURE: &str = "puzzlefs";
@@ -65,8 +66,8 @@ pub fn open(with: &With, ours: &Image, options: &Options) -> Result<Image> {
             &reference.name,
         ),
         With::Registry(reference) => {
-            let client = Client::new(&reference.repository, &Access::Pull, options)?;
-            (Origin::Registry(client), &reference.name)
+            let sources = Sources::open(&reference.repository, options)?;
+            (Origin::Registry(Arc::new(sources)), &reference.name)
         }
     };
     let platform = platform(ours)?;
@@ -115,8 +116,8 @@ fn is_ordinary(manifest: &Value) -> bool {
 /// A manifest or an index.
 fn document(origin: &Origin, name: &Name) -> Result<(Vec<u8>, String)> {
     match origin {
-        Origin::Registry(client) => {
-            let found = client.manifest(name)?;
+        Origin::Registry(sources) => {
+            let found = sources.manifest(name)?;
             Ok((found.text, found.media_type))
         }
         Origin::Layout(layout) => {

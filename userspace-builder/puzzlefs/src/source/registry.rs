@@ -3,7 +3,6 @@
 
 use std::io::Read;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use anyhow::Result;
 use puzzlefs_format::Digest;
@@ -12,10 +11,10 @@ use super::image::{Blobs, Image};
 use super::manifest;
 use super::platform::Platform;
 use crate::layout::reference::Name;
-use crate::registry::{Access, Client, Options, Reference};
+use crate::registry::{Options, Reference, Sources};
 
 /// The blobs of a repository.
-struct Repository(Arc<Client>);
+struct Repository(Sources);
 
 impl Blobs for Repository {
     fn open(&self, digest: &Digest) -> Result<Box<dyn Read>> {
@@ -29,7 +28,7 @@ impl Blobs for Repository {
 
 /// Opens an image of a registry.
 pub fn open(reference: &Reference, platform: &Platform, options: &Options) -> Result<Image> {
-    let client = Client::new(&reference.repository, &Access::Pull, options)?;
-    let text = client.manifest(&reference.name)?.text;
-    manifest::image(&text, Rc::new(Repository(client)), platform)
+    let sources = Sources::open(&reference.repository, options)?;
+    let text = sources.manifest(&reference.name)?.text;
+    manifest::image(&text, Rc::new(Repository(sources)), platform)
 }

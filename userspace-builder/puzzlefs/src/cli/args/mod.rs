@@ -18,7 +18,7 @@ pub use build::{Build, ChunkForm, Convert, Storing};
 pub use mount::{Mount, MountHelper, Stats, Umount};
 pub use pull::{Complete, Pull};
 pub use read::{Extract, Inspect, Ls, Verify};
-pub use registry::Push;
+pub use registry::{Home, Image, Push, Registry};
 pub use store::{Du, Gc, Images, Repack, Rm, Tag, Tags, Unpack};
 pub use values::Format;
 

@@ -3,10 +3,12 @@
 
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser};
 use puzzlefs::layout::reference::Reference;
 use puzzlefs::registry;
+use puzzlefs::registry::name::PREFIX;
 use puzzlefs::remote::with::With;
 
 use super::values::{threads, Format};
@@ -50,6 +52,46 @@ impl Registry {
             cert_dir: self.cert_dir.clone(),
             retries: self.retry_times,
         }
+    }
+}
+
+/// An image that is looked at, here or in a registry.
+#[derive(Clone, Debug)]
+pub enum Image {
+    /// In a layout.
+    Here(Reference),
+    /// In a registry.
+    Registry(registry::Reference),
+}
+
+impl FromStr for Image {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text.starts_with(PREFIX) {
+            true => Image::Registry(text.parse()?),
+            false => Image::Here(text.parse()?),
+        })
+    }
+}
+
+/// Images with tags.
+#[derive(Clone, Debug)]
+pub enum Home {
+    /// A layout.
+    Here(PathBuf),
+    /// A repository.
+    Registry(registry::Repository),
+}
+
+impl FromStr for Home {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text.starts_with(PREFIX) {
+            true => Home::Registry(text.parse()?),
+            false => Home::Here(text.into()),
+        })
     }
 }
 
