@@ -5,6 +5,7 @@
 //!
 //! - [`build`]: a directory tree of the host becomes an image, or an ordinary image does;
 //! - `metadata`: writing the Rootfs, which may be a delta on a base image;
+//! - [`pull`]: an image comes from elsewhere, as far as its chunks are not here;
 //! - [`upkeep`]: removing garbage, and putting chunks into packs and out of them;
 //! - [`reports`]: what an image or a layout holds;
 //! - [`verify`]: checking an image;
@@ -16,6 +17,8 @@
 //! - [`chunks`]: where chunks are stored, in packs or loose;
 //! - [`source`]: ordinary images, wherever they are;
 //! - `layers`: the layers of an ordinary image become one tree;
+//! - [`remote`]: where images come from, whatever serves them;
+//! - [`registry`]: a client of registries;
 //! - [`layout`]: the OCI layout: blobs, tags, manifests;
 //! - [`tree`]: a directory tree of the host, scanned;
 //! - [`host`]: calls for files of the host;
@@ -40,6 +43,9 @@ pub(crate) mod layers;
 pub mod layout;
 pub(crate) mod metadata;
 pub mod mount;
+pub mod pull;
+pub mod registry;
+pub mod remote;
 pub mod reports;
 pub mod source;
 pub(crate) mod tree;

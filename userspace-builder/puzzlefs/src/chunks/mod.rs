@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where the chunks of images are stored in a layout: in packs, or each in a blob of its own.
 //!
+//! - [`compose`]: packs of another layout, from chunks of this one;
 //! - `open`: packs that are open;
 //! - [`pack`]: a pack on disk;
 //! - [`codec`]: how one is stored;
@@ -8,6 +9,7 @@
 //! - [`sink`]: storing them.
 
 pub(crate) mod codec;
+pub mod compose;
 mod open;
 pub mod pack;
 pub(crate) mod places;

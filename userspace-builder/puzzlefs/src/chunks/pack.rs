@@ -50,6 +50,70 @@ fn index(file: &File) -> anyhow::Result<Vec<PackEntry>> {
     Ok(entries)
 }
 
+/// The end of a pack: its index and its trailer, checked but for the chunks themselves.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What the index lists, in order of the offsets.
+    pub entries: Vec<PackEntry>,
+    /// Where it begins in the pack.
+    pub start: u64,
+}
+
+impl End {
+    /// The bytes that the end of a pack of `size` bytes has, by the last bytes of it, of which there
+    /// are enough for a trailer.
+    pub fn len(last: &[u8], size: u64) -> anyhow::Result<u64> {
+        let trailer = last.last_chunk().context("it has no trailer")?;
+        let trailer = PackTrailer::parse(*trailer, size)?;
+        Ok(size - trailer.index_offset())
+    }
+
+    /// Parses the end of a pack of `size` bytes. It must be all that FORMAT.md asks for.
+    pub fn parse(bytes: Vec<u8>, size: u64) -> anyhow::Result<Self> {
+        let trailer = bytes.last_chunk().context("it has no trailer")?;
+        let trailer = PackTrailer::parse(*trailer, size)?;
+        let index = &bytes[..bytes.len() - PackTrailer::BYTES];
+        let index = PackIndex::new(index, &trailer)?;
+        let mut entries: Vec<PackEntry> = index.iter().collect::<Result<_, _>>()?;
+        ensure!(
+            entries.is_sorted_by(|a, b| a.digest < b.digest),
+            "its index is not in ascending order of the digests"
+        );
+        entries.sort_unstable_by_key(|entry| entry.offset);
+        let is_apart = |a: &PackEntry, b: &PackEntry| end_of(a) <= b.offset.into();
+        ensure!(entries.is_sorted_by(is_apart), "its chunks overlap");
+        Ok(End {
+            bytes,
+            entries,
+            start: trailer.index_offset(),
+        })
+    }
+
+    /// Whether there is nothing between the chunks: then chunks and end are all of the pack.
+    pub fn is_dense(&self) -> bool {
+        let sum: u64 = self.entries.iter().map(|entry| u64::from(entry.size)).sum();
+        sum == self.start
+    }
+}
+
+/// Where a chunk ends in its pack.
+pub fn end_of(entry: &PackEntry) -> u64 {
+    u64::from(entry.offset) + u64::from(entry.size)
+}
+
+/// Whether a file ends as packs do.
+pub fn is_pack(file: &File) -> io::Result<bool> {
+    let size = file.metadata()?.len();
+    let mut trailer = [0; PackTrailer::BYTES];
+    let Some(start) = size.checked_sub(trailer.len() as u64) else {
+        return Ok(false);
+    };
+    file.read_exact_at(&mut trailer, start)?;
+    Ok(PackTrailer::parse(trailer, size).is_ok())
+}
+
 /// A pack that is being written to `W`.
 pub(crate) struct PackWriter<W> {
     out: W,

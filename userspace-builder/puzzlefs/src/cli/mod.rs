@@ -10,6 +10,8 @@ mod failure;
 mod man;
 mod mount;
 mod out;
+mod pull;
+mod push;
 mod read;
 mod show;
 mod store;
@@ -57,6 +59,9 @@ fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Build(args) => build::run(&args),
         Command::Convert(args) => build::convert(&args),
+        Command::Pull(args) => pull::pull(&args),
+        Command::Complete(args) => pull::complete(&args),
+        Command::Push(args) => push::push(&args),
         Command::Inspect(args) => read::inspect(&args),
         Command::Ls(args) => read::ls(&args),
         Command::Cat(args) => export::cat(&args),

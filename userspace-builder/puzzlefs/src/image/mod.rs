@@ -25,6 +25,7 @@ use anyhow::{ensure, Context};
 use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs, RootfsBlob};
 use puzzlefs_format::{MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS};
 
+use crate::base::digest::sha256;
 use crate::base::error::{damage, Error, Result, Where};
 use crate::base::text;
 use crate::chunks::places::Places;
@@ -79,15 +80,46 @@ impl Image {
         damage(Self::read(layout, digest)).of(digest)
     }
 
-    fn read(layout: &Layout, digest: &Digest) -> anyhow::Result<Option<Self>> {
-        let Some((manifest, rootfs_digest)) = read_manifest(layout, digest)? else {
-            return Ok(None);
+    /// The image that a manifest is of, which need not be in the layout itself. The chunks that the metadata
+    /// are in must be where it says; other packs need not be there.
+    pub(crate) fn of_text(layout: &Layout, manifest: Vec<u8>) -> Result<Self> {
+        let digest = sha256(&[&manifest]);
+        let parsed = Manifest::parse(&manifest).map(|parsed| parsed.rootfs().digest);
+        let rootfs = parsed.with_context(|| format!("the manifest sha256:{digest}"))?;
+        damage(Self::of_parts(layout, digest, manifest, rootfs)).of(&digest)
+    }
+
+    /// The chunks that the message of a Rootfs is in, each once; none if it is in the blob itself.
+    pub(crate) fn blocks_of(layout: &Layout, rootfs: &Digest) -> Result<Vec<Key>> {
+        let blob = layout.read_blob(rootfs, limits::MAX_ROOTFS_BYTES as u64)?;
+        let keys = || -> anyhow::Result<Vec<Key>> {
+            match RootfsBlob::parse(&blob)? {
+                RootfsBlob::Blocks(blocks) => blocks::keys(&blocks),
+                _ => Ok(Vec::new()),
+            }
         };
+        let keys = keys().with_context(|| format!("the Rootfs sha256:{rootfs} is malformed"));
+        damage(keys).of(rootfs)
+    }
+
+    fn read(layout: &Layout, digest: &Digest) -> anyhow::Result<Option<Self>> {
+        match read_manifest(layout, digest)? {
+            Some((text, rootfs)) => Self::of_parts(layout, *digest, text, rootfs).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn of_parts(
+        layout: &Layout,
+        manifest_digest: Digest,
+        manifest: Vec<u8>,
+        rootfs_digest: Digest,
+    ) -> anyhow::Result<Self> {
         let rootfs_limit = u64::try_from(limits::MAX_ROOTFS_BYTES)?;
         let blob = layout.read_blob(&rootfs_digest, rootfs_limit)?;
         let mut image = Image {
             layout: layout.clone(),
-            manifest_digest: *digest,
+            manifest_digest,
             manifest,
             rootfs_digest,
             rootfs_size: u64::try_from(blob.len())?,
@@ -101,7 +133,7 @@ impl Image {
         };
         let layers = image.rootfs()?.layers();
         image.work = Work::new(image.message.stored(), image.message.segments(), layers);
-        Ok(Some(image))
+        Ok(image)
     }
 
     /// Whether `layout` has this manifest, and it is that of an image. A layout need not have all

@@ -126,7 +126,9 @@ impl Layout {
         }
     }
 
-    /// The descriptor of the manifest that `name` leads to, if need be through an image index.
+    /// The descriptor of the manifest that `name` leads to, if need be through an image index. Where
+    /// the layout has a manifest by a pull, but not all that it lists, it is the local one that
+    /// stands for it.
     ///
     /// # Errors
     ///
@@ -153,6 +155,9 @@ impl Layout {
                 let missing =
                     || Error::not_found(format!("{dir} has no manifest {name}")).of(digest);
                 let size = size.ok_or_else(missing)?;
+                if let Some(local) = self.stand_in(digest)? {
+                    return Ok(local);
+                }
                 return Ok(Descriptor::new(MEDIA_TYPE_MANIFEST, *digest, size));
             }
         };

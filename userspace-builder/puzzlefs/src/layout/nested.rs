@@ -26,12 +26,10 @@ impl Layout {
         for _ in 0..MAX_DEPTH {
             let mut next = Vec::new();
             for entry in level {
-                if !seen.insert(entry.digest) {
-                   
-                }
+                if !seen.insert(entry.digest) {}
                 if !entry.is_index() {
                     found.push(entry);
-                   
+                    continue;
                 }
                 let value = self.read_index(&entry.digest)?;
                 for entry in listed(&value) {

@@ -9,7 +9,11 @@ use puzzlefs_format::{limits, Digest};
 use serde_json::Value;
 
 use crate::base::error::{Error, Result, Where};
+use crate::layout::pulled::Record;
 use crate::layout::Layout;
+
+/// The media type of what a pull has kept.
+const KEPT: &str = "application/octet-stream";
 
 /// What can be reached in a layout.
 #[derive(Default)]
@@ -76,6 +80,13 @@ impl Reach {
                         self.descriptor(digest, media_type, further, documents);
                     }
                     let is_further = |key: &str| key == "manifests" || key == "subject";
+                    // What a pull has kept. Not as a document: what it lists need not be here.
+                    if let Some(record) = Record::of_value(value) {
+                        for digest in [record.manifest, record.indexes] {
+                            let kept = self.blobs.entry(digest);
+                            kept.or_insert_with(|| KEPT.to_owned());
+                        }
+                    }
                     values.extend(map.iter().map(|(key, value)| (value, is_further(key))));
                 }
                 _ => {}

@@ -42,6 +42,7 @@ pub struct Staging<'a> {
     _lock: OwnedFd,
     _removed_on_signal: cleanup::Guard,
     staged: Mutex<Vec<Digest>>,
+    blobs: AtomicU64,
     bytes: AtomicU64,
     drafts: AtomicU64,
 }
@@ -52,7 +53,19 @@ pub struct Draft {
     out: Hashing<BufWriter<File>>,
 }
 
+/// A blob that was written, and has no name yet.
+struct Written {
+    name: String,
+    file: BufWriter<File>,
+}
+
 impl Draft {
+    fn finish(self) -> (Blob, Written) {
+        let Draft { name, out } = self;
+        let (file, blob) = out.finish();
+        (blob, Written { name, file })
+    }
+
     /// Also measures the fs-verity digest of what is written from now on.
     pub fn measure(&mut self) {
         self.out.measure();
@@ -69,7 +82,7 @@ impl Write for Draft {
     }
 }
 
-/// What a commit added.
+/// What the commits added so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Added {
     /// Blobs that the layout did not have.
@@ -101,7 +114,7 @@ impl<'a> Staging<'a> {
                 dir => dir.with_context(context)?,
             };
             if let (Ok(lock), true) = (lock(&dir), home.has(&name)?) {
-                let (staged, bytes, drafts) = Default::default();
+                let (staged, blobs, bytes, drafts) = Default::default();
                 return Ok(Staging {
                     layout,
                     dir,
@@ -110,6 +123,7 @@ impl<'a> Staging<'a> {
                     _lock: lock,
                     _removed_on_signal: removal,
                     staged,
+                    blobs,
                     bytes,
                     drafts,
                 });
@@ -158,8 +172,12 @@ impl<'a> Staging<'a> {
 
     /// Stages what has been written, unless the layout has it.
     pub fn end(&self, draft: Draft) -> Result<Blob> {
-        let Draft { name, out } = draft;
-        let (mut file, blob) = out.finish();
+        let (blob, draft) = draft.finish();
+        self.name(blob, draft)
+    }
+
+    fn name(&self, blob: Blob, written: Written) -> Result<Blob> {
+        let Written { name, mut file } = written;
         let context = || format!("writing the blob sha256:{}", blob.digest);
         file.flush().with_context(context)?;
         let to = blob.digest.to_string();
@@ -173,6 +191,23 @@ impl<'a> Staging<'a> {
             self.note(blob.digest, blob.size);
         }
         Ok(blob)
+    }
+
+    /// Stages what has been written if it is what it should be, and else forgets it.
+    pub fn end_if(&self, draft: Draft, is_it: impl FnOnce(&Blob) -> bool) -> Result<Option<Blob>> {
+        let (blob, draft) = draft.finish();
+        match is_it(&blob) {
+            true => self.name(blob, draft).map(Some),
+            false => {
+                self.dir.remove(&draft.name)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Forgets what has been written.
+    pub fn discard(&self, draft: Draft) -> Result<()> {
+        Ok(self.dir.remove(&draft.name)?)
     }
 
     /// An empty file for what is needed for some time only: it has no name any more.
@@ -197,6 +232,7 @@ impl<'a> Staging<'a> {
     }
 
     fn note(&self, digest: Digest, size: u64) {
+        self.blobs.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size, Ordering::Relaxed);
         // A panic elsewhere cannot leave the list half-changed.
         self.staged
@@ -223,7 +259,7 @@ impl<'a> Staging<'a> {
         }
         rustix::fs::fsync(&dir).context("fsync of blobs/sha256")?;
         Ok(Added {
-            blobs: u64::try_from(staged.len())?,
+            blobs: self.blobs.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
         })
     }

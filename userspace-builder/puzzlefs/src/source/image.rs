@@ -52,6 +52,11 @@ pub trait Blobs {
     /// A blob; what is read from it is not checked yet.
     fn open(&self, digest: &Digest) -> Result<Box<dyn Read>>;
 
+    /// A manifest that an index lists. Registries keep these apart from blobs.
+    fn document(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.text(digest)
+    }
+
     /// The whole content of a small blob, which has its digest.
     fn text(&self, digest: &Digest) -> Result<Vec<u8>> {
         let mut text = Vec::new();

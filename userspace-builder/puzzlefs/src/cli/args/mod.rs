@@ -4,7 +4,9 @@
 mod build;
 mod export;
 mod mount;
+mod pull;
 mod read;
+mod registry;
 mod store;
 mod values;
 
@@ -16,7 +18,9 @@ use clap_complete::Shell;
 pub use build::{Build, ChunkForm, ConfigFrom, Convert, Storing};
 pub use export::{Cat, Diff, Export, LayerCompression};
 pub use mount::{Mount, MountHelper, Stats, Umount};
+pub use pull::{Complete, Pull};
 pub use read::{Extract, Inspect, Ls, Verify};
+pub use registry::{Home, Image, Push, Registry};
 pub use store::{Du, Gc, Images, Repack, Rm, Tag, Tags, Unpack};
 pub use values::Format;
 
@@ -43,6 +47,9 @@ pub struct Args {
 pub enum Command {
     Build(Build),
     Convert(Convert),
+    Pull(Pull),
+    Complete(Complete),
+    Push(Push),
     Inspect(Inspect),
     Ls(Ls),
     Cat(Cat),

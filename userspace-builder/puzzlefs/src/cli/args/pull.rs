@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Arguments of the commands that bring images from elsewhere.
+
+use clap::Parser;
+use puzzlefs::layout::reference::Reference;
+use puzzlefs::remote::Place;
+use puzzlefs::source::Platform;
+
+use super::registry::Registry;
+use super::values::Format;
+
+/// Bring an image into a layout, of which only those chunks travel that it does not have
+///
+/// Whatever packs of the layout hold a chunk, it is not fetched; each is checked before it is relied on.
+/// What travels is what the files of the image use: packs of the source may have more. So the layout
+/// may end up without some blobs of the image. Then the tag names a manifest of this layout, which has the
+/// same files, and mounts, checks and copies as any; OCI_DIR@sha256:DIGEST with the digest at
+/// the source names the same image. `puzzlefs complete`, or --whole, makes those blobs.
+///
+/// A pull that was interrupted goes on where it was, unless `puzzlefs gc` came between.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs pull docker://registry.example/team/app:1.0 /var/lib/images:app
+  puzzlefs pull oci:/media/images:debian /var/lib/images:debian
+  puzzlefs pull oci:/media/images@sha256:DIGEST /var/lib/images:debian")]
+pub struct Pull {
+    /// Also make all blobs of the image, as the source has them
+    #[arg(long)]
+    pub whole: bool,
+    /// Which image of an index [default: for this machine]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<Platform>,
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// How a registry is spoken with.
+    #[command(flatten)]
+    pub registry: Registry,
+    /// The image, wherever it is: docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, or with @sha256:DIGEST
+    #[arg(value_name = "SOURCE")]
+    pub source: Place,
+    /// What it is to be here; the layout is made if need be
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+}
+
+/// Make all blobs of an image that was pulled, and let the tag name its manifest as the source has it
+///
+/// Its packs are put together from chunks that the layout has. Those that have chunks which
+/// the image does not use, and the layout does not have, are fetched, if --from says where.
+/// Afterwards these chunks may be there twice, until `puzzlefs gc` or `puzzlefs repack`.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs complete /var/lib/images:debian
+  puzzlefs complete --from oci:/media/images:debian /var/lib/images:debian")]
+pub struct Complete {
+    /// Where to fetch what is not here
+    #[arg(long, value_name = "SOURCE")]
+    pub from: Option<Place>,
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// How a registry is spoken with.
+    #[command(flatten)]
+    pub registry: Registry,
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG")]
+    pub image: Reference,
+}

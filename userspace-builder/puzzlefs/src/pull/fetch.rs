@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Several requests at once.
+
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Context, Result};
+use crossbeam_channel::{bounded, Sender};
+use puzzlefs_format::Digest;
+
+use super::blobs::Pack;
+use super::plan::Span;
+use super::source::{exactly, Source};
+use crate::base::digest::sha256;
+use crate::remote::Part;
+
+/// How many requests are under way at once.
+const AT_ONCE: usize = 10;
+
+/// Calls `work` for all `items`, some at a time; returns what came of them, in their order.
+///
+/// # Errors
+///
+/// The first one that happens. What has not begun by then does not begin.
+pub fn parallel<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let next = AtomicUsize::new(0);
+    let has_failed = AtomicBool::new(false);
+    let done = Mutex::new(Vec::new());
+    let run = || -> Result<()> {
+        while let (Some((number, item)), false) =
+            (step(&next, items), has_failed.load(Ordering::Relaxed))
+        {
+            let result = work(item);
+            has_failed.fetch_or(result.is_err(), Ordering::Relaxed);
+            let result = result?;
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.push((number, result));
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let threads = 0..AT_ONCE.min(items.len());
+        let threads: Vec<_> = threads.map(|_| scope.spawn(run)).collect();
+        // All of them, before an error is returned.
+        let ended: Vec<Result<()>> = threads.into_iter().map(join).collect();
+        ended.into_iter().collect::<Result<()>>()
+    })?;
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_unstable_by_key(|(number, _)| *number);
+    Ok(done.into_iter().map(|(_, result)| result).collect())
+}
+
+fn step<'a, T>(next: &AtomicUsize, items: &'a [T]) -> Option<(usize, &'a T)> {
+    let number = next.fetch_add(1, Ordering::Relaxed);
+    Some((number, items.get(number)?))
+}
+
+fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    let panicked = |panic| std::panic::resume_unwind(panic);
+    thread.join().unwrap_or_else(panicked)
+}
+
+/// Chunks that were fetched by one request, each of which is what its digest says.
+pub struct Batch {
+    bytes: Vec<u8>,
+    /// Where in the bytes they are.
+    chunks: Vec<(Digest, usize, usize)>,
+}
+
+impl Batch {
+    /// Bytes that were fetched.
+    pub fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// The chunks.
+    pub fn chunks(&self) -> impl Iterator<Item = (Digest, &[u8])> + '_ {
+        let chunks = self.chunks.iter();
+        chunks.map(|(digest, start, end)| (*digest, &self.bytes[*start..*end]))
+    }
+}
+
+/// Fetches what is planned, and gives it to `take`, as it comes.
+///
+/// # Errors
+///
+/// If a request fails, something comes that is not what was asked for, or `take` fails.
+pub fn fetch(
+    source: &Source<'_>,
+    packs: &[Pack],
+    plan: &[Span],
+    mut take: impl FnMut(&Batch) -> Result<()>,
+) -> Result<()> {
+    let (sender, batches) = bounded::<Result<Batch>>(1);
+    let work = Work {
+        source,
+        packs,
+        plan,
+        next: AtomicUsize::new(0),
+        claimed: packs.iter().map(|_| AtomicBool::new(false)).collect(),
+        done: plan.iter().map(|_| AtomicBool::new(false)).collect(),
+    };
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(plan.len()) {
+            let (work, sender) = (&work, sender.clone());
+            scope.spawn(move || work.run(&sender));
+        }
+        drop(sender);
+        // Once nobody receives any more, all of them end.
+        batches.into_iter().try_for_each(|batch| take(&batch?))
+    })
+}
+
+struct Work<'a> {
+    source: &'a Source<'a>,
+    packs: &'a [Pack],
+    plan: &'a [Span],
+    next: AtomicUsize,
+    /// Packs of which somebody reads all, as the server gives no less.
+    claimed: Vec<AtomicBool>,
+    done: Vec<AtomicBool>,
+}
+
+impl Work<'_> {
+    fn run(&self, to: &Sender<Result<Batch>>) {
+        while let Some((number, span)) = step(&self.next, self.plan) {
+            let is_claimed = self.claimed[span.pack].load(Ordering::Relaxed);
+            let fetched = match is_claimed {
+                true => Ok(true),
+                false => self.span(number, span, to),
+            };
+            match fetched {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    let digest = &self.packs[span.pack].digest;
+                    let context = format!("fetching from the pack sha256:{digest}");
+                    let _ = to.send(Err(error.context(context)));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Fetches a span; whether anybody still wants more.
+    fn span(&self, number: usize, span: &Span, to: &Sender<Result<Batch>>) -> Result<bool> {
+        let Pack { digest, size, .. } = &self.packs[span.pack];
+        let range = span.start()..span.end();
+        let mut body = match self.source.range(digest, *size, range)? {
+            Part::Range(body) => return self.give(number, span, body, to),
+            Part::Whole(body) => body,
+        };
+        if self.claimed[span.pack].swap(true, Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let mut at = 0;
+        let mine = self.plan.iter().enumerate();
+        for (number, span) in mine.filter(|(_, other)| other.pack == span.pack) {
+            let gap = span.start() - at;
+            let skipped = io::copy(&mut body.by_ref().take(gap), &mut io::sink())?;
+            anyhow::ensure!(skipped == gap, "the answer ends too early");
+            if !self.give(number, span, &mut body, to)? {
+                return Ok(false);
+            }
+            at = span.end();
+        }
+        Ok(true)
+    }
+
+    fn give(
+        &self,
+        number: usize,
+        span: &Span,
+        body: impl Read,
+        to: &Sender<Result<Batch>>,
+    ) -> Result<bool> {
+        let start = span.start();
+        let bytes = exactly(body, span.end() - start)?;
+        let mut chunks = Vec::new();
+        for chunk in &span.chunks {
+            let from = usize::try_from(u64::from(chunk.offset) - start)?;
+            let end = from + chunk.size as usize;
+            let found = bytes.get(from..end).context("a chunk out of its span")?;
+            if sha256(&[found]) != chunk.digest {
+                return Err(self.source.other(&chunk.digest).into());
+            }
+            chunks.push((chunk.digest, from, end));
+        }
+        if self.done[number].swap(true, Ordering::Relaxed) {
+            return Ok(true);
+        }
+        Ok(to.send(Ok(Batch { bytes, chunks })).is_ok())
+    }
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the command line calls a place that images come from: TRANSPORT:PLACE, as skopeo does
+//! (containers-transports(5)).
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Local, Remote};
+use crate::base::error::Result;
+use crate::layout::reference::{Name, Reference};
+use crate::layout::Layout;
+use crate::registry::{self, Sources};
+
+/// An image somewhere else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `oci:DIR:TAG`, `oci:DIR@sha256:DIGEST`.
+    Oci(Reference),
+    /// `docker://HOST/REPOSITORY:TAG`, `docker://HOST/REPOSITORY@sha256:DIGEST`.
+    Docker(registry::Reference),
+}
+
+/// A place that was opened.
+pub struct Opened {
+    /// Where the image is.
+    pub remote: Box<dyn Remote>,
+    /// What it is called there.
+    pub name: Name,
+}
+
+const EXPECTED: &str =
+    "expected docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, or @sha256:DIGEST in place of :TAG";
+
+/// Opens the place of an image.
+///
+/// # Errors
+///
+/// If there is no such layout, or files with credentials cannot be read. A registry is asked nothing yet.
+pub fn open(place: &Place, options: &registry::Options) -> Result<Opened> {
+    Ok(match place {
+        Place::Oci(reference) => Opened {
+            remote: Box::new(Local::new(Layout::open(&reference.layout)?)),
+            name: reference.name.clone(),
+        },
+        Place::Docker(reference) => Opened {
+            remote: Box::new(Sources::open(&reference.repository, options)?),
+            name: reference.name.clone(),
+        },
+    })
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("oci", place)) => Ok(Place::Oci(place.parse()?)),
+            Some(("docker", _)) => Ok(Place::Docker(text.parse()?)),
+            Some((transport, _)) => Err(format!("{transport}: is no transport; {EXPECTED}")),
+            None => Err(EXPECTED.into()),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Oci(reference) => write!(f, "oci:{reference}"),
+            Place::Docker(reference) => reference.fmt(f),
+        }
+    }
+}
