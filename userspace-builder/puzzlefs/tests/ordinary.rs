@@ -274,8 +274,13 @@ fn an_index_is_for_several_platforms() {
         if let Some(variant) = variant {
             entry["platform"]["variant"] = variant.into();
         }
+        entry["platform"]["os.features"] = json!(["f"]);
         manifests.push(entry);
     }
+    // What BuildKit says of an image, which is none.
+    let attestation = entry(&place, &ordinary(&place.at("O"), &[], ""), "");
+    manifests.push(attestation);
+    manifests[4]["platform"] = json!({"os": "unknown", "architecture": "unknown"});
     let index = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests,
     });
@@ -306,6 +311,51 @@ fn an_index_is_for_several_platforms() {
         Some(4)
     );
     failure(&convert(&["--platform", "linux"]));
+
+    let all = success(&convert(&["--all", "--format=json"]));
+    let all: Value = serde_json::from_str(&all).unwrap();
+    let images = all["images"].as_array().unwrap();
+    assert_eq!(images.len(), 4);
+    let index = fs::read(
+        place
+            .at("L/blobs/sha256")
+            .join(all["index"].as_str().unwrap()),
+    )
+    .unwrap();
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    for (((image, entry), old), name) in images
+        .iter()
+        .zip(index["manifests"].as_array().unwrap())
+        .zip(&manifests)
+        .zip(["amd64", "arm64", "armv6", "armv7"])
+    {
+        assert_eq!(entry["platform"], old["platform"]);
+        let digest = entry["digest"].as_str().unwrap();
+        assert_eq!(
+            digest,
+            format!("sha256:{}", image["manifest"].as_str().unwrap())
+        );
+        let image = format!("{}@{digest}", place.at("L").display());
+        assert!(success(&puzzlefs(&["ls", &image])).contains(name));
+        success(&puzzlefs(&["verify", &image]));
+    }
+    assert!(ls().contains(if cfg!(target_arch = "x86_64") {
+        "amd64"
+    } else {
+        "arm64"
+    }));
+    // gc leaves all of it.
+    success(&puzzlefs(&["gc", place.at("L").to_str().unwrap()]));
+    for entry in index["manifests"].as_array().unwrap() {
+        let image = format!(
+            "{}@{}",
+            place.at("L").display(),
+            entry["digest"].as_str().unwrap()
+        );
+        success(&puzzlefs(&["verify", &image]));
+    }
+    let text = failure(&convert(&["--all", "--platform=linux/arm64"]));
+    assert!(text.contains("cannot be used with"), "{text}");
 }
 
 #[test]

@@ -5,6 +5,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use oci_spec::image::MediaType;
+use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
+use serde::Serialize;
+use serde_json::{json, Value};
 
 use super::config;
 use super::content::Reader;
@@ -20,7 +24,7 @@ use crate::encode::known::Known;
 use crate::encode::pipeline::{self, Chunks};
 use crate::host::stat::Facts;
 use crate::layers::Layers;
-use crate::layout::manifest::Config;
+use crate::layout::manifest::{check_size, Config, ARTIFACT_TYPE};
 use crate::layout::staging::Staging;
 use crate::layout::Layout;
 use crate::source::Image;
@@ -35,6 +39,84 @@ pub fn convert(
     image: &Image,
     layout: &Layout,
     tag: &str,
+    options: &Options,
+    progress: &dyn Progress,
+) -> error::Result<Report> {
+    convert_one(image, layout, Some(tag), options, progress)
+}
+
+/// What became of all images of an index.
+#[derive(Debug, Serialize)]
+pub struct All {
+    /// Digest of the new index, in hexadecimal.
+    pub index: String,
+    /// What each was for, and what became of it.
+    pub images: Vec<Converted>,
+}
+
+/// What became of one of them.
+#[derive(Debug, Serialize)]
+pub struct Converted {
+    /// What it is for, as the index said.
+    pub platform: Option<Value>,
+    /// What was stored.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+/// Converts `images`, and lets `tag` name an index of all of them.
+///
+/// # Errors
+///
+/// The tag stays as it was when anything fails.
+pub fn convert_all(
+    images: &[Image],
+    layout: &Layout,
+    tag: &str,
+    options: &Options,
+    progress: &dyn Progress,
+) -> error::Result<All> {
+    // Nothing leads to the first ones until the last one is there.
+    let _kept = layout.keep_blobs(progress)?;
+    let (mut converted, mut entries) = (Vec::new(), Vec::new());
+    for image in images {
+        let report = convert_one(image, layout, None, options, progress)?;
+        let digest = Digest::parse(report.manifest.as_bytes()).context("the new manifest")?;
+        let mut entry = json!({
+            "mediaType": MEDIA_TYPE_MANIFEST,
+            "digest": format!("sha256:{digest}"),
+            "size": layout.blob_size(&digest)?,
+            "artifactType": ARTIFACT_TYPE,
+        });
+        let platform = image.platform.clone();
+        if let Some(platform) = &platform {
+            entry["platform"] = platform.clone();
+        }
+        entries.push(entry);
+        converted.push(Converted { platform, report });
+    }
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": MediaType::ImageIndex,
+        "manifests": entries,
+    });
+    let text = serde_json::to_vec(&index)?;
+    check_size(&text)?;
+    let staging = Staging::new(layout)?;
+    let index = staging.put_with(|out| Ok(out.write_all(&text)?))?;
+    staging.commit()?;
+    let media_type = MediaType::ImageIndex.to_string();
+    layout.set_tag_as(tag, &media_type, &index.digest, index.size)?;
+    Ok(All {
+        index: index.digest.to_string(),
+        images: converted,
+    })
+}
+
+fn convert_one(
+    image: &Image,
+    layout: &Layout,
+    tag: Option<&str>,
     options: &Options,
     progress: &dyn Progress,
 ) -> error::Result<Report> {

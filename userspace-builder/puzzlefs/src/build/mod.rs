@@ -168,7 +168,7 @@ pub fn build(
         config: &|layers| Ok(config::of(&options.config, layers, "puzzlefs build")?),
     };
     let known_blocks = memory.known(options.metadata, &sink)?;
-    let mut done = finish(&what, tag, options, &known_blocks, sink, progress)?;
+    let mut done = finish(&what, Some(tag), options, &known_blocks, sink, progress)?;
     memory.keep(|cache| {
         cache::chunks::save(cache, layout, compression, &known, &content.chunks)?;
         cache::chunks::save(cache, layout, options.metadata, &known_blocks, &done.blocks)?;
@@ -202,10 +202,11 @@ struct Done<'a> {
     layers: Vec<Descriptor>,
 }
 
-/// Stores the metadata of an image and its manifest, brings all to the disk, and lets `tag` name it.
+/// Stores the metadata of an image and its manifest, brings all to the disk, and lets `tag` name it, if
+/// there is one.
 fn finish<'a>(
     what: &Whole<'_>,
-    tag: &str,
+    tag: Option<&str>,
     options: &Options,
     known: &Known<'_>,
     mut sink: Sink<'a>,
@@ -249,11 +250,14 @@ fn finish<'a>(
     // A build that changes nothing writes nothing. What it found was on disk before index.json named
     // the manifest; to sync it again would wait for whatever else is written on that filesystem.
     let layout = staging.layout();
-    let is_done = staging.is_empty() && layout.has_tag(tag, &manifest.digest, manifest.size)?;
+    let is_tagged = |tag| layout.has_tag(tag, &manifest.digest, manifest.size);
+    let is_done = staging.is_empty() && tag.map(is_tagged).transpose()? != Some(false);
     let mut added = Added::default();
     if !is_done {
         added = staging.commit()?;
-        layout.set_tag(tag, &manifest.digest, manifest.size)?;
+        if let Some(tag) = tag {
+            layout.set_tag(tag, &manifest.digest, manifest.size)?;
+        }
     }
     let report = Report {
         manifest: manifest.digest.to_string(),

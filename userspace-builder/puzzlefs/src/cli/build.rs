@@ -16,7 +16,8 @@ use puzzlefs::image::Image;
 use puzzlefs::layout::manifest::Config;
 use puzzlefs::layout::reference::{Name, Reference};
 use puzzlefs::layout::Layout;
-use puzzlefs::source::{self, Platform};
+use puzzlefs::registry;
+use puzzlefs::source::{self, Choice, Platform};
 
 use super::args::{Build, ChunkForm, ConfigFrom, Convert, Storing};
 use super::bar::Bar;
@@ -58,7 +59,11 @@ fn from_stdin(args: &Build, options: &Options) -> Result<()> {
         );
     }
     let tag = tag(&args.image)?;
-    let mut image = source::open(&source::Name::Stdin, &Platform::here())?;
+    let mut image = source::open(
+        &source::Name::Stdin,
+        &Platform::here(),
+        &registry::Options::default(),
+    )?;
     image.config = options.config.text.clone();
     image.annotations = options.config.annotations.clone();
     let layout = Layout::open_or_create(&args.image.layout)?;
@@ -100,7 +105,7 @@ fn config(args: &Build) -> Result<Config> {
         None => Config::default(),
         Some(ConfigFrom::Ours(reference)) => Image::open(reference)?.kept()?,
         Some(ConfigFrom::Ordinary(name)) => {
-            let image = source::open(name, &Platform::here())?;
+            let image = source::open(name, &Platform::here(), &args.registry.options())?;
             Config {
                 text: image.config,
                 annotations: image.annotations,
@@ -113,12 +118,43 @@ fn config(args: &Build) -> Result<Config> {
 pub fn convert(args: &Convert) -> Result<()> {
     let options = options(&args.storing)?;
     let tag = tag(&args.image)?;
+    if args.all {
+        return convert_all(args, &options, tag);
+    }
     let platform = args.platform.clone().unwrap_or_else(Platform::here);
     // Before the layout is made.
     let image = source::open(&args.source, &platform, &args.registry.options())?;
     let layout = Layout::open_or_create(&args.image.layout)?;
     let report = convert::convert(&image, &layout, tag, &options, &Bar::new())?;
     show(&args.storing, &report)
+}
+
+fn convert_all(args: &Convert, options: &Options, tag: &str) -> Result<()> {
+    let images = source::open_all(&args.source, &Choice::All, &args.registry.options())?;
+    let layout = Layout::open_or_create(&args.image.layout)?;
+    let all = convert::convert_all(&images, &layout, tag, options, &Bar::new())?;
+    show::done(args.storing.format, &all, |out| {
+        writeln!(out, "index     sha256:{}", all.index)?;
+        for image in &all.images {
+            let text = |name: &str| image.platform.as_ref()?[name].as_str();
+            let parts = ["os", "architecture", "variant"]
+                .into_iter()
+                .filter_map(text);
+            let parts: Vec<&str> = parts.collect();
+            let platform = match parts.is_empty() {
+                true => "any platform".into(),
+                false => parts.join("/"),
+            };
+            let report = &image.report;
+            let new = show::bytes(report.new_bytes);
+            writeln!(
+                out,
+                "manifest  sha256:{}, {platform}, new {new}",
+                report.manifest
+            )?;
+        }
+        Ok(())
+    })
 }
 
 /// The tag for a new image.

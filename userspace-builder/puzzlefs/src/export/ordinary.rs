@@ -83,7 +83,8 @@ pub fn export(
     check_size(&text)?;
     let manifest = staging.put_with(|out| Ok(out.write_all(&text)?))?;
     staging.commit()?;
-    layout.set_ordinary_tag(tag, &manifest.digest, manifest.size)?;
+    let media_type = MediaType::ImageManifest.to_string();
+    layout.set_tag_as(tag, &media_type, &manifest.digest, manifest.size)?;
     Ok(Exported {
         manifest: manifest.digest.to_string(),
         layer: layer.digest.to_string(),

@@ -217,11 +217,11 @@ impl Layout {
         })
     }
 
-    /// The same for the manifest of an ordinary image.
-    pub fn set_ordinary_tag(&self, tag: &str, manifest: &Digest, size: u64) -> Result<()> {
+    /// The same for a blob of another type: the manifest of an ordinary image, or an index.
+    pub fn set_tag_as(&self, tag: &str, media_type: &str, blob: &Digest, size: u64) -> Result<()> {
         self.edit(|list| {
             list.retain(|entry| tag_of(entry) != Some(tag));
-            list.push(ordinary_entry(manifest, size, tag));
+            list.push(entry_of(media_type, blob, size, tag));
             Ok(())
         })
     }
@@ -379,15 +379,15 @@ pub(crate) fn no_images() -> Value {
 }
 
 fn new_entry(manifest: &Digest, size: u64, tag: &str) -> Value {
-    let mut entry = ordinary_entry(manifest, size, tag);
+    let mut entry = entry_of(MEDIA_TYPE_MANIFEST, manifest, size, tag);
     entry["artifactType"] = ARTIFACT_TYPE.into();
     entry
 }
 
-fn ordinary_entry(manifest: &Digest, size: u64, tag: &str) -> Value {
+fn entry_of(media_type: &str, blob: &Digest, size: u64, tag: &str) -> Value {
     json!({
-        "mediaType": MEDIA_TYPE_MANIFEST,
-        "digest": format!("sha256:{manifest}"),
+        "mediaType": media_type,
+        "digest": format!("sha256:{blob}"),
         "size": size,
         "annotations": { REF_NAME: tag },
     })

@@ -26,7 +26,9 @@ impl Layout {
         for _ in 0..MAX_DEPTH {
             let mut next = Vec::new();
             for entry in level {
-                if !seen.insert(entry.digest) {}
+                if !seen.insert(entry.digest) {
+                    continue;
+                }
                 if !entry.is_index() {
                     found.push(entry);
                     continue;

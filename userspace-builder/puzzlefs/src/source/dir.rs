@@ -10,7 +10,7 @@ use puzzlefs_format::Digest;
 
 use super::image::{Blobs, Image, MAX_TEXT};
 use super::manifest;
-use super::platform::Platform;
+use super::platform::Choice;
 use crate::host::dir::Dir;
 
 struct Files {
@@ -32,7 +32,7 @@ impl Blobs for Files {
 }
 
 /// Opens the image in a directory.
-pub fn open(path: &Path, platform: &Platform) -> Result<Image> {
+pub fn open(path: &Path, choice: &Choice) -> Result<Vec<Image>> {
     let dir = Dir::open(path).with_context(|| format!("opening {}", path.display()))?;
     let files = Files {
         path: path.to_owned(),
@@ -45,5 +45,5 @@ pub fn open(path: &Path, platform: &Platform) -> Result<Image> {
         text.len() as u64 <= MAX_TEXT,
         "manifest.json: more than {MAX_TEXT} bytes"
     );
-    manifest::image(&text, Rc::new(files), platform)
+    manifest::images(&text, Rc::new(files), choice)
 }

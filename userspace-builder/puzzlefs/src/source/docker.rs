@@ -49,6 +49,7 @@ pub fn open(file: &Path, name: Option<&str>) -> Result<Image> {
         layers: layers.collect::<Result<_>>()?,
         config: Some(config),
         annotations: Vec::new(),
+        platform: None,
     })
 }
 

@@ -23,6 +23,8 @@ pub struct Image {
     pub config: Option<Vec<u8>>,
     /// The annotations of its manifest.
     pub annotations: Vec<(String, String)>,
+    /// What it is for, as an index says (OCI image-spec, image-index.md, "platform").
+    pub platform: Option<serde_json::Value>,
 }
 
 /// A layer.

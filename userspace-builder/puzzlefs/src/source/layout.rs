@@ -12,7 +12,7 @@ use puzzlefs_format::Digest;
 use super::image::{Blobs, Image, MAX_TEXT};
 use super::manifest;
 use super::members::Members;
-use super::platform::Platform;
+use super::platform::Choice;
 use crate::base::error::{damage, Error};
 use crate::base::text;
 use crate::layout::reference::{Name, Reference};
@@ -28,7 +28,7 @@ impl Blobs for Layout {
 }
 
 /// Opens an image of a layout; without a name the only one.
-pub fn open(reference: &Result<Reference, PathBuf>, platform: &Platform) -> Result<Image> {
+pub fn open(reference: &Result<Reference, PathBuf>, choice: &Choice) -> Result<Vec<Image>> {
     let (path, name) = match reference {
         Ok(reference) => (&reference.layout, Some(&reference.name)),
         Err(path) => (path, None),
@@ -37,20 +37,20 @@ pub fn open(reference: &Result<Reference, PathBuf>, platform: &Platform) -> Resu
     let index = layout.index()?.unwrap_or_default();
     let digest = match name {
         Some(Name::Digest(digest)) => *digest,
-        Some(Name::Tag(tag)) => find(&serde_json::to_vec(&index)?, Some(tag), path, platform)?,
-        None => find(&serde_json::to_vec(&index)?, None, path, platform)?,
+        Some(Name::Tag(tag)) => find(&serde_json::to_vec(&index)?, Some(tag), path, choice)?,
+        None => find(&serde_json::to_vec(&index)?, None, path, choice)?,
     };
     let text = Blobs::text(&layout, &digest)?;
-    manifest::image(&text, Rc::new(layout), platform)
+    manifest::images(&text, Rc::new(layout), choice)
 }
 
 /// Opens an image of a layout in a tar; without a tag the only one.
-pub fn open_archive(file: &Path, tag: Option<&str>, platform: &Platform) -> Result<Image> {
+pub fn open_archive(file: &Path, tag: Option<&str>, choice: &Choice) -> Result<Vec<Image>> {
     let members = Members::open(file)?;
     let index = members.text("index.json", MAX_TEXT)?;
-    let digest = find(&index, tag, file, platform)?;
+    let digest = find(&index, tag, file, choice)?;
     let text = Blobs::text(&members, &digest)?;
-    manifest::image(&text, Rc::new(members), platform)
+    manifest::images(&text, Rc::new(members), choice)
 }
 
 impl Blobs for Members {
@@ -60,8 +60,8 @@ impl Blobs for Members {
 }
 
 /// The digest of what an index.json has under a tag; without one of its only entry. Of several the first
-/// for `platform` counts.
-fn find(index: &[u8], tag: Option<&str>, path: &Path, platform: &Platform) -> Result<Digest> {
+/// for the platform that is wanted counts.
+fn find(index: &[u8], tag: Option<&str>, path: &Path, choice: &Choice) -> Result<Digest> {
     let parsed = serde_json::from_slice(index);
     let index: ImageIndex =
         damage(parsed.with_context(|| format!("the index of {}", path.display())))?;
@@ -78,8 +78,8 @@ fn find(index: &[u8], tag: Option<&str>, path: &Path, platform: &Platform) -> Re
     };
     let is_ours = |entry: &&&Descriptor| {
         entry.platform().as_ref().is_some_and(|it| {
-            platform.os == it.os().to_string()
-                && platform.architecture == it.architecture().to_string()
+            let (os, architecture) = (it.os().to_string(), it.architecture().to_string());
+            matches!(choice, Choice::One(ours) if (&ours.os, &ours.architecture) == (&os, &architecture))
         })
     };
     match named[..] {

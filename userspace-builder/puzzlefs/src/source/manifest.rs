@@ -2,15 +2,16 @@
 //! From a manifest to an image (OCI image-spec, manifest.md and image-index.md; Docker's
 //! image manifest, version 2, schema 2, which has the same members).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use anyhow::{bail, ensure, Context, Result};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use puzzlefs_format::{limits, Digest, MEDIA_TYPE_ROOTFS};
+use serde_json::Value;
 
 use super::image::{Blobs, Image, Layer};
-use super::platform::Platform;
+use super::platform::{Choice, Platform};
 use crate::base::error::{damage, Error};
 use crate::base::text;
 use crate::layers::Role;
@@ -20,9 +21,18 @@ const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+j
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Indexes in indexes, at most.
 const MAX_DEPTH: u32 = 4;
+/// Images of an index that are taken at once, at most: no index of real images has as many.
+const MAX_IMAGES: usize = 64;
 
-/// The image whose manifest, or index of manifests, is `text`.
-pub fn image(text: &[u8], blobs: Rc<dyn Blobs>, platform: &Platform) -> Result<Image> {
+/// The images whose manifest, or index of manifests, is `text`.
+pub fn images(text: &[u8], blobs: Rc<dyn Blobs>, choice: &Choice) -> Result<Vec<Image>> {
+    match choice {
+        Choice::One(platform) => Ok(vec![one(text, blobs, platform)?]),
+        Choice::All => all(text, blobs),
+    }
+}
+
+fn one(text: &[u8], blobs: Rc<dyn Blobs>, platform: &Platform) -> Result<Image> {
     let mut text = text.to_vec();
     for _ in 0..MAX_DEPTH {
         if !is_index(&text)? {
@@ -33,6 +43,55 @@ pub fn image(text: &[u8], blobs: Rc<dyn Blobs>, platform: &Platform) -> Result<I
         text = blobs.document(&digest(chosen)?)?;
     }
     bail!("more than {MAX_DEPTH} indexes in each other");
+}
+
+fn all(text: &[u8], blobs: Rc<dyn Blobs>) -> Result<Vec<Image>> {
+    let mut found = Vec::new();
+    // What is still to be looked at, the next one last: how deep, the text, and what it is for.
+    let mut stack = vec![(1, text.to_vec(), None)];
+    let mut seen = HashSet::new();
+    while let Some((depth, text, platform)) = stack.pop() {
+        if !is_index(&text)? {
+            ensure!(
+                found.len() < MAX_IMAGES,
+                "an index of more than {MAX_IMAGES} images"
+            );
+            let mut image = of_manifest(&text, blobs.clone())?;
+            image.platform = platform;
+            found.push(image);
+            continue;
+        }
+        ensure!(
+            depth < MAX_DEPTH,
+            "more than {MAX_DEPTH} indexes in each other"
+        );
+        let context = "parsing an index";
+        let typed: ImageIndex = damage(serde_json::from_slice(&text).context(context))?;
+        // oci-spec reads some members of a platform by other names.
+        let plain: Value = damage(serde_json::from_slice(&text).context(context))?;
+        let entries = plain["manifests"].as_array().map_or(&[][..], |list| list);
+        for (descriptor, entry) in typed.manifests().iter().zip(entries).rev() {
+            let digest = digest(descriptor)?;
+            if is_attestation(entry) || !seen.insert(digest) {
+                continue;
+            }
+            ensure!(
+                seen.len() <= MAX_IMAGES,
+                "an index of more than {MAX_IMAGES} images"
+            );
+            let platform = entry.get("platform").cloned();
+            stack.push((depth + 1, blobs.document(&digest)?, platform));
+        }
+    }
+    match found.is_empty() {
+        true => Err(Error::not_found("an index without an image").into()),
+        false => Ok(found),
+    }
+}
+
+/// Whether an entry is no image, but what BuildKit says of one.
+fn is_attestation(entry: &Value) -> bool {
+    entry["platform"]["os"] == "unknown" && entry["platform"]["architecture"] == "unknown"
 }
 
 /// Whether `text` is an index.
@@ -113,6 +172,7 @@ fn of_manifest(text: &[u8], blobs: Rc<dyn Blobs>) -> Result<Image> {
         layers,
         config: Some(blobs.text(&digest(manifest.config())?)?),
         annotations: annotations.into_iter().collect(),
+        platform: None,
     })
 }
 

@@ -20,12 +20,14 @@ mod platform;
 mod registry;
 mod tar;
 
+use anyhow::Context;
+
 use crate::base::error::Result;
 use crate::registry::Options;
 
 pub use image::{Image, Layer};
 pub use name::Name;
-pub use platform::Platform;
+pub use platform::{Choice, Platform};
 
 /// Opens the image that `name` names, of an index the one for `platform`.
 ///
@@ -33,13 +35,20 @@ pub use platform::Platform;
 ///
 /// What is not there, or is no ordinary image.
 pub fn open(name: &Name, platform: &Platform, options: &Options) -> Result<Image> {
+    let images = open_all(name, &Choice::One(platform.clone()), options)?;
+    let image = images.into_iter().next();
+    Ok(image.context("no image")?)
+}
+
+/// The same of all images that are wanted, of which there is one at least.
+pub fn open_all(name: &Name, choice: &Choice, options: &Options) -> Result<Vec<Image>> {
     Ok(match name {
-        Name::Oci(reference) => layout::open(reference, platform)?,
-        Name::OciArchive(file, tag) => layout::open_archive(file, tag.as_deref(), platform)?,
-        Name::DockerArchive(file, tag) => docker::open(file, tag.as_deref())?,
-        Name::Dir(path) => dir::open(path, platform)?,
-        Name::Docker(reference) => registry::open(reference, platform, options)?,
-        Name::Tar(path) => tar::open(path),
-        Name::Stdin => tar::of_stdin(),
+        Name::Oci(reference) => layout::open(reference, choice)?,
+        Name::OciArchive(file, tag) => layout::open_archive(file, tag.as_deref(), choice)?,
+        Name::DockerArchive(file, tag) => vec![docker::open(file, tag.as_deref())?],
+        Name::Dir(path) => dir::open(path, choice)?,
+        Name::Docker(reference) => registry::open(reference, choice, options)?,
+        Name::Tar(path) => vec![tar::open(path)],
+        Name::Stdin => vec![tar::of_stdin()],
     })
 }

@@ -16,6 +16,15 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+/// Which images of an index are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The one for this platform.
+    One(Platform),
+    /// Each.
+    All,
+}
+
 impl Platform {
     /// This machine's.
     pub fn here() -> Self {

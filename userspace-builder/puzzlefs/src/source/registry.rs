@@ -9,7 +9,7 @@ use puzzlefs_format::Digest;
 
 use super::image::{Blobs, Image};
 use super::manifest;
-use super::platform::Platform;
+use super::platform::Choice;
 use crate::layout::reference::Name;
 use crate::registry::{Options, Reference, Sources};
 
@@ -27,8 +27,8 @@ impl Blobs for Repository {
 }
 
 /// Opens an image of a registry.
-pub fn open(reference: &Reference, platform: &Platform, options: &Options) -> Result<Image> {
+pub fn open(reference: &Reference, choice: &Choice, options: &Options) -> Result<Vec<Image>> {
     let sources = Sources::open(&reference.repository, options)?;
     let text = sources.manifest(&reference.name)?.text;
-    manifest::image(&text, Rc::new(Repository(sources)), platform)
+    manifest::images(&text, Rc::new(Repository(sources)), choice)
 }

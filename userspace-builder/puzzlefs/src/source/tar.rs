@@ -41,5 +41,6 @@ fn plain(blob: Box<dyn Blob>) -> Image {
         layers,
         config: None,
         annotations: Vec::new(),
+        platform: None,
     }
 }

@@ -177,6 +177,9 @@ pub struct Build {
     /// image: OCI_DIR:TAG
     #[arg(long, value_name = "IMAGE", conflicts_with = "config")]
     pub config_from: Option<ConfigFrom>,
+    /// How the registry of --config-from is spoken with.
+    #[command(flatten)]
+    pub registry: Registry,
     /// Read all files, also those that did not change since the last build of ROOTFS
     ///
     /// A file did not change if it has the same device, inode number, size, mtime and ctime. What a
@@ -216,6 +219,9 @@ pub struct Convert {
     /// Which image of an index: for this operating system and architecture [default: this machine's]
     #[arg(long, value_name = "OS/ARCHITECTURE[/VARIANT]")]
     pub platform: Option<Platform>,
+    /// All images of an index, for whatever platform: the tag then names an index of them
+    #[arg(long, conflicts_with = "platform")]
+    pub all: bool,
     /// How a registry is spoken with.
     #[command(flatten)]
     pub registry: Registry,
