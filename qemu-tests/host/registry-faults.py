@@ -5,6 +5,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -12,7 +13,7 @@ import time
 import badproxy as bad
 from case import check, equal
 from registries import Registry
-from registrycase import build, fresh, make_ordinary, make_tree, puzzlefs, skopeo, sound
+from registrycase import ENV, PUZZLEFS, build, fresh, make_ordinary, make_tree, puzzlefs, skopeo, sound
 
 top = tempfile.mkdtemp()
 os.chdir(top)
@@ -95,7 +96,6 @@ def passing():
         reads(f"{code} once", bad.status_first(code))
     took = reads("429 with a pause", bad.status_first(429, {"Retry-After": "2"}, wanted=lambda request: request.is_manifest()))
     check(took >= 4, f"Retry-After was not obeyed: {took} s")
-    check(all("x" != name for name in proxy.seen), "")
 
 
 def lasting():
@@ -103,7 +103,8 @@ def lasting():
     refuses("a pause of a day", bad.status_first(429, {"Retry-After": "86400"}, 99), "trouble", "86400 s")
     refuses("403", bad.status_first(403, times=99), "refused", "403")
     refuses("cut for ever", lambda request: request.is_blob() and request.cut(), "trouble", "given up after 4 tries")
-    refuses("a byte is another one", bad.changed, "damaged", "sha256:")
+    refuses("a byte is another one", bad.changed(1), "damaged", "sha256:")
+    refuses("a byte of something large is another one", bad.changed(10_000), "damaged", "sha256:")
     for by in -10, 10:
         refuses(f"{by} bytes more than said", bad.wrong_length(by), "damaged", "")
     refuses("another manifest", bad.other_manifest, "damaged", "has the digest")
@@ -116,18 +117,13 @@ def ranges():
     for what, mode in ("another range", bad.other_range), ("no end", bad.endless):
         layout = fresh("P")
         proxy.reset(mode)
-        done = puzzlefs_any("pull", *FAST, f"{through}/app:1", f"{layout}:1")
+        done = subprocess.run([PUZZLEFS, "pull", *FAST, f"{through}/app:1", f"{layout}:1"], capture_output=True,
+                              text=True, env=ENV, timeout=120)
         sound(layout, what)
         if done.returncode == 0:
             puzzlefs("verify", f"{layout}:1")
         check(done.returncode in (0, 3), f"{what}: {done.returncode} {done.stderr}")
         print(f"{what}: {done.stderr.strip()[:150] or 'right'}")
-
-
-def puzzlefs_any(*arguments):
-    import subprocess
-    from registrycase import ENV, PUZZLEFS
-    return subprocess.run([PUZZLEFS, *arguments], capture_output=True, text=True, env=ENV, timeout=120)
 
 
 def redirects():

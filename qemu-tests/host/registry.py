@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 
-from badproxy import Proxy
+import badproxy as bad
 from case import check, equal
 from registries import PASSWORD, Authority, Registry, Tokens, bcrypt
 from registrycase import build, fresh, make_ordinary, make_tree, puzzlefs, skopeo, sound
@@ -185,7 +185,94 @@ def password():
         text = push(to, "--plain-http", "--authfile", "helper.json", fails="not found")
         check("docker-credential-none" in text, text)
         push(to, "--plain-http", "--authfile", "missing.json", fails="not found")
+        others(registry)
     print("passwords: from five files and two kinds of helpers")
+
+
+def others(registry):
+    """Redirects to another server, which gets no credentials, and has them from nobody."""
+    with Registry(top, data=registry.data) as open_to_all:
+        other, proxy = bad.Proxy(open_to_all.host), bad.Proxy(registry.host)
+        login(proxy.host, f"{top}/proxy.json")
+        options = ("--plain-http", "--authfile", "proxy.json")
+        other.reset(bad.signed_only)
+        for uses in 10 ** 9, 1:
+            proxy.reset(bad.elsewhere(other, uses))
+            puzzlefs("pull", *options, f"docker://{proxy.host}/app:1", f"{fresh('P')}:1")
+            puzzlefs("verify", "P:1")
+        check(len(other.log) > blobs and bad.credentials(proxy), "nobody was sent elsewhere")
+        equal(bad.credentials(other), 0, "requests with credentials at another host")
+        other.reset()
+        proxy.reset(bad.uploads_elsewhere(other))
+        push(f"docker://{proxy.host}/elsewhere:1", *options)
+        check(len(other.log) == blobs, other.log)
+        equal(bad.credentials(other), 0, "uploads with credentials at another host")
+
+
+def places():
+    """Mirrors of registries.conf, and proxies of the environment."""
+    with Registry(top) as registry, Registry(top) as mirror:
+        push(f"docker://{mirror.host}/copy/team/app:1", "--plain-http")
+        conf = f"""[[registry]]
+            prefix = "registry.test/team"
+            location = "{registry.host}/team"
+            insecure = true
+            [[registry.mirror]]
+            location = "127.0.0.1:1/nobody"
+            [[registry.mirror]]
+            location = "{mirror.host}/copy/team"
+            insecure = true
+            [[registry]]
+            location = "blocked.test"
+            blocked = true"""
+        with open("registries.conf", "w") as f:
+            f.write(conf)
+        env = {"CONTAINERS_REGISTRIES_CONF": "registries.conf"}
+        puzzlefs("pull", "docker://registry.test/team/app:1", f"{fresh('P')}:1", env=env)
+        puzzlefs("verify", "P:1")
+        # A push goes to the registry itself, and from there it is read when no mirror has it.
+        push("docker://registry.test/team/other:1", env=env)
+        puzzlefs("pull", f"docker://{registry.host}/team/other:1", "--plain-http", f"{fresh('P')}:1")
+        puzzlefs("pull", "docker://registry.test/team/other:1", f"{fresh('P')}:1", env=env)
+        text = puzzlefs("pull", "docker://blocked.test/a:1", f"{fresh('P')}:1", env=env, fails="refused")
+        check("blocks" in text, text)
+        tunnel = bad.Tunnel(registry.port)
+        to = "docker://unknown.test:5000/team/other:1"
+        for name in "HTTP_PROXY", "http_proxy", "ALL_PROXY":
+            tunnel.asked.clear()
+            puzzlefs("pull", "--plain-http", to, f"{fresh('P')}:1", env={name: tunnel.address})
+            equal(set(tunnel.asked), {"unknown.test:5000"}, "what the proxy was asked for")
+        env = {"HTTP_PROXY": tunnel.address, "NO_PROXY": ".test"}
+        puzzlefs("pull", "--plain-http", "--retry-times", "0", to, f"{fresh('P')}:1", env=env, fails="trouble")
+        tunnel.asked.clear()
+        puzzlefs("pull", "--plain-http", f"docker://{registry.host}/team/other:1", f"{fresh('P')}:1", env=env)
+        equal(tunnel.asked, [], "what the proxy was asked for")
+    print("mirrors, a blocked registry, and proxies")
+
+
+def looks():
+    """What is looked at takes few requests, and none for what files hold."""
+    with Registry(top) as registry:
+        for tag in "1", "b", "c":
+            push(f"docker://{registry.host}/app:{tag}", "--plain-http")
+        proxy = bad.Proxy(registry.host)
+        at = f"docker://{proxy.host}/app"
+        equal(puzzlefs("tags", "--plain-http", at).split(), ["1", "b", "c"], "tags")
+        here, there = (puzzlefs(*command, image) for command, image in
+                       ((("ls", "-lR"), "L:app"), (("ls", "-lR", "--plain-http"), f"{at}:1")))
+        equal(there, here, "what ls says of an image in a registry")
+        proxy.reset()
+        there = puzzlefs("inspect", *HTTP, f"{at}:1")
+        here = puzzlefs("inspect", "--format", "json", "L:app")
+        for key in there:
+            if key not in ("requests", "bytes_fetched"):
+                equal(there[key], here[key], f"inspect: {key}")
+        check("chunk_bytes" not in there and "names" in there, there)
+        took = len([entry for entry in proxy.log])
+        size = sum(os.path.getsize(f"L/blobs/sha256/{name}") for name in os.listdir("L/blobs/sha256"))
+        check(took <= blobs + 4 and there["bytes_fetched"] < size / 10, f"{took} requests, {there['bytes_fetched']} bytes")
+        equal([name for name in os.listdir(tempfile.gettempdir()) if name.startswith("puzzlefs-")], [], "what is left")
+    print(f"looks: {took} requests and {there['bytes_fetched']} bytes of {size}")
 
 
 def tokens():
@@ -205,7 +292,7 @@ def tokens():
         puzzlefs("pull", "--plain-http", "--authfile", "identity.json", to, f"{fresh('P')}:1")
         equal(tokens.forms[-1]["scope"], ["repository:app:pull"], "the scope that an identity is given for")
         # They end while they are used.
-        proxy = Proxy(registry.host)
+        proxy = bad.Proxy(registry.host)
         renewed = []
 
         def late(request):
@@ -224,14 +311,13 @@ def tokens():
             tokens.answer = answer
             puzzlefs("pull", *options, to, f"{fresh('P')}:1", fails="refused")
         tokens.answer = None
-    # Who leads from https to http is not followed with a password.
     print("tokens: one for a push, renewed when one was too late")
 
 
 # Mounts of this test end with it.
 os.unshare(os.CLONE_NEWNS)
 subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-for part in plain, damaged, ordinary, tls, password, tokens:
+for part in plain, damaged, ordinary, tls, password, tokens, places, looks:
     if not sys.argv[1:] or part.__name__ in sys.argv[1:]:
         part()
 for layout in "P", "U":

@@ -3,8 +3,8 @@
 
 import http.client
 import http.server
+import socket
 import threading
-import time
 from collections import Counter
 
 
@@ -158,13 +158,16 @@ def other_range(request):
     return request.answer(206, {"Content-Range": f"bytes {first}-{first + len(part) - 1}/{len(body)}"}, part)
 
 
-def changed(request):
-    """A byte of each blob is another one."""
-    if not request.is_blob():
-        return False
-    status, headers, body = request.fetch()
-    body = bytes([body[0] ^ 1]) + body[1:] if body else body
-    return request.answer(status, headers, body)
+def changed(at_least):
+    """A byte of each body of that size is another one."""
+    def mode(request):
+        if not request.is_blob():
+            return False
+        status, headers, body = request.fetch()
+        if len(body) >= at_least:
+            body = bytes([body[0] ^ 1]) + body[1:]
+        return request.answer(status, headers, body)
+    return mode
 
 
 def wrong_length(by):
@@ -260,6 +263,61 @@ def signed_only(request):
         return request.answer(403, {}, b"<Error><Code>AccessDenied</Code></Error>")
     request.path = request.path.partition("?")[0]
     return request.forward(["authorization"])
+
+
+def uploads_elsewhere(other):
+    """Has blobs sent to another server."""
+    def mode(request):
+        if request.method != "POST":
+            return False
+        status, headers, body = request.fetch()
+        if "Location" in headers:
+            headers["Location"] = f"http://{other.host}/{headers['Location'].split('/', 3)[3]}"
+        return request.answer(status, headers, body)
+    return mode
+
+
+def credentials(proxy):
+    """Requests that had some."""
+    names = [{name.lower() for name in headers} for _, _, headers in proxy.log]
+    return sum(bool(found & {"authorization", "cookie"}) for found in names)
+
+
+class Tunnel:
+    """A proxy that connects to where it is told to, whose name nobody else knows: to `port` of this machine."""
+
+    def __init__(self, port):
+        self.asked, self.port = [], port
+        tunnel = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+            def do_CONNECT(self):
+                tunnel.asked.append(self.path)
+                self.send_response(200)
+                self.end_headers()
+                with socket.create_connection(("127.0.0.1", tunnel.port)) as to:
+                    back = threading.Thread(target=tunnel.copy, args=(to, self.connection), daemon=True)
+                    back.start()
+                    tunnel.copy(self.connection, to)
+                    back.join()
+                self.close_connection = True
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @staticmethod
+    def copy(source, to):
+        try:
+            while data := source.recv(65536):
+                to.sendall(data)
+            to.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
 
 
 def round_and_round(request):

@@ -38,16 +38,17 @@ def bcrypt(password):
 
 
 class Registry:
-    """A registry, which ends with the block. `more` is added to its configuration."""
+    """A registry, which ends with the block. `more` is added to its configuration; `data` may be that of another."""
 
-    def __init__(self, directory, more=None, scheme="http"):
-        self.port, self.scheme = port(), scheme
+    def __init__(self, directory, more=None, data=None):
+        self.port = port()
         self.host = f"127.0.0.1:{self.port}"
-        self.data = os.path.join(directory, f"registry-{self.port}")
-        os.makedirs(self.data)
-        self.config = os.path.join(self.data, "config.yml")
+        self.data = data or os.path.join(directory, f"registry-{self.port}")
+        os.makedirs(self.data, exist_ok=True)
+        self.config = os.path.join(self.data, f"config-{self.port}.yml")
         config = {"version": 0.1, "log": {"level": "error", "accesslog": {"disabled": True}},
-                  "storage": {"filesystem": {"rootdirectory": self.data}}, "http": {"addr": self.host}}
+                  "storage": {"filesystem": {"rootdirectory": self.data}},
+                  "http": {"addr": self.host, "secret": "of the test"}}
         for key, value in (more or {}).items():
             config[key] = {**config.get(key, {}), **value}
         with open(self.config, "w") as f:

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use puzzlefs_format::Digest;
 
 use super::checked::Checked;
-use crate::base::error::Error;
+use crate::base::error::{damage, Error};
 use crate::layers::Role;
 
 /// Bytes of a manifest, an index or a config, at most, as registries have it.
@@ -64,7 +64,7 @@ pub trait Blobs {
         let mut text = Vec::new();
         let blob = Checked::new(self.open(digest)?.take(MAX_TEXT + 1), Some(*digest));
         let read = { blob }.read_to_end(&mut text);
-        read.with_context(|| format!("reading the blob sha256:{digest}"))?;
+        damage(read.with_context(|| format!("reading the blob sha256:{digest}")))?;
         Ok(text)
     }
 }
