@@ -54,6 +54,10 @@ scale: all
 ten-images: all
 	scripts/ten-images
 
+## make pull-bench: what related images take to pull from a registry, beside layers and casync; writes docs/registry.md
+pull-bench: all
+	scripts/pull-bench
+
 ## make check: what needs no virtual machine (formatting, lints, unit tests)
 check: all
 	qemu-tests/run --host
@@ -93,4 +97,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all kmod cli demo test sanitizers corpus in-tree bench bench-native scale ten-images check fuzz fuzz-uml load rust-analyzer install clean help
+.PHONY: all kmod cli demo test sanitizers corpus in-tree bench bench-native scale ten-images pull-bench check fuzz fuzz-uml load rust-analyzer install clean help

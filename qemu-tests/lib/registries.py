@@ -21,9 +21,9 @@ def port():
         return free.getsockname()[1]
 
 
-def wait(at):
+def wait(at, host="127.0.0.1"):
     for _ in range(200):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", at), 1):
+        with contextlib.suppress(OSError), socket.create_connection((host, at), 1):
             return
         time.sleep(0.05)
     raise SystemExit(f"nothing listens at port {at}")

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0
+"""guest.py DATA TAG...: the part of `make pull-bench` that runs in the virtual machine. A registry with the data below
+the directory DATA is behind a link of 100 Mbit/s and 20 ms there and back; prints as JSON how many seconds each
+pull takes, by layers and by ours, the latter with mount(2)."""
+
+import json
+import subprocess
+import sys
+import time
+
+from registries import wait
+
+DATA, TAGS = sys.argv[1], sys.argv[2:]
+SERVER, PORT = "10.9.0.1", 5000
+LINK = ("netem", "delay", "10ms", "rate", "100mbit", "limit", "10000")
+
+
+def run(*command, **options):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **options).stdout
+
+
+def inside(*command):
+    return ("ip", "netns", "exec", "server", *command)
+
+
+def link():
+    run("modprobe", "-a", "veth", "sch_netem")
+    run("ip", "netns", "add", "server")
+    run("ip", "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", "server")
+    run("ip", "address", "add", "10.9.0.2/24", "dev", "near")
+    run(*inside("ip", "address", "add", f"{SERVER}/24", "dev", "far"))
+    for command, device in ((run, "near"), (lambda *words: run(*inside(*words)), "far")):
+        command("ip", "link", "set", device, "up")
+        command("tc", "qdisc", "add", "dev", device, "root", *LINK)
+
+
+def registry():
+    config = {"version": 0.1, "log": {"level": "error", "accesslog": {"disabled": True}},
+              "storage": {"filesystem": {"rootdirectory": DATA}, "maintenance": {"readonly": {"enabled": True}}},
+              "http": {"addr": f"{SERVER}:{PORT}", "secret": "of the test"}}
+    with open("/scratch/config.yml", "w") as f:
+        json.dump(config, f)
+    with open("/scratch/log", "w") as log:
+        server = subprocess.Popen(inside("docker-registry", "serve", "/scratch/config.yml"), stdout=log, stderr=log)
+    wait(PORT, SERVER)
+    return server
+
+
+def seconds(*commands):
+    run("sync")
+    before = time.monotonic()
+    for command in commands:
+        run(*command)
+    return time.monotonic() - before
+
+
+def main():
+    link()
+    server = registry()
+    host = f"docker://{SERVER}:{PORT}"
+    found = {"layers, gzip (skopeo)": [], "puzzlefs": []}
+    for tag in TAGS:
+        found["layers, gzip (skopeo)"].append(seconds(
+            ("skopeo", "copy", "-q", "--src-tls-verify=false", f"{host}/skopeo:{tag}", f"oci:/scratch/layers:{tag}")))
+        found["puzzlefs"].append(seconds(
+            ("puzzlefs", "pull", "--quiet", "--plain-http", f"{host}/ours:{tag}", f"/scratch/ours:{tag}"),
+            ("puzzlefs", "mount", f"/scratch/ours:{tag}", "/mnt")))
+        run("umount", "/mnt")
+    server.kill()
+    print(json.dumps(found))
+
+
+main()
