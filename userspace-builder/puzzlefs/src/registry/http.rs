@@ -140,7 +140,13 @@ impl Http {
             request = request.header("authorization", authorization);
         }
         let mut stream: Box<dyn Read + '_> = match ask.body {
-            Sent::Nothing => Box::new(std::io::empty()),
+            Sent::Nothing => {
+                // Else it would go in chunks, of which there is none.
+                if ask.method == Method::POST || ask.method == Method::PUT {
+                    request = request.header("content-length", 0);
+                }
+                Box::new(std::io::empty())
+            }
             Sent::Bytes(bytes) => {
                 request = request.header("content-length", bytes.len());
                 Box::new(bytes)
