@@ -39,6 +39,8 @@ pub enum Lie {
 pub struct Liar {
     local: Local,
     lie: Lie,
+    /// After how many requests for blobs it fails.
+    pub fails_after: usize,
     /// What was asked for: blobs, with the bytes of each that were wanted.
     pub asked: Mutex<Vec<(Digest, Range<u64>)>>,
 }
@@ -49,8 +51,18 @@ impl Liar {
         Liar {
             local: Local::new(Layout::open(dir).unwrap()),
             lie,
+            fails_after: usize::MAX,
             asked: Mutex::default(),
         }
+    }
+
+    fn ask(&self, digest: &Digest, range: Range<u64>) -> Result<()> {
+        let mut asked = self.asked.lock().unwrap();
+        if asked.len() >= self.fails_after {
+            return Err(Error::from(std::io::Error::other("the line is cut")));
+        }
+        asked.push((*digest, range));
+        Ok(())
     }
 
     fn bytes(&self, digest: &Digest, range: Range<u64>) -> Result<Vec<u8>> {
@@ -86,12 +98,12 @@ impl Remote for Liar {
     }
 
     fn blob(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + '_>> {
-        self.asked.lock().unwrap().push((*digest, 0..size));
+        self.ask(digest, 0..size)?;
         Ok(self.body(self.bytes(digest, 0..size)?))
     }
 
     fn range(&self, digest: &Digest, size: u64, range: Range<u64>) -> Result<Part<'_>> {
-        self.asked.lock().unwrap().push((*digest, range.clone()));
+        self.ask(digest, range.clone())?;
         if range.end > size || range.is_empty() {
             let text = format!("{range:?} of {size} bytes");
             return Err(Error::from(std::io::Error::other(text)));
