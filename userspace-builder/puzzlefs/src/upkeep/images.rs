@@ -58,10 +58,17 @@ impl<'a> Images<'a> {
     /// Those that `names` are; all if it is empty.
     pub(super) fn new(layout: &'a Layout, names: &[Name]) -> Result<Self> {
         let listed = listed(layout)?;
+        let mut named = HashSet::new();
         for name in names {
-            let is_it = |(digest, tag): &(Digest, Option<String>)| match name {
+            // Another one may stand for that which is named.
+            let digest = match name {
+                Name::Tag(_) => None,
+                Name::Digest(_) => Some(layout.resolve(name)?.digest),
+            };
+            named.extend(digest);
+            let is_it = |(manifest, tag): &(Digest, Option<String>)| match name {
                 Name::Tag(name) => tag.as_ref() == Some(name),
-                Name::Digest(name) => digest == name,
+                Name::Digest(_) => digest == Some(*manifest),
             };
             if !listed.iter().any(is_it) {
                 layout.resolve(name)?;
@@ -75,8 +82,7 @@ impl<'a> Images<'a> {
         let mut others = HashSet::new();
         for (manifest, tag) in listed {
             let has_tag = |tag: &String| names.contains(&Name::Tag(tag.clone()));
-            let wanted =
-                names.contains(&Name::Digest(manifest)) || tag.as_ref().is_some_and(has_tag);
+            let wanted = named.contains(&manifest) || tag.as_ref().is_some_and(has_tag);
             if !(wanted || names.is_empty() && !is_foreign(layout, &manifest)) {
                 others.insert(manifest);
                 continue;
