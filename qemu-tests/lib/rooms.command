@@ -5,7 +5,7 @@
 
 top: base # the errors of the library
 main: cli
-cli: build pull remote upkeep reports verify extract mount image encode chunks source layout base
+cli: build pull remote registry upkeep reports verify extract mount image encode chunks source layout base
 build: metadata image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
 pull: image remote chunks source layout base
@@ -16,10 +16,11 @@ extract: image base host
 mount: layout host base
 image: chunks layout base
 encode: chunks layout base
-remote: chunks layout base
+remote: registry chunks layout base
 chunks: layout base
-source: layers layout host base
+source: layers registry layout host base
 layers: tree host base
+registry: layout base
 layout: host base
 tree: host base
 host:

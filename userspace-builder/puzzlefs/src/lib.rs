@@ -17,6 +17,7 @@
 //! - [`source`]: ordinary images, wherever they are;
 //! - `layers`: the layers of an ordinary image become one tree;
 //! - [`remote`]: where images come from, whatever serves them;
+//! - [`registry`]: a client of registries;
 //! - [`layout`]: the OCI layout: blobs, tags, manifests;
 //! - [`tree`]: a directory tree of the host, scanned;
 //! - [`host`]: calls for files of the host;
@@ -41,6 +42,7 @@ pub mod layout;
 pub(crate) mod metadata;
 pub mod mount;
 pub mod pull;
+pub mod registry;
 pub mod remote;
 pub mod reports;
 pub mod source;

@@ -35,6 +35,11 @@ pub enum Error {
     Trouble(Fault),
 }
 
+/// What [`Error::unreached`] says.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unreached(String);
+
 /// What went wrong, and where.
 pub struct Fault {
     /// The file or the directory, if it is known that one is to blame.
@@ -60,6 +65,12 @@ impl Error {
 
     pub(crate) fn trouble(text: impl fmt::Display) -> Self {
         Error::Trouble(Fault::new(text))
+    }
+
+    /// Something outside of this machine did not answer, or not as it should: that says nothing about
+    /// an image.
+    pub(crate) fn unreached(text: impl fmt::Display) -> Self {
+        anyhow::Error::from(Unreached(text.to_string())).into()
     }
 
     /// Says to which file it happened.
@@ -247,10 +258,20 @@ pub(crate) fn damage<T>(result: anyhow::Result<T>) -> Result<T> {
 /// Whether an error says nothing about a blob, but that it could not be read: so nobody is to
 /// delete it. One that is missing is not there in fact, and one that is cut is damaged.
 pub(crate) fn is_trouble(error: &anyhow::Error) -> bool {
+    if is_unreached(error) {
+        return true;
+    }
     let is_said = |said: &io::Error| said.raw_os_error().is_some();
     let said = said_by_system(error);
     said.iter()
         .any(|said| is_said(said) && said.kind() != io::ErrorKind::NotFound)
+}
+
+fn is_unreached(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| match typed_cause(cause) {
+        Some(typed) => is_unreached(&typed.fault().cause),
+        None => cause.is::<Unreached>(),
+    })
 }
 
 fn system(error: &anyhow::Error) -> Option<io::ErrorKind> {
@@ -259,7 +280,15 @@ fn system(error: &anyhow::Error) -> Option<io::ErrorKind> {
 
 /// The error that has a variant already, if one has.
 fn typed(error: &anyhow::Error) -> Option<&Error> {
-    error.chain().find_map(|cause| cause.downcast_ref())
+    error.chain().find_map(typed_cause)
+}
+
+/// The error that a cause is, or that a reader has made an [`io::Error`] of.
+fn typed_cause<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+    let inner = || cause.downcast_ref::<io::Error>()?.get_ref();
+    cause
+        .downcast_ref()
+        .or_else(|| inner()?.downcast_ref::<Error>())
 }
 
 /// What the system said, the last of it first.
@@ -354,6 +383,13 @@ mod tests {
             read(Error::trouble("too large").into()),
             Error::Damaged(_)
         ));
+        // A network that is down says nothing of the image, also through a reader.
+        let down = || Error::unreached("down").context("a blob");
+        assert!(matches!(read(down().into()), Error::Trouble(_)));
+        let of_reader = anyhow::Error::from(io::Error::other(down())).context("above");
+        assert!(matches!(read(of_reader), Error::Trouble(_)));
+        let lie = io::Error::other(Error::damaged("a lie"));
+        assert!(matches!(Error::from(lie), Error::Damaged(_)));
         // Descriptors that ran out say nothing of the image, nor does a tag that it never had.
         assert!(matches!(read(Errno::MFILE.into()), Error::Trouble(_)));
         assert!(matches!(

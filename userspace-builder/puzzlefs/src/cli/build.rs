@@ -43,7 +43,7 @@ pub fn convert(args: &Convert) -> Result<()> {
     let tag = tag(&args.image)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::here);
     // Before the layout is made.
-    let image = source::open(&args.source, &platform)?;
+    let image = source::open(&args.source, &platform, &args.registry.options())?;
     let layout = Layout::open_or_create(&args.image.layout)?;
     let report = convert::convert(&image, &layout, tag, &options, &Bar::new())?;
     show(&args.storing, &report)

@@ -23,7 +23,9 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
     (
         bar::SECONDS,
         bar::SECONDS_HELP,
-        &["build", "extract", "gc", "repack", "unpack", "verify"],
+        &[
+            "build", "extract", "gc", "push", "repack", "unpack", "verify",
+        ],
     ),
 ];
 

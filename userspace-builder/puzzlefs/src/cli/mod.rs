@@ -10,6 +10,7 @@ mod man;
 mod mount;
 mod out;
 mod pull;
+mod push;
 mod read;
 mod show;
 mod store;
@@ -59,6 +60,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Convert(args) => build::convert(&args),
         Command::Pull(args) => pull::pull(&args),
         Command::Complete(args) => pull::complete(&args),
+        Command::Push(args) => push::push(&args),
         Command::Inspect(args) => read::inspect(&args),
         Command::Ls(args) => read::ls(&args),
         Command::Verify(args) => return read::verify(&args),

@@ -27,7 +27,7 @@ pub fn pull(args: &Pull) -> Result<()> {
         let text = format!("{}: a pulled image is named by a tag", args.image);
         return Err(Failure::Usage(text));
     };
-    let from = remote::open(&args.source)?;
+    let from = remote::open(&args.source, &args.registry.options())?;
     let platform = args.platform.clone().unwrap_or_else(Platform::here);
     let found = pull::find(&*from.remote, &from.name, &platform)?;
     // What is not there, or is something else, makes no layout.
@@ -67,7 +67,11 @@ pub fn pull(args: &Pull) -> Result<()> {
 /// puzzlefs complete.
 pub fn complete(args: &Complete) -> Result<()> {
     let layout = Layout::open(&args.image.layout)?;
-    let from = args.from.as_ref().map(remote::open).transpose()?;
+    let from = args
+        .from
+        .as_ref()
+        .map(|from| remote::open(from, &args.registry.options()));
+    let from = from.transpose()?;
     let from = from.as_ref().map(|from| &*from.remote);
     let report = complete::complete(&layout, &args.image.name, from, &Bar::new())?;
     show::done(args.format, &report, |out| {

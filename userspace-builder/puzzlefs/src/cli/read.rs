@@ -7,16 +7,25 @@ use std::process::ExitCode;
 
 use puzzlefs::base::text;
 use puzzlefs::image::Image;
+use puzzlefs::pull::peek::Peeked;
+use puzzlefs::reports::inspect::inspect_metadata;
 use puzzlefs::reports::list::{list, Item};
+use puzzlefs::source::Platform;
+use puzzlefs::{pull, registry, remote};
+use serde::Serialize;
 
-use super::args::{Extract, Format, Inspect, Ls, Verify};
+use super::args::{self, Extract, Format, Inspect, Ls, Registry, Verify};
 use super::bar::Bar;
 use super::failure::{Failure, Result};
 use super::{exit, out, show};
 
 /// puzzlefs inspect.
 pub fn inspect(args: &Inspect) -> Result<()> {
-    let report = puzzlefs::reports::inspect::inspect(&Image::open(&args.image)?)?;
+    let here = match &args.image {
+        args::Image::Here(reference) => reference,
+        args::Image::Registry(reference) => return inspect_remote(args, reference),
+    };
+    let report = puzzlefs::reports::inspect::inspect(&Image::open(here)?)?;
     show::report(args.format, &report, |out| {
         writeln!(out, "manifest     sha256:{}", report.manifest)?;
         if let Some(pulled) = &report.pulled {
@@ -66,11 +75,91 @@ pub fn inspect(args: &Inspect) -> Result<()> {
     })
 }
 
+/// What is shown of an image whose chunks are not here.
+#[derive(Serialize)]
+struct Remote {
+    #[serde(flatten)]
+    facts: serde_json::Map<String, serde_json::Value>,
+    /// Requests that it took to know that.
+    requests: u64,
+    /// Bytes that came.
+    bytes_fetched: u64,
+}
+
+/// Members of a report that are in chunks only.
+const IN_CHUNKS: &[&str] = &[
+    "lz4_chunks",
+    "chunk_bytes",
+    "dedup_ratio",
+    "compression_ratio",
+];
+
+fn inspect_remote(args: &Inspect, reference: &registry::Reference) -> Result<()> {
+    let peeked = peek(reference, &args.registry)?;
+    let report = inspect_metadata(&peeked.image, &peeked.sizes, &peeked.manifest)?;
+    let facts = serde_json::to_value(&report).map_err(puzzlefs::Error::from)?;
+    let mut facts = facts.as_object().cloned().unwrap_or_default();
+    facts.retain(|name, _| !IN_CHUNKS.contains(&name.as_str()));
+    let (requests, bytes_fetched) = (peeked.requests, peeked.bytes);
+    let remote = Remote {
+        facts,
+        requests,
+        bytes_fetched,
+    };
+    show::report(args.format, &remote, |out| {
+        writeln!(out, "manifest     sha256:{}", report.manifest)?;
+        writeln!(out, "rootfs       sha256:{}", report.rootfs)?;
+        writeln!(
+            out,
+            "names        {}: {} files, {} directories",
+            report.names, report.files, report.directories
+        )?;
+        writeln!(out, "before       {}", show::bytes(report.data_bytes))?;
+        writeln!(
+            out,
+            "chunks       {}, used {} times",
+            report.chunks, report.extents
+        )?;
+        writeln!(out, "  stored     {}", show::bytes(report.stored_bytes))?;
+        writeln!(
+            out,
+            "metadata     {}, in {} blocks",
+            show::bytes(report.message_bytes),
+            report.metadata_blocks
+        )?;
+        writeln!(out, "after        {}", show::bytes(report.image_bytes))?;
+        writeln!(
+            out,
+            "fetched      {}, {requests} requests",
+            show::bytes(bytes_fetched)
+        )
+    })
+}
+
+/// Fetches the metadata of an image.
+fn peek(reference: &registry::Reference, args: &Registry) -> Result<Peeked> {
+    let place = remote::Place::Docker(reference.clone());
+    let opened = remote::open(&place, &args.options())?;
+    let found = pull::find(&*opened.remote, &opened.name, &Platform::here())?;
+    Ok(found.peek(&Bar::new())?)
+}
+
 /// puzzlefs ls.
 pub fn ls(args: &Ls) -> Result<()> {
-    let image = Image::open(&args.image)?;
+    let peeked;
+    let opened;
+    let image = match &args.image {
+        args::Image::Here(reference) => {
+            opened = Image::open(reference)?;
+            &opened
+        }
+        args::Image::Registry(reference) => {
+            peeked = peek(reference, &args.registry)?;
+            &peeked.image
+        }
+    };
     out::write(|out| {
-        list(&image, args.path.as_bytes(), args.recursive, |item| {
+        list(image, args.path.as_bytes(), args.recursive, |item| {
             line(out, args, &item).map_err(Failure::Output)
         })
     })

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use puzzlefs::base::text;
 use puzzlefs::layout::Layout;
+use puzzlefs::registry::{Repository, Sources};
 use puzzlefs::upkeep::{gc, remove};
 use serde::Serialize;
 
-use super::args::{Rm, Tag, Tags};
+use super::args::{Home, Rm, Tag, Tags};
 use super::bar::Bar;
 use super::failure::Result;
 use super::show;
@@ -16,7 +17,11 @@ use super::store::{broken, removed};
 
 /// puzzlefs tags.
 pub fn tags(args: &Tags) -> Result<()> {
-    let tags = puzzlefs::reports::tags::tags(&Layout::open(&args.layout)?)?;
+    let layout = match &args.layout {
+        Home::Here(layout) => layout,
+        Home::Registry(repository) => return of_registry(args, repository),
+    };
+    let tags = puzzlefs::reports::tags::tags(&Layout::open(layout)?)?;
     show::report(args.format, &tags, |out| {
         for tag in &tags {
             let name = tag.tag.as_ref().map(|tag| text::quoted(tag.as_bytes()));
@@ -27,6 +32,22 @@ pub fn tags(args: &Tags) -> Result<()> {
                 Some(pulled) => writeln!(out, "  of sha256:{pulled}")?,
                 None => writeln!(out)?,
             }
+        }
+        Ok(())
+    })
+}
+
+#[derive(Serialize)]
+struct RemoteTag {
+    tag: String,
+}
+
+fn of_registry(args: &Tags, repository: &Repository) -> Result<()> {
+    let tags = Sources::open(repository, &args.registry.options())?.tags()?;
+    let tags: Vec<RemoteTag> = tags.into_iter().map(|tag| RemoteTag { tag }).collect();
+    show::report(args.format, &tags, |out| {
+        for RemoteTag { tag } in &tags {
+            writeln!(out, "{}", text::quoted(tag.as_bytes()))?;
         }
         Ok(())
     })

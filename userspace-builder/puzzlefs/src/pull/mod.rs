@@ -7,7 +7,7 @@
 //! - `gather`: seeing to it that the layout has some chunks; `local`: which packs of it have them;
 //! - `plan`: which bytes to ask for; `fetch`: asking for them;
 //! - [`complete`]: the blobs of the manifest itself, put together from chunks;
-//! - `report`: what was done.
+//! - [`peek`]: an image is only looked at; `report`: what was done.
 
 mod blobs;
 pub mod complete;
@@ -15,6 +15,7 @@ mod fetch;
 mod find;
 mod gather;
 mod local;
+pub mod peek;
 mod plan;
 mod report;
 mod source;

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where images come from, whatever serves them: a registry, or another layout.
+//! Where images come from and go to, whatever serves them: a registry, or another layout.
 //!
-//! - this file: what such a place can do;
-//! - `layout`: a layout as such a place; `place`: what the command line calls one.
+//! - this file: what a place that images come from can do;
+//! - `layout`, `registry`: such places; `place`: what the command line calls one;
+//! - [`push`]: an image goes to a registry; `sent`: what of it; [`with`]: an ordinary image beside it.
 
 mod layout;
 mod place;
+pub mod push;
+mod registry;
+mod sent;
+pub mod with;
 
 use std::io::Read;
 use std::ops::Range;

@@ -9,12 +9,15 @@ use super::{Local, Remote};
 use crate::base::error::Result;
 use crate::layout::reference::{Name, Reference};
 use crate::layout::Layout;
+use crate::registry::{self, Sources};
 
 /// An image somewhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// `oci:DIR:TAG`, `oci:DIR@sha256:DIGEST`.
     Oci(Reference),
+    /// `docker://HOST/REPOSITORY:TAG`, `docker://HOST/REPOSITORY@sha256:DIGEST`.
+    Docker(registry::Reference),
 }
 
 /// A place that was opened.
@@ -25,17 +28,22 @@ pub struct Opened {
     pub name: Name,
 }
 
-const EXPECTED: &str = "expected oci:DIR:TAG or oci:DIR@sha256:DIGEST";
+const EXPECTED: &str =
+    "expected docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, or @sha256:DIGEST in place of :TAG";
 
 /// Opens the place of an image.
 ///
 /// # Errors
 ///
-/// If there is no such layout.
-pub fn open(place: &Place) -> Result<Opened> {
+/// If there is no such layout, or files with credentials cannot be read. A registry is asked nothing yet.
+pub fn open(place: &Place, options: &registry::Options) -> Result<Opened> {
     Ok(match place {
         Place::Oci(reference) => Opened {
             remote: Box::new(Local::new(Layout::open(&reference.layout)?)),
+            name: reference.name.clone(),
+        },
+        Place::Docker(reference) => Opened {
+            remote: Box::new(Sources::open(&reference.repository, options)?),
             name: reference.name.clone(),
         },
     })
@@ -47,6 +55,7 @@ impl FromStr for Place {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("oci", place)) => Ok(Place::Oci(place.parse()?)),
+            Some(("docker", _)) => Ok(Place::Docker(text.parse()?)),
             Some((transport, _)) => Err(format!("{transport}: is no transport; {EXPECTED}")),
             None => Err(EXPECTED.into()),
         }
@@ -57,6 +66,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::Oci(reference) => write!(f, "oci:{reference}"),
+            Place::Docker(reference) => reference.fmt(f),
         }
     }
 }

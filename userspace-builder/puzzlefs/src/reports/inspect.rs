@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What an image holds and what it takes to store it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use anyhow::{ensure, Context};
-use puzzlefs_format::{limits, Encoding, FileType, Kind};
+use puzzlefs_format::{limits, Digest, Encoding, FileType, Kind};
 use roaring::RoaringTreemap;
 use serde::Serialize;
 
@@ -79,6 +79,34 @@ fn pulled(image: &Image) -> Result<Option<String>> {
 
 /// Collects the facts; reads of each chunk only what says its size.
 pub fn inspect(image: &Image) -> Result<Report> {
+    let (mut report, chunks) = facts(image)?;
+    let version = image.rootfs()?.version();
+    let places = image.sound_places()?;
+    let mut blobs = HashSet::new();
+    for (digest, compressed) in &chunks {
+        let (stored, plain, codec) = sizes(&places.slice(digest)?, *compressed, version)
+            .with_context(|| format!("the chunk sha256:{digest}"))?;
+        report.chunks += 1;
+        report.compressed_chunks += u64::from(*compressed);
+        report.lz4_chunks += u64::from(codec == Codec::Lz4);
+        report.chunk_bytes += plain;
+        // A blob may be one file's raw chunk and another's compressed one.
+        if blobs.insert(*digest) {
+            report.stored_bytes += stored;
+        }
+    }
+    for (digest, _) in image.blocks() {
+        report.metadata_bytes += places.slice(digest)?.size();
+    }
+    report.image_bytes = report.metadata_bytes + report.stored_bytes;
+    report.dedup_ratio = ratio(report.data_bytes - report.hole_bytes, report.chunk_bytes);
+    report.compression_ratio = ratio(report.chunk_bytes, report.stored_bytes);
+    report.overall_ratio = ratio(report.data_bytes, report.image_bytes);
+    Ok(report)
+}
+
+/// What the metadata say, and the chunks that files use.
+fn facts(image: &Image) -> Result<(Report, BTreeSet<Key>)> {
     let rootfs = image.rootfs()?;
     let mut report = Report {
         manifest: image.manifest_digest().to_string(),
@@ -122,30 +150,40 @@ pub fn inspect(image: &Image) -> Result<Report> {
             }
         }
     }
-    let places = image.sound_places()?;
-    let mut blobs = HashSet::new();
-    for (digest, compressed) in &chunks {
-        let (stored, plain, codec) = sizes(&places.slice(digest)?, *compressed, rootfs.version())
-            .with_context(|| format!("the chunk sha256:{digest}"))?;
-        report.chunks += 1;
-        report.compressed_chunks += u64::from(*compressed);
-        report.lz4_chunks += u64::from(codec == Codec::Lz4);
-        report.chunk_bytes += plain;
-        // A blob may be one file's raw chunk and another's compressed one.
-        if blobs.insert(*digest) {
-            report.stored_bytes += stored;
-        }
-    }
     let manifest = u64::try_from(image.manifest_bytes().len())?;
     report.message_bytes = u64::try_from(image.message_size())?;
     report.metadata_blocks = u64::try_from(image.blocks().len())?;
     report.metadata_bytes = manifest + image.rootfs_size();
-    for (digest, _) in image.blocks() {
-        report.metadata_bytes += places.slice(digest)?.size();
+    Ok((report, chunks))
+}
+
+/// The facts of an image of which only the metadata are here, with the `sizes` of its chunks as they are
+/// stored, and the digest and the bytes of the manifest that it has elsewhere. What the contents of chunks say
+/// is 0: how large they are, and compressed by what.
+pub fn inspect_metadata(
+    image: &Image,
+    sizes: &HashMap<Digest, u64>,
+    manifest: &(Digest, u64),
+) -> Result<Report> {
+    let (mut report, chunks) = facts(image)?;
+    report.manifest = manifest.0.to_string();
+    report.metadata_bytes = manifest.1 + image.rootfs_size();
+    let size = |digest: &Digest| {
+        let size = sizes.get(digest);
+        size.with_context(|| format!("no pack has the chunk sha256:{digest}"))
+    };
+    let mut blobs = HashSet::new();
+    for (digest, compressed) in &chunks {
+        report.chunks += 1;
+        report.compressed_chunks += u64::from(*compressed);
+        if blobs.insert(*digest) {
+            report.stored_bytes = report.stored_bytes.saturating_add(*size(digest)?);
+        }
     }
-    report.image_bytes = report.metadata_bytes + report.stored_bytes;
-    report.dedup_ratio = ratio(report.data_bytes - report.hole_bytes, report.chunk_bytes);
-    report.compression_ratio = ratio(report.chunk_bytes, report.stored_bytes);
+    for (digest, _) in image.blocks() {
+        report.metadata_bytes = report.metadata_bytes.saturating_add(*size(digest)?);
+    }
+    report.image_bytes = report.metadata_bytes.saturating_add(report.stored_bytes);
     report.overall_ratio = ratio(report.data_bytes, report.image_bytes);
     Ok(report)
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use puzzlefs_format::Digest;
 
 use super::checked::Checked;
-use crate::base::error::Error;
+use crate::base::error::{damage, Error};
 use crate::layers::Role;
 
 /// Bytes of a manifest, an index or a config, at most, as registries have it.
@@ -52,12 +52,17 @@ pub trait Blobs {
     /// A blob; what is read from it is not checked yet.
     fn open(&self, digest: &Digest) -> Result<Box<dyn Read>>;
 
+    /// A manifest that an index lists. Registries keep these apart from blobs.
+    fn document(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.text(digest)
+    }
+
     /// The whole content of a small blob, which has its digest.
     fn text(&self, digest: &Digest) -> Result<Vec<u8>> {
         let mut text = Vec::new();
         let blob = Checked::new(self.open(digest)?.take(MAX_TEXT + 1), Some(*digest));
         let read = { blob }.read_to_end(&mut text);
-        read.with_context(|| format!("reading the blob sha256:{digest}"))?;
+        damage(read.with_context(|| format!("reading the blob sha256:{digest}")))?;
         Ok(text)
     }
 }

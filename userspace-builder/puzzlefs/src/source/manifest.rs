@@ -30,7 +30,7 @@ pub fn image(text: &[u8], blobs: Rc<dyn Blobs>, platform: &Platform) -> Result<I
         }
         let index: ImageIndex = damage(serde_json::from_slice(&text).context("parsing an index"))?;
         let chosen = choose(index.manifests(), platform)?;
-        text = blobs.text(&digest(chosen)?)?;
+        text = blobs.document(&digest(chosen)?)?;
     }
     bail!("more than {MAX_DEPTH} indexes in each other");
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::layout::reference::Reference;
+use crate::registry;
 
 /// An ordinary image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub enum Name {
     DockerArchive(PathBuf, Option<String>),
     /// `dir:DIR`: manifest.json, and blobs beside it.
     Dir(PathBuf),
+    /// `docker://HOST/REPOSITORY[:TAG]`, or `@sha256:DIGEST`: one of a registry.
+    Docker(registry::Reference),
     /// `tar:FILE`: a tree.
     Tar(PathBuf),
     /// `-`: a tar of a tree on standard input.
@@ -25,7 +28,7 @@ pub enum Name {
 }
 
 const EXPECTED: &str = "expected oci:DIR:TAG, oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], \
-    dir:DIR, tar:FILE, or - for a tar on standard input";
+    dir:DIR, docker://HOST/REPOSITORY:TAG, tar:FILE, or - for a tar on standard input";
 
 impl FromStr for Name {
     type Err = String;
@@ -61,6 +64,7 @@ impl FromStr for Name {
             "oci-archive" => file_of(Name::OciArchive, file()),
             "docker-archive" => file_of(Name::DockerArchive, file()),
             "dir" => Name::Dir(place.into()),
+            "docker" => Name::Docker(text.parse()?),
             "tar" => Name::Tar(place.into()),
             _ => return Err(format!("{transport}: is no transport; {EXPECTED}")),
         })
@@ -106,7 +110,9 @@ mod tests {
             of("oci-archive", "none.tar:x:1"),
             archive("none.tar", Some("x:1"))
         );
-        for bad in ["", "x", "ftp:x", "tar:", "oci:", "oci:none"] {
+        let docker = Name::Docker("docker://debian:12".parse().unwrap());
+        assert_eq!("docker://debian:12".parse(), Ok(docker));
+        for bad in ["", "docker:x", "x", "ftp:x", "tar:", "oci:", "oci:none"] {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
     }

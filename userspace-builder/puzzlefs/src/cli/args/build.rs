@@ -10,6 +10,7 @@ use puzzlefs::encode::compress::{Compression, LZ4_LEVEL};
 use puzzlefs::layout::reference::{self, Reference};
 use puzzlefs::source::{Name, Platform};
 
+use super::registry::Registry;
 use super::values::{pack_size, size, threads, Format};
 
 /// What an image is to be good at ([`profile::Profile`]).
@@ -167,6 +168,7 @@ pub struct Build {
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs convert oci:./build:v1 /var/lib/images:app
+  puzzlefs convert docker://docker.io/library/debian:13 /var/lib/images:debian
   podman save -o app.tar app && puzzlefs convert docker-archive:app.tar /var/lib/images:app
   zstdcat rootfs.tar.zst | puzzlefs convert - /var/lib/images:rootfs")]
 pub struct Convert {
@@ -176,8 +178,11 @@ pub struct Convert {
     /// Which image of an index: for this operating system and architecture [default: this machine's]
     #[arg(long, value_name = "OS/ARCHITECTURE[/VARIANT]")]
     pub platform: Option<Platform>,
-    /// The image: oci:DIR:TAG, oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR, as skopeo
-    /// calls them, tar:FILE for a tar of a tree, or - for one on standard input
+    /// How a registry is spoken with.
+    #[command(flatten)]
+    pub registry: Registry,
+    /// The image: oci:DIR:TAG, oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR,
+    /// docker://HOST/REPOSITORY[:TAG], as skopeo calls them, tar:FILE for a tar of a tree, or - for one on standard input
     ///
     /// Layers and tars may be compressed by gzip, zstd or xz.
     pub source: Name,

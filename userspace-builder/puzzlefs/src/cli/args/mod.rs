@@ -5,6 +5,7 @@ mod build;
 mod mount;
 mod pull;
 mod read;
+mod registry;
 mod store;
 mod values;
 
@@ -17,6 +18,7 @@ pub use build::{Build, ChunkForm, Convert, Storing};
 pub use mount::{Mount, MountHelper, Stats, Umount};
 pub use pull::{Complete, Pull};
 pub use read::{Extract, Inspect, Ls, Verify};
+pub use registry::{Home, Image, Push, Registry};
 pub use store::{Du, Gc, Images, Repack, Rm, Tag, Tags, Unpack};
 pub use values::Format;
 
@@ -45,6 +47,7 @@ pub enum Command {
     Convert(Convert),
     Pull(Pull),
     Complete(Complete),
+    Push(Push),
     Inspect(Inspect),
     Ls(Ls),
     Verify(Verify),

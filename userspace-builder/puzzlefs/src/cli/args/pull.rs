@@ -6,6 +6,7 @@ use puzzlefs::layout::reference::Reference;
 use puzzlefs::remote::Place;
 use puzzlefs::source::Platform;
 
+use super::registry::Registry;
 use super::values::Format;
 
 /// Bring an image into a layout, of which only those chunks travel that it does not have
@@ -19,6 +20,7 @@ use super::values::Format;
 /// A pull that was interrupted goes on where it was, unless `puzzlefs gc` came between.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
+  puzzlefs pull docker://registry.example/team/app:1.0 /var/lib/images:app
   puzzlefs pull oci:/media/images:debian /var/lib/images:debian
   puzzlefs pull oci:/media/images@sha256:DIGEST /var/lib/images:debian")]
 pub struct Pull {
@@ -31,7 +33,10 @@ pub struct Pull {
     /// How the report is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// The image, wherever it is: oci:DIR:TAG, oci:DIR@sha256:DIGEST
+    /// How a registry is spoken with.
+    #[command(flatten)]
+    pub registry: Registry,
+    /// The image, wherever it is: docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, or with @sha256:DIGEST
     #[arg(value_name = "SOURCE")]
     pub source: Place,
     /// What it is to be here; the layout is made if need be
@@ -55,6 +60,9 @@ pub struct Complete {
     /// How the report is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+    /// How a registry is spoken with.
+    #[command(flatten)]
+    pub registry: Registry,
     /// The image
     #[arg(value_name = "OCI_DIR:TAG")]
     pub image: Reference,

@@ -7,20 +7,26 @@ use std::path::PathBuf;
 use clap::Parser;
 use puzzlefs::layout::reference::Reference;
 
+use super::registry::{Image, Registry};
 use super::values::Format;
 
 /// Show what an image holds and what it takes to store it
+///
+/// Of an image in a registry only the metadata are fetched: what one has to read chunks for is not shown.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs inspect /var/lib/images:debian
+  puzzlefs inspect docker://registry.example/team/app:1.0
   puzzlefs inspect --format json /var/lib/images:debian | jq .dedup_ratio")]
 pub struct Inspect {
     /// How the report is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// The image
-    #[arg(value_name = "OCI_DIR:TAG")]
-    pub image: Reference,
+    /// How a registry is spoken with.
+    #[command(flatten)]
+    pub registry: Registry,
+    /// The image: OCI_DIR:TAG or docker://HOST/REPOSITORY:TAG
+    pub image: Image,
 }
 
 /// List a directory of an image
@@ -33,7 +39,8 @@ pub struct Inspect {
 /// `target_hex` likewise.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
-  puzzlefs ls -l /var/lib/images:debian /etc")]
+  puzzlefs ls -l /var/lib/images:debian /etc
+  puzzlefs ls -R docker://registry.example/team/app:1.0 /etc")]
 pub struct Ls {
     /// Show type, mode, links, owner, size and modification time
     #[arg(short, long)]
@@ -47,9 +54,11 @@ pub struct Ls {
     /// How the names are printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// The image
-    #[arg(value_name = "OCI_DIR:TAG")]
-    pub image: Reference,
+    /// How a registry is spoken with.
+    #[command(flatten)]
+    pub registry: Registry,
+    /// The image: OCI_DIR:TAG or docker://HOST/REPOSITORY:TAG
+    pub image: Image,
     /// Path in the image
     #[arg(default_value = "/")]
     pub path: OsString,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use puzzlefs::layout::reference::{is_tag, Name, Reference, TAG_GRAMMAR};
 
+use super::registry::{Home, Registry};
 use super::values::{pack_size, Format};
 
 /// Put the chunks of images into packs
@@ -81,21 +82,25 @@ pub struct Du {
     pub tags: Vec<Name>,
 }
 
-/// List the tags of a layout, and what they name
+/// List the tags of a layout, and what they name, or those of a repository
 ///
 /// TYPE is puzzlefs, index (of images, for several machines), other (an ordinary image), missing
-/// (the layout does not have it) or broken.
+/// (the layout does not have it) or broken. A registry says only the tags.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs tags /var/lib/images
+  puzzlefs tags docker://registry.example/team/app
   puzzlefs tags --format json /var/lib/images | jq -r '.[].tag'")]
 pub struct Tags {
     /// How the list is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// The layout
+    /// How a registry is spoken with.
+    #[command(flatten)]
+    pub registry: Registry,
+    /// The layout, OCI_DIR or docker://HOST/REPOSITORY
     #[arg(value_name = "OCI_DIR")]
-    pub layout: PathBuf,
+    pub layout: Home,
 }
 
 /// Give an image a further tag in the same layout

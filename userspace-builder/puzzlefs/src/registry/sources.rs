@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where a repository is read: its mirrors, as registries.conf has them, and the registry itself where they
+//! do not have what is asked for, or do not answer.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use puzzlefs_format::Digest;
+
+use super::blob::{Blob, Ranged};
+use super::config::{self, Place};
+use super::manifest::Found;
+use super::{Access, Client, Options, Repository};
+use crate::base::error::{Error, Result};
+use crate::layout::reference::Name;
+
+/// A repository, to be read.
+pub struct Sources {
+    repository: Repository,
+    /// The last one is the registry.
+    clients: Vec<(Arc<Client>, Place)>,
+}
+
+impl Sources {
+    /// All places of `repository`. Only those are asked already that may be without TLS.
+    ///
+    /// # Errors
+    ///
+    /// If files with places or credentials cannot be read, or the registry is blocked.
+    pub fn open(repository: &Repository, options: &Options) -> Result<Self> {
+        let mut clients = Vec::new();
+        for place in config::places(repository)? {
+            let options = allowed(&place, options)?;
+            let client = Client::new(&place.repository, &Access::Pull, &options)?;
+            clients.push((client, place));
+        }
+        Ok(Sources {
+            repository: repository.clone(),
+            clients,
+        })
+    }
+
+    /// The registry itself, to be written to.
+    pub fn writer(
+        repository: &Repository,
+        access: &Access,
+        options: &Options,
+    ) -> Result<Arc<Client>> {
+        let places = config::places(repository)?;
+        match places.last() {
+            Some(place) => Client::new(&place.repository, access, &allowed(place, options)?),
+            None => Client::new(repository, access, options),
+        }
+    }
+
+    /// What it is called.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// A manifest or an index, which has the digest if it is asked for by that.
+    pub fn manifest(&self, name: &Name) -> Result<Found> {
+        self.first(matches!(name, Name::Tag(_)), |client| client.manifest(name))
+    }
+
+    /// Begins to read a blob.
+    pub fn blob(&self, digest: &Digest, size: Option<u64>) -> Result<Blob> {
+        self.first(false, |client| client.blob(digest, size))
+    }
+
+    /// Begins to read a part of one.
+    pub fn range(&self, digest: &Digest, size: u64, range: Range<u64>) -> Result<Ranged> {
+        self.first(false, |client| client.range(digest, size, range.clone()))
+    }
+
+    /// All tags, of the registry itself: a mirror has those that were asked for.
+    pub fn tags(&self) -> Result<Vec<String>> {
+        let last = self.clients.last();
+        last.map_or(Ok(Vec::new()), |(client, _)| client.tags())
+    }
+
+    /// What the first place says that has it; what the registry says, if none does.
+    fn first<T>(&self, by_tag: bool, ask: impl Fn(&Arc<Client>) -> Result<T>) -> Result<T> {
+        let mut why = Error::not_found(format!("{} is nowhere", self.repository));
+        for (client, place) in &self.clients {
+            let (tags, digests) = place.by;
+            if if by_tag { tags } else { digests } {
+                match ask(client) {
+                    Ok(found) => return Ok(found),
+                    Err(error) => why = error,
+                }
+            }
+        }
+        Err(why)
+    }
+}
+
+/// What is allowed at a place: more, if registries.conf says so.
+fn allowed(place: &Place, options: &Options) -> Result<Options> {
+    let mut options = options.clone();
+    if place.insecure && !options.plain_http {
+        options.skip_verify = true;
+        options.plain_http = !super::client::speaks_tls(&place.repository, &options)?;
+    }
+    Ok(options)
+}

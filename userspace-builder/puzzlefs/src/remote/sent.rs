@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What of an image is sent to a registry: its manifest, and the blobs that this lists, wherever they are.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use anyhow::{ensure, Context};
+use oci_spec::image::{Descriptor, ImageManifest, MediaType};
+use puzzlefs_format::{limits, Digest};
+
+use crate::base::error::{damage, Error, Result, Where};
+use crate::base::text;
+use crate::layout::reference::Name;
+use crate::layout::Layout;
+use crate::registry::Sources;
+
+/// An image that is to be sent.
+pub struct Image {
+    /// Of the manifest.
+    pub digest: Digest,
+    /// The manifest's type.
+    pub media_type: String,
+    /// The manifest as it is.
+    pub text: Vec<u8>,
+    /// Its config and its layers, each once.
+    pub blobs: Vec<Blob>,
+    /// The config among them, if it is that of a container.
+    pub config: Option<Digest>,
+}
+
+/// A blob, and where it is.
+pub struct Blob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its bytes.
+    pub size: u64,
+    origin: Origin,
+}
+
+/// Where blobs are.
+#[derive(Clone)]
+pub enum Origin {
+    /// In a layout.
+    Layout(Layout),
+    /// In a registry.
+    Registry(Arc<Sources>),
+}
+
+impl Blob {
+    /// Begins to read it.
+    pub fn open(&self) -> Result<Box<dyn Read>> {
+        self.origin.open(&self.digest, self.size)
+    }
+}
+
+impl Origin {
+    /// Begins to read a blob.
+    pub fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read>> {
+        Ok(match self {
+            Origin::Layout(layout) => Box::new(layout.open_blob(digest)?),
+            Origin::Registry(sources) => Box::new(sources.blob(digest, Some(size))?),
+        })
+    }
+}
+
+/// The image `name` of a layout, which must have all of it.
+pub fn of_layout(layout: &Layout, name: &Name) -> Result<Image> {
+    let entry = layout.resolve(name)?;
+    let text = layout.read_blob(&entry.digest, limits::MAX_MANIFEST_BYTES as u64)?;
+    let image = of_manifest(text, &entry.media_type, &Origin::Layout(layout.clone()))?;
+    for blob in &image.blobs {
+        let found = layout.blob_size(&blob.digest)?;
+        if found != Some(blob.size) {
+            let path = layout.blob_path(&blob.digest);
+            let what = match found {
+                Some(found) => format!("has {found} bytes, and not {}", blob.size),
+                None => "is not there".into(),
+            };
+            let text = format!(
+                "the blob sha256:{} of {name} {what}: nothing was sent",
+                blob.digest
+            );
+            return Err(Error::damaged(text).at(&path).of(&blob.digest));
+        }
+    }
+    Ok(image)
+}
+
+/// The image with a manifest, whose blobs are at `origin`.
+pub fn of_manifest(text: Vec<u8>, media_type: &str, origin: &Origin) -> Result<Image> {
+    let digest = crate::base::digest::sha256(&[&text]);
+    let parsed = parse(&text).with_context(|| format!("the manifest sha256:{digest}"));
+    let manifest = damage(parsed).of(&digest)?;
+    let mut image = Image {
+        digest,
+        media_type: media_type.to_owned(),
+        text,
+        blobs: Vec::new(),
+        config: None,
+    };
+    let mut seen = std::collections::HashSet::new();
+    for descriptor in std::iter::once(manifest.config()).chain(manifest.layers()) {
+        let blob = of_descriptor(descriptor, origin)?;
+        if seen.insert(blob.digest) {
+            image.blobs.push(blob);
+        }
+    }
+    let is_config = |media_type: &MediaType| {
+        let docker = "application/vnd.docker.container.image.v1+json";
+        *media_type == MediaType::ImageConfig || media_type.to_string() == docker
+    };
+    if is_config(manifest.config().media_type()) {
+        image.config = image.blobs.first().map(|blob| blob.digest);
+    }
+    Ok(image)
+}
+
+fn parse(text: &[u8]) -> anyhow::Result<ImageManifest> {
+    let manifest: ImageManifest = serde_json::from_slice(text)?;
+    ensure!(
+        manifest.schema_version() == 2,
+        "its version is another one than 2"
+    );
+    Ok(manifest)
+}
+
+fn of_descriptor(descriptor: &Descriptor, origin: &Origin) -> Result<Blob> {
+    let said = descriptor.digest().to_string();
+    let digest = said.strip_prefix("sha256:");
+    let digest = digest.and_then(|digest| Digest::parse(digest.as_bytes()).ok());
+    let wrong = || {
+        let said = text::quoted(said.as_bytes());
+        Error::damaged(format!("a digest that is no sha256: {said}"))
+    };
+    Ok(Blob {
+        digest: digest.ok_or_else(wrong)?,
+        size: descriptor.size(),
+        origin: origin.clone(),
+    })
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One tag for an ordinary image and a PuzzleFS image of the same tree: an index of both. The ordinary one
+//! is the first, so that tools which know nothing of PuzzleFS take it; the second one is told apart by
+//! `os.features` of its platform (OCI image-spec, image-index.md), as images of EROFS are.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use oci_spec::image::{Arch, MediaType, Os};
+use puzzlefs_format::{limits, Digest, MEDIA_TYPE_MANIFEST};
+use serde::Deserialize;
+use serde_json::{json, Value};
+
+use super::sent::{self, Image, Origin};
+use crate::base::digest::sha256;
+use crate::base::error::{damage, Error, Result};
+use crate::layout::manifest::{check_size, ARTIFACT_TYPE};
+use crate::layout::reference::{self, Name};
+use crate::layout::Layout;
+use crate::registry::{Options, Reference, Sources};
+
+/// What tells a PuzzleFS image apart in an index.
+pub const FEATURE: &str = "puzzlefs";
+/// Bytes of a config, at most.
+const MAX_CONFIG: u64 = 4 << 20;
+/// Indexes in indexes, at most.
+const MAX_DEPTH: u32 = 4;
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// An ordinary image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum With {
+    /// In a layout.
+    Layout(reference::Reference),
+    /// In a registry.
+    Registry(Reference),
+}
+
+impl std::str::FromStr for With {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("oci", place)) => Ok(With::Layout(place.parse()?)),
+            Some(("docker", _)) => Ok(With::Registry(text.parse()?)),
+            _ => Err("expected oci:DIR:TAG or docker://HOST/REPOSITORY:TAG".into()),
+        }
+    }
+}
+
+/// What an image is for, in Go's names.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+struct Platform {
+    os: String,
+    architecture: String,
+    variant: Option<String>,
+}
+
+/// Opens the ordinary image that is to stand beside `ours`; of an index that for the same platform.
+pub fn open(with: &With, ours: &Image, options: &Options) -> Result<Image> {
+    let (origin, name) = match with {
+        With::Layout(reference) => (
+            Origin::Layout(Layout::open(Path::new(&reference.layout))?),
+            &reference.name,
+        ),
+        With::Registry(reference) => {
+            let sources = Sources::open(&reference.repository, options)?;
+            (Origin::Registry(Arc::new(sources)), &reference.name)
+        }
+    };
+    let platform = platform(ours)?;
+    let (mut text, mut media_type) = document(&origin, name)?;
+    for _ in 0..MAX_DEPTH {
+        let is_index = media_type == MediaType::ImageIndex.to_string() || media_type == DOCKER_LIST;
+        if !is_index {
+            let image = sent::of_manifest(text, &media_type, &origin)?;
+            let own: Value = serde_json::from_slice(&image.text)?;
+            return match is_ordinary(&own) {
+                true => Ok(image),
+                false => Err(Error::refused(format!("{name} is a PuzzleFS image itself"))),
+            };
+        }
+        let value: Value = damage(serde_json::from_slice(&text).context("parsing an index"))?;
+        let entries = value["manifests"].as_array();
+        let is_it = |entry: &&Value| {
+            let found = Platform::deserialize(&entry["platform"]);
+            let has_features = !entry["platform"]["os.features"].is_null();
+            found.is_ok_and(|found| {
+                found.os == platform.os && found.architecture == platform.architecture
+            }) && !has_features
+        };
+        let entry = entries.into_iter().flatten().find(is_it);
+        let missing = || {
+            let Platform {
+                os, architecture, ..
+            } = &platform;
+            Error::not_found(format!("{name} has no image for {os}/{architecture}"))
+        };
+        let entry = entry.ok_or_else(missing)?;
+        let next: Name = format!("@{}", entry["digest"].as_str().unwrap_or_default())
+            .parse()
+            .map_err(Error::damaged)?;
+        (text, media_type) = document(&origin, &next)?;
+    }
+    Err(Error::damaged(format!(
+        "{name}: more than {MAX_DEPTH} indexes in each other"
+    )))
+}
+
+fn is_ordinary(manifest: &Value) -> bool {
+    manifest["artifactType"] != ARTIFACT_TYPE
+}
+
+/// A manifest or an index.
+fn document(origin: &Origin, name: &Name) -> Result<(Vec<u8>, String)> {
+    match origin {
+        Origin::Registry(sources) => {
+            let found = sources.manifest(name)?;
+            Ok((found.text, found.media_type))
+        }
+        Origin::Layout(layout) => {
+            let (digest, media_type) = match name {
+                Name::Digest(digest) => (*digest, MEDIA_TYPE_MANIFEST.to_owned()),
+                Name::Tag(tag) => {
+                    let entries = layout.entries()?.into_iter();
+                    let mut named = entries.filter(|entry| entry.tag.as_ref() == Some(tag));
+                    let missing = || {
+                        let text = format!("{} has no tag {tag}", layout.path().display());
+                        Error::not_found(text)
+                    };
+                    let entry = named.next().ok_or_else(missing)?;
+                    (entry.digest, entry.media_type)
+                }
+            };
+            let text = layout.read_blob(&digest, limits::MAX_MANIFEST_BYTES as u64)?;
+            // By its digest it has no entry that says it.
+            let own: Value = damage(serde_json::from_slice(&text).context("parsing a manifest"))?;
+            let own = own["mediaType"].as_str().map(str::to_owned);
+            Ok((text, own.unwrap_or(media_type)))
+        }
+    }
+}
+
+/// For which machines an image is: its config says it; this one's, if it has none.
+fn platform(image: &Image) -> Result<Platform> {
+    let here = || Platform {
+        os: Os::default().to_string(),
+        architecture: Arch::default().to_string(),
+        variant: None,
+    };
+    let config = image
+        .blobs
+        .iter()
+        .find(|blob| Some(blob.digest) == image.config);
+    let Some(blob) = config else {
+        return Ok(here());
+    };
+    let mut text = Vec::new();
+    let read = blob.open()?.take(MAX_CONFIG).read_to_end(&mut text);
+    read.context("reading the config")?;
+    damage(serde_json::from_slice(&text).context("parsing the config"))
+}
+
+/// The index of both: its digest, its type and its bytes.
+pub fn index(ordinary: &Image, ours: &Image) -> Result<(Digest, String, Vec<u8>)> {
+    let Platform {
+        os,
+        architecture,
+        variant,
+    } = platform(ours)?;
+    let mut platform = json!({ "architecture": architecture, "os": os });
+    if let Some(variant) = variant {
+        platform["variant"] = variant.into();
+    }
+    let mut featured = platform.clone();
+    featured["os.features"] = json!([FEATURE]);
+    let entry = |image: &Image, platform: Value| {
+        json!({
+            "mediaType": image.media_type,
+            "digest": format!("sha256:{}", image.digest),
+            "size": image.text.len(),
+            "platform": platform,
+        })
+    };
+    let mut second = entry(ours, featured);
+    if ours.media_type == MEDIA_TYPE_MANIFEST {
+        second["artifactType"] = ARTIFACT_TYPE.into();
+    }
+    let media_type = MediaType::ImageIndex.to_string();
+    let text = serde_json::to_vec(&json!({
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "manifests": [entry(ordinary, platform), second],
+    }))?;
+    check_size(&text)?;
+    Ok((sha256(&[&text]), media_type, text))
+}
