@@ -89,6 +89,7 @@ def make_other():
 def passing():
     for after in 0, 0.3, 0.999:
         reads(f"cut after {after} of a blob", bad.cut_blobs(after))
+    reads("cut, and no ranges", bad.cut_blobs(0.5, ["range"]))
     reads("no ranges", bad.no_ranges)
     for code in 400, 416, 501:
         reads(f"{code} for a range", bad.refuses_ranges(code))
@@ -123,6 +124,7 @@ def ranges():
         if done.returncode == 0:
             puzzlefs("verify", f"{layout}:1")
         check(done.returncode in (0, 3), f"{what}: {done.returncode} {done.stderr}")
+        check(mode is bad.endless or "was asked for its bytes" in done.stderr, f"{what}: {done.stderr}")
         print(f"{what}: {done.stderr.strip()[:150] or 'right'}")
 
 
@@ -140,9 +142,11 @@ def redirects():
 def uploads():
     writes("an upload that is cut", bad.upload_cut)
     writes("an answer that is lost", bad.upload_answer_lost)
-    writes("an upload that is forgotten", bad.upload_forgotten)
+    unknown = b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}'
+    writes("an upload that is forgotten", bad.upload_refused(404, unknown))
     writes("429", bad.status_first(429, {"Retry-After": "1"}, wanted=lambda request: request.method == "POST"))
-    writes("503", bad.status_first(503, wanted=lambda request: request.method in ("PUT", "HEAD")))
+    writes("503 once for each look", bad.status_first(503, wanted=lambda request: request.method == "HEAD"))
+    writes("503 for uploads", bad.upload_refused(503))
     build(make_other(), f"{fresh('W')}:1")
     proxy.reset(lambda request: request.is_upload() and request.body() is not None and request.cut())
     puzzlefs("push", *FAST, "W:1", f"{through}/never:1", fails="trouble")

@@ -4,8 +4,19 @@
 import http.client
 import http.server
 import socket
+import sys
 import threading
 from collections import Counter
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """One that has nothing to say of clients that are gone."""
+
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Proxy:
@@ -31,8 +42,7 @@ class Proxy:
 
             do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = any
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.host = f"127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -117,12 +127,14 @@ class Request:
 
 # Modes.
 
-def cut_blobs(after):
-    """Cuts each connection that gives a blob, the first times at `after` of its bytes."""
+def cut_blobs(after, drop=()):
+    """Cuts each connection that gives a blob, the first times at `after` of its bytes. Headers may get lost."""
     def mode(request):
-        if not request.is_blob() or request.count > 2:
+        if not request.is_blob():
             return False
-        status, headers, body = request.fetch()
+        status, headers, body = request.fetch(drop)
+        if request.count > 2:
+            return request.answer(status, headers, body)
         request.answer(status, headers, body[:int(len(body) * after)], len(body))
         return request.cut()
     return mode
@@ -229,11 +241,14 @@ def upload_answer_lost(request):
     return request.cut()
 
 
-def upload_forgotten(request):
-    if not request.is_upload() or request.proxy.seen["gone"] > 1:
-        return False
-    request.proxy.seen["gone"] += 1
-    return request.answer(404, {}, b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}')
+def upload_refused(code, body=b""):
+    """The first two of all."""
+    def mode(request):
+        if not request.is_upload() or request.proxy.seen["refused"] > 1:
+            return False
+        request.proxy.seen["refused"] += 1
+        return request.answer(code, {}, body)
+    return mode
 
 
 def elsewhere(other, uses=10 ** 9):
@@ -305,8 +320,7 @@ class Tunnel:
                     back.join()
                 self.close_connection = True
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 

@@ -96,7 +96,7 @@ const IN_CHUNKS: &[&str] = &[
 
 fn inspect_remote(args: &Inspect, reference: &registry::Reference) -> Result<()> {
     let peeked = peek(reference, &args.registry)?;
-    let report = inspect_metadata(&peeked.image, &peeked.sizes)?;
+    let report = inspect_metadata(&peeked.image, &peeked.sizes, &peeked.manifest)?;
     let facts = serde_json::to_value(&report).map_err(puzzlefs::Error::from)?;
     let mut facts = facts.as_object().cloned().unwrap_or_default();
     facts.retain(|name, _| !IN_CHUNKS.contains(&name.as_str()));

@@ -23,8 +23,10 @@ use crate::layout::Layout;
 
 /// An image of which only the metadata are here.
 pub struct Peeked {
-    /// The image: its chunks cannot be read.
+    /// The image: its chunks cannot be read, and its manifest lists what is here.
     pub image: Image,
+    /// The manifest as it is there, and its bytes.
+    pub manifest: (Digest, u64),
     /// Bytes of its chunks, as stored.
     pub sizes: HashMap<Digest, u64>,
     /// Requests that it took.
@@ -102,6 +104,7 @@ impl Found<'_> {
         use std::sync::atomic::Ordering::Relaxed;
         Ok(Peeked {
             image,
+            manifest: (self.document.digest, self.document.text.len() as u64),
             sizes,
             requests: self.source.requests.load(Relaxed),
             bytes: self.source.bytes.load(Relaxed),

@@ -196,7 +196,10 @@ fn at(location: &str, rest: &str) -> Result<Repository> {
 mod tests {
     use super::*;
 
-    fn found(repository: &str, text: &str) -> Result<Vec<(String, bool, (bool, bool))>> {
+    /// Name, whether it is insecure, and for what it is asked.
+    type Shown = (String, bool, (bool, bool));
+
+    fn found(repository: &str, text: &str) -> Result<Vec<Shown>> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("registries.conf");
         fs::write(&path, text).unwrap();

@@ -102,7 +102,7 @@ impl Client {
         }
     }
 
-    /// All tags of the repository, in the registry's order.
+    /// All tags of the repository, in their order: registries give them in any.
     pub fn tags(&self) -> Result<Vec<String>> {
         #[derive(Deserialize)]
         struct List {
@@ -122,7 +122,10 @@ impl Client {
                 .map(|to| url.join(to));
             match next.transpose()? {
                 Some(to) if to != url && to.origin() == url.origin() => url = to,
-                _ => return Ok(tags),
+                _ => {
+                    tags.sort_unstable();
+                    return Ok(tags);
+                }
             }
         }
         let text = format!("{} has no end of tags", self.repository());

@@ -158,9 +158,16 @@ fn facts(image: &Image) -> Result<(Report, BTreeSet<Key>)> {
 }
 
 /// The facts of an image of which only the metadata are here, with the `sizes` of its chunks as they are
-/// stored. What their contents say is 0: how large they are, and compressed by what.
-pub fn inspect_metadata(image: &Image, sizes: &HashMap<Digest, u64>) -> Result<Report> {
+/// stored, and the digest and the bytes of the manifest that it has elsewhere. What the contents of chunks say
+/// is 0: how large they are, and compressed by what.
+pub fn inspect_metadata(
+    image: &Image,
+    sizes: &HashMap<Digest, u64>,
+    manifest: &(Digest, u64),
+) -> Result<Report> {
     let (mut report, chunks) = facts(image)?;
+    report.manifest = manifest.0.to_string();
+    report.metadata_bytes = manifest.1 + image.rootfs_size();
     let size = |digest: &Digest| {
         let size = sizes.get(digest);
         size.with_context(|| format!("no pack has the chunk sha256:{digest}"))
