@@ -4,10 +4,12 @@ the directory DATA is behind a link of 100 Mbit/s and 20 ms there and back; prin
 pull takes, by layers and by ours, the latter with mount(2)."""
 
 import json
+import os
 import subprocess
 import sys
 import time
 
+sys.path.append(os.path.join(os.path.dirname(__file__), "../../qemu-tests/lib"))
 from registries import wait
 
 DATA, TAGS = sys.argv[1], sys.argv[2:]
