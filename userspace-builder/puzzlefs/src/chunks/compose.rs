@@ -23,7 +23,9 @@ use crate::layout::pulled::Record;
 use crate::layout::Layout;
 
 /// Bytes of all ends of an image's packs, at most.
-const MAX_ENDS: u64 = limits::MAX_PACKED_CHUNKS as u64 * 40 + limits::MAX_PACKS as u64 * 8;
+const MAX_ENDS: u64 = limits::MAX_PACKED_CHUNKS as u64 * 40 + limits::MAX_PACKS as u64 * 8 + 8;
+/// The last bytes of a blob of ends: so it is not taken for a pack, which an end would make of it.
+const MAGIC: [u8; 4] = *b"PzEn";
 
 /// Puts packs together.
 pub struct Composer {
@@ -50,20 +52,35 @@ pub fn packs_of(manifest: &Manifest<'_>) -> Result<Vec<(Digest, u64)>> {
         if layer.media_type == MEDIA_TYPE_PACK && seen.insert(layer.digest) {
             packs.push((layer.digest, layer.size));
         }
-        ensure!(
-            packs.len() <= limits::MAX_PACKS as usize,
-            "the image has more than {} packs",
-            limits::MAX_PACKS
-        );
+        if packs.len() > limits::MAX_PACKS as usize {
+            let text = format!("the image has more than {} packs", limits::MAX_PACKS);
+            return Err(Error::damaged(text).into());
+        }
     }
     Ok(packs)
+}
+
+/// The blob that keeps these ends, those of all packs of an image in the order of its manifest.
+pub fn keep_ends<'a>(ends: impl Iterator<Item = &'a End>) -> Vec<u8> {
+    let (mut all, mut count) = (Vec::new(), 0u32);
+    for end in ends {
+        all.extend(&end.bytes);
+        count += 1;
+    }
+    all.extend(count.to_le_bytes());
+    all.extend(MAGIC);
+    all
 }
 
 /// The ends of the packs that the manifest `text` lists, as the blob `indexes` has them.
 pub fn ends_of(layout: &Layout, indexes: &Digest, text: &[u8]) -> Result<Vec<(Digest, End)>> {
     let packs = packs_of(&Manifest::parse(text)?)?;
     let all = layout.read_blob(indexes, MAX_ENDS)?;
-    let mut rest = &all[..];
+    let count = u32::try_from(packs.len())?.to_le_bytes();
+    let rest = all
+        .strip_suffix(&MAGIC)
+        .and_then(|rest| rest.strip_suffix(&count));
+    let mut rest = rest.with_context(|| format!("sha256:{indexes} has other ends"))?;
     let mut ends = Vec::new();
     let context = |digest| format!("the end of the pack sha256:{digest} in sha256:{indexes}");
     // The last one first, as an end says at its end how long it is.
@@ -138,9 +155,12 @@ impl Composer {
         self.ends.contains_key(blob) || self.places.contains_key(blob)
     }
 
-    /// The end of a pack.
-    pub fn end(&self, pack: &Digest) -> Option<&End> {
-        self.ends.get(pack)
+    /// The bytes of a blob that it knows of.
+    pub fn size(&self, blob: &Digest) -> Option<u64> {
+        match self.ends.get(blob) {
+            Some(end) => Some(end.start + end.bytes.len() as u64),
+            None => Some(self.places.get(blob)?.first()?.size),
+        }
     }
 
     /// How many chunks of a pack, and bytes of them, are nowhere in the layout.

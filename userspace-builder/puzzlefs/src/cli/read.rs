@@ -28,6 +28,9 @@ pub fn inspect(args: &Inspect) -> Result<()> {
     let report = puzzlefs::reports::inspect::inspect(&Image::open(here)?)?;
     show::report(args.format, &report, |out| {
         writeln!(out, "manifest     sha256:{}", report.manifest)?;
+        if let Some(pulled) = &report.pulled {
+            writeln!(out, "  of         sha256:{pulled}")?;
+        }
         writeln!(out, "rootfs       sha256:{}", report.rootfs)?;
         writeln!(
             out,
@@ -238,6 +241,16 @@ pub fn verify(args: &Verify) -> Result<ExitCode> {
                 out,
                 "{} packs, with {bytes} not of this image",
                 report.packs
+            )?;
+        }
+        if let Some(pulled) = &report.pulled {
+            let (here, made) = (pulled.packs, pulled.composable);
+            let bytes = show::bytes(pulled.missing_bytes);
+            writeln!(
+                out,
+                "stands for sha256:{}: of its packs {here} are here, {made} can be made of chunks; {} \
+                 chunks that it does not use are not here, {bytes}",
+                pulled.manifest, pulled.missing_chunks
             )?;
         }
         let verdict = match () {

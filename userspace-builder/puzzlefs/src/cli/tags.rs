@@ -27,7 +27,11 @@ pub fn tags(args: &Tags) -> Result<()> {
             let name = tag.tag.as_ref().map(|tag| text::quoted(tag.as_bytes()));
             let (kind, digest) = (tag.kind.name(), &tag.digest);
             let name = name.unwrap_or_else(|| "(no tag)".into());
-            writeln!(out, "sha256:{digest}  {kind:<8}  {name}")?;
+            write!(out, "sha256:{digest}  {kind:<8}  {name}")?;
+            match &tag.pulled {
+                Some(pulled) => writeln!(out, "  of sha256:{pulled}")?,
+                None => writeln!(out)?,
+            }
         }
         Ok(())
     })

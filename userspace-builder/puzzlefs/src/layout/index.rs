@@ -300,8 +300,11 @@ impl Layout {
 
     /// Takes what `name` names out of `list`, which must have it. What is malformed goes too.
     fn take(&self, list: &mut Vec<Value>, name: &Name) -> Result<Vec<Value>> {
+        let is_it = |entry: &Value| is_named(entry, name);
+        let is_there = list.iter().any(is_it);
+        let stands = |entry: &Value| !is_there && self.stands_for(entry, name);
         let all = std::mem::take(list).into_iter();
-        let (taken, rest): (Vec<_>, Vec<_>) = all.partition(|entry| is_named(entry, name));
+        let (taken, rest): (Vec<_>, Vec<_>) = all.partition(|e| is_it(e) || stands(e));
         *list = rest;
         if taken.is_empty() {
             let kind = match name {

@@ -10,6 +10,7 @@ use serde_json::{json, Value};
 
 use crate::base::error::Result;
 use crate::layout::manifest::{check_size, Descriptor};
+use crate::layout::reference::Name;
 use crate::layout::Layout;
 
 /// Annotation of a local manifest: the digest of the manifest that it stands for.
@@ -87,20 +88,25 @@ impl Layout {
         Ok(is_same(text, &pulled).then_some((record, pulled)))
     }
 
-    /// The local manifest that stands for `manifest`, if this layout has that but not all that it lists.
+    /// Whether an entry of index.json is of a manifest that says to stand for the one that `name` is.
+    pub(super) fn stands_for(&self, entry: &Value, name: &Name) -> bool {
+        let Name::Digest(digest) = name else {
+            return false;
+        };
+        let local = entry["digest"].as_str().unwrap_or_default();
+        let local = local.strip_prefix("sha256:").unwrap_or_default();
+        let Ok(local) = Digest::parse(local.as_bytes()) else {
+            return false;
+        };
+        let text = self.read_blob(&local, limits::MAX_MANIFEST_BYTES as u64);
+        let record = text.ok().and_then(|text| Record::of(&text));
+        record.is_some_and(|record| record.manifest == *digest)
+    }
+
+    /// The local manifest that stands for `manifest`, if index.json has one.
     pub(super) fn stand_in(&self, manifest: &Digest) -> Result<Option<Descriptor>> {
         let limit = limits::MAX_MANIFEST_BYTES as u64;
         let text = self.read_blob(manifest, limit)?;
-        let Ok(parsed) = Manifest::parse(&text) else {
-            return Ok(None);
-        };
-        let mut is_whole = true;
-        for layer in parsed.layers() {
-            is_whole = is_whole && self.names_blob(&layer?.digest)?;
-        }
-        if is_whole {
-            return Ok(None);
-        }
         for entry in self.entries()? {
             // What is wrong with other images does not matter here.
             let Ok(local) = self.read_blob(&entry.digest, limit) else {

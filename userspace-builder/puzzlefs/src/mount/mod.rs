@@ -28,7 +28,7 @@ use rustix::mount::{
 };
 
 use crate::base::error::{Error, Where};
-use crate::layout::reference::Reference;
+use crate::layout::reference::{Name, Reference};
 use crate::layout::Layout;
 
 /// Name of the kernel's filesystem.
@@ -46,6 +46,8 @@ pub struct Request {
     attributes: u32,
     /// With which mode to make the mount point, if it is to be made.
     make_target: Option<u32>,
+    /// A manifest of the layout stands for the one that was named.
+    is_stand_in: bool,
     ignored: Vec<String>,
 }
 
@@ -85,6 +87,8 @@ impl Request {
             name: reference.name.clone(),
         };
         let mut request = Self::of_options(&source.to_string());
+        request.is_stand_in =
+            matches!(&reference.name, Name::Digest(digest) if *digest != manifest);
         request.options = vec![
             ("oci_root_dir".into(), Value::File(directory(&dir)?)),
             ("image_manifest".into(), Value::Text(manifest.to_string())),
@@ -105,6 +109,7 @@ impl Request {
             source: source.to_owned(),
             attributes: 0,
             make_target: None,
+            is_stand_in: false,
             ignored: Vec::new(),
         }
     }
@@ -147,6 +152,20 @@ impl Request {
         self.try_mount(target).map_err(of_image).at(target)
     }
 
+    /// Whoever names a manifest has not said that the fs-verity digests of another are right.
+    fn refuse_other_digests(&self) -> Result<()> {
+        let says = |(name, value): &(String, Value)| {
+            name == "verify" && matches!(value, Value::Text(text) if text == "fsverity")
+        };
+        if self.is_stand_in && self.options.iter().any(says) {
+            let text =
+                "verify=fsverity relies on the manifest that is named, and not all that it lists \
+                        is here: run puzzlefs complete before";
+            return Err(Error::refused(text).into());
+        }
+        Ok(())
+    }
+
     fn try_mount(&self, target: &Path) -> Result<()> {
         let mount = self.detached()?;
         if let Some(mode) = self.make_target {
@@ -169,6 +188,7 @@ impl Request {
     ///
     /// As of [`Request::mount`].
     pub(crate) fn detached(&self) -> Result<OwnedFd> {
+        self.refuse_other_digests()?;
         let fs = match fsopen(self.fs_type, FsOpenFlags::FSOPEN_CLOEXEC) {
             Err(Errno::NODEV) => bail!(
                 "the kernel has no filesystem {0}: load the module (modprobe {0})",

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, Digest, Manifest, MEDIA_TYPE_PACK};
+use puzzlefs_format::{limits, Digest, Manifest, PackTrailer, MEDIA_TYPE_PACK};
 
 use super::fetch::parallel;
 use super::source::{exactly, Source};
@@ -22,7 +22,7 @@ use crate::remote::Part;
 const SMALLEST_GUESS: u64 = 4 << 10;
 const LARGEST_GUESS: u64 = 64 << 10;
 /// One byte of an end for so many of the pack, as a guess.
-const GUESS: u64 = 256;
+const GUESS: u64 = 512;
 
 /// A blob that the manifest lists.
 #[derive(Clone, Debug)]
@@ -111,10 +111,10 @@ impl Blobs {
         }
         blobs.check_sizes(listed)?;
         for (digest, size) in packs_of(listed)? {
-            ensure!(
-                size <= limits::MAX_PACK_BYTES,
-                "the pack sha256:{digest} is said to have {size} bytes"
-            );
+            let text = format!("the pack sha256:{digest} is said to have {size} bytes");
+            if !(PackTrailer::BYTES as u64..=limits::MAX_PACK_BYTES).contains(&size) {
+                return Err(Error::damaged(text).of(&digest).into());
+            }
             blobs.packs.push(Pack {
                 digest,
                 size,
@@ -136,10 +136,10 @@ impl Blobs {
             ("config", config, limits::MAX_MANIFEST_BYTES),
         ] {
             let size = blob.map_or(0, |blob| blob.size);
-            ensure!(
-                size <= limit as u64,
-                "the {what} is said to have {size} bytes, and may have {limit}"
-            );
+            if size > limit as u64 {
+                let text = format!("the {what} is said to have {size} bytes, and may have {limit}");
+                return Err(Error::damaged(text).into());
+            }
         }
         Ok(())
     }

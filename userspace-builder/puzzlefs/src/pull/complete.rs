@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use puzzlefs_format::{limits, Digest, Manifest};
+use puzzlefs_format::{limits, Descriptor, Digest, Manifest, MEDIA_TYPE_PACK};
 use serde::Serialize;
 
 use super::source::Source;
+use crate::base::digest::Blob;
 use crate::base::error::Error;
 use crate::base::progress::{Progress, Unit};
 use crate::chunks::compose::Composer;
@@ -86,13 +87,14 @@ fn complete_image(
     }
     progress.phase("completing", total, Unit::Bytes);
     for layer in manifest.layers() {
-        let (digest, size) = (layer?.digest, layer?.size);
+        let layer = layer?;
+        let (digest, size) = (layer.digest, layer.size);
         progress.advance(size);
         if layout.has_blob(&digest, size)? {
             continue;
         }
         let made = match composer.knows(&digest) {
-            true => make(&composer, &staging, &digest),
+            true => make(&composer, &staging, &layer),
             false => Err(Error::not_found("it is neither pack nor chunk")
                 .of(&digest)
                 .into()),
@@ -100,7 +102,8 @@ fn complete_image(
         match (made, &source) {
             (Ok(()), _) => report.made += 1,
             (Err(_), Some(source)) => {
-                source.stage(&staging, &digest, size, &mut ())?;
+                let blob = source.stage(&staging, &digest, size, &mut ())?;
+                check(&layer, &blob)?;
                 report.fetched += 1;
             }
             (Err(error), None) => {
@@ -136,16 +139,31 @@ fn complete_image(
 }
 
 /// Puts a blob together.
-fn make(composer: &Arc<Composer>, staging: &Staging<'_>, digest: &Digest) -> Result<()> {
+fn make(composer: &Arc<Composer>, staging: &Staging<'_>, layer: &Descriptor<'_>) -> Result<()> {
+    let digest = &layer.digest;
     let mut bytes = composer.read(digest, 0..u64::MAX)?;
     let mut draft = staging.begin()?;
-    let copied = std::io::copy(&mut bytes, &mut draft);
-    if copied.is_err() {
+    draft.measure();
+    if let Err(error) = std::io::copy(&mut bytes, &mut draft) {
         staging.discard(draft)?;
-        copied.with_context(|| format!("putting the blob sha256:{digest} together"))?;
-        return Ok(());
+        return Err(error).with_context(|| format!("putting the blob sha256:{digest} together"));
     }
     let made = staging.end_if(draft, |blob| blob.digest == *digest)?;
     let other = || Error::damaged("what its end says makes another blob").of(digest);
-    Ok(made.map(drop).ok_or_else(other)?)
+    check(layer, &made.ok_or_else(other)?)
+}
+
+/// Refuses a pack with another fs-verity digest than its manifest says: a mount may rely on that.
+fn check(layer: &Descriptor<'_>, blob: &Blob) -> Result<()> {
+    let said = layer
+        .fs_verity
+        .filter(|_| layer.media_type == MEDIA_TYPE_PACK);
+    let is_other = said.is_some_and(|said| blob.verity != Some(*said.as_bytes()));
+    let digest = &layer.digest;
+    let text =
+        format!("the pack sha256:{digest} has another fs-verity digest than its manifest says");
+    match is_other {
+        true => Err(Error::damaged(text).of(digest).into()),
+        false => Ok(()),
+    }
 }

@@ -102,6 +102,7 @@ pub fn fetch(
         packs,
         plan,
         next: AtomicUsize::new(0),
+        has_failed: AtomicBool::new(false),
         claimed: packs.iter().map(|_| AtomicBool::new(false)).collect(),
         done: plan.iter().map(|_| AtomicBool::new(false)).collect(),
     };
@@ -111,8 +112,18 @@ pub fn fetch(
             scope.spawn(move || work.run(&sender));
         }
         drop(sender);
-        // Once nobody receives any more, all of them end.
-        batches.into_iter().try_for_each(|batch| take(&batch?))
+        let mut fault = None;
+        for batch in batches {
+            match batch {
+                Ok(batch) => take(&batch)?,
+                // What is under way is not for nothing.
+                Err(error) => {
+                    work.has_failed.store(true, Ordering::Relaxed);
+                    fault = fault.or(Some(error));
+                }
+            }
+        }
+        fault.map_or(Ok(()), Err)
     })
 }
 
@@ -121,6 +132,8 @@ struct Work<'a> {
     packs: &'a [Pack],
     plan: &'a [Span],
     next: AtomicUsize,
+    /// Nothing more is to begin.
+    has_failed: AtomicBool,
     /// Packs of which somebody reads all, as the server gives no less.
     claimed: Vec<AtomicBool>,
     done: Vec<AtomicBool>,
@@ -128,7 +141,10 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn run(&self, to: &Sender<Result<Batch>>) {
-        while let Some((number, span)) = step(&self.next, self.plan) {
+        while let (Some((number, span)), false) = (
+            step(&self.next, self.plan),
+            self.has_failed.load(Ordering::Relaxed),
+        ) {
             let is_claimed = self.claimed[span.pack].load(Ordering::Relaxed);
             let fetched = match is_claimed {
                 true => Ok(true),

@@ -17,7 +17,7 @@ use super::{local, media_type};
 use crate::base::error::Error;
 use crate::base::progress::{Progress, Unit};
 use crate::chunks::codec::Codec;
-use crate::chunks::compose::packs_in;
+use crate::chunks::compose::{keep_ends, packs_in};
 use crate::chunks::pack::{end_of, DEFAULT_TARGET};
 use crate::chunks::places::Places;
 use crate::chunks::sink::{Form, Sink};
@@ -290,10 +290,9 @@ impl<'a> Gather<'a> {
         Ok(is_complete)
     }
 
-    /// The ends of all packs, one behind the other.
+    /// The blob that keeps the ends of all packs.
     pub fn ends(&self) -> Vec<u8> {
-        let ends = self.blobs.packs.iter().flat_map(|pack| &pack.end);
-        ends.flat_map(|end| end.bytes.iter().copied()).collect()
+        keep_ends(self.blobs.packs.iter().flat_map(|pack| &pack.end))
     }
 
     /// What was done. The layout has `manifest`, or `local` that stands for it.

@@ -11,6 +11,7 @@ use crate::base::error::Result;
 use crate::image::chunk::Key;
 use crate::image::Image;
 use crate::layout::broken::Broken;
+use crate::layout::pulled::Record;
 use crate::layout::reach::Reach;
 use crate::layout::Layout;
 
@@ -190,6 +191,9 @@ impl Needs {
         };
         let mut documents = vec![*manifest, *image.rootfs_digest()];
         documents.extend(image.manifest()?.config().map(|config| config.digest));
+        if let Some(record) = Record::of(image.manifest_bytes()) {
+            documents.extend([record.manifest, record.indexes]);
+        }
         let places = image.sound_places()?;
         let need = |(digest, _): &Key| {
             let is_loose = places.of(digest).is_empty();

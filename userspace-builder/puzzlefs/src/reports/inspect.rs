@@ -20,6 +20,8 @@ use crate::image::Image;
 pub struct Report {
     /// Digest of the manifest, in hexadecimal.
     pub manifest: String,
+    /// Digest of the manifest that it stands for, in hexadecimal: it was pulled, and not all of that is here.
+    pub pulled: Option<String>,
     /// Digest of the Rootfs, in hexadecimal.
     pub rootfs: String,
     /// manifestVersion of the Rootfs.
@@ -70,6 +72,11 @@ pub struct Report {
     pub overall_ratio: f64,
 }
 
+fn pulled(image: &Image) -> Result<Option<String>> {
+    let found = image.layout().pulled(image.manifest_bytes())?;
+    Ok(found.map(|(record, _)| record.manifest.to_string()))
+}
+
 /// Collects the facts; reads of each chunk only what says its size.
 pub fn inspect(image: &Image) -> Result<Report> {
     let (mut report, chunks) = facts(image)?;
@@ -103,6 +110,7 @@ fn facts(image: &Image) -> Result<(Report, BTreeSet<Key>)> {
     let rootfs = image.rootfs()?;
     let mut report = Report {
         manifest: image.manifest_digest().to_string(),
+        pulled: pulled(image)?,
         rootfs: image.rootfs_digest().to_string(),
         version: rootfs.version(),
         metadata_layers: rootfs.layers(),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What index.json of a layout names.
 
+use puzzlefs_format::limits;
 use serde::Serialize;
 
 use crate::base::error::Result;
@@ -21,6 +22,9 @@ pub struct Tag {
     pub media_type: String,
     /// What it is.
     pub kind: Kind,
+    /// Digest of the manifest that it stands for, in hexadecimal: it was pulled, and not all of that is here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pulled: Option<String>,
 }
 
 /// What an entry of index.json names.
@@ -65,11 +69,18 @@ impl Kind {
     }
 }
 
+fn pulled(layout: &Layout, entry: &Entry) -> Option<String> {
+    let text = layout.read_blob(&entry.digest, limits::MAX_MANIFEST_BYTES as u64);
+    let (record, _) = layout.pulled(&text.ok()?).ok()??;
+    Some(record.manifest.to_string())
+}
+
 /// All entries, in order of index.json.
 pub fn tags(layout: &Layout) -> Result<Vec<Tag>> {
     let entries = layout.entries()?.into_iter();
     let tags = entries.map(|entry| Tag {
         kind: Kind::of(layout, &entry),
+        pulled: pulled(layout, &entry),
         digest: entry.digest.to_string(),
         size: entry.size,
         media_type: entry.media_type,

@@ -57,8 +57,11 @@ impl<'a> Images<'a> {
     /// Those that `names` are; all if it is empty.
     pub(super) fn new(layout: &'a Layout, names: &[Name]) -> Result<Self> {
         let listed = layout.manifests()?;
+        let mut named = HashSet::new();
         for name in names {
             let manifest = layout.resolve(name)?.digest;
+            // Another one may stand for that which is named.
+            named.extend(matches!(name, Name::Digest(_)).then_some(manifest));
             let is_it = |tag: &Option<String>| match name {
                 Name::Tag(name) => tag.as_ref() == Some(name),
                 Name::Digest(_) => true,
@@ -75,8 +78,7 @@ impl<'a> Images<'a> {
         let mut others = HashSet::new();
         for (manifest, tag) in listed {
             let has_tag = |tag: &String| names.contains(&Name::Tag(tag.clone()));
-            let wanted =
-                names.contains(&Name::Digest(manifest)) || tag.as_ref().is_some_and(has_tag);
+            let wanted = named.contains(&manifest) || tag.as_ref().is_some_and(has_tag);
             if !(wanted || names.is_empty() && !is_foreign(layout, &manifest)) {
                 others.insert(manifest);
                 continue;

@@ -6,12 +6,14 @@
 //! - `packs`: packs and their indexes;
 //! - `blobs`: what the manifest lists;
 //! - `chunks`: the content of chunks;
+//! - `pulled`: what a pull has kept of the manifest that it stands for;
 //! - `report`: what a check found.
 
 mod blobs;
 mod chunks;
 mod metadata;
 mod packs;
+mod pulled;
 mod report;
 
 use std::collections::{BTreeMap, HashSet};
@@ -23,7 +25,7 @@ use crate::base::progress::{Progress, Unit};
 use crate::image::Image;
 use chunks::Fault;
 
-pub use report::Report;
+pub use report::{Pulled, Report};
 
 /// Checks an image that could be opened, which has checked manifest and Rootfs
 /// against their digests.
@@ -48,6 +50,7 @@ pub fn verify(image: &Image, progress: &dyn Progress) -> Result<Report> {
     let used: HashSet<Digest> = used.map(|(digest, _)| *digest).collect();
     packs::check(image, &places, &used, &mut report, progress)?;
     blobs::check(image, &places, &used, &mut report)?;
+    pulled::check(image, &mut report, progress)?;
     let verity = chunks::verity_data(&rootfs)?;
     progress.phase("checking chunks", u64::try_from(uses.len())?, Unit::Items);
     report.chunks = u64::try_from(uses.len())?;

@@ -6,6 +6,21 @@ use serde::Serialize;
 
 use crate::base::error::is_trouble;
 
+/// The manifest of another layout or a registry for which one of this layout stands.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Pulled {
+    /// Its digest, in hexadecimal.
+    pub manifest: String,
+    /// Packs of it that are here.
+    pub packs: u64,
+    /// Packs that can be put together from chunks.
+    pub composable: u64,
+    /// Chunks of others that are not here: the image does not use them.
+    pub missing_chunks: u64,
+    /// Their bytes.
+    pub missing_bytes: u64,
+}
+
 /// What a check found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
@@ -21,6 +36,8 @@ pub struct Report {
     pub packs: u64,
     /// Bytes of chunks in them that this image does not use.
     pub unused_bytes: u64,
+    /// The manifest that it stands for, if it does.
+    pub pulled: Option<Pulled>,
     /// What is wrong with the image. None: it can be trusted.
     pub errors: Vec<String>,
     /// What could not be read, so that nothing is known of it: too many open files, an error of
