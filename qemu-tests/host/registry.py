@@ -275,6 +275,25 @@ def looks():
     print(f"looks: {took} requests and {there['bytes_fetched']} bytes of {size}")
 
 
+def returned():
+    """What was pulled into a layout that has much of it goes back as it came."""
+    make_tree("older")
+    for name in "file-003", "file-030":
+        with open(f"older/{name}", "wb") as f:
+            f.write(os.urandom(5000))
+    with Registry(top) as registry:
+        to = f"docker://{registry.host}/app:1"
+        push(to, "--plain-http")
+        build("older", "N:old")
+        report = puzzlefs("pull", *HTTP, to, "N:new")
+        check(not report["complete"] and report["chunks_fetched"] < 20, report)
+        report = push(f"docker://{registry.host}/back:1", *HTTP, image="N:new")
+        equal((report["digest"], counts(report)), (manifest, (blobs, 0, 0)), "what was pushed again")
+        skopeo("copy", "--src-tls-verify=false", f"docker://{registry.host}/back:1", "oci:S:back")
+        puzzlefs("verify", "S:back")
+    print("what was pulled goes back as it came")
+
+
 def tokens():
     tokens = Tokens(Authority(f"{top}/tokens"))
     with Registry(top, {"auth": tokens.config()}) as registry:
@@ -317,7 +336,7 @@ def tokens():
 # Mounts of this test end with it.
 os.unshare(os.CLONE_NEWNS)
 subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-for part in plain, damaged, ordinary, tls, password, tokens, places, looks:
+for part in plain, damaged, ordinary, tls, password, tokens, places, looks, returned:
     if not sys.argv[1:] or part.__name__ in sys.argv[1:]:
         part()
 for layout in "P", "U":

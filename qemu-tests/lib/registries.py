@@ -12,6 +12,8 @@ import threading
 import time
 import urllib.parse
 
+from badproxy import Server
+
 PASSWORD = "pass:word"
 
 
@@ -132,7 +134,7 @@ class Tokens:
                 if known:
                     self.wfile.write(body)
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self.server = Server(("127.0.0.1", self.port), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def config(self):
