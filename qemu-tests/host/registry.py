@@ -7,14 +7,17 @@
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 import badproxy as bad
 from case import check, equal
 from registries import PASSWORD, Authority, Registry, Tokens, bcrypt
-from registrycase import build, fresh, make_ordinary, make_tree, puzzlefs, skopeo, sound
+from registrycase import ENV, PUZZLEFS, build, fresh, make_ordinary, make_tree, puzzlefs, skopeo, sound
 
 top = tempfile.mkdtemp()
 os.chdir(top)
@@ -294,6 +297,35 @@ def returned():
     print("what was pulled goes back as it came")
 
 
+def interrupted():
+    """After a signal the tag is what it was, and the next push goes on."""
+    for how in signal.SIGINT, signal.SIGTERM, signal.SIGKILL:
+        with Registry(top) as registry:
+            proxy, reached = bad.Proxy(registry.host), threading.Event()
+
+            def third_waits(request):
+                if request.is_upload():
+                    proxy.seen["uploads"] += 1
+                    if proxy.seen["uploads"] == 3:
+                        reached.set()
+                        time.sleep(3)
+                return False
+
+            proxy.reset(third_waits)
+            to = f"docker://{proxy.host}/app:1"
+            process = subprocess.Popen([PUZZLEFS, "push", "--plain-http", "--jobs", "1", "L:app", to], env=ENV,
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            check(reached.wait(60), "no third upload")
+            process.send_signal(how)
+            equal(process.communicate(timeout=60), (b"", b""), "what is said after a signal")
+            equal(process.returncode, -how, "how it ended")
+            check(not os.path.exists(f"{registry.data}/docker/registry/v2/repositories/app/_manifests/tags"), "a tag is there")
+            sent, _, there = counts(push(to, *HTTP))
+            check(there >= 2 and sent + there == blobs, (sent, there))
+            puzzlefs("verify", "L:app")
+    print("a push that was interrupted goes on:", there, "blobs were there")
+
+
 def tokens():
     tokens = Tokens(Authority(f"{top}/tokens"))
     with Registry(top, {"auth": tokens.config()}) as registry:
@@ -336,7 +368,7 @@ def tokens():
 # Mounts of this test end with it.
 os.unshare(os.CLONE_NEWNS)
 subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-for part in plain, damaged, ordinary, tls, password, tokens, places, looks, returned:
+for part in plain, damaged, ordinary, tls, password, tokens, places, looks, returned, interrupted:
     if not sys.argv[1:] or part.__name__ in sys.argv[1:]:
         part()
 for layout in "P", "U":
