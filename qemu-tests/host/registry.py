@@ -123,6 +123,13 @@ def tls():
         push(to, "--tls-verify=false")
         push(to, "--cert-dir", "certs")
         push(to, "--plain-http", "--retry-times", "0", fails="trouble")
+        tunnel = bad.Tunnel(registry.port)
+        push("docker://unknown.test:5000/app:1", "--cert-dir", "certs", env={"https_proxy": tunnel.address})
+        equal(set(tunnel.asked), {"unknown.test:5000"}, "what the proxy was asked for")
+        tunnel = bad.Tunnel(registry.port)
+        text = push("docker://other.test:5000/app:1", "--cert-dir", "certs", env={"https_proxy": tunnel.address},
+                    fails="trouble")
+        check("certificate" in text, text)
         # As podman and docker look for them; /etc of this test is its own.
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/etc/docker"], check=True)
         for directory in f"{top}/.config/containers/certs.d", "/etc/docker/certs.d":

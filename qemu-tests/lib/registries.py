@@ -91,7 +91,7 @@ class Authority:
         kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"] if key == "ec" else ["-newkey", "rsa:2048"]
         openssl("req", "-x509", *kind, "-nodes", "-days", "30", "-subj", f"/CN={name}", "-keyout", private,
                 "-out", certificate, "-CA", self.certificate, "-CAkey", self.key,
-                "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-addext", "basicConstraints=CA:FALSE")
+                "-addext", "subjectAltName=IP:127.0.0.1,DNS:unknown.test", "-addext", "basicConstraints=CA:FALSE")
         return certificate, private
 
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Method, Request, Response, StatusCode};
 use ureq::{Agent, Body, SendBody};
 
+use super::options::Options;
 use super::url::Url;
-use super::{certs, proxy, Options};
+use super::{certs, proxy};
 use crate::base::error::{Error, Result};
 use crate::base::text;
 
