@@ -42,7 +42,9 @@ def plain():
     with Registry(top) as registry:
         repository = f"docker://{registry.host}/a/app"
         text = push(f"{repository}:1", fails="trouble")
-        check("--plain-http" in text, text)
+        check("--plain-http" in text and "tries" not in text, text)
+        text = push("docker://no-such-host.invalid/a:1", fails="trouble")
+        check("no-such-host.invalid" in text and "tries" not in text, text)
         report = push(f"{repository}:1", *HTTP)
         equal((report["digest"], counts(report)), (manifest, (blobs, 0, 0)), "the first push")
         report = push(f"{repository}:1", *HTTP)
@@ -119,7 +121,7 @@ def tls():
     with Registry(top, config) as registry:
         to = f"docker://{registry.host}/app:1"
         text = push(to, fails="trouble")
-        check("certificate" in text and "certs.d" in text, text)
+        check("certificate" in text and "certs.d" in text and "tries" not in text, text)
         push(to, "--tls-verify=false")
         push(to, "--cert-dir", "certs")
         push(to, "--plain-http", "--retry-times", "0", fails="trouble")
