@@ -274,7 +274,7 @@ fn a_source_that_lies() {
     let (one, two) = versions(dir.path(), 50);
     let base = dir.path().join("base");
     pull(&one, &base, "v1");
-    for has_base in [false, true] {
+    for (has_base, later) in [(false, false), (false, true), (true, false), (true, true)] {
         for (lie, succeeds) in [
             (Lie::WrongByte, false),
             (Lie::Short, false),
@@ -284,7 +284,7 @@ fn a_source_that_lies() {
             (Lie::WholeAsRange, false),
             (Lie::Shifted, false),
         ] {
-            let to = dir.path().join(format!("{lie:?}{has_base}"));
+            let to = dir.path().join(format!("{lie:?}{has_base}{later}"));
             if has_base {
                 let copied = std::process::Command::new("cp")
                     .arg("-r")
@@ -292,8 +292,17 @@ fn a_source_that_lies() {
                     .status();
                 assert!(copied.unwrap().success());
             }
-            let pulled = pull_from(&Liar::new(&two, lie), &name("v2"), &to, "v2");
-            assert_eq!(pulled.is_ok(), succeeds, "{lie:?} {has_base}: {pulled:?}");
+            let mut liar = Liar::new(&two, lie);
+            liar.later = later;
+            let pulled = pull_from(&liar, &name("v2"), &to, "v2");
+            // Whole packs come by no range.
+            let succeeds =
+                succeeds || later && !has_base && matches!(lie, Lie::WholeAsRange | Lie::Shifted);
+            assert_eq!(
+                pulled.is_ok(),
+                succeeds,
+                "{lie:?} {has_base} {later}: {pulled:?}"
+            );
             assert_whole(&to);
             if let Err(error) = pulled {
                 assert!(Layout::open(&to).unwrap().resolve(&name("v2")).is_err());
