@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context;
 use puzzlefs_format::{limits, Digest, MEDIA_TYPE_MANIFEST};
 
-use super::{Document, Part, Remote};
+use super::seam::{Document, Part, Remote};
 use crate::base::error::{Error, Result, Where};
 use crate::chunks::compose::{Bytes, Composer};
 use crate::layout::reference::Name;
