@@ -7,14 +7,17 @@
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 import badproxy as bad
 from case import check, equal
 from registries import PASSWORD, Authority, Registry, Tokens, bcrypt
-from registrycase import build, fresh, make_ordinary, make_tree, puzzlefs, skopeo, sound
+from registrycase import ENV, PUZZLEFS, build, fresh, make_ordinary, make_tree, puzzlefs, skopeo, sound
 
 top = tempfile.mkdtemp()
 os.chdir(top)
@@ -39,7 +42,9 @@ def plain():
     with Registry(top) as registry:
         repository = f"docker://{registry.host}/a/app"
         text = push(f"{repository}:1", fails="trouble")
-        check("--plain-http" in text, text)
+        check("--plain-http" in text and "tries" not in text, text)
+        text = push("docker://no-such-host.invalid/a:1", fails="trouble")
+        check("no-such-host.invalid" in text and "tries" not in text, text)
         report = push(f"{repository}:1", *HTTP)
         equal((report["digest"], counts(report)), (manifest, (blobs, 0, 0)), "the first push")
         report = push(f"{repository}:1", *HTTP)
@@ -116,10 +121,17 @@ def tls():
     with Registry(top, config) as registry:
         to = f"docker://{registry.host}/app:1"
         text = push(to, fails="trouble")
-        check("certificate" in text and "certs.d" in text, text)
+        check("certificate" in text and "certs.d" in text and "tries" not in text, text)
         push(to, "--tls-verify=false")
         push(to, "--cert-dir", "certs")
         push(to, "--plain-http", "--retry-times", "0", fails="trouble")
+        tunnel = bad.Tunnel(registry.port)
+        push("docker://unknown.test:5000/app:1", "--cert-dir", "certs", env={"https_proxy": tunnel.address})
+        equal(set(tunnel.asked), {"unknown.test:5000"}, "what the proxy was asked for")
+        tunnel = bad.Tunnel(registry.port)
+        text = push("docker://other.test:5000/app:1", "--cert-dir", "certs", env={"https_proxy": tunnel.address},
+                    fails="trouble")
+        check("certificate" in text, text)
         # As podman and docker look for them; /etc of this test is its own.
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/etc/docker"], check=True)
         for directory in f"{top}/.config/containers/certs.d", "/etc/docker/certs.d":
@@ -275,6 +287,54 @@ def looks():
     print(f"looks: {took} requests and {there['bytes_fetched']} bytes of {size}")
 
 
+def returned():
+    """What was pulled into a layout that has much of it goes back as it came."""
+    make_tree("older")
+    for name in "file-003", "file-030":
+        with open(f"older/{name}", "wb") as f:
+            f.write(os.urandom(5000))
+    with Registry(top) as registry:
+        to = f"docker://{registry.host}/app:1"
+        push(to, "--plain-http")
+        build("older", "N:old")
+        report = puzzlefs("pull", *HTTP, to, "N:new")
+        check(not report["complete"] and report["chunks_fetched"] < 20, report)
+        report = push(f"docker://{registry.host}/back:1", *HTTP, image="N:new")
+        equal((report["digest"], counts(report)), (manifest, (blobs, 0, 0)), "what was pushed again")
+        skopeo("copy", "--src-tls-verify=false", f"docker://{registry.host}/back:1", "oci:S:back")
+        puzzlefs("verify", "S:back")
+    print("what was pulled goes back as it came")
+
+
+def interrupted():
+    """After a signal the tag is what it was, and the next push goes on."""
+    for how in signal.SIGINT, signal.SIGTERM, signal.SIGKILL:
+        with Registry(top) as registry:
+            proxy, reached = bad.Proxy(registry.host), threading.Event()
+
+            def third_waits(request):
+                if request.is_upload():
+                    proxy.seen["uploads"] += 1
+                    if proxy.seen["uploads"] == 3:
+                        reached.set()
+                        time.sleep(3)
+                return False
+
+            proxy.reset(third_waits)
+            to = f"docker://{proxy.host}/app:1"
+            process = subprocess.Popen([PUZZLEFS, "push", "--plain-http", "--jobs", "1", "L:app", to], env=ENV,
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            check(reached.wait(60), "no third upload")
+            process.send_signal(how)
+            equal(process.communicate(timeout=60), (b"", b""), "what is said after a signal")
+            equal(process.returncode, -how, "how it ended")
+            check(not os.path.exists(f"{registry.data}/docker/registry/v2/repositories/app/_manifests/tags"), "a tag is there")
+            sent, _, there = counts(push(to, *HTTP))
+            check(there >= 2 and sent + there == blobs, (sent, there))
+            puzzlefs("verify", "L:app")
+    print("a push that was interrupted goes on:", there, "blobs were there")
+
+
 def tokens():
     tokens = Tokens(Authority(f"{top}/tokens"))
     with Registry(top, {"auth": tokens.config()}) as registry:
@@ -317,7 +377,7 @@ def tokens():
 # Mounts of this test end with it.
 os.unshare(os.CLONE_NEWNS)
 subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-for part in plain, damaged, ordinary, tls, password, tokens, places, looks:
+for part in plain, damaged, ordinary, tls, password, tokens, places, looks, returned, interrupted:
     if not sys.argv[1:] or part.__name__ in sys.argv[1:]:
         part()
 for layout in "P", "U":

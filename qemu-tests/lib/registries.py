@@ -12,6 +12,8 @@ import threading
 import time
 import urllib.parse
 
+from badproxy import Server
+
 PASSWORD = "pass:word"
 
 
@@ -89,7 +91,7 @@ class Authority:
         kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"] if key == "ec" else ["-newkey", "rsa:2048"]
         openssl("req", "-x509", *kind, "-nodes", "-days", "30", "-subj", f"/CN={name}", "-keyout", private,
                 "-out", certificate, "-CA", self.certificate, "-CAkey", self.key,
-                "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-addext", "basicConstraints=CA:FALSE")
+                "-addext", "subjectAltName=IP:127.0.0.1,DNS:unknown.test", "-addext", "basicConstraints=CA:FALSE")
         return certificate, private
 
 
@@ -132,7 +134,7 @@ class Tokens:
                 if known:
                     self.wfile.write(body)
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self.server = Server(("127.0.0.1", self.port), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def config(self):

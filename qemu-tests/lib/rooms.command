@@ -11,7 +11,7 @@ metadata: image encode chunks tree host
 pull: image remote chunks source layout base
 upkeep: image chunks layout base
 reports: image chunks layout base
-verify: image chunks base host
+verify: image chunks layout base host
 extract: image base host
 mount: layout host base
 image: chunks layout base

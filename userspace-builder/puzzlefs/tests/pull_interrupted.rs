@@ -8,17 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::layout::{blobs, packs};
+use common::layout::packs;
+use common::pulls::{assert_whole, name, pull_from};
 use common::remote::{Liar, Lie};
 use common::{build_into, faults, noise, open, options, scratch};
-use puzzlefs::base::digest::sha256;
 use puzzlefs::base::progress::Silent;
 use puzzlefs::build::Options;
 use puzzlefs::chunks::sink::Form;
-use puzzlefs::layout::reference::Name;
 use puzzlefs::layout::Layout;
-use puzzlefs::pull::{find, Report};
-use puzzlefs::source::Platform;
+use puzzlefs::pull::Report;
 use puzzlefs::upkeep::gc::gc;
 
 /// A layout with two versions, built apart in packs of some 2 MB: `one:v1`, `two:v2`. A third of the
@@ -43,15 +41,7 @@ fn versions(dir: &Path) -> (PathBuf, PathBuf) {
 }
 
 fn pull(source: &Liar, to: &Path, tag: &str) -> puzzlefs::Result<Report> {
-    let found = find(source, &Name::Tag(tag.into()), &Platform::here())?;
-    found.pull(&Layout::open_or_create(to)?, tag, &Silent)
-}
-
-fn assert_whole(layout: &Path) {
-    for name in blobs(layout).into_keys() {
-        let content = fs::read(layout.join("blobs/sha256").join(&name)).unwrap();
-        assert_eq!(sha256(&[&content]).to_string(), name);
-    }
+    pull_from(source, &name(tag), to, tag)
 }
 
 /// Wherever the line is cut, what came stays, and the next pull asks for the rest.
@@ -81,7 +71,7 @@ fn a_pull_that_is_cut_goes_on() {
                 .sum::<u64>();
             attempts += 1;
             assert_whole(&to);
-            let named = Layout::open(&to).unwrap().resolve(&Name::Tag("v2".into()));
+            let named = Layout::open(&to).unwrap().resolve(&name("v2"));
             assert_eq!(pulled.is_ok(), named.is_ok());
             if let Ok(report) = pulled {
                 assert!(report.chunks_found > 0);

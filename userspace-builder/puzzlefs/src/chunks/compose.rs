@@ -155,9 +155,12 @@ impl Composer {
         self.ends.contains_key(blob) || self.places.contains_key(blob)
     }
 
-    /// The end of a pack.
-    pub fn end(&self, pack: &Digest) -> Option<&End> {
-        self.ends.get(pack)
+    /// The bytes of a blob that it knows of.
+    pub fn size(&self, blob: &Digest) -> Option<u64> {
+        match self.ends.get(blob) {
+            Some(end) => Some(end.start + end.bytes.len() as u64),
+            None => Some(self.places.get(blob)?.first()?.size),
+        }
     }
 
     /// How many chunks of a pack, and bytes of them, are nowhere in the layout.

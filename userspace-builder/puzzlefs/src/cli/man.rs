@@ -13,6 +13,11 @@ use clap_mangen::Man;
 use super::args::{Args, MountHelper};
 use super::{bar, exit};
 
+/// The commands that speak with registries.
+const REGISTRY: &[&str] = &[
+    "complete", "convert", "inspect", "ls", "pull", "push", "tags",
+];
+
 /// Environment variables: name, what it is for, and the commands that look at it, all if none.
 const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
     (
@@ -24,8 +29,34 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
         bar::SECONDS,
         bar::SECONDS_HELP,
         &[
-            "build", "extract", "gc", "push", "repack", "unpack", "verify",
+            "build", "complete", "convert", "extract", "gc", "pull", "push", "repack", "unpack",
+            "verify",
         ],
+    ),
+    (
+        "REGISTRY_AUTH_FILE",
+        "The file with credentials for registries, unless --authfile names one.",
+        REGISTRY,
+    ),
+    (
+        "DOCKER_CONFIG",
+        "The directory of docker's config.json. [~/.docker]",
+        REGISTRY,
+    ),
+    (
+        "CONTAINERS_REGISTRIES_CONF",
+        "The file with mirrors of registries. [~/.config/containers/registries.conf, or /etc/containers/registries.conf, and the files in registries.conf.d beside them]",
+        REGISTRY,
+    ),
+    (
+        "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY",
+        "Through which proxy registries are reached, in upper case or lower case, and which are without one.",
+        REGISTRY,
+    ),
+    (
+        "SSL_CERT_FILE",
+        "The file with the authorities that are trusted, in place of the system's.",
+        REGISTRY,
     ),
 ];
 

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{ensure, Context, Result};
 use puzzlefs_format::{limits, Digest, Manifest, PackTrailer, MEDIA_TYPE_PACK};
 
-use super::fetch::parallel;
+use super::parallel::parallel;
 use super::source::{exactly, Source};
 use crate::base::error::{damage, Error, Where};
 use crate::base::progress::{Progress, Unit};

@@ -9,11 +9,12 @@ use puzzlefs_format::{limits, Digest, PackEntry};
 use sha2::{Digest as _, Sha256};
 
 use super::blobs::{Blobs, Listed, Pack};
-use super::fetch::{fetch, parallel};
+use super::fetch::fetch;
+use super::local;
+use super::parallel::parallel;
 use super::plan::{plan, wanted_bytes};
 use super::report::Report;
 use super::source::{Source, Watch};
-use super::{local, media_type};
 use crate::base::error::Error;
 use crate::base::progress::{Progress, Unit};
 use crate::chunks::codec::Codec;
@@ -24,6 +25,7 @@ use crate::chunks::sink::{Form, Sink};
 use crate::image::chunk::Key;
 use crate::layout::manifest::Descriptor;
 use crate::layout::staging::Staging;
+use crate::layout::Layout;
 
 /// Of a pack that is fetched as a whole so many in so many bytes are needed, at least.
 const USED: (u64, u64) = (7, 8);
@@ -345,4 +347,13 @@ impl Watch for Chunks<'_> {
         }
         Ok(())
     }
+}
+
+/// The media type of a chunk that is loose in a layout.
+fn media_type(layout: &Layout, (digest, compressed): &Key) -> Result<&'static str> {
+    let stored = match compressed {
+        false => Vec::new(),
+        true => layout.read_blob(digest, limits::MAX_CHUNK_BYTES)?,
+    };
+    Ok(Codec::of(&stored, *compressed).media_type())
 }

@@ -5,7 +5,7 @@
 //! - `find`: which manifest it is; `source`: who is asked, and what was asked;
 //! - `blobs`: what the manifest lists, and what of it is here;
 //! - `gather`: seeing to it that the layout has some chunks; `local`: which packs of it have them;
-//! - `plan`: which bytes to ask for; `fetch`: asking for them;
+//! - `plan`: which bytes to ask for; `fetch`: asking for them, `parallel`: several at once;
 //! - [`complete`]: the blobs of the manifest itself, put together from chunks;
 //! - [`peek`]: an image is only looked at; `report`: what was done.
 
@@ -15,6 +15,7 @@ mod fetch;
 mod find;
 mod gather;
 mod local;
+mod parallel;
 pub mod peek;
 mod plan;
 mod report;
@@ -23,11 +24,9 @@ mod source;
 use std::collections::HashSet;
 
 use anyhow::{Context, Result};
-use puzzlefs_format::{limits, Digest};
+use puzzlefs_format::Digest;
 
 use crate::base::progress::{Progress, Unit};
-use crate::chunks::codec::Codec;
-use crate::image::chunk::Key;
 use crate::image::Image;
 use crate::layout::manifest::{self, Descriptor, EMPTY_CONFIG};
 use crate::layout::pulled::Record;
@@ -176,13 +175,4 @@ impl Found<'_> {
         }
         gather.report(&self.document.digest, &named.0, is_complete)
     }
-}
-
-/// The media type of a chunk that is loose in a layout.
-fn media_type(layout: &Layout, (digest, compressed): &Key) -> Result<&'static str> {
-    let stored = match compressed {
-        false => Vec::new(),
-        true => layout.read_blob(digest, limits::MAX_CHUNK_BYTES)?,
-    };
-    Ok(Codec::of(&stored, *compressed).media_type())
 }

@@ -9,7 +9,7 @@ use puzzlefs_format::Digest;
 use ureq::http::{Method, Response, StatusCode};
 use ureq::{Body, BodyReader};
 
-use super::client::Client;
+use super::client::{drain, Answer, Client};
 use super::http::{complaint, header, number, Ask};
 use super::name::prefixed;
 use super::retry::Retry;
@@ -35,6 +35,8 @@ pub struct Blob {
     retry: Retry,
     /// Where the connection began that is open now.
     since: u64,
+    /// Whether its end is known without waiting for it.
+    is_measured: bool,
 }
 
 /// What a request for a range gave.
@@ -73,7 +75,7 @@ impl Client {
             200 => blob.take_whole(response, &at).map(|()| false),
             // It knows nothing of ranges, or not of these.
             400 | 416 | 501 => {
-                super::client::drain(response);
+                drain(response);
                 blob.at = 0;
                 blob.end = Some(size);
                 blob.begin().map(|()| false)
@@ -99,6 +101,7 @@ impl Client {
             body: None,
             retry: Retry::new(self.options.retries),
             since: range.start,
+            is_measured: false,
         }
     }
 
@@ -115,7 +118,7 @@ impl Blob {
     }
 
     /// Asks for what is still to be read.
-    fn ask(&self, url: &Url, is_range: bool) -> Result<(Response<Body>, Url)> {
+    fn ask(&self, url: &Url, is_range: bool) -> Result<Answer> {
         let mut ask = Ask::new(Method::GET);
         if is_range {
             let last = self
@@ -129,24 +132,28 @@ impl Blob {
 
     /// Opens a connection that gives the next byte.
     fn begin(&mut self) -> Result<()> {
+        let answer = self.next()?;
+        self.take(answer)
+    }
+
+    /// Asks for the next byte and those behind it; for all, where the server knows no ranges.
+    fn next(&self) -> Result<Answer> {
         let url = self.url()?;
         let (response, at) = self.ask(&url, self.at > 0)?;
+        let knows_none = matches!(response.status().as_u16(), 400 | 416 | 501);
+        if self.at > 0 && knows_none {
+            drain(response);
+            return self.ask(&url, false);
+        }
+        Ok((response, at))
+    }
+
+    fn take(&mut self, (response, at): Answer) -> Result<()> {
         match response.status() {
             StatusCode::PARTIAL_CONTENT if self.at > 0 => self.take_range(response, &at),
             StatusCode::OK => {
                 self.take_whole(response, &at)?;
                 self.skip(&at)
-            }
-            _ if self.at > 0 && matches!(response.status().as_u16(), 400 | 416 | 501) => {
-                super::client::drain(response);
-                let (response, at) = self.ask(&url, false)?;
-                match response.status() {
-                    StatusCode::OK => {
-                        self.take_whole(response, &at)?;
-                        self.skip(&at)
-                    }
-                    _ => Err(complaint(response, &at)),
-                }
             }
             _ => Err(complaint(response, &at)),
         }
@@ -170,6 +177,7 @@ impl Blob {
             );
             return Err(Error::damaged(text));
         }
+        self.is_measured = number(response.headers(), "content-length").is_some();
         self.body = Some(response.into_body().into_reader());
         self.since = self.at;
         Ok(())
@@ -184,6 +192,7 @@ impl Blob {
         }
         self.size = self.size.or(said);
         self.end = self.end.or(said);
+        self.is_measured = said.is_some();
         self.body = Some(response.into_body().into_reader());
         Ok(())
     }
@@ -210,7 +219,9 @@ impl Blob {
         let mut why = Error::unreached(format!("cut at byte {}: {why}", self.at));
         loop {
             self.retry.wait(None, why)?;
-            match self.begin() {
+            // Who cannot be reached was asked often enough by then.
+            let answer = self.next()?;
+            match self.take(answer) {
                 Ok(()) => return Ok(()),
                 Err(error @ Error::Trouble(_)) => {
                     self.body = None;
@@ -260,8 +271,8 @@ impl Read for Blob {
 impl Blob {
     /// Lets the connection be used again, if the server is through.
     fn finish(&mut self) {
-        if let Some(mut body) = self.body.take() {
-            // With a Content-Length nothing is waited for.
+        if let Some(mut body) = self.body.take().filter(|_| self.is_measured) {
+            // Nothing is waited for: if there is more, the connection ends.
             let _ = body.read(&mut [0]);
         }
     }

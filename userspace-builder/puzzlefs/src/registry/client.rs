@@ -12,9 +12,10 @@ use ureq::Body;
 use super::auth::Auth;
 use super::http::{complaint, header, Ask, Failure, Http};
 use super::name::Repository;
+use super::options::Options;
 use super::retry::{self, Retry};
 use super::url::Url;
-use super::{challenge, credentials, Options};
+use super::{challenge, credentials};
 use crate::base::error::{Error, Result};
 
 /// Redirects of one request.

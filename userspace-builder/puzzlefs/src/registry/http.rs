@@ -3,15 +3,16 @@
 //! size. What an answer asks for, more credentials or another address, is for `client`.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Method, Request, Response, StatusCode};
 use ureq::{Agent, Body, SendBody};
 
+use super::options::Options;
 use super::url::Url;
-use super::{certs, proxy, Options};
+use super::{certs, proxy};
 use crate::base::error::{Error, Result};
 use crate::base::text;
 
@@ -178,32 +179,42 @@ impl Http {
     }
 
     fn failure(&self, error: ureq::Error, origin: &str) -> Failure {
-        use std::io::ErrorKind::{ConnectionRefused, NotFound};
         let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         let is_met = met.contains(origin);
-        let lasting = match &error {
-            // What the local file said, of which the stream was made.
-            ureq::Error::Io(e) => match e.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
-                Some(_) => {
-                    let ureq::Error::Io(error) = error else {
-                        unreachable!()
-                    };
-                    return Failure::Lasting(error.into());
-                }
-                None => !is_met && matches!(e.kind(), ConnectionRefused | NotFound),
-            },
-            ureq::Error::HostNotFound => !is_met,
-            ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => {
-                false
+        if let ureq::Error::Io(e) = &error {
+            if e.get_ref().is_some_and(|e| e.is::<Error>()) {
+                // What the local file said, of which the stream was made.
+                return Failure::Lasting(error.into_io().into());
             }
-            _ => true,
+        }
+        let is_passing = match &error {
+            ureq::Error::Io(e) => is_met || is_passing(e.kind()),
+            ureq::Error::HostNotFound => is_met,
+            ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => {
+                true
+            }
+            _ => false,
         };
         let error = Error::unreached(format!("{origin}: {}", said(&error)));
-        match lasting {
-            true => Failure::Lasting(error),
-            false => Failure::Passing(error),
+        match is_passing {
+            true => Failure::Passing(error),
+            false => Failure::Lasting(error),
         }
     }
+}
+
+/// Whether what happened to the first connection to a server is likely to be another thing the next time. A
+/// name that nobody knows, a port that nobody listens at, and one who does not speak TLS or shows a
+/// certificate that is not trusted, are mistakes of ours more often.
+fn is_passing(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::TimedOut
+            | ErrorKind::UnexpectedEof
+    )
 }
 
 /// What ureq says, in words for people.

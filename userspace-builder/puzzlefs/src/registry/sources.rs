@@ -8,9 +8,11 @@ use std::sync::Arc;
 use puzzlefs_format::Digest;
 
 use super::blob::{Blob, Ranged};
+use super::client::{self, Access, Client};
 use super::config::{self, Place};
 use super::manifest::Found;
-use super::{Access, Client, Options, Repository};
+use super::name::Repository;
+use super::options::Options;
 use crate::base::error::{Error, Result};
 use crate::layout::reference::Name;
 
@@ -100,7 +102,7 @@ fn allowed(place: &Place, options: &Options) -> Result<Options> {
     let mut options = options.clone();
     if place.insecure && !options.plain_http {
         options.skip_verify = true;
-        options.plain_http = !super::client::speaks_tls(&place.repository, &options)?;
+        options.plain_http = !client::speaks_tls(&place.repository, &options)?;
     }
     Ok(options)
 }

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context;
 use puzzlefs_format::{limits, Digest, MEDIA_TYPE_MANIFEST};
 
-use super::{Document, Part, Remote};
-use crate::base::error::{Result, Where};
-use crate::chunks::compose::Composer;
+use super::seam::{Document, Part, Remote};
+use crate::base::error::{Error, Result, Where};
+use crate::chunks::compose::{Bytes, Composer};
 use crate::layout::reference::Name;
 use crate::layout::Layout;
 
@@ -77,14 +77,48 @@ impl Remote for Local {
     }
 
     fn range(&self, digest: &Digest, _size: u64, range: Range<u64>) -> Result<Part<'_>> {
+        Ok(Part::Range(self.open(digest, range)?))
+    }
+}
+
+impl Local {
+    /// The bytes of a blob that is not there, if it can be put together from chunks; `None` if it is there, or
+    /// was never to be put together.
+    ///
+    /// # Errors
+    ///
+    /// If chunks of it are nowhere.
+    pub fn composable(&self, digest: &Digest) -> Result<Option<u64>> {
+        let composer = match self.layout.names_blob(digest)? {
+            true => None,
+            false => self.composer(digest),
+        };
+        let Some(composer) = composer else {
+            return Ok(None);
+        };
+        match composer.missing(digest) {
+            (0, _) => Ok(composer.size(digest)),
+            (count, bytes) => {
+                let text = format!(
+                    "{count} chunks of the pack sha256:{digest}, {bytes} bytes, which the image does not \
+                     use itself, are not in {}: fetch them by puzzlefs complete --from",
+                    self.layout.path().display()
+                );
+                Err(Error::not_found(text).of(digest))
+            }
+        }
+    }
+
+    /// The bytes `range` of a blob, as far as it has them.
+    pub fn open(&self, digest: &Digest, range: Range<u64>) -> Result<Bytes> {
         if let (Some(composer), false) = (self.composer(digest), self.layout.names_blob(digest)?) {
-            return Ok(Part::Range(composer.read(digest, range)?));
+            return composer.read(digest, range);
         }
         let mut file = self.layout.open_blob(digest)?;
         let context = || format!("reading the blob sha256:{digest}");
         let moved = file.seek(SeekFrom::Start(range.start));
         moved.with_context(context).of(digest)?;
         let len = range.end.saturating_sub(range.start);
-        Ok(Part::Range(Box::new(file.take(len))))
+        Ok(Box::new(file.take(len)))
     }
 }

@@ -5,7 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Local, Remote};
+use super::layout::Local;
+use super::seam::Remote;
 use crate::base::error::Result;
 use crate::layout::reference::{Name, Reference};
 use crate::layout::Layout;

@@ -91,8 +91,8 @@ pub fn push(
     let access = Access::Push { from: from.clone() };
     let client = Sources::writer(&to.repository, &access, &options.registry)?;
 
-    let mut images: Vec<&Image> = ordinary.iter().collect();
-    images.push(&image);
+    // What both have, as the config, is at hand in the layout.
+    let images: Vec<&Image> = std::iter::once(&image).chain(&ordinary).collect();
     let mut blobs: Vec<&Blob> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for blob in images.iter().flat_map(|image| &image.blobs) {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use puzzlefs_format::Digest;
 
-use super::{Document, Part, Remote};
+use super::seam::{Document, Part, Remote};
 use crate::base::error::Result;
 use crate::layout::reference::Name;
 use crate::registry::blob::Ranged;

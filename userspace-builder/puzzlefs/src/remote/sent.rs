@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{ensure, Context};
 use oci_spec::image::{Descriptor, ImageManifest, MediaType};
-use puzzlefs_format::{limits, Digest};
+use puzzlefs_format::Digest;
+
+use super::{Document, Local, Remote};
 
 use crate::base::error::{damage, Error, Result, Where};
 use crate::base::text;
@@ -42,6 +44,8 @@ pub struct Blob {
 pub enum Origin {
     /// In a layout.
     Layout(Layout),
+    /// The same, or put together from its chunks.
+    Pulled(Arc<Local>),
     /// In a registry.
     Registry(Arc<Sources>),
 }
@@ -58,18 +62,25 @@ impl Origin {
     pub fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read>> {
         Ok(match self {
             Origin::Layout(layout) => Box::new(layout.open_blob(digest)?),
+            Origin::Pulled(local) => local.open(digest, 0..size)?,
             Origin::Registry(sources) => Box::new(sources.blob(digest, Some(size))?),
         })
     }
 }
 
-/// The image `name` of a layout, which must have all of it.
+/// The image `name` of a layout, which must have all of it. One that was pulled is sent as it was pulled, also if
+/// its chunks lie in other packs now.
 pub fn of_layout(layout: &Layout, name: &Name) -> Result<Image> {
-    let entry = layout.resolve(name)?;
-    let text = layout.read_blob(&entry.digest, limits::MAX_MANIFEST_BYTES as u64)?;
-    let image = of_manifest(text, &entry.media_type, &Origin::Layout(layout.clone()))?;
+    let local = Arc::new(Local::new(layout.clone()));
+    let Document {
+        text, media_type, ..
+    } = local.manifest(name)?;
+    let image = of_manifest(text, &media_type, &Origin::Pulled(Arc::clone(&local)))?;
     for blob in &image.blobs {
-        let found = layout.blob_size(&blob.digest)?;
+        let found = match local.composable(&blob.digest)? {
+            Some(size) => Some(size),
+            None => layout.blob_size(&blob.digest)?,
+        };
         if found != Some(blob.size) {
             let path = layout.blob_path(&blob.digest);
             let what = match found {

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{json, Value};
 
 use super::sent::{self, Image, Origin};
+use super::Remote;
 use crate::base::digest::sha256;
 use crate::base::error::{damage, Error, Result};
 use crate::layout::manifest::{check_size, ARTIFACT_TYPE};
@@ -118,6 +119,10 @@ fn document(origin: &Origin, name: &Name) -> Result<(Vec<u8>, String)> {
     match origin {
         Origin::Registry(sources) => {
             let found = sources.manifest(name)?;
+            Ok((found.text, found.media_type))
+        }
+        Origin::Pulled(local) => {
+            let found = local.manifest(name)?;
             Ok((found.text, found.media_type))
         }
         Origin::Layout(layout) => {

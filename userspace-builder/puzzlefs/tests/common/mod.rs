@@ -7,6 +7,7 @@ pub mod command;
 pub mod layout;
 pub mod message;
 pub mod namespace;
+pub mod pulls;
 pub mod remote;
 
 use std::collections::BTreeMap;

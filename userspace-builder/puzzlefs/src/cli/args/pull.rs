@@ -44,8 +44,9 @@ pub struct Pull {
     pub image: Reference,
 }
 
-/// Make all blobs of an image that was pulled, and let the tag name its manifest as the source has it
+/// Make all blobs of an image that was pulled, as its source has them
 ///
+/// The tag then names its manifest as the source has it.
 /// Its packs are put together from chunks that the layout has. Those that have chunks which
 /// the image does not use, and the layout does not have, are fetched, if --from says where.
 /// Afterwards these chunks may be there twice, until `puzzlefs gc` or `puzzlefs repack`.
