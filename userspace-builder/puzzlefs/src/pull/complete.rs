@@ -83,7 +83,7 @@ fn complete_image(
     let manifest = Manifest::parse(pulled)?;
     let mut total = 0;
     for layer in manifest.layers() {
-        total += layer?.size;
+        total = layer?.size.saturating_add(total);
     }
     progress.phase("completing", total, Unit::Bytes);
     for layer in manifest.layers() {
