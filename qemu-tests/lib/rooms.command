@@ -5,7 +5,7 @@
 
 top: base # the errors of the library
 main: cli
-cli: build pull remote registry upkeep reports verify extract mount image encode chunks source layout base
+cli: build pull remote registry upkeep reports verify extract export mount image encode chunks source layout tree base
 build: metadata image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
 pull: image remote chunks source layout base
@@ -13,6 +13,7 @@ upkeep: image chunks layout base
 reports: image chunks layout base
 verify: image chunks layout base host
 extract: image base host
+export: image layout base
 mount: layout host base
 image: chunks layout base
 encode: chunks layout base
