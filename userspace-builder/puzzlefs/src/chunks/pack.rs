@@ -64,14 +64,14 @@ pub struct End {
 impl End {
     /// The bytes that the end of a pack of `size` bytes has, by the last bytes of it, of which there
     /// are enough for a trailer.
-    pub fn len(last: &[u8], size: u64) -> anyhow::Result<u64> {
+    pub(crate) fn len(last: &[u8], size: u64) -> anyhow::Result<u64> {
         let trailer = last.last_chunk().context("it has no trailer")?;
         let trailer = PackTrailer::parse(*trailer, size)?;
         Ok(size - trailer.index_offset())
     }
 
     /// Parses the end of a pack of `size` bytes. It must be all that FORMAT.md asks for.
-    pub fn parse(bytes: Vec<u8>, size: u64) -> anyhow::Result<Self> {
+    pub(crate) fn parse(bytes: Vec<u8>, size: u64) -> anyhow::Result<Self> {
         let trailer = bytes.last_chunk().context("it has no trailer")?;
         let trailer = PackTrailer::parse(*trailer, size)?;
         let index = &bytes[..bytes.len() - PackTrailer::BYTES];
@@ -104,7 +104,7 @@ pub fn end_of(entry: &PackEntry) -> u64 {
 }
 
 /// Whether a file ends as packs do.
-pub fn is_pack(file: &File) -> io::Result<bool> {
+pub(crate) fn is_pack(file: &File) -> io::Result<bool> {
     let size = file.metadata()?.len();
     let mut trailer = [0; PackTrailer::BYTES];
     let Some(start) = size.checked_sub(trailer.len() as u64) else {
