@@ -33,17 +33,16 @@ def bytes_below(directory):
     return sum(path.lstat().st_size for path in pathlib.Path(directory).rglob("*") if path.is_file())
 
 
-def skopeo(server, place, series, *options):
+def skopeo(server, place, series):
     """By layers. A node keeps what it has pulled; what it unpacks of that is not counted."""
-    name = f"skopeo{''.join(options)}".replace("=", "").replace("-", "").lower()
     for tag in series:
-        output("skopeo", "copy", "-q", "--dest-tls-verify=false", *options, f"oci:{place}/ordinary:{tag}",
-               f"docker://{server.host}/{name}:{tag}")
+        output("skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{place}/ordinary:{tag}",
+               f"docker://{server.host}/skopeo:{tag}")
     for tag in series:
         counted = server.counted()
-        output("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{server.host}/{name}:{tag}",
-               f"oci:{place}/{name}:{tag}")
-        yield {**counted.since(), "disk": bytes_below(f"{place}/{name}")}
+        output("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{server.host}/skopeo:{tag}",
+               f"oci:{place}/skopeo:{tag}")
+        yield {**counted.since(), "disk": bytes_below(f"{place}/skopeo")}
 
 
 def casync(trees, place, series):
@@ -81,7 +80,6 @@ def measure(trees, title, series, place):
     with served.CountedRegistry(place) as server:
         for name, steps in (
                 ("layers, gzip (skopeo)", lambda: skopeo(server, place, series)),
-                ("layers, zstd (skopeo)", lambda: skopeo(server, place, series, "--dest-compress-format=zstd")),
                 ("casync", lambda: casync(trees, place, series)),
                 ("puzzlefs", lambda: ours(server, place, series))):
             say(f"{title}: {name}")
