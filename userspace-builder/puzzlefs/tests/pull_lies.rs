@@ -213,7 +213,7 @@ fn an_image_that_lies() {
         size_of("application/vnd.puzzlefs.image.rootfs.v1", size);
         refused("a Rootfs of another size");
         with_manifest(&from, |manifest| {
-            manifest["config"]["size"] = (size | 1 << 30).into()
+            manifest["config"]["size"] = (size | (1 << 30)).into()
         });
         refused("a config of another size");
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The commands that give an image, or parts of it, to other tools: export, cat, diff.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
@@ -52,7 +52,7 @@ pub fn export(args: &Export) -> Result<ExitCode> {
 }
 
 fn tar(args: &Export) -> Result<Report> {
-    if io::stdout().is_terminal() {
+    if out::is_terminal() {
         let text = "a tar is nothing for a terminal: send it to a file or another program";
         return Err(Failure::Usage(text.into()));
     }

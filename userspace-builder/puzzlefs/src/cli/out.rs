@@ -54,6 +54,11 @@ pub fn note(text: &str) {
     }
 }
 
+/// Whether what goes to stdout goes to a terminal.
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// Whether a person watches stderr.
 pub fn is_watched() -> bool {
     io::stderr().is_terminal()

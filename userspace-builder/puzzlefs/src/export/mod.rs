@@ -59,10 +59,13 @@ pub fn file(image: &Image, path: &[u8], out: &mut dyn Write) -> crate::Result<()
     let (places, version) = (image.sound_places()?, image.rootfs()?.version());
     let content = Content::new(image, extents)?;
     let written = content.for_each(&mut ChunkReader::new(&places, version)?, |piece| {
-        Ok(match piece {
+        match piece {
             Piece::Data(bytes) => out.write_all(bytes)?,
-            Piece::Hole(len) => drop(io::copy(&mut io::repeat(0).take(len), out)?),
-        })
+            Piece::Hole(len) => {
+                io::copy(&mut io::repeat(0).take(len), out)?;
+            }
+        }
+        Ok(())
     });
     Ok(written.with_context(|| text::quoted(path))?)
 }

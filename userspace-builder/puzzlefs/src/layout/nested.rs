@@ -18,6 +18,9 @@ const MAX_DEPTH: u32 = 8;
 /// Blobs that take the place of others: digest and size.
 pub(crate) type Replaced = HashMap<Digest, (Digest, u64)>;
 
+/// Keeps the text of a new blob; says its digest and size.
+type Store<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(Digest, u64)>;
+
 impl Layout {
     /// What an index lists, and indexes in it, which are not listed themselves: each once, in order.
     pub(crate) fn listed_by(&self, index: &Entry) -> Result<Vec<Entry>> {
@@ -49,7 +52,7 @@ impl Layout {
         &self,
         digest: &Digest,
         replaced: &Replaced,
-        store: &mut dyn FnMut(&[u8]) -> Result<(Digest, u64)>,
+        store: Store<'_>,
     ) -> Result<Option<(Digest, u64)>> {
         let mut known = replaced.clone();
         self.replace_in(digest, MAX_DEPTH, &mut known, store)
@@ -60,7 +63,7 @@ impl Layout {
         digest: &Digest,
         depth: u32,
         replaced: &mut Replaced,
-        store: &mut dyn FnMut(&[u8]) -> Result<(Digest, u64)>,
+        store: Store<'_>,
     ) -> Result<Option<(Digest, u64)>> {
         let mut value = self.read_index(digest)?;
         let mut is_other = false;
