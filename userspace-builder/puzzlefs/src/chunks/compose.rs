@@ -44,7 +44,7 @@ struct Place {
 }
 
 /// The packs that a manifest lists, each once, with their sizes, in its order.
-pub fn packs_of(manifest: &Manifest<'_>) -> Result<Vec<(Digest, u64)>> {
+pub(crate) fn packs_of(manifest: &Manifest<'_>) -> Result<Vec<(Digest, u64)>> {
     let mut seen = std::collections::HashSet::new();
     let mut packs = Vec::new();
     for layer in manifest.layers() {
@@ -73,7 +73,7 @@ pub fn keep_ends<'a>(ends: impl Iterator<Item = &'a End>) -> Vec<u8> {
 }
 
 /// The ends of the packs that the manifest `text` lists, as the blob `indexes` has them.
-pub fn ends_of(layout: &Layout, indexes: &Digest, text: &[u8]) -> Result<Vec<(Digest, End)>> {
+pub(crate) fn ends_of(layout: &Layout, indexes: &Digest, text: &[u8]) -> Result<Vec<(Digest, End)>> {
     let packs = packs_of(&Manifest::parse(text)?)?;
     let all = layout.read_blob(indexes, MAX_ENDS)?;
     let count = u32::try_from(packs.len())?.to_le_bytes();
@@ -113,7 +113,7 @@ pub fn packs_in(layout: &Layout) -> crate::Result<Vec<Digest>> {
 impl Composer {
     /// For the packs that the manifest `text` lists, which `record` is of. Chunks are taken from all packs
     /// that lie in the layout.
-    pub fn new(layout: &Layout, record: &Record, text: &[u8]) -> Result<Self> {
+    pub(crate) fn new(layout: &Layout, record: &Record, text: &[u8]) -> Result<Self> {
         let ends = ends_of(layout, &record.indexes, text)?;
         // What is wrong with packs shows when they are needed.
         let (found, _) = Places::open(layout, packs_in(layout)?);

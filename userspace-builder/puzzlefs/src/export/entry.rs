@@ -50,7 +50,7 @@ pub fn can_hold(xattr: &[u8]) -> bool {
 
 impl Entry<'_> {
     /// Writes its headers. `size` bytes and their [`padding`] are to follow.
-    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut records = Vec::new();
         let mut header = Header::new_ustar();
         header.set_entry_type(self.kind);
@@ -146,7 +146,7 @@ pub fn sparse_map(data: &[(u64, u64)], size: u64) -> Vec<u8> {
 }
 
 /// Zeros up to the next block, behind `len` bytes.
-pub fn pad(out: &mut dyn Write, len: u64) -> io::Result<()> {
+pub(super) fn pad(out: &mut dyn Write, len: u64) -> io::Result<()> {
     let zeros = [0; BLOCK as usize];
     out.write_all(&zeros[..padding(len) as usize])
 }
