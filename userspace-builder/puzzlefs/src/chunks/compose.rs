@@ -73,7 +73,11 @@ pub fn keep_ends<'a>(ends: impl Iterator<Item = &'a End>) -> Vec<u8> {
 }
 
 /// The ends of the packs that the manifest `text` lists, as the blob `indexes` has them.
-pub(crate) fn ends_of(layout: &Layout, indexes: &Digest, text: &[u8]) -> Result<Vec<(Digest, End)>> {
+pub(crate) fn ends_of(
+    layout: &Layout,
+    indexes: &Digest,
+    text: &[u8],
+) -> Result<Vec<(Digest, End)>> {
     let packs = packs_of(&Manifest::parse(text)?)?;
     let all = layout.read_blob(indexes, MAX_ENDS)?;
     let count = u32::try_from(packs.len())?.to_le_bytes();
