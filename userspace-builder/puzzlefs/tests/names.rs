@@ -491,3 +491,38 @@ fn images_in_an_index_are_repacked() {
     let said = failure(&puzzlefs(&["repack", layout, "none"]));
     assert!(said.contains("has no tag none; it has: both"), "{said}");
 }
+
+/// What an index says of others decides neither how long it takes, nor what becomes of other images.
+#[test]
+fn indexes_may_say_anything() {
+    let place = Place::new();
+    let layout = place.layout.to_str().unwrap();
+    let write = |list: Value| -> Value {
+        let text = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": list }).to_string();
+        let (digest, size) = store(&place.layout, text.as_bytes());
+        json!({ "mediaType": INDEX, "size": size, "digest": format!("sha256:{digest}") })
+    };
+    let a = place.inspected(":a");
+    let missing =
+        json!({ "mediaType": INDEX, "size": 2, "digest": format!("sha256:{}", "0".repeat(64)) });
+    let size = fs::metadata(place.layout.join("blobs/sha256").join(&a))
+        .unwrap()
+        .len();
+    let of = json!({ "mediaType": MANIFEST, "digest": format!("sha256:{a}"), "size": size });
+    let mut deep = write(json!([missing, of]));
+    for _ in 0..5 {
+        deep = write(json!(vec![deep; 1000]));
+    }
+    let mut bad = write(json!([{ "mediaType": MANIFEST }]));
+    for (entry, tag) in [(&mut deep, "deep"), (&mut bad, "bad")] {
+        entry["annotations"] = json!({ REF_NAME: tag });
+    }
+    edit_index(&place.layout, |list| list.extend([deep, bad]));
+    success(&puzzlefs(&["unpack", layout]));
+    assert_ne!(place.inspected(":deep"), a);
+    assert_eq!(place.inspected(":deep"), place.digest("a"));
+    let b = place.image(":b");
+    success(&puzzlefs(&["verify", &b]));
+    let said = failure(&puzzlefs(&["unpack", layout, "bad"]));
+    assert!(said.contains("no descriptor"), "{said}");
+}

@@ -36,6 +36,10 @@ impl Layout {
                     found.push(entry);
                     continue;
                 }
+                // A layout need not have all that an index lists.
+                if entry.digest != index.digest && !self.names_blob(&entry.digest)? {
+                    continue;
+                }
                 let value = self.read_index(&entry.digest)?;
                 for entry in listed(&value) {
                     next.push(Entry::of(entry)?);
@@ -55,13 +59,14 @@ impl Layout {
         store: Store<'_>,
     ) -> Result<Option<(Digest, u64)>> {
         let mut known = replaced.clone();
-        self.replace_in(digest, MAX_DEPTH, &mut known, store)
+        self.replace_in(digest, MAX_DEPTH, &mut HashSet::new(), &mut known, store)
     }
 
     fn replace_in(
         &self,
         digest: &Digest,
         depth: u32,
+        seen: &mut HashSet<Digest>,
         replaced: &mut Replaced,
         store: Store<'_>,
     ) -> Result<Option<(Digest, u64)>> {
@@ -70,9 +75,10 @@ impl Layout {
         let list = value["manifests"].as_array_mut();
         for descriptor in list.into_iter().flatten() {
             let entry = Entry::of(descriptor)?;
-            let nested = entry.is_index() && !replaced.contains_key(&entry.digest);
-            if nested && depth > 1 && self.names_blob(&entry.digest)? {
-                self.replace_in(&entry.digest, depth - 1, replaced, store)?;
+            // Once each: an index may list another a thousand times, and that a third one.
+            let is_new = entry.is_index() && depth > 1 && seen.insert(entry.digest);
+            if is_new && self.names_blob(&entry.digest)? {
+                self.replace_in(&entry.digest, depth - 1, seen, replaced, store)?;
             }
             if let Some((digest, size)) = replaced.get(&entry.digest) {
                 is_other |= *digest != entry.digest;

@@ -12,13 +12,12 @@ use super::source::Source;
 use crate::base::error::{damage, Error};
 use crate::layout::manifest::ARTIFACT_TYPE;
 use crate::layout::reference::Name;
+use crate::remote::with::FEATURE;
 use crate::remote::Document;
 use crate::source::Platform;
 
 /// Documents that are fetched at most, to find one that is ours.
 const MAX_DOCUMENTS: usize = 16;
-/// What an entry of an index may have in `os.features` if it is ours.
-const OS_FEATURE: &str = "puzzlefs";
 
 /// The manifest of the PuzzleFS image that `name` leads to, of an index that for `platform`.
 pub fn find(source: &Source<'_>, name: &Name, platform: &Platform) -> Result<Document> {
@@ -98,7 +97,7 @@ fn candidates(index: &Document, platform: &Platform) -> Result<Vec<Digest>> {
 fn rank(entry: &Value) -> u32 {
     // The types of oci-spec read this one by another name.
     let features = entry["platform"]["os.features"].as_array();
-    let has_feature = features.is_some_and(|all| all.iter().any(|f| f == OS_FEATURE));
+    let has_feature = features.is_some_and(|all| all.iter().any(|f| f == FEATURE));
     let is_index = entry["mediaType"]
         .as_str()
         .is_some_and(|kind| kind.contains("index"));

@@ -23,6 +23,8 @@ const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+
 const MAX_DEPTH: u32 = 4;
 /// Images of an index that are taken at once, at most: no index of real images has as many.
 const MAX_IMAGES: usize = 64;
+/// Bytes of all their configs, which are in memory together, at most.
+const MAX_CONFIGS: usize = 16 << 20;
 
 /// The images whose manifest, or index of manifests, is `text`.
 pub fn images(text: &[u8], blobs: Rc<dyn Blobs>, choice: &Choice) -> Result<Vec<Image>> {
@@ -47,10 +49,15 @@ fn one(text: &[u8], blobs: Rc<dyn Blobs>, platform: &Platform) -> Result<Image> 
 
 fn all(text: &[u8], blobs: Rc<dyn Blobs>) -> Result<Vec<Image>> {
     let mut found = Vec::new();
-    // What is still to be looked at, the next one last: how deep, the text, and what it is for.
-    let mut stack = vec![(1, text.to_vec(), None)];
+    // What is still to be looked at, the next one last: how deep, which, and what it is for.
+    let mut stack = vec![(1, None, None)];
+    let mut configs = 0;
     let mut seen = HashSet::new();
-    while let Some((depth, text, platform)) = stack.pop() {
+    while let Some((depth, document, platform)) = stack.pop() {
+        let text = match &document {
+            Some(digest) => blobs.document(digest)?,
+            None => text.to_vec(),
+        };
         if !is_index(&text)? {
             ensure!(
                 found.len() < MAX_IMAGES,
@@ -58,6 +65,11 @@ fn all(text: &[u8], blobs: Rc<dyn Blobs>) -> Result<Vec<Image>> {
             );
             let mut image = of_manifest(&text, blobs.clone())?;
             image.platform = platform;
+            configs += image.config.as_ref().map_or(0, Vec::len);
+            ensure!(
+                configs <= MAX_CONFIGS,
+                "configs of more than {MAX_CONFIGS} bytes"
+            );
             found.push(image);
             continue;
         }
@@ -80,7 +92,7 @@ fn all(text: &[u8], blobs: Rc<dyn Blobs>) -> Result<Vec<Image>> {
                 "an index of more than {MAX_IMAGES} images"
             );
             let platform = entry.get("platform").cloned();
-            stack.push((depth + 1, blobs.document(&digest)?, platform));
+            stack.push((depth + 1, Some(digest), platform));
         }
     }
     match found.is_empty() {

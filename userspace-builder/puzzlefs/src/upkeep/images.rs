@@ -232,7 +232,10 @@ fn listed(layout: &Layout) -> Result<Vec<(Digest, Option<String>)>> {
         }
         // A layout need not have all that it lists, and ordinary images are nothing for us.
         if layout.names_blob(&entry.digest)? {
-            let mut manifests = layout.listed_by(&entry)?;
+            // What is wrong with one index does not keep other images from being converted.
+            let Ok(mut manifests) = layout.listed_by(&entry) else {
+                continue;
+            };
             manifests.retain(|manifest| !is_foreign(layout, &manifest.digest));
             listed.extend(manifests.into_iter().map(|m| (m.digest, entry.tag.clone())));
         }
