@@ -16,9 +16,10 @@ use super::kept::Keeper;
 use super::memory::Memory;
 use super::past::Past;
 use super::report::{self, Report};
-use super::{cache, content, finish, held, Options, Whole};
+use super::{content, finish, held, Options, Whole};
 use crate::base::error::{self, damage};
 use crate::base::progress::{Progress, Unit};
+use crate::cache;
 use crate::chunks::sink::Sink;
 use crate::encode::known::Known;
 use crate::encode::pipeline::{self, Chunks};
@@ -127,6 +128,7 @@ fn convert_one(
     let settings = options.content(compression);
     let held = held(layout, options.form, progress)?;
     let mut sink = Sink::new(&staging, options.form, held, progress);
+    memory.vouch(&mut sink)?;
     let known = memory.known(compression, &sink)?;
     progress.phase("storing", 0, Unit::Bytes);
     let clamp = options.source_date_epoch;
@@ -146,7 +148,7 @@ fn convert_one(
     memory.keep(|cache| {
         cache::chunks::save(cache, layout, compression, &known, &stored.chunks)?;
         cache::chunks::save(cache, layout, options.metadata, &known_blocks, &done.blocks)?;
-        cache::chunks::save_packs(cache, layout, &done.homes, &done.layers)
+        memory.keep_packs(cache, &done.homes, &done.layers)
     });
     done.report.files_read = stored.files;
     done.report.chunks_compressed += stored.chunks.compressed;

@@ -4,15 +4,13 @@
 //! - this file: all steps of a build, in order;
 //! - [`convert`]: the same of an ordinary image, which is not unpacked for that;
 //! - `content`: files to chunks; `kept`: those of an ordinary image;
-//! - [`cache`]: what builds remember;
-//! - `memory`: when they do;
+//! - `memory`: when it uses what the cache remembers;
 //! - `past`: what of that saves to read files;
 //! - `config`: what those need to know who run it;
 //! - `cut`: a file in chunks of its own;
 //! - [`profile`]: ready choices of chunk size and compression;
 //! - [`report`]: what is said of it.
 
-pub mod cache;
 mod config;
 mod content;
 pub mod convert;
@@ -33,9 +31,10 @@ use puzzlefs_format::{limits, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS, VERSION_BASE, 
 use crate::base::digest::{hex, Blob};
 use crate::base::error::{Error, Result};
 use crate::base::progress::{Progress, Unit};
-use crate::build::cache::files::Purpose;
 use crate::build::memory::Memory;
 use crate::build::report::Report;
+use crate::cache;
+use crate::cache::files::Purpose;
 use crate::chunks::places::Places;
 use crate::chunks::sink::{Form, Homes, Sink};
 use crate::encode::chunker::Policy;
@@ -156,6 +155,7 @@ pub fn build(
         policy: options.policy,
         holes: settings.holes,
     };
+    memory.vouch(&mut sink)?;
     let known = memory.known(compression, &sink)?;
     let past = memory.past(&purpose, &known, &mut sink)?;
     progress.phase("storing", data_bytes, Unit::Bytes);
@@ -172,7 +172,7 @@ pub fn build(
     memory.keep(|cache| {
         cache::chunks::save(cache, layout, compression, &known, &content.chunks)?;
         cache::chunks::save(cache, layout, options.metadata, &known_blocks, &done.blocks)?;
-        cache::chunks::save_packs(cache, layout, &done.homes, &done.layers)?;
+        memory.keep_packs(cache, &done.homes, &done.layers)?;
         content.save(cache, &purpose, &scanned, memory.begun)
     });
     done.report.files_read = content.read;

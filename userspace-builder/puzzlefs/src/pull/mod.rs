@@ -27,6 +27,8 @@ use anyhow::{Context, Result};
 use puzzlefs_format::Digest;
 
 use crate::base::progress::{Progress, Unit};
+use crate::cache::packs::{packs_of, Sound};
+use crate::cache::{self, Cache};
 use crate::image::Image;
 use crate::layout::manifest::{self, Descriptor, EMPTY_CONFIG};
 use crate::layout::pulled::Record;
@@ -72,7 +74,8 @@ impl Found<'_> {
         &self.document.digest
     }
 
-    /// Brings all that the image uses into `layout`, and lets `tag` name it.
+    /// Brings all that the image uses into `layout`, and lets `tag` name it. Packs that `cache` knows to be
+    /// sound are not read for that.
     ///
     /// # Errors
     ///
@@ -82,11 +85,13 @@ impl Found<'_> {
         &self,
         layout: &Layout,
         tag: &str,
+        cache: Option<&cache::Options>,
         progress: &dyn Progress,
     ) -> crate::Result<Report> {
         let _kept = layout.keep_blobs(progress)?;
         let staging = Staging::new(layout)?;
-        let pulled = self.pull_into(&staging, tag, progress);
+        let cache = Cache::open(cache, progress);
+        let pulled = self.pull_into(&staging, tag, cache.as_ref(), progress);
         let context = || format!("pulling from {}", self.source.name());
         Ok(pulled.with_context(context)?)
     }
@@ -95,16 +100,19 @@ impl Found<'_> {
         &self,
         staging: &Staging<'_>,
         tag: &str,
+        cache: Option<&Cache>,
         progress: &dyn Progress,
     ) -> Result<Report> {
         let layout = staging.layout();
+        let known = cache.map(|cache| Sound::load(cache, layout)).transpose()?;
+        let known = known.unwrap_or_default();
         let listed = find::parse(&self.document)?;
-        let mut blobs = Blobs::new(&listed, &self.document.text, layout, progress)?;
+        let mut blobs = Blobs::new(&listed, &self.document.text, layout, &known, progress)?;
         staging.put(&self.document.digest, &self.document.text)?;
         self.documents(&blobs, staging)?;
         blobs.ends(&self.source, staging, progress)?;
 
-        let mut gather = Gather::new(staging, &self.source, blobs, progress);
+        let mut gather = Gather::new(staging, &self.source, blobs, &known, progress);
         let (blocks, image) = self.metadata(&mut gather, staging)?;
         progress.phase("reading metadata", 0, Unit::Items);
         let chunks = image.chunks()?;
@@ -113,7 +121,15 @@ impl Found<'_> {
         layers.extend(gather.gather(&chunks, "fetching")?);
         let mut seen = HashSet::new();
         layers.retain(|layer| seen.insert(layer.digest));
-        self.finish(gather, &layers, tag, staging, progress)
+        let (sound, distrusted) = gather.sound();
+        let report = self.finish(gather, &layers, tag, staging, progress)?;
+        if let Some(cache) = cache {
+            let packs = sound.into_iter().chain(packs_of(&layers));
+            cache.keep(progress, |cache| {
+                known.save(cache, layout, packs, &distrusted)
+            });
+        }
+        Ok(report)
     }
 
     /// Fetches the config, the Rootfs and what is neither pack nor chunk, as far as they are not here.
