@@ -22,6 +22,7 @@ mod report;
 mod source;
 
 use std::collections::HashSet;
+use std::thread;
 
 use anyhow::{Context, Result};
 use puzzlefs_format::Digest;
@@ -37,8 +38,9 @@ use crate::layout::staging::Staging;
 use crate::layout::Layout;
 use crate::remote::{Document, Remote};
 use crate::source::Platform;
-use blobs::Blobs;
+use blobs::{Blobs, Listed};
 use gather::Gather;
+use parallel::{join, parallel};
 use source::Source;
 
 pub use report::Report;
@@ -109,8 +111,7 @@ impl Found<'_> {
         let listed = find::parse(&self.document)?;
         let mut blobs = Blobs::new(&listed, &self.document.text, layout, &known, progress)?;
         staging.put(&self.document.digest, &self.document.text)?;
-        self.documents(&blobs, staging)?;
-        blobs.ends(&self.source, staging, progress)?;
+        self.small(&mut blobs, staging, progress)?;
 
         let mut gather = Gather::new(staging, &self.source, blobs, &known, progress);
         let (blocks, image) = self.metadata(&mut gather, staging)?;
@@ -132,17 +133,34 @@ impl Found<'_> {
         Ok(report)
     }
 
-    /// Fetches the config, the Rootfs and what is neither pack nor chunk, as far as they are not here.
-    fn documents(&self, blobs: &Blobs, staging: &Staging<'_>) -> Result<()> {
-        for other in &blobs.others {
-            if other.digest == crate::base::digest::sha256(&[EMPTY_CONFIG]) {
-                staging.put(&other.digest, EMPTY_CONFIG)?;
-            } else if !staging.layout().has_blob(&other.digest, other.size)? {
-                self.source
-                    .stage(staging, &other.digest, other.size, &mut ())?;
-            }
-        }
+    /// Fetches what has to be here before anything else can be asked for: the config, the Rootfs and what is neither
+    /// pack nor chunk, and beside them the ends of packs.
+    fn small(
+        &self,
+        blobs: &mut Blobs,
+        staging: &Staging<'_>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let others = blobs.others.clone();
+        thread::scope(|scope| {
+            let documents =
+                scope.spawn(|| parallel(&others, |other| self.document(other, staging)));
+            let ends = blobs.ends(&self.source, staging, progress);
+            join(documents)?;
+            ends
+        })?;
         staging.commit()?;
+        Ok(())
+    }
+
+    /// Fetches a small blob as a whole, if it is not here.
+    fn document(&self, blob: &Listed, staging: &Staging<'_>) -> Result<()> {
+        if blob.digest == crate::base::digest::sha256(&[EMPTY_CONFIG]) {
+            staging.put(&blob.digest, EMPTY_CONFIG)?;
+        } else if !staging.layout().has_blob(&blob.digest, blob.size)? {
+            self.source
+                .stage(staging, &blob.digest, blob.size, &mut ())?;
+        }
         Ok(())
     }
 

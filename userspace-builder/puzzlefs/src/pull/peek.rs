@@ -85,8 +85,7 @@ impl Found<'_> {
         let known = Sound::default();
         let listed = find::parse(&self.document)?;
         let mut blobs = Blobs::new(&listed, &self.document.text, layout, &known, progress)?;
-        self.documents(&blobs, &staging)?;
-        blobs.ends(&self.source, &staging, progress)?;
+        self.small(&mut blobs, &staging, progress)?;
         let mut sizes = HashMap::new();
         for end in blobs.packs.iter().flat_map(|pack| &pack.end) {
             sizes.extend(
