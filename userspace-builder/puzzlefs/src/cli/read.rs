@@ -32,11 +32,18 @@ pub fn inspect(args: &Inspect) -> Result<()> {
             writeln!(out, "  of         sha256:{pulled}")?;
         }
         writeln!(out, "rootfs       sha256:{}", report.rootfs)?;
-        writeln!(
+        write!(
             out,
             "version      {}, metadata layers {}",
             report.version, report.metadata_layers
         )?;
+        match &report.metadata_layer_inodes[..] {
+            [] | [_] => writeln!(out)?,
+            inodes => {
+                let inodes: Vec<String> = inodes.iter().map(u32::to_string).collect();
+                writeln!(out, " of {} inodes", inodes.join(", "))?;
+            }
+        }
         writeln!(
             out,
             "names        {}: {} files, {} directories, {} symlinks, {} special, {} further hard links",

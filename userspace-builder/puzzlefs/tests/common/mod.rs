@@ -7,6 +7,7 @@ pub mod command;
 pub mod layout;
 pub mod message;
 pub mod namespace;
+pub mod ordinary;
 pub mod pulls;
 pub mod remote;
 
@@ -50,6 +51,7 @@ pub fn options() -> Options {
         rules: Default::default(),
         config: Default::default(),
         base: None,
+        keep_layers: false,
         fs_verity: false,
         threads: None,
         cache: None,

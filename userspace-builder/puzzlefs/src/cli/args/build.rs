@@ -222,6 +222,16 @@ pub struct Convert {
     /// All images of an index, for whatever platform: the tag then names an index of them
     #[arg(long, conflicts_with = "platform")]
     pub all: bool,
+    /// Keep the layers, as layers of metadata
+    ///
+    /// So the image says what each layer brought: puzzlefs inspect counts it. Each file is in the uppermost
+    /// layer that has a name of it, and each directory in the uppermost one that has anything in it, or removes
+    /// something from it. Content is stored as without this option, and only once; files that are hidden are
+    /// not kept. It costs that the metadata are not those of puzzlefs build, so that they are shared with no
+    /// other image, and that each look-up of an inode searches the layers from the uppermost down. Without
+    /// it the image has one layer, and reads the same.
+    #[arg(long)]
+    pub keep_layers: bool,
     /// How a registry is spoken with.
     #[command(flatten)]
     pub registry: Registry,
