@@ -238,6 +238,8 @@ pub struct Convert {
     /// The image: oci:DIR:TAG, oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR,
     /// docker://HOST/REPOSITORY[:TAG], as skopeo calls them, tar:FILE for a tar of a tree, or - for one on standard input
     ///
+    /// What has none of these before it is an image in a registry, as for podman pull: HOST/REPOSITORY[:TAG], or a
+    /// short name that registries.conf has an alias for, or one registry to search.
     /// Layers and tars may be compressed by gzip, zstd or xz.
     pub source: Name,
     /// The layout, made if need be, and the tag
@@ -261,13 +263,12 @@ impl std::str::FromStr for ConfigFrom {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(Name::Tar(_) | Name::Stdin) => Err("a tar has no config".into()),
-            Ok(name) => Ok(Self::Ordinary(name)),
-            Err(ordinary) => match text.parse() {
-                Ok(reference) => Ok(Self::Ours(reference)),
-                Err(_) => Err(ordinary),
-            },
+        if !Name::has_transport(text) {
+            return Ok(Self::Ours(text.parse()?));
+        }
+        match text.parse()? {
+            Name::Tar(_) | Name::Stdin => Err("a tar has no config".into()),
+            name => Ok(Self::Ordinary(name)),
         }
     }
 }
