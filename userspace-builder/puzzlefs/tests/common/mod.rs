@@ -10,6 +10,7 @@ pub mod namespace;
 pub mod ordinary;
 pub mod pulls;
 pub mod remote;
+pub mod server;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
