@@ -141,6 +141,7 @@ fn convert_one(
         tree: &stored.tree,
         chunks: &stored.chunks.list,
         base: None,
+        layers: options.keep_layers.then_some(&stored.layers),
         config: &|layers| Ok(config::of(&kept, layers, "puzzlefs convert")?),
     };
     let known_blocks = memory.known(options.metadata, &sink)?;
@@ -159,6 +160,8 @@ fn convert_one(
 /// A tree whose content is stored.
 struct Stored {
     tree: Tree,
+    /// The layer of each inode.
+    layers: Vec<u32>,
     chunks: Chunks,
     /// How many files were read.
     files: u64,
@@ -194,6 +197,7 @@ fn store(
     number(&mut flat.tree, &mut chunks);
     Ok(Stored {
         tree: flat.tree,
+        layers: flat.layers,
         chunks,
         files,
         left_out: flat.left_out,

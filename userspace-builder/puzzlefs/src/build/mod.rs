@@ -82,6 +82,8 @@ pub struct Options {
     pub config: Config,
     /// Build on top of this image in the same layout.
     pub base: Option<Name>,
+    /// Of an ordinary image: keep its layers, as layers of metadata.
+    pub keep_layers: bool,
     /// Record fs-verity digests, as upstream's builder does: of all blobs, the Rootfs with all
     /// metadata in it.
     pub fs_verity: bool,
@@ -165,6 +167,7 @@ pub fn build(
         tree: &scanned.tree,
         chunks: &content.chunks.list,
         base: base.as_ref(),
+        layers: None,
         config: &|layers| Ok(config::of(&options.config, layers, "puzzlefs build")?),
     };
     let known_blocks = memory.known(options.metadata, &sink)?;
@@ -190,6 +193,8 @@ struct Whole<'a> {
     /// Its chunks, which are stored.
     chunks: &'a [Stored],
     base: Option<&'a Image>,
+    /// The layer of each inode, if it has layers.
+    layers: Option<&'a [u32]>,
     /// The config, once it is known which layers the manifest lists.
     config: &'a dyn Fn(&[Descriptor]) -> Result<Config>,
 }
@@ -218,7 +223,7 @@ fn finish<'a>(
         .base
         .map(|base| Delta::new(tree, chunks, base))
         .transpose()?;
-    let metadata = Metadata::new(tree, chunks, delta.as_ref())?;
+    let metadata = Metadata::new(tree, chunks, delta.as_ref(), what.layers)?;
     progress.phase("writing metadata", metadata.bytes(), Unit::Bytes);
     let (rootfs, blocks) = store(&metadata, options, known, &mut sink, progress)?;
     let homes = sink.finish()?;

@@ -116,7 +116,8 @@ fn config(args: &Build) -> Result<Config> {
 
 /// Converts, and reports the same.
 pub fn convert(args: &Convert) -> Result<()> {
-    let options = options(&args.storing)?;
+    let mut options = options(&args.storing)?;
+    options.keep_layers = args.keep_layers;
     let tag = tag(&args.image)?;
     if args.all {
         return convert_all(args, &options, tag);
@@ -180,6 +181,7 @@ fn options(args: &Storing) -> Result<Options> {
         rules: Rules::default(),
         config: Config::default(),
         base: None,
+        keep_layers: false,
         fs_verity: args.fs_verity,
         threads: args.threads,
         cache: remembered(args.no_cache),

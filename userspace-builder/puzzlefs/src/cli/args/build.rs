@@ -222,12 +222,24 @@ pub struct Convert {
     /// All images of an index, for whatever platform: the tag then names an index of them
     #[arg(long, conflicts_with = "platform")]
     pub all: bool,
+    /// Keep the layers, as layers of metadata
+    ///
+    /// So the image says what each layer brought: puzzlefs inspect counts it. Each file is in the uppermost
+    /// layer that has a name of it, and each directory in the uppermost one that has anything in it, or removes
+    /// something from it. Content is stored as without this option, and only once; files that are hidden are
+    /// not kept. It costs that the metadata are not those of puzzlefs build, so that they are shared with no
+    /// other image, and that each look-up of an inode searches the layers from the uppermost down. Without
+    /// it the image has one layer, and reads the same.
+    #[arg(long)]
+    pub keep_layers: bool,
     /// How a registry is spoken with.
     #[command(flatten)]
     pub registry: Registry,
     /// The image: oci:DIR:TAG, oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR,
     /// docker://HOST/REPOSITORY[:TAG], as skopeo calls them, tar:FILE for a tar of a tree, or - for one on standard input
     ///
+    /// What has none of these before it is an image in a registry, as for podman pull: HOST/REPOSITORY[:TAG], or a
+    /// short name that registries.conf has an alias for, or one registry to search.
     /// Layers and tars may be compressed by gzip, zstd or xz.
     pub source: Name,
     /// The layout, made if need be, and the tag
@@ -251,13 +263,12 @@ impl std::str::FromStr for ConfigFrom {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(Name::Tar(_) | Name::Stdin) => Err("a tar has no config".into()),
-            Ok(name) => Ok(Self::Ordinary(name)),
-            Err(ordinary) => match text.parse() {
-                Ok(reference) => Ok(Self::Ours(reference)),
-                Err(_) => Err(ordinary),
-            },
+        if !Name::has_transport(text) {
+            return Ok(Self::Ours(text.parse()?));
+        }
+        match text.parse()? {
+            Name::Tar(_) | Name::Stdin => Err("a tar has no config".into()),
+            name => Ok(Self::Ordinary(name)),
         }
     }
 }

@@ -44,6 +44,9 @@ pub struct Pull {
     #[command(flatten)]
     pub registry: Registry,
     /// The image, wherever it is: docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, or with @sha256:DIGEST
+    ///
+    /// What has neither before it is an image in a registry, as for podman pull: HOST/REPOSITORY[:TAG], or a
+    /// short name that registries.conf has an alias for, or one registry to search.
     #[arg(value_name = "SOURCE")]
     pub source: Place,
     /// What it is to be here; the layout is made if need be
