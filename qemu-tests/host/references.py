@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # shows: what the documents refer to is there: the cases that are to show a claim, files, headings, make's targets, the
-# directories of the README's drawing. Each row of a table with a column of cases has one.
+# directories of the README's drawing, the options, counters and rooms of the kernel's documents. Each row of a table with a column of cases has one.
 
 import re
 
@@ -107,12 +107,26 @@ def drawn_directories():
     equal(sorted(drawn), sorted(TOPS - {".ci", "LICENSES", "docs"}), "the directories")
 
 
+def kernel_documents():
+    """What in-tree/ says of the module's options, counters and rooms is what kmod/ has."""
+    text = (TOP / "in-tree/puzzlefs.rst").read_text()
+    options = re.findall(r'c"(\w+)"', (TOP / "kmod/mount/options.rs").read_text())
+    said = re.findall(r"^(\w+)=", text.split("Mount options\n")[1].split("As the root filesystem")[0], re.M)
+    equal(sorted(set(said)), sorted(set(options)), "the mount options")
+    counters = re.findall(r'c"(\w+)"', (TOP / "kmod/mount/attributes.rs").read_text())
+    said = re.findall(r"^What:\s+/sys/fs/puzzlefs/<dev>/(\w+)$", (TOP / "in-tree/sysfs-fs-puzzlefs").read_text(), re.M)
+    equal(sorted(said), sorted(counters), "the files in sysfs")
+    rooms = {path.stem for path in (TOP / "kmod").iterdir()} - {"vfs", "puzzlefs"}
+    equal(sorted(re.findall(r"``(\w+)``", text.split("From the top:")[1].split("``schema``")[0])), sorted(rooms), "the rooms of kmod")
+
+
 for path in MARKDOWN:
     content = path.read_text()
     for part in tables, prose:
         part(path.name, content)
     links(path, content)
 drawn_directories()
+kernel_documents()
 for name, least in {"rows": 100, "cases": 100, "files": 20, "links": 20, "targets": 15}.items():
     check(count[name] >= least, f"only {count[name]} {name} were found")
 print(", ".join(f"{number} {name}" for name, number in count.items()) + " are there")

@@ -140,5 +140,5 @@ class Place:
             script = re.sub(rf"(?<![A-Z]){word}(?![A-Z])", ours, script)
         done = subprocess.run(["bash", "-euo", "pipefail", "-c", f"{PRELUDE}\n{before}\n{script}"], cwd=where, text=True,
                               env=self.env, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        check(done.returncode == 0, f"{name}: status {done.returncode}\n{script}\n{done.stdout}{done.stderr}")
+        check(done.returncode == 0, f"{name}: status {done.returncode}\n{script}\n{done.stdout[-500:]!a}\n{done.stderr}")
         return done.stdout, where
