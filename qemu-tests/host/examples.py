@@ -15,8 +15,7 @@ from documents import IMAGES, MARKDOWN, TOP, Place, examples, markdown_blocks, q
 ELSEWHERE = {
     # README.md
     "$ build/puzzlefs build": ("qemu-tests/host/readme.py", "def worked_example"),
-    "rootfs directory ──>": None,  # a drawing
-    "schema/  ": ("qemu-tests/host/references.py", "def drawn_directories"),
+    "rootfs directory ──>": ("qemu-tests/host/references.py", "def drawn_directories"),
     # docs/mounting.md
     "/var/lib/images:debian /": ("qemu-tests/cases/35-fstab.py", "docs/mounting.md"),
     "[Unit]": ("qemu-tests/cases/35-fstab.py", "docs/mounting.md"),

@@ -106,7 +106,7 @@ def old_images_get_annotations(base):
 @build("To build it takes about twice as long as balanced")
 def prices(base):
     (base / "tree").mkdir()
-    run("cp", "-a", "/usr/lib/python3", "/usr/share/perl", "/usr/bin/perl", "/usr/bin/bash", "/usr/bin/openssl", base / "tree")
+    run("cp", "-a", "/usr/share/perl", "/usr/bin/bash", "/usr/bin/openssl", base / "tree")
 
     def processor_time(*command):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
