@@ -50,6 +50,8 @@ def of_bench():
           and file["stat-cold"] < device["stat-cold"], "EROFS from its own file is otherwise")
     says("docs/bench.md", "Mounted from the file itself (`erofs-file`), EROFS reads slower and leaves more in the page cache; "
          "`stat`, cold, is faster")
+    check(rows["puzzlefs-small"]["size"] < min(rows[peer]["size"] for peer in ("erofs-64k", "erofs-128k", "squashfs")), "size")
+    says("docs/bench.md", "`small` is the size of the smallest peer's, and less")
     raw = rows["puzzlefs-raw"]["read-cold"] / rows["erofs-raw"]["read-cold"]
     check(1.8 < raw < 2.2, f"uncompressed all is read in {raw} times")
     check(rows["puzzlefs-fast"]["random-cold"] > rows["erofs-lz4"]["random-cold"], "fast wins this row")
