@@ -97,6 +97,7 @@ def of_load():
     load_report = load("load.json")
     number = {1: "one cycle"}.get(load_report["stock"]["cycles"], f"{load_report['stock']['cycles']} cycles")
     says("docs/load.md", f"`docs/load.json` has {load_report['stock']['minutes']:g} minutes of the stock kernel so far, which are {number}")
+    says("docs/load.md", *(f"| {phase} |" for phase in load_report["stock"]["phases"]))
     if "sanitizers" not in load_report:
         says("docs/load.md", "The phases of the kernel with sanitizers are written and have not run yet.")
 

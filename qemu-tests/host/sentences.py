@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import pathlib
-import random
 import re
 import resource
 import ssl
@@ -93,7 +92,7 @@ def old_images_get_annotations(base):
     old = run("sha256sum", input=text).split()[0]
     (layout / "blobs/sha256" / old).write_text(text)
     index = (layout / "index.json").read_text()
-    size = re.search(rf'"size":(\d+)', index)[1]
+    size = re.search(r'"size":(\d+)', index)[1]
     (layout / "index.json").write_text(index.replace(digest, old).replace(f'"size":{size}', f'"size":{len(text)}'))
     check(not any("annotations" in layer for layer in manifest(layout, "v1")[0]["layers"]), "it says so already")
     run("puzzlefs", "repack", layout)
@@ -274,6 +273,5 @@ os.unshare(os.CLONE_NEWNS)
 subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 os.makedirs("/etc/containers", exist_ok=True)
 subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/etc/containers"], check=True)
-random.seed(1)
 environment()
 print(f"{show()} sentences hold")
