@@ -16,7 +16,7 @@ use puzzlefs::build::Options;
 use puzzlefs::cache;
 use puzzlefs::layout::Layout;
 use puzzlefs::pull::find;
-use puzzlefs::source::Platform;
+use puzzlefs::layout::platform::Platform;
 use puzzlefs::upkeep::gc::gc;
 
 /// How many packs were read to be checked.
