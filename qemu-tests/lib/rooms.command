@@ -8,7 +8,7 @@ main: cli
 cli: build cache pull remote registry upkeep reports verify extract export mount image encode chunks source layout tree base
 build: metadata cache image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
-pull: cache image remote chunks source layout base
+pull: cache image remote chunks layout base
 upkeep: image chunks layout base
 reports: image chunks layout base
 verify: image chunks layout base host

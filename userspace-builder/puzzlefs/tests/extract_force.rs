@@ -34,17 +34,35 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
 
+const ACL: &str = "system.posix_acl_access";
+
 const TREE: &str = "mkdir -p etc/new usr/bin was-link was-file; echo new >etc/a; echo new >etc/new/b
     echo new >usr/bin/x; ln usr/bin/x usr/bin/y; ln -s a etc/link; echo new >was-dir; echo in >was-link/in
-    echo in >was-file/in; echo new >hard; chmod 750 etc; chmod 1777 usr; chmod 700 .";
+    echo in >was-file/in; echo new >hard; chmod 750 etc; chmod 1777 usr; chmod 711 usr/bin; chmod 700 .";
 
 #[test]
 fn what_is_there_stays_or_is_replaced() {
     let there = "mkdir -p etc usr/bin was-dir ../outside; echo old >etc/a; echo old >etc/own
         echo secret >../outside/file; ln -s ../../outside/file usr/bin/x; ln -s ../../outside etc/link
         ln -s ../outside was-link; echo old >was-file; echo old >hard; ln hard other; chmod 777 etc
-        mkdir .puzzlefs-extract-1; echo half >.puzzlefs-extract-1/x; setfacl -m u:7:rwx etc 2>/dev/null || :";
+        mkdir .puzzlefs-extract-1; echo half >.puzzlefs-extract-1/x";
     let place = place(TREE, there);
+    // That user 7 may do everything is nothing that the image says.
+    let none = u32::MAX;
+    let entries = [
+        (1u16, 7u16, none),
+        (2, 7, 7),
+        (4, 5, none),
+        (16, 7, none),
+        (32, 5, none),
+    ];
+    let mut acl = 2u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        acl.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
+        acl.extend(id.to_le_bytes());
+    }
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(place.at("d/etc"), ACL, &acl, flags).unwrap();
     let said = failure(&extract(&place, &[]));
     assert!(said.contains("--force"), "{said}");
     let report = success(&extract(&place, &["--force", "--format=json"]));
@@ -76,7 +94,12 @@ fn what_is_there_stays_or_is_replaced() {
     assert_eq!(outside.count(), 1);
     let secret = fs::read_to_string(place.at("outside/file"));
     assert_eq!(secret.unwrap(), "secret\n");
-    for (name, wanted) in [("d", 0o700), ("d/etc", 0o750), ("d/usr", 0o1777)] {
+    for (name, wanted) in [
+        ("d", 0o700),
+        ("d/etc", 0o750),
+        ("d/usr", 0o1777),
+        ("d/usr/bin", 0o711),
+    ] {
         assert_eq!(mode(&place.at(name)), wanted, "{name}");
     }
     let ino = |name: &str| fs::metadata(place.at(name)).unwrap().ino();
@@ -89,12 +112,7 @@ fn what_is_there_stays_or_is_replaced() {
         };
         assert_eq!(mtime("t"), mtime("d"), "{name}");
     }
-    let acl = rustix::fs::lgetxattr(
-        place.at("d/etc"),
-        "system.posix_acl_access",
-        &mut [0; 64][..],
-    );
-    assert!(acl.is_err());
+    assert!(rustix::fs::lgetxattr(place.at("d/etc"), ACL, &mut [0; 64][..]).is_err());
     // Nor is anything left of this run, or of one that was killed.
     let names = fs::read_dir(place.at("d")).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());

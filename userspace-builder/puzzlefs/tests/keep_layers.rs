@@ -107,8 +107,8 @@ fn whiteouts_opaque_directories_and_replaced_types_read_the_same() {
 #[test]
 fn hard_links_across_layers_read_the_same() {
     let place = Place::new();
-    let link = "mkdir -p usr/bin other; echo x >usr/bin/big; ln usr/bin/big other/third; \
-        tar --format=posix -cf ../l2.tar ./usr/bin/big ./other/third; tar --delete -f ../l2.tar ./usr/bin/big";
+    let link = "mkdir -p usr/bin zz; echo x >usr/bin/big; ln usr/bin/big zz/third; \
+        tar --format=posix -cf ../l2.tar ./usr/bin/big ./zz/third; tar --delete -f ../l2.tar ./usr/bin/big";
     let base = tar_of(&place, BASE);
     tar_of(&place, link);
     let upper = fs::read(place.at("l2.tar")).unwrap();
@@ -120,8 +120,25 @@ fn hard_links_across_layers_read_the_same() {
     let list = success(&puzzlefs(&["ls", "-lR", &image]));
     let big = list.lines().filter(|line| line.contains("400000"));
     assert_eq!(big.count(), 3, "{list}");
-    // The root, etc, nine; other and the file with three names; all else.
+    // The root, etc, nine; zz and the file with three names; all else.
     assert_eq!(said["metadata_layer_inodes"], json!([3, 2, 13]), "{list}");
+}
+
+/// What a layer says only by removing something is of that layer, also if it does not name the directories.
+#[test]
+fn directories_are_of_the_layer_that_removes_something() {
+    let place = Place::new();
+    let base = tar_of(&place, BASE);
+    place.sh("mkdir -p r/usr/doc; : >r/usr/doc/.wh.two; : >r/.wh.turns");
+    let gone = ["./usr/doc/.wh.two", ".wh.turns"].map(|name| {
+        place.sh(&format!("tar -C r -cf gone.tar {name}"));
+        fs::read(place.at("gone.tar")).unwrap()
+    });
+    let [two, turns] = gone;
+    let [_, kept] = converted_tars(&place, &[base, two, turns], &[]);
+    assert_same(&place);
+    // The root; usr, doc; and all else but the two that are gone.
+    assert_eq!(kept["metadata_layer_inodes"], json!([1, 2, 11]));
 }
 
 /// Layers that nothing is left of have no place, and an image that upstream reads is possible.
