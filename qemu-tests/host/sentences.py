@@ -217,6 +217,18 @@ def pushed(base, server):
     return badproxy.Proxy(server.host)
 
 
+@registry("`--retry-times` times (5)")
+def how_often_it_is_tried(base):
+    base.joinpath("tree").mkdir()
+    run("puzzlefs", "build", base / "tree", f"{base}/layout:v1")
+    with Registry(str(base)) as server:
+        run("puzzlefs", "push", "--plain-http", f"{base}/layout:v1", f"docker://{server.host}/app:1")
+        proxy = badproxy.Proxy(server.host)
+        for times, status in (5, 0), (6, 1):
+            proxy.reset(badproxy.status_first(503, {"Retry-After": "0"}, times, lambda request: request.is_manifest()))
+            run("puzzlefs", "pull", "--plain-http", f"docker://{proxy.host}/app:1", f"{base}/pulled-{times}:1", status=status)
+
+
 @registry("and the answers 408, 429, 500, 502, 503, 504. A\nRetry-After")
 def answers_that_pass(base):
     with Registry(str(base)) as server:

@@ -26,8 +26,7 @@ All numbers are in [ten-images.json](ten-images.json).
 MB are 10^6 bytes; a layout is all of its files. CPU time is that of the builder's processes.
 Options not named are the tool's own. For all trees in one image, mkfs.erofs is run at zstd level
 {level}: with dedupe it uses one processor, and level 15 would take it hours; PuzzleFS is built at
-the same level. (For the Debian tree alone, 128K and all-fragments with dedupe, level 3 gives 83.8
-MB, level 15 gives 77.1.) One EROFS is not ten separately mountable images, but its directories can
+the same level. One EROFS is not ten separately mountable images, but its directories can
 be mounted with `--bind`, so it counts as a peer. Django was installed with `SOURCE_DATE_EPOCH`, as
 reproducible builds do: without, each byte-compiled file holds a time, and equals no other
 version's.
@@ -55,7 +54,7 @@ image anew.
 {memory}
 Each row is by how much a line of `/proc/meminfo` changed from before the mounts until every file of
 all ten images was read. *Used* is what `MemFree` lost; *kept* what `MemAvailable` lost, that is,
-what the kernel cannot take back at once (some 80 MB of the page cache count as such in every row).
+what the kernel cannot take back at once (a part of the page cache counts as such in every row).
 *Of images* is the part of the page cache that holds the image files themselves. The machine has
 {machine} of memory, so that nothing is dropped meanwhile. EROFS is mounted from loop devices with
 direct I/O. For its page cache sharing (`inode_share,domain_id=`, which the kernel calls
