@@ -14,9 +14,9 @@ use common::{build_into, faults, options, scratch};
 use puzzlefs::base::progress::{Progress, Silent, Unit};
 use puzzlefs::build::Options;
 use puzzlefs::cache;
+use puzzlefs::layout::platform::Platform;
 use puzzlefs::layout::Layout;
 use puzzlefs::pull::find;
-use puzzlefs::layout::platform::Platform;
 use puzzlefs::upkeep::gc::gc;
 
 /// How many packs were read to be checked.
