@@ -13,6 +13,8 @@ FAILING = os.path.join(DEBUG, "failslab"), os.path.join(DEBUG, "fail_page_alloc"
 # What a caller may get: ENOMEM, or EIO where the VFS says no more than that a page
 # could not be read.
 ALLOWED = errno.ENOMEM, errno.EIO
+# Of these the kernel counts down.
+TIMES = 1_000_000_000
 MODULE_STACK = 32  # how many callers are searched for the module: the most possible
 NTH = f"/proc/self/task/{os.getpid()}/fail-nth"
 
@@ -20,6 +22,11 @@ NTH = f"/proc/self/task/{os.getpid()}/fail-nth"
 def _set(folder, name, value):
     with open(os.path.join(folder, name), "w") as f:
         f.write(str(value))
+
+
+def _get(folder, name):
+    with open(os.path.join(folder, name)) as f:
+        return int(f.read())
 
 
 def _text_of(name):
@@ -49,14 +56,18 @@ def prepare(name, everybody=False):
 
 @contextlib.contextmanager
 def at_random(percent, *folders):
-    """So many of the allocations that may fail do; of FAILING, unless `folders` are some of them."""
+    """So many of what may fail does: of FAILING, unless `folders` are some others. Something has to."""
     for folder in folders or FAILING:
+        _set(folder, "times", TIMES)
         _set(folder, "probability", percent)
     try:
         yield
     finally:
         for folder in folders or FAILING:
             _set(folder, "probability", 0)
+    failed = {os.path.basename(folder): TIMES - _get(folder, "times") for folder in folders or FAILING}
+    print(f"failed on purpose: {failed}", flush=True)
+    check(any(failed.values()), "nothing failed on purpose")
 
 
 def may_fail():

@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import time
 
+import injection
+
 KINDS = {"ext4": ("noload",), "xfs": ("norecovery",)}
 SIZE = 320 << 20  # mkfs.xfs makes none below 300 MiB
 
@@ -80,17 +82,17 @@ class Disk:
     @contextlib.contextmanager
     def requests_fail(self, percent):
         """Some requests fail, by the kernel's fault injection."""
-        part = f"/sys/block/{os.path.basename(os.path.realpath(self.path))}/make-it-fail"
+        # Its name there is not that of the device mapper.
+        device = os.stat(self.path).st_rdev
+        part = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/make-it-fail"
         folder = "/sys/kernel/debug/fail_make_request"
         write(f"{folder}/verbose", 0)
-        write(f"{folder}/times", -1)
         write(f"{folder}/task-filter", "N")
         write(part, 1)
-        write(f"{folder}/probability", percent)
         try:
-            yield
+            with injection.at_random(percent, folder):
+                yield
         finally:
-            write(f"{folder}/probability", 0)
             write(part, 0)
 
     @contextlib.contextmanager
