@@ -28,4 +28,5 @@ for image in right["images"]:
 for fault in faults[:100]:
     print(fault)
 print(f"{len(right['images'])} images: {sound} are sound, {passed} pass, {len(faults)} times they do not agree")
-sys.exit(bool(faults) or not passed or passed == len(right["images"]))
+# As many as the documents say.
+sys.exit(bool(faults) or not passed or passed == len(right["images"]) or len(right["images"]) <= 5600)

@@ -5,16 +5,17 @@
 
 top: base # the errors of the library
 main: cli
-cli: build pull remote registry upkeep reports verify extract export mount image encode chunks source layout tree base
-build: metadata image encode chunks source layers layout tree host base
+cli: build cache pull remote registry upkeep reports verify extract export mount image encode chunks source layout tree base
+build: metadata cache image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
-pull: image remote chunks source layout base
+pull: cache image remote chunks source layout base
 upkeep: image chunks layout base
 reports: image chunks layout base
 verify: image chunks layout base host
 extract: image base host
 export: image layout base
 mount: layout host base
+cache: encode chunks layout tree host base
 image: chunks layout base
 encode: chunks layout base
 remote: registry chunks layout base

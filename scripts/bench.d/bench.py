@@ -92,4 +92,5 @@ def main():
             print(f"{part:.1%}  {where}")
 
 
-main()
+if __name__ == "__main__":
+    main()

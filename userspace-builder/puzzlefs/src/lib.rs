@@ -12,6 +12,7 @@
 //! - [`extract`]: an image becomes a directory tree of the host;
 //! - [`export`]: an image becomes a tar, or an ordinary image;
 //! - [`mount`]: mounting by the kernel, with overlayfs above, and the kernel's counters;
+//! - [`cache`]: what builds and pulls remember;
 //! - [`image`]: an image that is open for reading;
 //! - [`encode`]: where chunks begin and end, and how they are compressed;
 //! - [`chunks`]: where chunks are stored, in packs or loose;
@@ -33,6 +34,7 @@
 
 pub mod base;
 pub mod build;
+pub mod cache;
 pub mod chunks;
 pub mod encode;
 pub mod export;

@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime};
 
 use common::namespace::in_namespace;
 use common::{build_into, everything, faults, loose, noise, options, scratch};
-use puzzlefs::build::cache::{self, files::RECENT};
 use puzzlefs::build::profile::Profile;
 use puzzlefs::build::report::Report;
 use puzzlefs::build::Options;
+use puzzlefs::cache::{self, files::RECENT};
 use puzzlefs::encode::compress::Compression;
 
 /// A tree, a layout and a cache.

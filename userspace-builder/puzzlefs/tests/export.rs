@@ -276,7 +276,7 @@ fn cat_follows_links_within_the_image() {
         "usr/lib/../lib/up",
     ] {
         let mut out = Vec::new();
-        export::file(&image, path.as_bytes(), &mut out).unwrap();
+        export::files(&image, [path.as_bytes()], &mut out).unwrap();
         assert!(out == content, "{path}");
     }
     for (path, why) in [
@@ -288,6 +288,35 @@ fn cat_follows_links_within_the_image() {
         let said = failure(&puzzlefs(&["cat", &place.image("t"), path]));
         assert!(said.contains(why), "{path}: {said}");
     }
+}
+
+/// Packs are opened once, and not for each file: it shows where they go away in between.
+#[test]
+fn many_files_are_read_of_packs_that_were_opened_once() {
+    struct Away<'a>(Vec<u8>, &'a Place);
+    impl std::io::Write for Away<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            if self.0.is_empty() {
+                fs::rename(self.1.at("L/blobs"), self.1.at("L/elsewhere"))?;
+            }
+            self.0.write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let place = Place::new();
+    for name in ["a", "b", "c"] {
+        fs::write(place.at("t").join(name), name).unwrap();
+    }
+    place.build("t");
+    let image = open(&place.at("L"), "t");
+    let mut out = Away(Vec::new(), &place);
+    export::files(&image, [&b"a"[..], b"/b", b"c"], &mut out).unwrap();
+    assert_eq!(out.0, b"abc");
+    fs::rename(place.at("L/elsewhere"), place.at("L/blobs")).unwrap();
+    let said = success(&puzzlefs(&["cat", &place.image("t"), "/c", "b"]));
+    assert_eq!(said, "cb");
 }
 
 #[test]

@@ -7,6 +7,8 @@ use oci_spec::image::{HistoryBuilder, ImageConfiguration, RootFsBuilder};
 use crate::base::error::damage;
 use crate::layout::manifest::{Config, Descriptor};
 
+const EPOCH: &str = "1970-01-01T00:00:00Z";
+
 /// The config of an image with these layers: `kept`, that of another one, but for what it says of layers
 /// (OCI image-spec, config.md). Each of ours is stored as it is, so its digest is that of its content, too.
 pub fn of(kept: &Config, layers: &[Descriptor], created_by: &str) -> Result<Config> {
@@ -31,7 +33,12 @@ pub fn of(kept: &Config, layers: &[Descriptor], created_by: &str) -> Result<Conf
     for step in &mut history {
         step.set_empty_layer(Some(true));
     }
-    let own = HistoryBuilder::default().created_by(created_by).build()?;
+    // umoci stat wants a time of each step. That of the image is the only one that is the same each time.
+    let created = config.created().clone();
+    let own = HistoryBuilder::default()
+        .created(created.unwrap_or_else(|| EPOCH.into()))
+        .created_by(created_by)
+        .build()?;
     history.resize(history.len() + layers.len(), own);
     config.set_history(Some(history));
     Ok(Config {

@@ -8,10 +8,10 @@ use std::num::NonZero;
 use anyhow::{Context, Result};
 
 use crate::base::progress::Progress;
-use crate::build::cache::files::{self, Purpose};
-use crate::build::cache::{self, Cache};
 use crate::build::cut::Cutter;
 use crate::build::past::Past;
+use crate::cache::files::{self, Purpose};
+use crate::cache::{self, Cache};
 use crate::chunks::sink::Sink;
 use crate::encode::batch::{self, Small};
 use crate::encode::chunker::{Policy, Pool};

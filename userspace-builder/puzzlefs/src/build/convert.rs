@@ -16,9 +16,10 @@ use super::kept::Keeper;
 use super::memory::Memory;
 use super::past::Past;
 use super::report::{self, Report};
-use super::{cache, content, finish, held, Options, Whole};
+use super::{content, finish, held, Options, Whole};
 use crate::base::error::{self, damage};
 use crate::base::progress::{Progress, Unit};
+use crate::cache;
 use crate::chunks::sink::Sink;
 use crate::encode::known::Known;
 use crate::encode::pipeline::{self, Chunks};
@@ -127,6 +128,7 @@ fn convert_one(
     let settings = options.content(compression);
     let held = held(layout, options.form, progress)?;
     let mut sink = Sink::new(&staging, options.form, held, progress);
+    memory.vouch(&mut sink)?;
     let known = memory.known(compression, &sink)?;
     progress.phase("storing", 0, Unit::Bytes);
     let clamp = options.source_date_epoch;
@@ -139,6 +141,7 @@ fn convert_one(
         tree: &stored.tree,
         chunks: &stored.chunks.list,
         base: None,
+        layers: options.keep_layers.then_some(&stored.layers),
         config: &|layers| Ok(config::of(&kept, layers, "puzzlefs convert")?),
     };
     let known_blocks = memory.known(options.metadata, &sink)?;
@@ -146,7 +149,7 @@ fn convert_one(
     memory.keep(|cache| {
         cache::chunks::save(cache, layout, compression, &known, &stored.chunks)?;
         cache::chunks::save(cache, layout, options.metadata, &known_blocks, &done.blocks)?;
-        cache::chunks::save_packs(cache, layout, &done.homes, &done.layers)
+        memory.keep_packs(cache, &done.homes, &done.layers)
     });
     done.report.files_read = stored.files;
     done.report.chunks_compressed += stored.chunks.compressed;
@@ -157,6 +160,8 @@ fn convert_one(
 /// A tree whose content is stored.
 struct Stored {
     tree: Tree,
+    /// The layer of each inode.
+    layers: Vec<u32>,
     chunks: Chunks,
     /// How many files were read.
     files: u64,
@@ -192,6 +197,7 @@ fn store(
     number(&mut flat.tree, &mut chunks);
     Ok(Stored {
         tree: flat.tree,
+        layers: flat.layers,
         chunks,
         files,
         left_out: flat.left_out,

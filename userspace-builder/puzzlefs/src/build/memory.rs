@@ -3,17 +3,17 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
-use rustix::io::Errno;
-
 use crate::base::progress::Progress;
-use crate::build::cache::files::{Files, Purpose, RECENT};
-use crate::build::cache::{self, Cache};
 use crate::build::past::Past;
-use crate::chunks::sink::Sink;
+use crate::cache::files::{Files, Purpose, RECENT};
+use crate::cache::packs::{packs_of, Sound};
+use crate::cache::{self, Cache};
+use crate::chunks::sink::{Homes, Sink};
 use crate::encode::compress::Compression;
 use crate::encode::known::Known;
+use crate::layout::manifest::Descriptor;
 use crate::layout::Layout;
+use anyhow::Result;
 
 /// The cache, as far as there is one.
 pub struct Memory<'a> {
@@ -37,14 +37,9 @@ impl<'a> Memory<'a> {
     ) -> Self {
         let begun = SystemTime::now() - RECENT;
         let begun = begun.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let cache = options.and_then(|options| {
-            let cache = Cache::open(&options.dir);
-            let note = |e| note(&format!("no cache is used: {e:#}"), &e, progress);
-            cache.map_err(note).ok()
-        });
         Memory {
             layout,
-            cache,
+            cache: Cache::open(options, progress),
             is_believed: !measured && options.is_some_and(|options| !options.force),
             begun: (begun.as_secs() as i64, begun.subsec_nanos()),
             progress,
@@ -69,29 +64,33 @@ impl<'a> Memory<'a> {
         let Some(cache) = self.cache.as_ref().filter(|_| self.is_believed) else {
             return Ok(Past::default());
         };
-        let sound = cache::chunks::load_packs(cache, self.layout, &sink.places())?;
-        Past::new(Files::load(cache, purpose), known, sink, sound)
+        Past::new(Files::load(cache, purpose), known, sink)
     }
 
-    /// Keeps what the next build may use. That it cannot does no harm.
+    /// Tells `sink` which packs of the layout are sound.
+    pub fn vouch(&self, sink: &mut Sink<'_>) -> Result<()> {
+        if let Some(cache) = self.cache.as_ref().filter(|_| self.is_believed) {
+            sink.vouched(Sound::load(cache, self.layout)?.among(&sink.places())?);
+        }
+        Ok(())
+    }
+
+    /// Keeps what the next build may use.
     pub fn keep(&self, save: impl FnOnce(&Cache) -> Result<()>) {
-        let kept = self.cache.as_ref().map(|cache| {
-            save(cache)?;
-            cache.trim()
-        });
-        if let Some(Err(e)) = kept {
-            let text = format!("the next build will take as long as this one: {e:#}");
-            note(&text, &e, self.progress);
+        if let Some(cache) = &self.cache {
+            cache.keep(self.progress, save);
         }
     }
-}
 
-/// Says what is wrong with the cache. Whoever has a home that is read-only knows it.
-fn note(text: &str, error: &anyhow::Error, progress: &dyn Progress) {
-    let cause = error.root_cause();
-    let errno = cause.downcast_ref::<Errno>().copied();
-    let errno = errno.or_else(|| Errno::from_io_error(cause.downcast_ref()?));
-    if !matches!(errno, Some(Errno::ROFS | Errno::ACCESS | Errno::PERM)) {
-        progress.note(text);
+    /// Keeps which packs are sound: those that were there, and those of the new image with these `layers`.
+    pub fn keep_packs(
+        &self,
+        cache: &Cache,
+        homes: &Homes<'_>,
+        layers: &[Descriptor],
+    ) -> Result<()> {
+        let sound = Sound::load(cache, self.layout)?;
+        let packs = homes.vouched().chain(packs_of(layers));
+        sound.save(cache, self.layout, packs, &homes.distrusted())
     }
 }

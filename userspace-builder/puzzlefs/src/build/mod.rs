@@ -4,15 +4,13 @@
 //! - this file: all steps of a build, in order;
 //! - [`convert`]: the same of an ordinary image, which is not unpacked for that;
 //! - `content`: files to chunks; `kept`: those of an ordinary image;
-//! - [`cache`]: what builds remember;
-//! - `memory`: when they do;
+//! - `memory`: when it uses what the cache remembers;
 //! - `past`: what of that saves to read files;
 //! - `config`: what those need to know who run it;
 //! - `cut`: a file in chunks of its own;
 //! - [`profile`]: ready choices of chunk size and compression;
 //! - [`report`]: what is said of it.
 
-pub mod cache;
 mod config;
 mod content;
 pub mod convert;
@@ -33,9 +31,10 @@ use puzzlefs_format::{limits, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS, VERSION_BASE, 
 use crate::base::digest::{hex, Blob};
 use crate::base::error::{Error, Result};
 use crate::base::progress::{Progress, Unit};
-use crate::build::cache::files::Purpose;
 use crate::build::memory::Memory;
 use crate::build::report::Report;
+use crate::cache;
+use crate::cache::files::Purpose;
 use crate::chunks::places::Places;
 use crate::chunks::sink::{Form, Homes, Sink};
 use crate::encode::chunker::Policy;
@@ -83,6 +82,8 @@ pub struct Options {
     pub config: Config,
     /// Build on top of this image in the same layout.
     pub base: Option<Name>,
+    /// Of an ordinary image: keep its layers, as layers of metadata.
+    pub keep_layers: bool,
     /// Record fs-verity digests, as upstream's builder does: of all blobs, the Rootfs with all
     /// metadata in it.
     pub fs_verity: bool,
@@ -156,6 +157,7 @@ pub fn build(
         policy: options.policy,
         holes: settings.holes,
     };
+    memory.vouch(&mut sink)?;
     let known = memory.known(compression, &sink)?;
     let past = memory.past(&purpose, &known, &mut sink)?;
     progress.phase("storing", data_bytes, Unit::Bytes);
@@ -165,6 +167,7 @@ pub fn build(
         tree: &scanned.tree,
         chunks: &content.chunks.list,
         base: base.as_ref(),
+        layers: None,
         config: &|layers| Ok(config::of(&options.config, layers, "puzzlefs build")?),
     };
     let known_blocks = memory.known(options.metadata, &sink)?;
@@ -172,7 +175,7 @@ pub fn build(
     memory.keep(|cache| {
         cache::chunks::save(cache, layout, compression, &known, &content.chunks)?;
         cache::chunks::save(cache, layout, options.metadata, &known_blocks, &done.blocks)?;
-        cache::chunks::save_packs(cache, layout, &done.homes, &done.layers)?;
+        memory.keep_packs(cache, &done.homes, &done.layers)?;
         content.save(cache, &purpose, &scanned, memory.begun)
     });
     done.report.files_read = content.read;
@@ -190,6 +193,8 @@ struct Whole<'a> {
     /// Its chunks, which are stored.
     chunks: &'a [Stored],
     base: Option<&'a Image>,
+    /// The layer of each inode, if it has layers.
+    layers: Option<&'a [u32]>,
     /// The config, once it is known which layers the manifest lists.
     config: &'a dyn Fn(&[Descriptor]) -> Result<Config>,
 }
@@ -218,7 +223,7 @@ fn finish<'a>(
         .base
         .map(|base| Delta::new(tree, chunks, base))
         .transpose()?;
-    let metadata = Metadata::new(tree, chunks, delta.as_ref())?;
+    let metadata = Metadata::new(tree, chunks, delta.as_ref(), what.layers)?;
     progress.phase("writing metadata", metadata.bytes(), Unit::Bytes);
     let (rootfs, blocks) = store(&metadata, options, known, &mut sink, progress)?;
     let homes = sink.finish()?;

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use puzzlefs_format::Digest;
 
-use crate::build::cache::files::{File, Files};
+use crate::cache::files::{File, Files};
 use crate::chunks::sink::Sink;
 use crate::encode::known::{Form, Known};
 use crate::host::stat::Facts;
@@ -24,18 +24,12 @@ pub struct Past {
 pub type Adopted = (Digest, Form, u64);
 
 impl Past {
-    /// Of `files`, what the sink can adopt. Their packs are used or not from now on; those in `sound`
-    /// need not be looked at.
-    pub fn new(
-        files: Files,
-        known: &Known<'_>,
-        sink: &mut Sink<'_>,
-        sound: std::collections::HashMap<u32, [u8; 32]>,
-    ) -> Result<Self> {
+    /// Of `files`, what the sink can adopt. Their packs are used or not from now on.
+    pub fn new(files: Files, known: &Known<'_>, sink: &mut Sink<'_>) -> Result<Self> {
         let forms = files.chunks.iter();
         let forms = forms.map(|chunk| known.forms.get(&chunk.content).copied());
         let mut forms: Vec<Option<Form>> = forms.collect();
-        sink.trust(forms.iter().flatten().map(|form| form.digest), sound)?;
+        sink.trust(forms.iter().flatten().map(|form| form.digest))?;
         for form in &mut forms {
             if let Some(known) = form {
                 if !sink.can_adopt(&known.digest, known.size)? {

@@ -52,7 +52,6 @@ pub(crate) struct Sink<'a> {
     progress: &'a dyn Progress,
     form: Form,
     take_loose: bool,
-    distrusted: HashSet<u32>,
     /// Chunks that were found to be loose in the layout, and sound.
     sound: HashSet<Digest>,
     /// The pack that is being written: its index in [`Homes::packs`], which keeps a place for it.
@@ -69,6 +68,8 @@ pub(crate) struct Homes<'a> {
     packs: Vec<Option<(Descriptor, usize)>>,
     /// The fs-verity digests of those in `held` that are used.
     vouched: HashMap<u32, [u8; 32]>,
+    /// Those in `held` that are not what they say.
+    distrusted: HashSet<u32>,
 }
 
 impl<'a> Sink<'a> {
@@ -84,7 +85,6 @@ impl<'a> Sink<'a> {
             progress,
             form,
             take_loose: true,
-            distrusted: HashSet::new(),
             sound: HashSet::new(),
             packing: None,
             homes: Homes {
@@ -93,6 +93,7 @@ impl<'a> Sink<'a> {
                 loose: Vec::new(),
                 packs: Vec::new(),
                 vouched: HashMap::new(),
+                distrusted: HashSet::new(),
             },
         }
     }
@@ -110,21 +111,22 @@ impl<'a> Sink<'a> {
         Arc::clone(&self.homes.held)
     }
 
+    /// Before any chunk comes: these packs of [`Self::places`] were looked at before, and have not changed
+    /// since; with their fs-verity digests.
+    pub fn vouched(&mut self, packs: HashMap<u32, [u8; 32]>) {
+        self.homes.vouched.extend(packs);
+    }
+
     /// Before any chunk comes: sees to it that of the packs that claim to have `chunks` all are what
-    /// they say, or are not used. Those in `vouched` were looked at before, and have not changed since;
-    /// with their fs-verity digests.
-    pub fn trust(
-        &mut self,
-        chunks: impl Iterator<Item = Digest>,
-        vouched: HashMap<u32, [u8; 32]>,
-    ) -> Result<()> {
+    /// they say, or are not used.
+    pub fn trust(&mut self, chunks: impl Iterator<Item = Digest>) -> Result<()> {
         let Form::Packs { target } = self.form else {
             return Ok(());
         };
         let held = self.places();
         let packs = chunks.flat_map(|chunk| held.of(&chunk).iter().map(|place| place.pack));
+        let vouched = &self.homes.vouched;
         let packs: BTreeSet<u32> = packs.filter(|pack| !vouched.contains_key(pack)).collect();
-        self.homes.vouched = vouched;
         self.vouch_for(&packs, target)
     }
 
@@ -132,7 +134,7 @@ impl<'a> Sink<'a> {
     pub fn can_adopt(&mut self, digest: &Digest, size: u64) -> Result<bool> {
         if let Form::Packs { .. } = self.form {
             let places = self.homes.held.of(digest).iter();
-            let mut trusted = places.filter(|place| !self.distrusted.contains(&place.pack));
+            let mut trusted = places.filter(|place| !self.homes.distrusted.contains(&place.pack));
             if let Some(place) = trusted.next() {
                 let is_vouched = self.homes.vouched.contains_key(&place.pack);
                 return Ok(is_vouched && u64::from(place.size) == size);
@@ -166,7 +168,7 @@ impl<'a> Sink<'a> {
             };
         }
         let places = self.homes.held.of(&digest).iter();
-        let mut trusted = places.filter(|place| !self.distrusted.contains(&place.pack));
+        let mut trusted = places.filter(|place| !self.homes.distrusted.contains(&place.pack));
         let place = trusted.next().context("a chunk without a place")?;
         self.homes.chunks.insert(digest, Home::Held(place.pack));
         Ok(())
@@ -228,7 +230,7 @@ impl<'a> Sink<'a> {
         // A copy: the table changes when a pack turns out to be damaged.
         let places = self.homes.held.of(digest).to_vec();
         for place in &places {
-            if self.distrusted.contains(&place.pack) {
+            if self.homes.distrusted.contains(&place.pack) {
                 continue;
             }
             if self.homes.held.peek(place)? == chunk {
@@ -246,7 +248,8 @@ impl<'a> Sink<'a> {
             "the pack sha256:{} is damaged, so the new image uses nothing of it",
             self.homes.held.packs()[pack as usize].digest
         ));
-        self.distrusted.insert(pack);
+        self.homes.distrusted.insert(pack);
+        self.homes.vouched.remove(&pack);
         let table = self.homes.held.table().iter();
         let is_homeless = |place: &&Place| {
             place.pack == pack && self.homes.chunks.get(&place.digest) == Some(&Home::Held(pack))
@@ -336,6 +339,14 @@ impl Homes<'_> {
         self.vouched
             .iter()
             .map(move |(pack, verity)| (digest(*pack), *verity))
+    }
+
+    /// The packs of the layout that were found to be something else.
+    pub fn distrusted(&self) -> HashSet<Digest> {
+        let packs = self.distrusted.iter();
+        packs
+            .map(|pack| self.held.packs()[*pack as usize].digest)
+            .collect()
     }
 
     /// The blobs with the chunks of an image, each once, in order of first use. `order` has

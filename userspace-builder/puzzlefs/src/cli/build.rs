@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs build and puzzlefs convert.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use puzzlefs::base::text::quoted;
 use puzzlefs::build::profile::Profile;
 use puzzlefs::build::report::Report;
-use puzzlefs::build::{build, cache, convert, ensure_outside, IdMap, Options, Rules};
+use puzzlefs::build::{build, convert, ensure_outside, IdMap, Options, Rules};
 use puzzlefs::chunks::pack::DEFAULT_TARGET;
 use puzzlefs::chunks::sink::Form;
 use puzzlefs::encode::chunker::Policy;
@@ -21,6 +20,7 @@ use puzzlefs::source::{self, Choice, Platform};
 
 use super::args::{Build, ChunkForm, ConfigFrom, Convert, Storing};
 use super::bar::Bar;
+use super::cache::remembered;
 use super::failure::{Failure, Result};
 use super::show;
 
@@ -116,7 +116,8 @@ fn config(args: &Build) -> Result<Config> {
 
 /// Converts, and reports the same.
 pub fn convert(args: &Convert) -> Result<()> {
-    let options = options(&args.storing)?;
+    let mut options = options(&args.storing)?;
+    options.keep_layers = args.keep_layers;
     let tag = tag(&args.image)?;
     if args.all {
         return convert_all(args, &options, tag);
@@ -180,9 +181,10 @@ fn options(args: &Storing) -> Result<Options> {
         rules: Rules::default(),
         config: Config::default(),
         base: None,
+        keep_layers: false,
         fs_verity: args.fs_verity,
         threads: args.threads,
-        cache: cache(args),
+        cache: remembered(args.no_cache),
     })
 }
 
@@ -281,30 +283,6 @@ fn form(args: &Storing) -> Result<Form> {
         return usage("--pack-size: there are no packs where chunks are loose");
     }
     Ok(form)
-}
-
-/// Where builds keep what they remember: $XDG_CACHE_HOME/puzzlefs, or .cache/puzzlefs in the home of
-/// whoever builds. Root's is /var/cache/puzzlefs, if HOME is that of a user, as sudo may leave it.
-fn cache(args: &Storing) -> Option<cache::Options> {
-    if args.no_cache {
-        return None;
-    }
-    let path = |name| std::env::var_os(name).map(PathBuf::from);
-    let path = |name| path(name).filter(|path| path.is_absolute());
-    let is_ours = |path: &PathBuf| {
-        let owner = std::fs::metadata(path).ok().map(|home| home.uid());
-        owner == Some(rustix::process::geteuid().as_raw())
-    };
-    let own = path("XDG_CACHE_HOME").or_else(|| {
-        let home = path("HOME").filter(is_ours)?;
-        Some(home.join(".cache"))
-    });
-    let is_root = rustix::process::geteuid().is_root();
-    let all = own.or_else(|| is_root.then(|| "/var/cache".into()))?;
-    Some(cache::Options {
-        dir: all.join("puzzlefs/builds"),
-        force: false,
-    })
 }
 
 /// SOURCE_DATE_EPOCH, as reproducible-builds.org specifies it.

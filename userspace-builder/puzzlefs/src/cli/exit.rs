@@ -15,7 +15,7 @@ use signal_hook::low_level::emulate_default_handler;
 use super::failure::Failure;
 use super::out;
 
-/// All that was asked for was done, but for what the caller has no right to set.
+/// All that was asked for was done, but for what the caller has no right to set, or no tar can hold.
 pub const LEFT_OUT: u8 = 2;
 /// An image is damaged.
 pub const DAMAGED: u8 = 3;
@@ -25,8 +25,8 @@ pub const USAGE: u8 = 64;
 /// What the manual pages say of it.
 pub const STATUS: &[(&str, &str)] = &[
     ("0", "All that was asked for was done."),
-    ("1", "Trouble: a disk is full or fails, the output cannot be written, memory is short."),
-    ("2", "puzzlefs extract made all files, and left out what the caller has no right to set."),
+    ("1", "Trouble: a disk is full or fails, the output cannot be written, memory is short. Of puzzlefs diff --exit-code: the images differ."),
+    ("2", "Something was left out: by puzzlefs extract what the caller has no right to set, by puzzlefs export what no tar can hold."),
     ("3", "Damage: the image or the layout is not what its digests or the format say, or a part is missing."),
     ("4", "Not found: there is no such layout, tag, or file."),
     ("5", "Refused: the caller has no right to do it, or it would have done harm."),

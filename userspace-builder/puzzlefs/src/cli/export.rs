@@ -64,10 +64,8 @@ fn tar(args: &Export) -> Result<Report> {
 /// puzzlefs cat.
 pub fn cat(args: &Cat) -> Result<()> {
     let image = Image::open(&args.image)?;
-    watched(|out| {
-        let mut paths = args.path.iter();
-        paths.try_for_each(|path| export::file(&image, path.as_bytes(), out))
-    })
+    let paths = args.path.iter().map(|path| path.as_bytes());
+    watched(|out| export::files(&image, paths, out))
 }
 
 /// puzzlefs diff.

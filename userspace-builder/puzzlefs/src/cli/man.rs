@@ -15,7 +15,7 @@ use super::{bar, exit};
 
 /// The commands that speak with registries.
 const REGISTRY: &[&str] = &[
-    "complete", "convert", "inspect", "ls", "pull", "push", "tags",
+    "build", "complete", "convert", "inspect", "ls", "pull", "push", "tags",
 ];
 
 /// Environment variables: name, what it is for, and the commands that look at it, all if none.
@@ -23,7 +23,12 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
     (
         "SOURCE_DATE_EPOCH",
         "Seconds since 1970: the latest time that is recorded, as reproducible-builds.org has it.",
-        &["build"],
+        &["build", "convert"],
+    ),
+    (
+        "XDG_CACHE_HOME",
+        "The directory in which puzzlefs/builds is what builds remember, unless --no-cache is given. [~/.cache]",
+        &["build", "convert"],
     ),
     (
         bar::SECONDS,
@@ -36,6 +41,16 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
     (
         "REGISTRY_AUTH_FILE",
         "The file with credentials for registries, unless --authfile names one.",
+        REGISTRY,
+    ),
+    (
+        "XDG_RUNTIME_DIR",
+        "The directory in which containers/auth.json may have credentials, too.",
+        REGISTRY,
+    ),
+    (
+        "XDG_CONFIG_HOME",
+        "The directory in which containers/auth.json and containers/registries.conf are looked for. [~/.config]",
         REGISTRY,
     ),
     (

@@ -4,6 +4,7 @@
 mod args;
 mod bar;
 mod build;
+mod cache;
 mod exit;
 mod export;
 mod failure;

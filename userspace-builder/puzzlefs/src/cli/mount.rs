@@ -88,6 +88,9 @@ fn try_helper(args: &MountHelper) -> Result<()> {
     // As fstab has it: `mount -a` looks for that to see what is mounted.
     request.source.clone_from(&args.spec);
     request.add_options(&text)?;
+    if named {
+        request.resolve_stand_in();
+    }
     if args.verbose {
         let dir = args.dir.display();
         let line = format!("mount.puzzlefs: {} on {dir}: {request}", request.source);

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::args::{Complete, Pull};
 use super::bar::Bar;
+use super::cache::remembered;
 use super::failure::{Failure, Result};
 use super::show;
 
@@ -32,8 +33,9 @@ pub fn pull(args: &Pull) -> Result<()> {
     let found = pull::find(&*from.remote, &from.name, &platform)?;
     // What is not there, or is something else, makes no layout.
     let layout = Layout::open_or_create(&args.image.layout)?;
+    let cache = remembered(args.no_cache);
     let bar = Bar::new();
-    let report = found.pull(&layout, tag, &bar)?;
+    let report = found.pull(&layout, tag, cache.as_ref(), &bar)?;
     let completed = match args.whole && !report.complete {
         true => Some(complete::complete(
             &layout,

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use puzzlefs::base::text;
+use puzzlefs::extract::{extract_with, Options};
 use puzzlefs::image::Image;
 use puzzlefs::pull::peek::Peeked;
 use puzzlefs::reports::inspect::inspect_metadata;
@@ -32,11 +33,18 @@ pub fn inspect(args: &Inspect) -> Result<()> {
             writeln!(out, "  of         sha256:{pulled}")?;
         }
         writeln!(out, "rootfs       sha256:{}", report.rootfs)?;
-        writeln!(
+        write!(
             out,
             "version      {}, metadata layers {}",
             report.version, report.metadata_layers
         )?;
+        match &report.metadata_layer_inodes[..] {
+            [] | [_] => writeln!(out)?,
+            inodes => {
+                let inodes: Vec<String> = inodes.iter().map(u32::to_string).collect();
+                writeln!(out, " of {} inodes", inodes.join(", "))?;
+            }
+        }
         writeln!(
             out,
             "names        {}: {} files, {} directories, {} symlinks, {} special, {} further hard links",
@@ -278,7 +286,11 @@ pub fn verify(args: &Verify) -> Result<ExitCode> {
 /// puzzlefs extract.
 pub fn extract(args: &Extract) -> Result<ExitCode> {
     let image = Image::open(&args.image)?;
-    let report = puzzlefs::extract::extract_paths(&image, &args.dir, &args.path, &Bar::new())?;
+    let options = Options {
+        paths: args.path.clone(),
+        force: args.force,
+    };
+    let report = extract_with(&image, &args.dir, &options, &Bar::new())?;
     if report.skipped > 0 {
         out::note(&format!(
             "{} owners, modes, devices and attributes were left out: you have no right to set them",

@@ -49,16 +49,35 @@ pub fn tar(image: &Image, out: &mut dyn Write, progress: &dyn Progress) -> crate
     Ok(write(image, out, false, progress)?)
 }
 
-/// Writes the file at `path` of `image` to `out`. Symbolic links are followed.
-pub fn file(image: &Image, path: &[u8], out: &mut dyn Write) -> crate::Result<()> {
+/// Writes the files at `paths` of `image` to `out`, one after the other. Symbolic links are followed.
+///
+/// # Errors
+///
+/// Files before the one that is at fault are written.
+pub fn files<'a>(
+    image: &Image,
+    paths: impl IntoIterator<Item = &'a [u8]>,
+    out: &mut dyn Write,
+) -> crate::Result<()> {
+    let (places, version) = (image.sound_places()?, image.rootfs()?.version());
+    let mut chunks = ChunkReader::new(&places, version)?;
+    let mut paths = paths.into_iter();
+    paths.try_for_each(|path| file(image, path, &mut chunks, out))
+}
+
+fn file(
+    image: &Image,
+    path: &[u8],
+    chunks: &mut ChunkReader<'_>,
+    out: &mut dyn Write,
+) -> crate::Result<()> {
     let inode = image.follow(path)?;
     let Kind::File(extents) = inode.kind()? else {
         let text = format!("{}: it is no regular file", text::quoted(path));
         return Err(Error::refused(text));
     };
-    let (places, version) = (image.sound_places()?, image.rootfs()?.version());
     let content = Content::new(image, extents)?;
-    let written = content.for_each(&mut ChunkReader::new(&places, version)?, |piece| {
+    let written = content.for_each(chunks, |piece| {
         match piece {
             Piece::Data(bytes) => out.write_all(bytes)?,
             Piece::Hole(len) => {

@@ -143,7 +143,10 @@ fn config(kept: &Config, diff_id: &Digest) -> Result<Vec<u8>> {
     // Steps without a layer are those of the ordinary image.
     let mut history = config.history().clone().unwrap_or_default();
     history.retain(|step| step.empty_layer() == Some(true));
+    // As in what puzzlefs convert makes: umoci stat wants a time of each step.
+    let created = config.created().clone();
     let own = HistoryBuilder::default()
+        .created(created.unwrap_or_else(|| "1970-01-01T00:00:00Z".into()))
         .created_by("puzzlefs export")
         .build()?;
     history.push(own);

@@ -8,11 +8,13 @@
 //!
 //! - this file: names and content;
 //! - `rights`: owners, modes and the like, as far as the caller may set them;
-//! - `target`: the directory, which is left as it was if something fails.
+//! - `target`: the directory, which is left as it was if something fails;
+//! - `merge`: one that has something already.
 //!
 //! Directories, and files that have several names, get what they are to be when all is there:
 //! until then the caller can go into each directory, and may link to each file.
 
+mod merge;
 mod rights;
 mod target;
 
@@ -47,24 +49,40 @@ use target::Target;
 ///
 /// What keeps it from being whole. `target` is then as it was before.
 pub fn extract(image: &Image, target: &Path, progress: &dyn Progress) -> crate::Result<Report> {
-    extract_paths(image, target, &[], progress)
+    extract_with(image, target, &Options::default(), progress)
 }
 
-/// The same of `paths` of the image only, with all below them, and of the directories above. If there are
-/// none, of all.
-pub fn extract_paths(
+/// What to extract, and over what.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// These paths of the image only, with all below them, and the directories above. If there are none,
+    /// all.
+    pub paths: Vec<PathBuf>,
+    /// The directory may have something already. Of what is there under a name of the image, directories
+    /// stay and get the image's attributes, unless they are only above the paths; all else is replaced. A
+    /// directory with something in it is replaced by nothing else.
+    pub force: bool,
+}
+
+/// The same with options.
+///
+/// # Errors
+///
+/// Into a directory that has something already everything is moved at the end. If that fails, what was
+/// moved stays.
+pub fn extract_with(
     image: &Image,
     target: &Path,
-    paths: &[PathBuf],
+    options: &Options,
     progress: &dyn Progress,
 ) -> crate::Result<Report> {
-    let paths = chosen(image, paths)?;
+    let paths = chosen(image, &options.paths)?;
     xattr::need_proc()?;
     let rootfs = image.rootfs()?;
     let places = image.sound_places()?;
     let chunks = ChunkReader::new(&places, rootfs.version())?;
     let shown = target;
-    let target = Target::new(target, image)?;
+    let target = Target::new(target, image, options.force)?;
     progress.phase("extracting", rootfs.data_size(), Unit::Bytes);
     let mut extractor = Extractor {
         image,
@@ -97,18 +115,33 @@ pub fn extract_paths(
         let is_top = path.parent().is_none_or(|dir| dir.as_os_str().is_empty());
         match inode.file_type() {
             // Who may not write to a directory cannot move it.
-            FileType::Dir if is_top => last.push((path, inode)),
+            FileType::Dir if is_top || options.force => last.push((path, inode)),
             _ => {
                 let set = extractor.set(&path, &inode);
                 set.with_context(|| context(&path))?;
             }
         }
     }
-    target.finish(|dir| {
+    target.finish(|dir, merged| {
         extractor.enter(dir.try_clone()?);
+        extractor.report.replaced = merged.replaced;
         for (path, inode) in last {
+            if merged.dirs.contains(&path) {
+                if is_above(&paths, &path) {
+                    continue;
+                }
+                let removed = remove_acls(&extractor.open_dir(&path)?);
+                extractor
+                    .report
+                    .allowed(removed)
+                    .with_context(|| context(&path))?;
+            }
             let set = extractor.set(&path, &inode);
             set.with_context(|| context(&path))?;
+        }
+        let root = Path::new("");
+        if merged.dirs.contains(root) && is_above(&paths, root) {
+            return Ok(());
         }
         let removed = remove_acls(dir);
         let report = &mut extractor.report;
@@ -136,6 +169,11 @@ fn chosen(image: &Image, paths: &[PathBuf]) -> crate::Result<Vec<PathBuf>> {
 fn is_chosen(chosen: &[PathBuf], path: &Path) -> bool {
     let is_it = |one: &PathBuf| path.starts_with(one) || one.starts_with(path);
     chosen.is_empty() || chosen.iter().any(is_it)
+}
+
+/// Whether `path` is none of those and below none, but above one.
+fn is_above(chosen: &[PathBuf], path: &Path) -> bool {
+    !chosen.is_empty() && !chosen.iter().any(|one| path.starts_with(one))
 }
 
 struct Extractor<'a> {

@@ -24,6 +24,8 @@ const CAPABILITY: &[u8] = b"security.capability";
 pub struct Report {
     /// Names made, the target itself aside.
     pub names: u64,
+    /// What was there before and was no directory that stays: replaced by one of these.
+    pub replaced: u64,
     /// Bytes of files.
     pub data_bytes: u64,
     /// Owners, modes, devices and extended attributes that the caller had no right to set.

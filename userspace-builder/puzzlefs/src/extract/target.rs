@@ -3,6 +3,7 @@
 //!
 //! Everything is made in a directory within it, and moved up at the end. If that fails, or a
 //! signal comes, the inner directory is removed; one that a killed run left, the next run removes.
+//! A directory that has something else is taken only if that is wanted.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,6 +18,8 @@ use rustix::io::Errno;
 use crate::base::cleanup;
 use crate::base::error::Error;
 use crate::base::text;
+use crate::extract::merge::{self, Merged};
+use crate::host::dir::Dir;
 use crate::host::xattr::remove_acls;
 use crate::image::Image;
 
@@ -27,6 +30,8 @@ pub(super) struct Target {
     path: PathBuf,
     /// Whether it was made here.
     is_new: bool,
+    /// Whether it may have something already.
+    merges: bool,
     pub(super) dir: OwnedFd,
     inner_path: PathBuf,
     pub(super) inner: OwnedFd,
@@ -36,29 +41,35 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// `path` is new, or empty but for what killed runs left.
-    pub(super) fn new(path: &Path, image: &Image) -> Result<Self> {
+    /// `path` is new, or empty but for what killed runs left; or anything, if it `merges`.
+    pub(super) fn new(path: &Path, image: &Image, merges: bool) -> Result<Self> {
         let shown = || text::path(path);
         let is_new = match fs::create_dir(path) {
             Ok(()) => true,
             Err(e) if e.kind() == ErrorKind::AlreadyExists => false,
             Err(e) => return Err(e).with_context(|| format!("creating {}", shown())),
         };
-        let made = Self::within(path, is_new, image);
+        let made = Self::within(path, is_new, image, merges);
         if made.is_err() && is_new {
             let _ = fs::remove_dir(path);
         }
         made
     }
 
-    fn within(path: &Path, is_new: bool, image: &Image) -> Result<Self> {
+    fn within(path: &Path, is_new: bool, image: &Image, merges: bool) -> Result<Self> {
         let dir = open(path).with_context(|| text::path(path))?;
         for entry in fs::read_dir(path).with_context(|| text::path(path))? {
             let entry = entry?;
             let is_ours = entry.file_name().as_bytes().starts_with(PREFIX.as_bytes());
             let held = is_ours.then(|| lock(&entry.path()));
             if held.is_none_or(|held| held.is_err()) {
-                let text = format!("{} is not empty: name a new directory", text::path(path));
+                if merges {
+                    continue;
+                }
+                let text = format!(
+                    "{} is not empty: name a new directory, or use --force to extract into it",
+                    text::path(path)
+                );
                 return Err(Error::refused(text).at(path).into());
             }
             let left = entry.path();
@@ -67,7 +78,10 @@ impl Target {
         }
         let mut number = std::process::id();
         // The image may have a directory of that name itself.
-        while image.lookup(format!("{PREFIX}{number}").as_bytes()).is_ok() {
+        let is_taken = |name: &str| {
+            image.lookup(name.as_bytes()).is_ok() || fs::symlink_metadata(path.join(name)).is_ok()
+        };
+        while is_taken(&format!("{PREFIX}{number}")) {
             number = number.wrapping_add(1);
         }
         let inner_path = path.join(format!("{PREFIX}{number}"));
@@ -83,6 +97,7 @@ impl Target {
         let target = Target {
             path: path.to_owned(),
             is_new,
+            merges,
             dir,
             inner_path,
             inner,
@@ -97,9 +112,23 @@ impl Target {
     }
 
     /// Moves all up, and does `last`, after which it is done. No signal comes between.
-    pub(super) fn finish(mut self, last: impl FnOnce(&OwnedFd) -> Result<()>) -> Result<()> {
+    pub(super) fn finish(
+        mut self,
+        last: impl FnOnce(&OwnedFd, &Merged) -> Result<()>,
+    ) -> Result<()> {
         let guard = self.removed_on_signal.take();
         let work = || -> Result<()> {
+            if self.merges {
+                let (from, to) = (Dir::from(&self.inner)?, Dir::from(&self.dir)?);
+                let context = || format!("extracting into {}", text::path(&self.path));
+                let mut merged = merge::merge(&from, &to).with_context(context)?;
+                if !self.is_new {
+                    merged.dirs.insert(PathBuf::new());
+                }
+                // Directories are left that were there, too.
+                fs::remove_dir_all(&self.inner_path)?;
+                return last(&self.dir, &merged);
+            }
             for entry in fs::read_dir(&self.inner_path)? {
                 let name = entry?.file_name();
                 rustix::fs::renameat(&self.inner, &name, &self.dir, &name)
@@ -107,7 +136,7 @@ impl Target {
                 self.moved.push(self.path.join(name));
             }
             fs::remove_dir(&self.inner_path)?;
-            last(&self.dir)
+            last(&self.dir, &Merged::default())
         };
         match guard {
             Some(guard) => guard.finish(work)?,

@@ -27,6 +27,11 @@ impl Dir {
         Ok(Dir(rustix::fs::open(path, PLACE, Mode::empty())?))
     }
 
+    /// A directory that is open already.
+    pub fn from(dir: &OwnedFd) -> io::Result<Self> {
+        dir.try_clone().map(Dir)
+    }
+
     /// The same directory, for somebody else.
     pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Dir)
@@ -143,8 +148,14 @@ impl Dir {
     }
 
     /// Gives what is `name` here the name `new` in `to`, in place of what has it.
-    pub fn rename(&self, name: &str, to: &Dir, new: &str) -> io::Result<()> {
+    pub fn rename(
+        &self,
+        name: impl AsRef<OsStr>,
+        to: &Dir,
+        new: impl AsRef<OsStr>,
+    ) -> io::Result<()> {
         let flags = RenameFlags::empty();
+        let (name, new) = (name.as_ref(), new.as_ref());
         Ok(rustix::fs::renameat_with(&self.0, name, &to.0, new, flags)?)
     }
 

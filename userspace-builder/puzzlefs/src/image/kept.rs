@@ -7,10 +7,8 @@ use puzzlefs_format::Digest;
 
 use super::Image;
 use crate::base::error::{damage, Result, Where};
-use crate::layout::manifest::Config;
+use crate::layout::manifest::{Config, MAX_DOCUMENT};
 
-/// Bytes of a config, at most, as registries have it.
-const MAX_CONFIG: u64 = 4 << 20;
 /// Annotations of this beginning are of our own manifests, and not of the image.
 const OURS: &str = "io.puzzlefsoci.";
 
@@ -33,7 +31,7 @@ impl Image {
         let text = match *descriptor.media_type() == MediaType::ImageConfig {
             true => {
                 let digest = Digest::parse(descriptor.digest().as_ref().as_bytes())?;
-                Some(self.layout().read_blob(&digest, MAX_CONFIG)?)
+                Some(self.layout().read_blob(&digest, MAX_DOCUMENT)?)
             }
             false => None,
         };

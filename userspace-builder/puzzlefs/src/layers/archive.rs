@@ -5,7 +5,7 @@
 //! the zeros of a sparse file as bytes, of which there may be 2^63, and knows one of its four formats.
 
 use std::collections::VecDeque;
-use std::io::Read;
+use std::io::{self, Read};
 
 use anyhow::{bail, ensure, Context, Result};
 use tar::{EntryType, GnuExtSparseHeader, Header};
@@ -65,6 +65,8 @@ pub struct Entry {
 /// A tar that is being read.
 pub struct Archive<R> {
     input: R,
+    /// Skips bytes of it; says how many there were.
+    skip: fn(&mut R, u64) -> io::Result<u64>,
     /// Stored bytes of the present entry that were not read, and zeros behind them.
     left: u64,
     padding: u64,
@@ -82,9 +84,16 @@ struct Data {
 impl<R: Read> Archive<R> {
     /// The tar that `input` gives.
     pub fn new(input: R) -> Self {
+        let skip = |input: &mut R, len| io::copy(&mut input.take(len), &mut io::sink());
+        Self::with_skip(input, skip)
+    }
+
+    /// The same where what is skipped need not be read.
+    pub fn with_skip(input: R, skip: fn(&mut R, u64) -> io::Result<u64>) -> Self {
         let data = Data::default();
         Archive {
             input,
+            skip,
             left: 0,
             padding: 0,
             data,
@@ -145,9 +154,19 @@ impl<R: Read> Archive<R> {
         Ok(zeros)
     }
 
+    /// Where the input is now.
+    pub fn input(&self) -> &R {
+        &self.input
+    }
+
+    /// Bytes that the tar holds of the present entry and that were not read.
+    pub fn stored(&self) -> u64 {
+        self.left
+    }
+
     /// Reads what stands behind the last entry, so that a digest of all bytes can be had.
     pub fn finish(mut self) -> Result<()> {
-        std::io::copy(&mut self.input, &mut std::io::sink())?;
+        io::copy(&mut self.input, &mut io::sink())?;
         Ok(())
     }
 
@@ -155,7 +174,7 @@ impl<R: Read> Archive<R> {
     fn header(&mut self) -> Result<Option<Header>> {
         let data = self.left;
         let rest = data + self.padding;
-        let skipped = std::io::copy(&mut self.input.by_ref().take(rest), &mut std::io::sink())?;
+        let skipped = (self.skip)(&mut self.input, rest)?;
         // What fills up the last block may be left out at the end, as umoci's `insert` does.
         ensure!(skipped >= data, "the archive is cut off");
         (self.left, self.padding, self.data) = Default::default();

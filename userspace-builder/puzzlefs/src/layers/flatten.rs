@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{ensure, Context, Result};
 
-use super::layer::{Dir, Id, Name};
+use super::layer::{Dir, Id, Layer, Name};
 use super::{Body, Inode, Layers};
 use crate::base::text;
 use crate::tree::{self, Entry, Node, Tree, ROOT_INO};
@@ -20,6 +20,8 @@ pub struct Flat {
     pub tree: Tree,
     /// Where the content of each inode is kept, by its number less one; nothing for what has none.
     pub kept: Vec<Option<u32>>,
+    /// The uppermost layer that has each inode, a name of it, or anything in it: in the same order.
+    pub layers: Vec<Layer>,
     /// Extended attributes that no image has, and how many entries have them.
     pub left_out: BTreeMap<Vec<u8>, u64>,
 }
@@ -37,19 +39,21 @@ impl Layers<'_> {
             anyhow::bail!("a hard link to {path}, which no layer below has");
         }
         let mut merged = self.merged;
-        prune(&mut merged);
+        prune(&mut merged, &self.begins);
         let mut flat = Flatten {
             inodes: &self.inodes,
+            begins: &self.begins,
             flat: Flat {
                 tree: self.tree,
                 kept: Vec::new(),
+                layers: Vec::new(),
                 left_out: self.left_out,
             },
             numbers: HashMap::new(),
             clamp,
         };
         let name = flat.flat.tree.intern(b"")?;
-        flat.dir(merged.inode, ROOT_INO, name)?;
+        flat.dir(&merged, ROOT_INO, name)?;
         let mut stack = vec![(ROOT_INO, merged)];
         while let Some((ino, dir)) = stack.pop() {
             let first = stack.len();
@@ -60,20 +64,35 @@ impl Layers<'_> {
     }
 }
 
-/// Takes out what hides something, and directories that are there only as places of such.
-fn prune(dir: &mut Dir) {
-    dir.names.retain(|_, name| match name {
-        Name::Gone => false,
-        Name::Leaf(_) => true,
-        Name::Dir(dir) => {
-            prune(dir);
-            dir.inode.is_some() || !dir.names.is_empty()
-        }
+/// Takes out what hides something, and directories that are there only as places of such. Notes what
+/// layers have anything in the others.
+fn prune(dir: &mut Dir, begins: &[Id]) {
+    let mut uppermost = dir.inode.map_or(dir.layer, |id| layer_of(begins, id));
+    uppermost = uppermost.min(dir.layer);
+    dir.names.retain(|_, name| {
+        let (layer, stays) = match name {
+            Name::Gone => (Layer::MAX, false),
+            Name::Leaf(id) => (layer_of(begins, *id), true),
+            Name::Dir(dir) => {
+                prune(dir, begins);
+                (dir.layer, dir.inode.is_some() || !dir.names.is_empty())
+            }
+        };
+        uppermost = uppermost.min(layer);
+        stays
     });
+    dir.layer = uppermost;
+}
+
+/// The layer that an inode is of.
+fn layer_of(begins: &[Id], id: Id) -> Layer {
+    // The first of all begins with the first inode, and there are as many as fit.
+    begins.partition_point(|begin| *begin <= id) as Layer - 1
 }
 
 struct Flatten<'a> {
     inodes: &'a [Inode],
+    begins: &'a [Id],
     flat: Flat,
     /// The numbers of those that have one.
     numbers: HashMap<Id, u32>,
@@ -104,7 +123,7 @@ impl Flatten<'_> {
                 })?,
                 Name::Dir(child) => {
                     self.flat.tree.node_mut(ino).nlink += 1;
-                    let number = self.dir(child.inode, ino, name)?;
+                    let number = self.dir(&child, ino, name)?;
                     stack.push((number, child));
                     number
                 }
@@ -116,21 +135,21 @@ impl Flatten<'_> {
         Ok(())
     }
 
-    fn dir(&mut self, inode: Option<Id>, parent: u32, name: tree::Text) -> Result<u32> {
-        let inode = inode.map_or(&UNSAID, |id| &self.inodes[id as usize]);
-        self.push(
-            inode,
-            parent,
-            name,
-            tree::Body::Dir(Default::default()),
-            None,
-        )
+    fn dir(&mut self, dir: &Dir, parent: u32, name: tree::Text) -> Result<u32> {
+        let inodes = self.inodes;
+        let inode = dir.inode.map_or(&UNSAID, |id| &inodes[id as usize]);
+        self.flat.layers.push(dir.layer);
+        self.flat.kept.push(None);
+        self.push(inode, parent, name, tree::Body::Dir(Default::default()))
     }
 
     fn leaf(&mut self, id: Id, parent: u32, name: tree::Text) -> Result<u32> {
+        let layer = layer_of(self.begins, id);
         let id = self.followed(id)?;
         if let Some(number) = self.numbers.get(&id) {
             self.flat.tree.node_mut(*number).nlink += 1;
+            let first = &mut self.flat.layers[*number as usize - 1];
+            *first = layer.min(*first);
             return Ok(*number);
         }
         let inode = &self.inodes[id as usize];
@@ -153,7 +172,9 @@ impl Flatten<'_> {
             Body::Fifo => tree::Body::Fifo,
             Body::Dir | Body::Link(_) => anyhow::bail!("a link to a directory"),
         };
-        let number = self.push(inode, parent, name, body, kept)?;
+        self.flat.layers.push(layer);
+        self.flat.kept.push(kept);
+        let number = self.push(inode, parent, name, body)?;
         self.numbers.insert(id, number);
         Ok(number)
     }
@@ -175,9 +196,7 @@ impl Flatten<'_> {
         parent: u32,
         name: tree::Text,
         body: tree::Body,
-        kept: Option<u32>,
     ) -> Result<u32> {
-        self.flat.kept.push(kept);
         let (mtime, mtime_nsec) = match self.clamp {
             Some(limit) if inode.mtime.0 >= limit => (limit, 0),
             _ => inode.mtime,

@@ -15,6 +15,9 @@ const MAX_LINKS: u32 = 40;
 /// Names on the way to one entry, at most, those of links among them.
 const MAX_STEPS: u32 = 8192;
 
+/// The number of a layer; that of the uppermost one is 0.
+pub type Layer = u32;
+
 /// What a directory lets be seen of the one in the same place of the layers below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Below {
@@ -28,10 +31,12 @@ pub enum Below {
 }
 
 /// A directory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Dir {
     /// Its inode; none if no entry speaks of it itself.
     pub inode: Option<Id>,
+    /// The uppermost layer that has it.
+    pub layer: Layer,
     /// What is in it.
     pub names: BTreeMap<Box<[u8]>, Name>,
     /// What of layers below is seen through it.
@@ -52,6 +57,17 @@ pub enum Name {
 /// Where the symbolic link `id` leads, if it is one.
 pub type Target<'a> = &'a dyn Fn(Id) -> Option<Vec<u8>>;
 
+impl Default for Dir {
+    fn default() -> Self {
+        Dir {
+            inode: None,
+            layer: Layer::MAX,
+            names: BTreeMap::new(),
+            below: Below::All,
+        }
+    }
+}
+
 impl Dir {
     /// A directory that is made where something else was removed.
     fn fresh() -> Self {
@@ -59,6 +75,21 @@ impl Dir {
             below: Below::Nothing,
             ..Dir::default()
         }
+    }
+
+    /// Notes that it, and all that is in it, is of `layer`.
+    pub fn is_of(&mut self, layer: Layer) {
+        self.layer = layer;
+        for name in self.names.values_mut() {
+            if let Name::Dir(dir) = name {
+                dir.is_of(layer);
+            }
+        }
+    }
+
+    /// Whether it is as if it were not there.
+    pub fn says_nothing(&self) -> bool {
+        self.inode.is_none() && self.names.is_empty() && self.below == Below::All
     }
 
     /// What is at a place, if this layer says anything of it.

@@ -76,6 +76,7 @@ impl Dir {
 }
 
 fn merge(upper: &mut Dir, lower: Dir, path: &mut Path, target: Target<'_>, moved: &mut Vec<Moved>) {
+    upper.layer = upper.layer.min(lower.layer);
     if upper.below != Below::Nothing && upper.inode.is_none() {
         upper.inode = lower.inode;
     }

@@ -12,7 +12,7 @@
 //! - `merge`: layers on top of each other;
 //! - `flatten`: the inodes in the order of an image.
 
-mod archive;
+pub(crate) mod archive;
 mod decode;
 mod fields;
 mod flatten;
@@ -66,6 +66,8 @@ pub struct Layers<'a> {
     keep: &'a mut dyn Keep,
     merged: Dir,
     inodes: Vec<Inode>,
+    /// Of each layer its first inode.
+    begins: Vec<Id>,
     /// Has the sets of extended attributes.
     tree: Tree,
     /// Links to what layers below must have, by its path there.
@@ -133,6 +135,7 @@ impl<'a> Layers<'a> {
             keep,
             merged: Dir::default(),
             inodes: Vec::new(),
+            begins: Vec::new(),
             tree: Tree::new(),
             awaited: HashMap::new(),
             left_out: BTreeMap::new(),
@@ -147,6 +150,9 @@ impl<'a> Layers<'a> {
     /// What is no tar, is damaged, or cannot be unpacked; with the entry's name.
     pub fn put_below<R: Read>(&mut self, role: Role, open: impl Fn() -> Result<R>) -> Result<()> {
         let mut pass = Pass::default();
+        let layer = u32::try_from(self.begins.len()).context("more than 2^32 layers")?;
+        // push() made sure that the count fits.
+        self.begins.push(self.inodes.len() as Id);
         let mut archive = Archive::new(decode::decode(open()?)?);
         for number in 0.. {
             let Some(entry) = archive.next()? else {
@@ -161,6 +167,9 @@ impl<'a> Layers<'a> {
             self.keep_shown(&pass, Archive::new(decode::decode(open()?)?))?;
         }
         self.answer(&pass.dir)?;
+        if !pass.dir.says_nothing() {
+            pass.dir.is_of(layer);
+        }
         let inodes = &self.inodes;
         let target = |id: Id| target(inodes, id);
         let moved = self.merged.put_below(pass.dir, &target);

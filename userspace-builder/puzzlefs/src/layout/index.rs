@@ -7,7 +7,7 @@
 //! be the end of all; and maps come back in another order.
 
 use anyhow::Context;
-use oci_spec::image::{self as oci, MediaType, ToDockerV2S2, ANNOTATION_REF_NAME};
+use oci_spec::image::{self as oci, MediaType, ANNOTATION_REF_NAME};
 use puzzlefs_format::{limits, Digest, Manifest, MEDIA_TYPE_MANIFEST};
 use serde::Deserialize;
 use serde_json::{json, Map, Value};
@@ -16,7 +16,8 @@ use crate::base::error::{damage, Error, Result, Where};
 use crate::base::text;
 use crate::host::dir::Dir;
 use crate::layout::lock::Lock;
-use crate::layout::manifest::{Descriptor, ARTIFACT_TYPE};
+use crate::layout::manifest::{self, Descriptor, ARTIFACT_TYPE};
+use crate::layout::platform::Platform;
 use crate::layout::reference::Name;
 use crate::layout::Layout;
 
@@ -39,8 +40,8 @@ pub struct Entry {
     pub media_type: String,
     /// Its tag.
     pub tag: Option<String>,
-    /// Operating system and architecture.
-    pub platform: Option<(String, String)>,
+    /// What it is for.
+    pub platform: Option<Platform>,
 }
 
 impl Entry {
@@ -54,32 +55,24 @@ impl Entry {
         let read = oci::Descriptor::deserialize(Value::Object(needed.collect()));
         let read = read.map_err(|e| Error::damaged(format!("no descriptor: {e}")))?;
         let digest = read.digest().as_ref();
-        let platform = oci::Platform::deserialize(&value["platform"]).ok();
         Ok(Entry {
             digest: Digest::parse(digest.as_bytes())
                 .map_err(|e| Error::damaged(format!("digest {digest:?}: {e}")))?,
             size: read.size(),
             media_type: read.media_type().to_string(),
             tag: tag_of(value).map(str::to_owned),
-            platform: platform.map(|p| (p.os().to_string(), p.architecture().to_string())),
+            platform: Platform::of(&value["platform"]),
         })
     }
 
     /// Whether it is an index of others.
     pub fn is_index(&self) -> bool {
-        let index = MediaType::ImageIndex;
-        let docker = index.to_docker_v2s2();
-        self.media_type == index.as_ref() || docker.is_ok_and(|docker| self.media_type == docker)
+        manifest::is_index(&self.media_type)
     }
 
     fn is_for_this_machine(&self) -> bool {
-        // Both by their names in Go.
-        let (os, arch) = (
-            oci::Os::default().to_string(),
-            oci::Arch::default().to_string(),
-        );
-        let is_it = |(o, a): &(String, String)| (o, a) == (&os, &arch);
-        self.platform.as_ref().is_some_and(is_it)
+        let platform = self.platform.as_ref();
+        platform.is_some_and(|it| Platform::here().takes(it))
     }
 }
 
@@ -87,7 +80,7 @@ impl Entry {
 fn choices(entries: &[Entry]) -> String {
     let shown = entries.iter().map(|entry| {
         let platform = entry.platform.as_ref();
-        let platform = platform.map(|(os, arch)| format!(" ({os}/{arch})"));
+        let platform = platform.map(|it| format!(" ({})", text::quoted(it.to_string().as_bytes())));
         format!("@sha256:{}{}", entry.digest, platform.unwrap_or_default())
     });
     shown_of(shown, ", ")

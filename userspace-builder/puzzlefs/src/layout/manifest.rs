@@ -22,6 +22,24 @@ pub const ARTIFACT_TYPE: &str = "application/vnd.puzzlefs.image.v1";
 /// Annotation of the Rootfs' descriptor with its fs-verity digest, as upstream names it.
 pub const ROOTFS_VERITY: &str = "io.puzzlefsoci.puzzlefs.puzzlefs_verity_root_hash";
 
+/// Bytes of a config, a manifest or an index, at most, as registries have it.
+pub const MAX_DOCUMENT: u64 = limits::MAX_MANIFEST_BYTES as u64;
+
+/// Media types of Docker's, which are no more than other names of OCI's.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// That of an index.
+pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// Whether this is the media type of an index.
+pub fn is_index(media_type: &str) -> bool {
+    media_type == MediaType::ImageIndex.as_ref() || media_type == DOCKER_LIST
+}
+
+/// Whether this is the media type of an image's manifest.
+pub fn is_manifest(media_type: &str) -> bool {
+    media_type == MEDIA_TYPE_MANIFEST || media_type == DOCKER_MANIFEST
+}
+
 /// Chunks that a manifest can list for certain: a descriptor of one takes at most 168
 /// bytes, and all else in the manifest less than 4 KiB.
 pub const MAX_CHUNKS: usize = (limits::MAX_MANIFEST_BYTES - 4096) / 168;

@@ -11,6 +11,7 @@
 //! - `lock`: locks, and writing the layout's own files;
 //! - [`manifest`]: the manifest of an image;
 //! - `nested`: indexes among the blobs;
+//! - [`platform`]: which of several images;
 //! - [`pulled`]: manifests that stand for others, of which not all is there;
 //! - [`reach`]: what index.json leads to;
 //! - [`mod@reference`]: how the command line names an image;
@@ -21,6 +22,7 @@ pub mod index;
 mod lock;
 pub mod manifest;
 pub(crate) mod nested;
+pub mod platform;
 pub mod pulled;
 pub mod reach;
 pub mod reference;

@@ -39,6 +39,8 @@ pub struct Metadata<'a> {
     tree: &'a Tree,
     chunks: &'a [Stored],
     delta: Option<&'a Delta<'a>>,
+    /// The inodes of each vector, if the tree has several.
+    kept: Vec<Vec<u32>>,
     sources: Sources<'a>,
     verity: Verity,
     /// Of each metadata vector its number of inodes, and its words.
@@ -51,8 +53,19 @@ pub struct Metadata<'a> {
 type Verity = BTreeMap<Digest, (u64, [u8; 32])>;
 
 impl<'a> Metadata<'a> {
-    /// The metadata of `tree`, stored as `chunks`; with a delta on top of its base.
-    pub fn new(tree: &'a Tree, chunks: &'a [Stored], delta: Option<&'a Delta<'a>>) -> Result<Self> {
+    /// The metadata of `tree`, stored as `chunks`; with a delta on top of its base. Or with a vector for
+    /// each of its layers that has any inode: `layers` says for each inode in which one it is, and has the
+    /// uppermost one first.
+    pub fn new(
+        tree: &'a Tree,
+        chunks: &'a [Stored],
+        delta: Option<&'a Delta<'a>>,
+        layers: Option<&[u32]>,
+    ) -> Result<Self> {
+        let mut kept = BTreeMap::<u32, Vec<u32>>::new();
+        for (ino, layer) in tree.inos().zip(layers.unwrap_or_default()) {
+            kept.entry(*layer).or_default().push(ino);
+        }
         let sources = Sources::new(tree, chunks, delta)?;
         let verity = (0..).zip(chunks);
         let verity = verity
@@ -62,6 +75,7 @@ impl<'a> Metadata<'a> {
             tree,
             chunks,
             delta,
+            kept: kept.into_values().collect(),
             sources,
             verity,
             vectors: Vec::new(),
@@ -147,7 +161,13 @@ impl<'a> Metadata<'a> {
     /// Number of metadata vectors: the new one first, if it has any inodes, then the base's.
     fn count(&self) -> Result<u32> {
         let Some(delta) = self.delta else {
-            return Ok(1);
+            let count = self.kept.len();
+            ensure!(
+                count <= limits::MAX_LAYERS as usize,
+                "it has {count} layers, and an image has at most {}: convert without --keep-layers",
+                limits::MAX_LAYERS
+            );
+            return Ok(u32::try_from(count.max(1))?);
         };
         let count = self.own_vectors() + delta.base().rootfs()?.layers();
         ensure!(
@@ -167,17 +187,21 @@ impl<'a> Metadata<'a> {
         Ok(match (self.delta, vector.checked_sub(self.own_vectors())) {
             (Some(delta), Some(layer)) => delta.base().rootfs()?.vector(layer)?.len() as usize,
             (Some(delta), None) => delta.records().len(),
-            (None, _) => self.tree.nodes.len(),
+            (None, _) => match self.kept.get(vector as usize) {
+                Some(kept) => kept.len(),
+                None => self.tree.nodes.len(),
+            },
         })
     }
 
     /// Calls `each` with the records of a vector, in order of their numbers.
     fn each(&self, vector: u32, mut each: impl FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
         let Some(delta) = self.delta else {
-            return self
-                .tree
-                .inos()
-                .try_for_each(|ino| each(&self.sources.of_tree(ino)));
+            let mut each = |ino| each(&self.sources.of_tree(ino));
+            return match self.kept.get(vector as usize) {
+                Some(kept) => kept.iter().copied().try_for_each(each),
+                None => self.tree.inos().try_for_each(&mut each),
+            };
         };
         let Some(layer) = vector.checked_sub(self.own_vectors()) else {
             return delta

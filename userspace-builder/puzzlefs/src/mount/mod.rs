@@ -20,6 +20,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
+use puzzlefs_format::Digest;
 use rustix::fs::{Mode, OFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -136,6 +137,36 @@ impl Request {
             }
         }
         Ok(())
+    }
+
+    /// Where the options name a manifest by a pull, of which the layout has not all that it lists, takes the
+    /// local one that stands for it. What the options name is as it was in all other cases, as if something
+    /// is wrong there: the kernel says what.
+    pub fn resolve_stand_in(&mut self) {
+        let text = |wanted: &str| {
+            // The last one counts.
+            let mut options = self.options.iter().rev();
+            options.find_map(|(name, value)| match value {
+                Value::Text(text) if name == wanted => Some(text.clone()),
+                _ => None,
+            })
+        };
+        let named = text("oci_root_dir").zip(text("image_manifest"));
+        let Some((dir, manifest)) = named else {
+            return;
+        };
+        let hex = manifest.strip_prefix("sha256:").unwrap_or(&manifest);
+        let Ok(digest) = Digest::parse(hex.as_bytes()) else {
+            return;
+        };
+        let found = Layout::open(Path::new(&dir)).and_then(|it| it.resolve(&Name::Digest(digest)));
+        let local = found.ok().filter(|found| found.digest != digest);
+        if let Some(local) = local {
+            self.is_stand_in = true;
+            self.options.retain(|(name, _)| name != "image_manifest");
+            let value = Value::Text(local.digest.to_string());
+            self.options.push(("image_manifest".into(), value));
+        }
     }
 
     /// Options that would do something if mount(8) did the mount, as `X-mount.idmap`.

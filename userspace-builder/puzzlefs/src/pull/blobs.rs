@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the manifest of the source lists, and what of it is in the layout.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use anyhow::{ensure, Context, Result};
 use puzzlefs_format::{limits, Digest, Manifest, PackTrailer, MEDIA_TYPE_PACK};
@@ -10,6 +10,7 @@ use super::parallel::parallel;
 use super::source::{exactly, Source};
 use crate::base::error::{damage, Error, Where};
 use crate::base::progress::{Progress, Unit};
+use crate::cache::packs::Sound;
 use crate::chunks::compose::{ends_of, is_chunk, packs_of};
 use crate::chunks::pack::End;
 use crate::chunks::places::Places;
@@ -84,6 +85,7 @@ impl Blobs {
         listed: &Manifest<'_>,
         text: &[u8],
         layout: &Layout,
+        sound: &Sound,
         progress: &dyn Progress,
     ) -> Result<Self> {
         let mut blobs = Blobs {
@@ -123,7 +125,7 @@ impl Blobs {
                 here: None,
             });
         }
-        blobs.look(layout, progress)?;
+        blobs.look(layout, sound, progress)?;
         blobs.recall(layout, text)?;
         Ok(blobs)
     }
@@ -145,7 +147,7 @@ impl Blobs {
     }
 
     /// Looks which packs are in the layout, and sound.
-    fn look(&mut self, layout: &Layout, progress: &dyn Progress) -> Result<()> {
+    fn look(&mut self, layout: &Layout, sound: &Sound, progress: &dyn Progress) -> Result<()> {
         let mut there = Vec::new();
         for pack in &self.packs {
             if layout.names_blob(&pack.digest)? {
@@ -154,16 +156,20 @@ impl Blobs {
         }
         // What cannot be used is fetched.
         let (places, _) = Places::open(layout, there);
-        let count = u32::try_from(places.packs().len())?;
-        progress.phase("checking packs", count.into(), Unit::Items);
-        let mut measured = HashMap::new();
-        for (number, verity) in places.measure(&(0..count).collect(), progress)? {
-            if let Ok(verity) = verity {
-                measured.insert(places.packs()[number as usize].digest, verity);
-            }
+        let mut here = sound.among(&places)?;
+        let unknown = (0..u32::try_from(places.packs().len())?).filter(|n| !here.contains_key(n));
+        let unknown: BTreeSet<u32> = unknown.collect();
+        progress.phase("checking packs", unknown.len() as u64, Unit::Items);
+        for (number, verity) in places.measure(&unknown, progress)? {
+            here.extend(verity.ok().map(|verity| (number, verity)));
         }
+        let digest = |number: u32| places.packs()[number as usize].digest;
+        let here = here
+            .into_iter()
+            .map(|(number, verity)| (digest(number), verity));
+        let here: HashMap<Digest, [u8; 32]> = here.collect();
         for pack in &mut self.packs {
-            pack.here = measured.get(&pack.digest).copied();
+            pack.here = here.get(&pack.digest).copied();
             if pack.here.is_some() {
                 pack.end = end_of_file(layout, pack).ok();
                 pack.check_said()?;

@@ -11,10 +11,10 @@ use serde_json::Value;
 use super::source::Source;
 use crate::base::error::{damage, Error};
 use crate::layout::manifest::ARTIFACT_TYPE;
+use crate::layout::platform::Platform;
 use crate::layout::reference::Name;
 use crate::remote::with::FEATURE;
 use crate::remote::Document;
-use crate::source::Platform;
 
 /// Documents that are fetched at most, to find one that is ours.
 const MAX_DOCUMENTS: usize = 16;
@@ -108,14 +108,6 @@ fn rank(entry: &Value) -> u32 {
 }
 
 fn is_for(entry: &Value, platform: &Platform) -> bool {
-    let of = &entry["platform"];
-    let text = |name: &str| of[name].as_str().map(str::to_owned);
-    let (Some(os), Some(architecture)) = (text("os"), text("architecture")) else {
-        return true;
-    };
-    platform.takes(&Platform {
-        os,
-        architecture,
-        variant: text("variant"),
-    })
+    let said = Platform::of(&entry["platform"]);
+    said.is_none_or(|said| platform.takes(&said))
 }

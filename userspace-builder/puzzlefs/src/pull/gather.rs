@@ -17,6 +17,7 @@ use super::report::Report;
 use super::source::{Source, Watch};
 use crate::base::error::Error;
 use crate::base::progress::{Progress, Unit};
+use crate::cache::packs::Sound;
 use crate::chunks::codec::Codec;
 use crate::chunks::compose::{keep_ends, packs_in};
 use crate::chunks::pack::{end_of, DEFAULT_TARGET};
@@ -36,8 +37,12 @@ pub struct Gather<'a> {
     source: &'a Source<'a>,
     blobs: Blobs,
     progress: &'a dyn Progress,
-    /// Packs of the layout that were found to be sound, with their fs-verity digests.
+    /// Packs of the layout that were found to be sound before.
+    known: &'a Sound,
+    /// And now, with their fs-verity digests.
     sound: HashMap<Digest, [u8; 32]>,
+    /// Those that are not.
+    distrusted: HashSet<Digest>,
     /// Chunks that came in blobs that the source has, too.
     fetched: HashSet<Digest>,
     report: Report,
@@ -49,6 +54,7 @@ impl<'a> Gather<'a> {
         staging: &'a Staging<'a>,
         source: &'a Source<'a>,
         blobs: Blobs,
+        known: &'a Sound,
         progress: &'a dyn Progress,
     ) -> Self {
         let sound = blobs.packs.iter();
@@ -56,7 +62,9 @@ impl<'a> Gather<'a> {
         Gather {
             staging,
             source,
+            known,
             sound: sound.collect(),
+            distrusted: HashSet::new(),
             blobs,
             progress,
             fetched: HashSet::new(),
@@ -81,12 +89,13 @@ impl<'a> Gather<'a> {
         let first = first.map(|pack| pack.digest).collect();
         let chosen = local::choose(&all, &needed, &first);
         let (held, _) = Places::open(layout, chosen);
-        let vouched = held.packs().iter().zip(0..);
-        let vouched = vouched.filter_map(|(pack, i)| Some((i, *self.sound.get(&pack.digest)?)));
-        let vouched = vouched.collect();
+        let mut vouched = self.known.among(&held)?;
+        let sound = held.packs().iter().zip(0..);
+        vouched.extend(sound.filter_map(|(pack, i)| Some((i, *self.sound.get(&pack.digest)?))));
         let target = DEFAULT_TARGET;
         let mut sink = Sink::new(self.staging, Form::Packs { target }, held, self.progress);
-        sink.trust(needed.iter().copied(), vouched)?;
+        sink.vouched(vouched);
+        sink.trust(needed.iter().copied())?;
 
         let missing = self.adopt(&mut sink, need)?;
         let fetched = self.fetch_missing(&mut sink, need, &missing, what);
@@ -95,6 +104,7 @@ impl<'a> Gather<'a> {
         self.staging.commit()?;
         fetched?;
         self.sound.extend(homes.vouched());
+        self.distrusted.extend(homes.distrusted());
         homes.layers(need.iter().map(|(digest, _)| *digest))
     }
 
@@ -290,6 +300,12 @@ impl<'a> Gather<'a> {
                 };
         }
         Ok(is_complete)
+    }
+
+    /// The packs of the layout that this image relies on, with their fs-verity digests; and those that were
+    /// found to be something else than they say.
+    pub fn sound(&self) -> (HashMap<Digest, [u8; 32]>, HashSet<Digest>) {
+        (self.sound.clone(), self.distrusted.clone())
     }
 
     /// The blob that keeps the ends of all packs.

@@ -22,21 +22,25 @@ mod report;
 mod source;
 
 use std::collections::HashSet;
+use std::thread;
 
 use anyhow::{Context, Result};
 use puzzlefs_format::Digest;
 
 use crate::base::progress::{Progress, Unit};
+use crate::cache::packs::{packs_of, Sound};
+use crate::cache::{self, Cache};
 use crate::image::Image;
 use crate::layout::manifest::{self, Descriptor, EMPTY_CONFIG};
+use crate::layout::platform::Platform;
 use crate::layout::pulled::Record;
 use crate::layout::reference::Name;
 use crate::layout::staging::Staging;
 use crate::layout::Layout;
 use crate::remote::{Document, Remote};
-use crate::source::Platform;
-use blobs::Blobs;
+use blobs::{Blobs, Listed};
 use gather::Gather;
+use parallel::{join, parallel};
 use source::Source;
 
 pub use report::Report;
@@ -72,7 +76,8 @@ impl Found<'_> {
         &self.document.digest
     }
 
-    /// Brings all that the image uses into `layout`, and lets `tag` name it.
+    /// Brings all that the image uses into `layout`, and lets `tag` name it. Packs that `cache` knows to be
+    /// sound are not read for that.
     ///
     /// # Errors
     ///
@@ -82,11 +87,13 @@ impl Found<'_> {
         &self,
         layout: &Layout,
         tag: &str,
+        cache: Option<&cache::Options>,
         progress: &dyn Progress,
     ) -> crate::Result<Report> {
         let _kept = layout.keep_blobs(progress)?;
         let staging = Staging::new(layout)?;
-        let pulled = self.pull_into(&staging, tag, progress);
+        let cache = Cache::open(cache, progress);
+        let pulled = self.pull_into(&staging, tag, cache.as_ref(), progress);
         let context = || format!("pulling from {}", self.source.name());
         Ok(pulled.with_context(context)?)
     }
@@ -95,16 +102,18 @@ impl Found<'_> {
         &self,
         staging: &Staging<'_>,
         tag: &str,
+        cache: Option<&Cache>,
         progress: &dyn Progress,
     ) -> Result<Report> {
         let layout = staging.layout();
+        let known = cache.map(|cache| Sound::load(cache, layout)).transpose()?;
+        let known = known.unwrap_or_default();
         let listed = find::parse(&self.document)?;
-        let mut blobs = Blobs::new(&listed, &self.document.text, layout, progress)?;
+        let mut blobs = Blobs::new(&listed, &self.document.text, layout, &known, progress)?;
         staging.put(&self.document.digest, &self.document.text)?;
-        self.documents(&blobs, staging)?;
-        blobs.ends(&self.source, staging, progress)?;
+        self.small(&mut blobs, staging, progress)?;
 
-        let mut gather = Gather::new(staging, &self.source, blobs, progress);
+        let mut gather = Gather::new(staging, &self.source, blobs, &known, progress);
         let (blocks, image) = self.metadata(&mut gather, staging)?;
         progress.phase("reading metadata", 0, Unit::Items);
         let chunks = image.chunks()?;
@@ -113,20 +122,45 @@ impl Found<'_> {
         layers.extend(gather.gather(&chunks, "fetching")?);
         let mut seen = HashSet::new();
         layers.retain(|layer| seen.insert(layer.digest));
-        self.finish(gather, &layers, tag, staging, progress)
+        let (sound, distrusted) = gather.sound();
+        let report = self.finish(gather, &layers, tag, staging, progress)?;
+        if let Some(cache) = cache {
+            let packs = sound.into_iter().chain(packs_of(&layers));
+            cache.keep(progress, |cache| {
+                known.save(cache, layout, packs, &distrusted)
+            });
+        }
+        Ok(report)
     }
 
-    /// Fetches the config, the Rootfs and what is neither pack nor chunk, as far as they are not here.
-    fn documents(&self, blobs: &Blobs, staging: &Staging<'_>) -> Result<()> {
-        for other in &blobs.others {
-            if other.digest == crate::base::digest::sha256(&[EMPTY_CONFIG]) {
-                staging.put(&other.digest, EMPTY_CONFIG)?;
-            } else if !staging.layout().has_blob(&other.digest, other.size)? {
-                self.source
-                    .stage(staging, &other.digest, other.size, &mut ())?;
-            }
-        }
+    /// Fetches what has to be here before anything else can be asked for: the config, the Rootfs and what is neither
+    /// pack nor chunk, and beside them the ends of packs.
+    fn small(
+        &self,
+        blobs: &mut Blobs,
+        staging: &Staging<'_>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let others = blobs.others.clone();
+        thread::scope(|scope| {
+            let documents =
+                scope.spawn(|| parallel(&others, |other| self.document(other, staging)));
+            let ends = blobs.ends(&self.source, staging, progress);
+            join(documents)?;
+            ends
+        })?;
         staging.commit()?;
+        Ok(())
+    }
+
+    /// Fetches a small blob as a whole, if it is not here.
+    fn document(&self, blob: &Listed, staging: &Staging<'_>) -> Result<()> {
+        if blob.digest == crate::base::digest::sha256(&[EMPTY_CONFIG]) {
+            staging.put(&blob.digest, EMPTY_CONFIG)?;
+        } else if !staging.layout().has_blob(&blob.digest, blob.size)? {
+            self.source
+                .stage(staging, &blob.digest, blob.size, &mut ())?;
+        }
         Ok(())
     }
 

@@ -52,7 +52,8 @@ pub fn step<'a, T>(next: &AtomicUsize, items: &'a [T]) -> Option<(usize, &'a T)>
     Some((number, items.get(number)?))
 }
 
-fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+/// What a thread returns; if it panics, so does this one.
+pub fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     let panicked = |panic| std::panic::resume_unwind(panic);
     thread.join().unwrap_or_else(panicked)
 }

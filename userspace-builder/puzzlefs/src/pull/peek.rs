@@ -17,6 +17,7 @@ use super::Found;
 use crate::base::cleanup;
 use crate::base::error::Where;
 use crate::base::progress::Progress;
+use crate::cache::packs::Sound;
 use crate::image::Image;
 use crate::layout::staging::Staging;
 use crate::layout::Layout;
@@ -81,10 +82,10 @@ impl Found<'_> {
         progress: &dyn Progress,
     ) -> anyhow::Result<Peeked> {
         let staging = Staging::new(layout)?;
+        let known = Sound::default();
         let listed = find::parse(&self.document)?;
-        let mut blobs = Blobs::new(&listed, &self.document.text, layout, progress)?;
-        self.documents(&blobs, &staging)?;
-        blobs.ends(&self.source, &staging, progress)?;
+        let mut blobs = Blobs::new(&listed, &self.document.text, layout, &known, progress)?;
+        self.small(&mut blobs, &staging, progress)?;
         let mut sizes = HashMap::new();
         for end in blobs.packs.iter().flat_map(|pack| &pack.end) {
             sizes.extend(
@@ -99,7 +100,7 @@ impl Found<'_> {
                 .iter()
                 .map(|(digest, loose)| (*digest, loose.size)),
         );
-        let mut gather = Gather::new(&staging, &self.source, blobs, progress);
+        let mut gather = Gather::new(&staging, &self.source, blobs, &known, progress);
         let (_, image) = self.metadata(&mut gather, &staging)?;
         use std::sync::atomic::Ordering::Relaxed;
         Ok(Peeked {

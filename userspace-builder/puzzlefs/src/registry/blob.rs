@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Blobs that are read, all of one or a range, and further where a connection was cut.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ const PROGRESS: u64 = 64 << 10;
 /// A blob that is being read, from some byte to some other.
 pub struct Blob {
     client: Arc<Client>,
+    /// Who is asked for the rest if that one fails, in this order.
+    others: VecDeque<Arc<Client>>,
     digest: Digest,
     /// Bytes of all of it, if they are known.
     size: Option<u64>,
@@ -38,6 +41,9 @@ pub struct Blob {
     /// Whether its end is known without waiting for it.
     is_measured: bool,
 }
+
+/// How often who fails in the middle is asked again, where there are others.
+const RETRIES_AMONG_OTHERS: u32 = 1;
 
 /// What a request for a range gave.
 pub enum Ranged {
@@ -94,6 +100,7 @@ impl Client {
     fn unread(self: &Arc<Self>, digest: &Digest, size: Option<u64>, range: Range<u64>) -> Blob {
         Blob {
             client: self.clone(),
+            others: VecDeque::new(),
             digest: *digest,
             size,
             at: range.start,
@@ -210,13 +217,43 @@ impl Blob {
         }
     }
 
+    /// The same, but where this one fails the `others` are asked for the rest.
+    pub(super) fn or(mut self, others: &[Arc<Client>]) -> Self {
+        self.others = others.iter().cloned().collect();
+        self.retry = self.tries();
+        self
+    }
+
+    /// How often the present one is asked again.
+    fn tries(&self) -> Retry {
+        let most = self.client.options.retries;
+        Retry::new(match self.others.is_empty() {
+            true => most,
+            false => most.min(RETRIES_AMONG_OTHERS),
+        })
+    }
+
     /// What happened to a connection that was cut; another one follows, if there is still hope.
     fn cut(&mut self, why: &str) -> Result<()> {
         self.body = None;
         if self.at - self.since >= PROGRESS {
             self.retry.reset();
         }
-        let mut why = Error::unreached(format!("cut at byte {}: {why}", self.at));
+        let why = Error::unreached(format!("cut at byte {}: {why}", self.at));
+        let mut tried = self.again(why);
+        while tried.is_err() {
+            let Some(next) = self.others.pop_front() else {
+                break;
+            };
+            self.client = next;
+            self.retry = self.tries();
+            tried = self.begin();
+        }
+        tried
+    }
+
+    /// Asks the same one again for the next byte, as often as makes sense.
+    fn again(&mut self, mut why: Error) -> Result<()> {
         loop {
             self.retry.wait(None, why)?;
             // Who cannot be reached was asked often enough by then.
@@ -235,7 +272,6 @@ impl Blob {
 
 impl Read for Blob {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (client, digest) = (self.client.clone(), self.digest);
         loop {
             let left = self.end.map_or(u64::MAX, |end| end - self.at);
             let Some(body) = self.body.as_mut().filter(|_| left > 0) else {
@@ -262,8 +298,8 @@ impl Read for Blob {
                 }
                 Err(e) => e.to_string(),
             };
-            self.cut(&why)
-                .map_err(|e| io::Error::other(client.failed(&digest, e)))?;
+            let cut = self.cut(&why);
+            cut.map_err(|e| io::Error::other(self.client.failed(&self.digest, e)))?;
         }
     }
 }

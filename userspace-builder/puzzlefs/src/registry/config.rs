@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! registries.conf, version 2 (containers-registries.conf(5)): other places for the images of a registry, and
-//! registries that are without TLS or blocked. What is there for short names is not read: a name without
-//! a host is Docker Hub's, as for skopeo.
+//! registries that are without TLS or blocked. What it says of short names is for `short`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,10 +24,19 @@ pub struct Place {
     pub by: (bool, bool),
 }
 
+/// One file.
 #[derive(Default, Deserialize)]
-struct File {
+#[serde(rename_all = "kebab-case")]
+pub(super) struct File {
     #[serde(default)]
     registry: Vec<Registry>,
+    /// Short names, and the repositories that they stand for.
+    #[serde(default)]
+    pub(super) aliases: BTreeMap<String, String>,
+    /// Registries where other short names may be.
+    pub(super) unqualified_search_registries: Option<Vec<String>>,
+    /// Whether people are asked, and whether aliases count.
+    pub(super) short_name_mode: Option<String>,
 }
 
 #[derive(Clone, Default, Deserialize)]
@@ -67,11 +75,14 @@ pub fn places(repository: &Repository) -> Result<Vec<Place>> {
     of(repository, &registries)
 }
 
-fn files() -> Result<Vec<PathBuf>> {
-    let var = |name: &str| {
-        let value = std::env::var_os(name).filter(|value| !value.is_empty());
-        value.map(PathBuf::from)
-    };
+/// A path in the environment.
+pub(super) fn var(name: &str) -> Option<PathBuf> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    value.map(PathBuf::from)
+}
+
+/// The files that there are; what a later one says counts.
+pub(super) fn files() -> Result<Vec<PathBuf>> {
     if let Some(file) = var("CONTAINERS_REGISTRIES_CONF") {
         return Ok(vec![file]);
     }
@@ -109,7 +120,7 @@ fn files() -> Result<Vec<PathBuf>> {
 fn read(files: &[PathBuf]) -> Result<BTreeMap<String, Registry>> {
     let mut all = BTreeMap::new();
     for path in files {
-        for registry in parse(path)? {
+        for registry in parse(path)?.registry {
             let prefix = registry
                 .prefix
                 .clone()
@@ -120,15 +131,15 @@ fn read(files: &[PathBuf]) -> Result<BTreeMap<String, Registry>> {
     Ok(all)
 }
 
-fn parse(path: &Path) -> Result<Vec<Registry>> {
+/// What a file says.
+pub(super) fn parse(path: &Path) -> Result<File> {
     let context = || format!("reading {}", path.display());
     let text = fs::read_to_string(path).with_context(context).at(path)?;
     let parsed: Result<File, _> = toml::from_str(&text);
-    let file = parsed
+    parsed
         .map_err(Error::refused)
         .with_context(context)
-        .at(path)?;
-    Ok(file.registry)
+        .at(path)
 }
 
 fn of(repository: &Repository, registries: &BTreeMap<String, Registry>) -> Result<Vec<Place>> {

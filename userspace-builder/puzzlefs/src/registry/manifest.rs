@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Manifests, indexes and tags of a repository.
 
-use puzzlefs_format::{limits, Digest};
+use oci_spec::image::MediaType;
+use puzzlefs_format::{limits, Digest, MEDIA_TYPE_MANIFEST};
 use serde::Deserialize;
 use ureq::http::{Method, StatusCode};
 
@@ -11,11 +12,9 @@ use super::name::{prefixed, tail};
 use crate::base::digest::sha256;
 use crate::base::error::{Error, Result};
 use crate::base::text;
+use crate::layout::manifest::{DOCKER_LIST, DOCKER_MANIFEST};
 use crate::layout::reference::Name;
 
-/// What is taken of an image: OCI's types, and Docker's, which are the same under other names.
-const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
-    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 /// Bytes of a list of tags, and how many such lists there may be.
 const MAX_LIST: u64 = 4 << 20;
 const MAX_LISTS: u32 = 1000;
@@ -35,7 +34,7 @@ impl Client {
     /// A manifest or an index, which has the digest if it is asked for by that.
     pub fn manifest(&self, name: &Name) -> Result<Found> {
         let url = self.url(&format!("manifests/{}", tail(name)))?;
-        let ask = Ask::new(Method::GET).with("accept", ACCEPTED);
+        let ask = Ask::new(Method::GET).with("accept", accepted());
         let found = self.small(&ask, &url, limits::MAX_MANIFEST_BYTES as u64);
         let (_, headers, text) = found.map_err(|error| {
             error.context(format!("{}: the manifest {name}", self.repository()))
@@ -67,7 +66,7 @@ impl Client {
     /// The digest that the registry says a manifest to have; `None` if it has none of that name.
     pub fn manifest_digest(&self, name: &Name) -> Result<Option<Digest>> {
         let url = self.url(&format!("manifests/{}", tail(name)))?;
-        let ask = Ask::new(Method::HEAD).with("accept", ACCEPTED);
+        let ask = Ask::new(Method::HEAD).with("accept", accepted());
         let (response, at) = self.send(&ask, &url, None)?;
         let said = header(response.headers(), "docker-content-digest");
         let digest =
@@ -131,6 +130,12 @@ impl Client {
         let text = format!("{} has no end of tags", self.repository());
         Err(Error::refused(text))
     }
+}
+
+/// What is taken of an image: OCI's types, and Docker's, which are the same under other names.
+fn accepted() -> String {
+    let index = MediaType::ImageIndex.to_string();
+    [&*index, MEDIA_TYPE_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", ")
 }
 
 /// Where the next part of a list is: `</v2/...>; rel="next"` (RFC 8288).

@@ -16,7 +16,7 @@
 //!   [`upload`]: and written; [`manifest`]: manifests and tags;
 //! - `http`: one request; `retry`: when there is another one; `url`: where it goes;
 //! - `auth`: tokens; `challenge`: what a server asks for; `credentials`: what files and helpers have;
-//! - [`Sources`]: mirrors before the registry, of which `config` reads;
+//! - [`Sources`]: mirrors before the registry, of which `config` reads; [`short`]: names without a host;
 //! - `certs`: whom TLS trusts; `proxy`: who stands between.
 
 mod auth;
@@ -32,6 +32,7 @@ pub mod name;
 mod options;
 mod proxy;
 mod retry;
+pub mod short;
 mod sources;
 pub mod upload;
 mod url;

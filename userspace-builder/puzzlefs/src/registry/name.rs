@@ -143,7 +143,7 @@ pub fn prefixed(digest: &Digest) -> String {
 }
 
 /// Whether what stands before the first slash is a host, and not a part of a repository's name.
-fn names_host(text: &str) -> bool {
+pub(super) fn names_host(text: &str) -> bool {
     let is_upper = text.chars().any(|c| c.is_ascii_uppercase());
     text.contains(['.', ':']) || text == "localhost" || is_upper
 }

@@ -62,17 +62,26 @@ impl Sources {
 
     /// A manifest or an index, which has the digest if it is asked for by that.
     pub fn manifest(&self, name: &Name) -> Result<Found> {
-        self.first(matches!(name, Name::Tag(_)), |client| client.manifest(name))
+        self.first(matches!(name, Name::Tag(_)), |client, _| {
+            client.manifest(name)
+        })
     }
 
-    /// Begins to read a blob.
+    /// Begins to read a blob. Where a place fails in the middle of it, the next one gives the rest.
     pub fn blob(&self, digest: &Digest, size: Option<u64>) -> Result<Blob> {
-        self.first(false, |client| client.blob(digest, size))
+        self.first(false, |client, others| {
+            client.blob(digest, size).map(|blob| blob.or(others))
+        })
     }
 
-    /// Begins to read a part of one.
+    /// Begins to read a part of one; the same holds.
     pub fn range(&self, digest: &Digest, size: u64, range: Range<u64>) -> Result<Ranged> {
-        self.first(false, |client| client.range(digest, size, range.clone()))
+        self.first(false, |client, others| {
+            Ok(match client.range(digest, size, range.clone())? {
+                Ranged::Range(blob) => Ranged::Range(blob.or(others)),
+                Ranged::Whole(blob) => Ranged::Whole(blob.or(others)),
+            })
+        })
     }
 
     /// All tags, of the registry itself: a mirror has those that were asked for.
@@ -81,17 +90,24 @@ impl Sources {
         last.map_or(Ok(Vec::new()), |(client, _)| client.tags())
     }
 
-    /// What the first place says that has it; what the registry says, if none does.
-    fn first<T>(&self, by_tag: bool, ask: impl Fn(&Arc<Client>) -> Result<T>) -> Result<T> {
+    /// What the first place says that has it; what the registry says, if none does. `ask` is told who may
+    /// be asked after that.
+    fn first<T>(
+        &self,
+        by_tag: bool,
+        ask: impl Fn(&Arc<Client>, &[Arc<Client>]) -> Result<T>,
+    ) -> Result<T> {
+        let is_asked = |place: &Place| if by_tag { place.by.0 } else { place.by.1 };
+        let asked = self.clients.iter().filter(|(_, place)| is_asked(place));
+        let asked: Vec<Arc<Client>> = asked.map(|(client, _)| client.clone()).collect();
         let mut why = Error::not_found(format!("{} is nowhere", self.repository));
-        for (client, place) in &self.clients {
-            let (tags, digests) = place.by;
-            if if by_tag { tags } else { digests } {
-                match ask(client) {
-                    Ok(found) => return Ok(found),
-                    Err(error) => why = error,
-                }
+        let mut left = &asked[..];
+        while let Some((client, others)) = left.split_first() {
+            match ask(client, others) {
+                Ok(found) => return Ok(found),
+                Err(error) => why = error,
             }
+            left = others;
         }
         Err(why)
     }

@@ -17,7 +17,7 @@ use crate::registry::{self, Sources};
 pub enum Place {
     /// `oci:DIR:TAG`, `oci:DIR@sha256:DIGEST`.
     Oci(Reference),
-    /// `docker://HOST/REPOSITORY:TAG`, `docker://HOST/REPOSITORY@sha256:DIGEST`.
+    /// `docker://HOST/REPOSITORY:TAG`, `docker://HOST/REPOSITORY@sha256:DIGEST`, or a short name.
     Docker(registry::Reference),
 }
 
@@ -30,7 +30,8 @@ pub struct Opened {
 }
 
 const EXPECTED: &str =
-    "expected docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, or @sha256:DIGEST in place of :TAG";
+    "expected docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, or @sha256:DIGEST in place of :TAG; or a name \
+    without transport, as for podman pull";
 
 /// Opens the place of an image.
 ///
@@ -57,8 +58,10 @@ impl FromStr for Place {
         match text.split_once(':') {
             Some(("oci", place)) => Ok(Place::Oci(place.parse()?)),
             Some(("docker", _)) => Ok(Place::Docker(text.parse()?)),
-            Some((transport, _)) => Err(format!("{transport}: is no transport; {EXPECTED}")),
-            None => Err(EXPECTED.into()),
+            _ => match registry::short::resolve(text) {
+                Ok(reference) => Ok(Place::Docker(reference)),
+                Err(error) => Err(format!("{error:#}; {EXPECTED}")),
+            },
         }
     }
 }

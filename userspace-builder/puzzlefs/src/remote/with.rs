@@ -8,27 +8,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use oci_spec::image::{Arch, MediaType, Os};
-use puzzlefs_format::{limits, Digest, MEDIA_TYPE_MANIFEST};
-use serde::Deserialize;
+use oci_spec::image::MediaType;
+use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
 use serde_json::{json, Value};
 
 use super::sent::{self, Image, Origin};
 use super::Remote;
 use crate::base::digest::sha256;
 use crate::base::error::{damage, Error, Result};
-use crate::layout::manifest::{check_size, ARTIFACT_TYPE};
+use crate::layout::manifest::{check_size, is_index, ARTIFACT_TYPE, MAX_DOCUMENT};
+use crate::layout::platform::Platform;
 use crate::layout::reference::{self, Name};
 use crate::layout::Layout;
 use crate::registry::{Options, Reference, Sources};
 
 /// What tells a PuzzleFS image apart in an index.
 pub const FEATURE: &str = "puzzlefs";
-/// Bytes of a config, at most.
-const MAX_CONFIG: u64 = 4 << 20;
 /// Indexes in indexes, at most.
 const MAX_DEPTH: u32 = 4;
-const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// An ordinary image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,14 +48,6 @@ impl std::str::FromStr for With {
     }
 }
 
-/// What an image is for, in Go's names.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-struct Platform {
-    os: String,
-    architecture: String,
-    variant: Option<String>,
-}
-
 /// Opens the ordinary image that is to stand beside `ours`; of an index that for the same platform.
 pub fn open(with: &With, ours: &Image, options: &Options) -> Result<Image> {
     let (origin, name) = match with {
@@ -74,8 +63,7 @@ pub fn open(with: &With, ours: &Image, options: &Options) -> Result<Image> {
     let platform = platform(ours)?;
     let (mut text, mut media_type) = document(&origin, name)?;
     for _ in 0..MAX_DEPTH {
-        let is_index = media_type == MediaType::ImageIndex.to_string() || media_type == DOCKER_LIST;
-        if !is_index {
+        if !is_index(&media_type) {
             let image = sent::of_manifest(text, &media_type, &origin)?;
             let own: Value = serde_json::from_slice(&image.text)?;
             return match is_ordinary(&own) {
@@ -84,22 +72,8 @@ pub fn open(with: &With, ours: &Image, options: &Options) -> Result<Image> {
             };
         }
         let value: Value = damage(serde_json::from_slice(&text).context("parsing an index"))?;
-        let entries = value["manifests"].as_array();
-        let is_it = |entry: &&Value| {
-            let found = Platform::deserialize(&entry["platform"]);
-            let has_features = !entry["platform"]["os.features"].is_null();
-            found.is_ok_and(|found| {
-                found.os == platform.os && found.architecture == platform.architecture
-            }) && !has_features
-        };
-        let entry = entries.into_iter().flatten().find(is_it);
-        let missing = || {
-            let Platform {
-                os, architecture, ..
-            } = &platform;
-            Error::not_found(format!("{name} has no image for {os}/{architecture}"))
-        };
-        let entry = entry.ok_or_else(missing)?;
+        let missing = || Error::not_found(format!("{name} has no image for {platform}"));
+        let entry = ordinary_for(&value, &platform).ok_or_else(missing)?;
         let next: Name = format!("@{}", entry["digest"].as_str().unwrap_or_default())
             .parse()
             .map_err(Error::damaged)?;
@@ -108,6 +82,22 @@ pub fn open(with: &With, ours: &Image, options: &Options) -> Result<Image> {
     Err(Error::damaged(format!(
         "{name}: more than {MAX_DEPTH} indexes in each other"
     )))
+}
+
+/// The first ordinary image for a platform in an index.
+fn ordinary_for<'a>(index: &'a Value, platform: &Platform) -> Option<&'a Value> {
+    let ordinary = index["manifests"].as_array()?.iter();
+    let ordinary = ordinary.filter(|entry| entry["platform"]["os.features"].is_null());
+    let found = ordinary.flat_map(|entry| Some((Platform::of(&entry["platform"])?, entry)));
+    let found: Vec<(Platform, &Value)> = found.collect();
+    // Many say no variant where there is only one.
+    let bare = Platform {
+        variant: None,
+        ..platform.clone()
+    };
+    let is_it = found.iter().find(|(it, _)| platform.takes(it));
+    let entry = is_it.or_else(|| found.iter().find(|(it, _)| *it == bare));
+    entry.map(|(_, entry)| *entry)
 }
 
 fn is_ordinary(manifest: &Value) -> bool {
@@ -139,7 +129,7 @@ fn document(origin: &Origin, name: &Name) -> Result<(Vec<u8>, String)> {
                     (entry.digest, entry.media_type)
                 }
             };
-            let text = layout.read_blob(&digest, limits::MAX_MANIFEST_BYTES as u64)?;
+            let text = layout.read_blob(&digest, MAX_DOCUMENT)?;
             // By its digest it has no entry that says it.
             let own: Value = damage(serde_json::from_slice(&text).context("parsing a manifest"))?;
             let own = own["mediaType"].as_str().map(str::to_owned);
@@ -150,35 +140,22 @@ fn document(origin: &Origin, name: &Name) -> Result<(Vec<u8>, String)> {
 
 /// For which machines an image is: its config says it; this one's, if it has none.
 fn platform(image: &Image) -> Result<Platform> {
-    let here = || Platform {
-        os: Os::default().to_string(),
-        architecture: Arch::default().to_string(),
-        variant: None,
-    };
     let config = image
         .blobs
         .iter()
         .find(|blob| Some(blob.digest) == image.config);
     let Some(blob) = config else {
-        return Ok(here());
+        return Ok(Platform::here());
     };
     let mut text = Vec::new();
-    let read = blob.open()?.take(MAX_CONFIG).read_to_end(&mut text);
+    let read = blob.open()?.take(MAX_DOCUMENT).read_to_end(&mut text);
     read.context("reading the config")?;
     damage(serde_json::from_slice(&text).context("parsing the config"))
 }
 
 /// The index of both: its digest, its type and its bytes.
 pub fn index(ordinary: &Image, ours: &Image) -> Result<(Digest, String, Vec<u8>)> {
-    let Platform {
-        os,
-        architecture,
-        variant,
-    } = platform(ours)?;
-    let mut platform = json!({ "architecture": architecture, "os": os });
-    if let Some(variant) = variant {
-        platform["variant"] = variant.into();
-    }
+    let platform = serde_json::to_value(platform(ours)?)?;
     let mut featured = platform.clone();
     featured["os.features"] = json!([FEATURE]);
     let entry = |image: &Image, platform: Value| {
@@ -201,4 +178,40 @@ pub fn index(ordinary: &Image, ours: &Image) -> Result<(Digest, String, Vec<u8>)
     }))?;
     check_size(&text)?;
     Ok((sha256(&[&text]), media_type, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ordinary_image_is_for_the_same_platform() {
+        let entry = |platform: Value| json!({ "platform": platform });
+        let index = json!({ "manifests": [
+            entry(json!({ "os": "linux", "architecture": "arm", "variant": "v6" })),
+            entry(json!({ "os": "linux", "architecture": "arm", "variant": "v7" })),
+            entry(json!({ "os": "linux", "architecture": "amd64", "os.features": [FEATURE] })),
+            entry(json!({ "os": "linux", "architecture": "amd64" })),
+            entry(json!({ "os": "linux", "architecture": "arm64" })),
+            entry(json!({ "os": 5 })),
+            json!("none"),
+        ]});
+        let found = |platform: &str| {
+            let entry = ordinary_for(&index, &platform.parse().unwrap())?;
+            let list = index["manifests"].as_array()?;
+            list.iter().position(|it| std::ptr::eq(it, entry))
+        };
+        for (platform, place) in [
+            ("linux/arm/v7", Some(1)),
+            ("linux/arm/v6", Some(0)),
+            ("linux/arm", Some(0)),
+            ("linux/arm/v5", None),
+            ("linux/amd64", Some(3)),
+            ("linux/arm64/v8", Some(4)),
+            ("linux/s390x", None),
+        ] {
+            assert_eq!(found(platform), place, "{platform}");
+        }
+        assert!(ordinary_for(&json!([]), &Platform::here()).is_none());
+    }
 }

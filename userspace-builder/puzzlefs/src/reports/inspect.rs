@@ -26,8 +26,10 @@ pub struct Report {
     pub rootfs: String,
     /// manifestVersion of the Rootfs.
     pub version: u64,
-    /// Metadata vectors: one, and one more for each delta build.
+    /// Metadata vectors: one, and one more for each delta build, or one for each layer that was kept.
     pub metadata_layers: u32,
+    /// Inodes that each of them has, the uppermost one first; those that it hides among them.
+    pub metadata_layer_inodes: Vec<u32>,
     /// Names, that of the root included.
     pub names: u64,
     /// Inodes: names without the further ones of hard links.
@@ -116,6 +118,10 @@ fn facts(image: &Image) -> Result<(Report, BTreeSet<Key>)> {
         metadata_layers: rootfs.layers(),
         ..Report::default()
     };
+    for layer in 0..rootfs.layers() {
+        let inodes = rootfs.vector(layer)?.len();
+        report.metadata_layer_inodes.push(inodes);
+    }
     let mut seen = RoaringTreemap::new();
     let mut chunks: BTreeSet<Key> = BTreeSet::new();
     let mut walk = Walk::new(image)?;

@@ -8,10 +8,11 @@ use std::rc::Rc;
 use anyhow::{ensure, Context, Result};
 use puzzlefs_format::Digest;
 
-use super::image::{Blobs, Image, MAX_TEXT};
+use super::image::{Blobs, Image};
 use super::manifest;
-use super::platform::Choice;
 use crate::host::dir::Dir;
+use crate::layout::manifest::MAX_DOCUMENT;
+use crate::layout::platform::Choice;
 
 struct Files {
     path: PathBuf,
@@ -39,11 +40,11 @@ pub fn open(path: &Path, choice: &Choice) -> Result<Vec<Image>> {
         dir,
     };
     let mut text = Vec::new();
-    let mut file = files.file("manifest.json")?.take(MAX_TEXT + 1);
+    let mut file = files.file("manifest.json")?.take(MAX_DOCUMENT + 1);
     file.read_to_end(&mut text)?;
     ensure!(
-        text.len() as u64 <= MAX_TEXT,
-        "manifest.json: more than {MAX_TEXT} bytes"
+        text.len() as u64 <= MAX_DOCUMENT,
+        "manifest.json: more than {MAX_DOCUMENT} bytes"
     );
     manifest::images(&text, Rc::new(files), choice)
 }

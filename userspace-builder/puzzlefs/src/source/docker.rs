@@ -11,11 +11,12 @@ use oci_spec::image::ImageConfiguration;
 use puzzlefs_format::Digest;
 use serde::Deserialize;
 
-use super::image::{Image, Layer, MAX_TEXT};
+use super::image::{Image, Layer};
 use super::members::Members;
 use crate::base::error::{damage, Error};
 use crate::base::text;
 use crate::layers::Role;
+use crate::layout::manifest::MAX_DOCUMENT;
 
 /// An image in manifest.json.
 #[derive(Deserialize)]
@@ -29,12 +30,12 @@ struct Saved {
 /// Opens an image of an archive; without a name the only one.
 pub fn open(file: &Path, name: Option<&str>) -> Result<Image> {
     let members = Rc::new(Members::open(file)?);
-    let text = members.text("manifest.json", MAX_TEXT)?;
+    let text = members.text("manifest.json", MAX_DOCUMENT)?;
     let parsed = serde_json::from_slice(&text);
     let images: Vec<Saved> =
         damage(parsed.with_context(|| format!("manifest.json of {}", file.display())))?;
     let saved = choose(&images, name, file)?;
-    let config = members.text(&saved.config, MAX_TEXT)?;
+    let config = members.text(&saved.config, MAX_DOCUMENT)?;
     let parsed: ImageConfiguration = damage(serde_json::from_slice(&config).context("the config"))?;
     let diff_ids = parsed.rootfs().diff_ids();
     ensure!(

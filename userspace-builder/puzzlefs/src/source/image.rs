@@ -11,9 +11,7 @@ use puzzlefs_format::Digest;
 use super::checked::Checked;
 use crate::base::error::{damage, Error};
 use crate::layers::Role;
-
-/// Bytes of a manifest, an index or a config, at most, as registries have it.
-pub const MAX_TEXT: u64 = 4 << 20;
+use crate::layout::manifest::MAX_DOCUMENT;
 
 /// An ordinary image.
 pub struct Image {
@@ -62,7 +60,7 @@ pub trait Blobs {
     /// The whole content of a small blob, which has its digest.
     fn text(&self, digest: &Digest) -> Result<Vec<u8>> {
         let mut text = Vec::new();
-        let blob = Checked::new(self.open(digest)?.take(MAX_TEXT + 1), Some(*digest));
+        let blob = Checked::new(self.open(digest)?.take(MAX_DOCUMENT + 1), Some(*digest));
         let read = { blob }.read_to_end(&mut text);
         damage(read.with_context(|| format!("reading the blob sha256:{digest}")))?;
         Ok(text)

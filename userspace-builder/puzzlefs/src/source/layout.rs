@@ -9,12 +9,13 @@ use anyhow::{bail, Context, Result};
 use oci_spec::image::{Descriptor, ImageIndex};
 use puzzlefs_format::Digest;
 
-use super::image::{Blobs, Image, MAX_TEXT};
+use super::image::{Blobs, Image};
 use super::manifest;
 use super::members::Members;
-use super::platform::Choice;
 use crate::base::error::{damage, Error};
 use crate::base::text;
+use crate::layout::manifest::MAX_DOCUMENT;
+use crate::layout::platform::{Choice, Platform};
 use crate::layout::reference::{Name, Reference};
 use crate::layout::Layout;
 
@@ -47,7 +48,7 @@ pub fn open(reference: &Result<Reference, PathBuf>, choice: &Choice) -> Result<V
 /// Opens an image of a layout in a tar; without a tag the only one.
 pub fn open_archive(file: &Path, tag: Option<&str>, choice: &Choice) -> Result<Vec<Image>> {
     let members = Members::open(file)?;
-    let index = members.text("index.json", MAX_TEXT)?;
+    let index = members.text("index.json", MAX_DOCUMENT)?;
     let digest = find(&index, tag, file, choice)?;
     let text = Blobs::text(&members, &digest)?;
     manifest::images(&text, Rc::new(members), choice)
@@ -77,10 +78,8 @@ fn find(index: &[u8], tag: Option<&str>, path: &Path, choice: &Choice) -> Result
         None => entries.collect(),
     };
     let is_ours = |entry: &&&Descriptor| {
-        entry.platform().as_ref().is_some_and(|it| {
-            let (os, architecture) = (it.os().to_string(), it.architecture().to_string());
-            matches!(choice, Choice::One(ours) if (&ours.os, &ours.architecture) == (&os, &architecture))
-        })
+        let platform = entry.platform().as_ref().map(Platform::from);
+        platform.is_some_and(|it| matches!(choice, Choice::One(ours) if ours.takes(&it)))
     };
     match named[..] {
         [single] => manifest::digest(single),

@@ -6,19 +6,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use anyhow::{bail, ensure, Context, Result};
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use puzzlefs_format::{limits, Digest, MEDIA_TYPE_ROOTFS};
 use serde_json::Value;
 
 use super::image::{Blobs, Image, Layer};
-use super::platform::{Choice, Platform};
 use crate::base::error::{damage, Error};
 use crate::base::text;
 use crate::layers::Role;
+use crate::layout::manifest;
+use crate::layout::platform::{Choice, Platform};
 
-/// Media types of Docker's, which are no more than other names of OCI's.
-const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Indexes in indexes, at most.
 const MAX_DEPTH: u32 = 4;
 /// Images of an index that are taken at once, at most: no index of real images has as many.
@@ -121,11 +119,9 @@ fn is_index(text: &[u8]) -> Result<bool> {
         kind.schema_version == Some(2),
         "a manifest of another version than 2: pull the image with a tool of today, and push it again"
     );
-    let index = [MediaType::ImageIndex.to_string(), DOCKER_LIST.into()];
-    let manifest = [MediaType::ImageManifest.to_string(), DOCKER_MANIFEST.into()];
     Ok(match kind.media_type {
-        Some(media_type) if index.contains(&media_type) => true,
-        Some(media_type) if manifest.contains(&media_type) => false,
+        Some(media_type) if manifest::is_index(&media_type) => true,
+        Some(media_type) if manifest::is_manifest(&media_type) => false,
         Some(media_type) => bail!("{} is no image", text::quoted(media_type.as_bytes())),
         None => kind.manifests.is_some(),
     })
@@ -133,13 +129,7 @@ fn is_index(text: &[u8]) -> Result<bool> {
 
 /// The first manifest for `platform`.
 fn choose<'a>(manifests: &'a [Descriptor], platform: &Platform) -> Result<&'a Descriptor> {
-    let of = |manifest: &Descriptor| {
-        manifest.platform().as_ref().map(|platform| Platform {
-            os: platform.os().to_string(),
-            architecture: platform.architecture().to_string(),
-            variant: platform.variant().clone(),
-        })
-    };
+    let of = |manifest: &Descriptor| manifest.platform().as_ref().map(Platform::from);
     let is_ours = |manifest: &&Descriptor| of(manifest).is_some_and(|it| platform.takes(&it));
     if let Some(manifest) = manifests.iter().find(is_ours) {
         return Ok(manifest);

@@ -2,19 +2,25 @@
 //! The members of a tar on a disk, each where it lies: nothing is unpacked.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{ensure, Context, Result};
 
-use crate::base::error::Error;
+use crate::base::error::{damage, Error};
 use crate::base::text;
+use crate::layers::archive::{Archive, Kind};
 
 /// Links from one member to another that are followed: `docker save` writes one.
 const MAX_LINKS: u32 = 8;
+/// Members of a tar, and bytes of all their names, at most: an archive of 5,000 images has fewer.
+const MAX_MEMBERS: usize = 1 << 16;
+const MAX_NAMES: usize = 32 << 20;
 
 /// A tar, and where in it its members are.
 pub struct Members {
@@ -34,9 +40,10 @@ impl Members {
     /// Looks where members are.
     pub fn open(path: &Path) -> Result<Self> {
         let context = || format!("reading {}", path.display());
-        let mut file = File::open(path).with_context(context)?;
+        let file = File::open(path).with_context(context)?;
+        let found = file.metadata()?;
         ensure!(
-            file.metadata()?.is_file(),
+            found.is_file(),
             "{} is no regular file: what is not there twice cannot be read twice",
             path.display()
         );
@@ -47,31 +54,16 @@ impl Members {
             "{} is compressed: decompress it first (gunzip)",
             path.display()
         );
-        let mut members = HashMap::new();
-        file.seek(SeekFrom::Start(0))?;
-        for entry in tar::Archive::new(&file)
-            .entries_with_seek()
-            .with_context(context)?
-        {
-            let entry = entry.with_context(context)?;
-            let name = plain(&entry.path()?);
-            let member = match entry.header().entry_type() {
-                tar::EntryType::Symlink => {
-                    let target = entry.link_name()?.context("a link to nothing")?;
-                    let dir = name.parent().unwrap_or(Path::new(""));
-                    Member::Link(plain(&dir.join(target)))
-                }
-                tar::EntryType::Link => {
-                    Member::Link(plain(&entry.link_name()?.context("a link to nothing")?))
-                }
-                _ => Member::File(entry.raw_file_position(), entry.size()),
-            };
-            members.insert(name, member);
-        }
+        let file = Arc::new(file);
+        let part = Part {
+            file: file.clone(),
+            at: 0,
+            left: found.len(),
+        };
         Ok(Members {
             path: path.to_owned(),
-            file: Arc::new(file),
-            members,
+            file,
+            members: damage(members(part).with_context(context))?,
         })
     }
 
@@ -112,6 +104,41 @@ impl Members {
     }
 }
 
+/// Where the members of the tar in a file are.
+fn members(file: Part) -> Result<HashMap<PathBuf, Member>> {
+    let mut archive = Archive::with_skip(file, |file, len| Ok(file.skip(len)));
+    let (mut members, mut names) = (HashMap::new(), 0);
+    while let Some(entry) = archive.next()? {
+        let name = plain(Path::new(OsStr::from_bytes(&entry.path)));
+        let to = |target: &[u8], dir: &Path| plain(&dir.join(OsStr::from_bytes(target)));
+        let member = match entry.kind {
+            Kind::Symlink(target) => {
+                Member::Link(to(&target, name.parent().unwrap_or(Path::new(""))))
+            }
+            Kind::Link(target) => Member::Link(to(&target, Path::new(""))),
+            Kind::File(size) => {
+                ensure!(
+                    archive.stored() == size,
+                    "{} is stored with holes: make the archive without (tar has an option --sparse)",
+                    text::path(&name)
+                );
+                Member::File(archive.input().at, size)
+            }
+            _ => continue,
+        };
+        names += name.as_os_str().len();
+        if let Member::Link(to) = &member {
+            names += to.as_os_str().len();
+        }
+        members.insert(name, member);
+        ensure!(
+            members.len() <= MAX_MEMBERS && names <= MAX_NAMES,
+            "more than {MAX_MEMBERS} members, or names of more than {MAX_NAMES} bytes"
+        );
+    }
+    Ok(members)
+}
+
 /// A path without what does not lead anywhere.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
@@ -130,6 +157,16 @@ struct Part {
     file: Arc<File>,
     at: u64,
     left: u64,
+}
+
+impl Part {
+    /// Skips `len` bytes; says how many there are.
+    fn skip(&mut self, len: u64) -> u64 {
+        let len = len.min(self.left);
+        self.at += len;
+        self.left -= len;
+        len
+    }
 }
 
 impl Read for Part {

@@ -5,7 +5,7 @@
 //! - this file: from a name to an image;
 //! - `name`: what the command line calls it;
 //! - `layout`, `members`, `docker`, `dir`, `registry`, `tar`: where its blobs are;
-//! - `manifest`: from a manifest to an image; `platform`: which one of several;
+//! - `manifest`: from a manifest to an image;
 //! - `image`: what it is; `checked`: its blobs have their digests.
 
 mod checked;
@@ -16,7 +16,6 @@ mod layout;
 mod manifest;
 mod members;
 mod name;
-mod platform;
 mod registry;
 mod tar;
 
@@ -25,9 +24,9 @@ use anyhow::Context;
 use crate::base::error::Result;
 use crate::registry::Options;
 
+pub use crate::layout::platform::{Choice, Platform};
 pub use image::{Image, Layer};
 pub use name::Name;
-pub use platform::{Choice, Platform};
 
 /// Opens the image that `name` names, of an index the one for `platform`.
 ///

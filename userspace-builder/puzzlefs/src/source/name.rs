@@ -19,7 +19,7 @@ pub enum Name {
     DockerArchive(PathBuf, Option<String>),
     /// `dir:DIR`: manifest.json, and blobs beside it.
     Dir(PathBuf),
-    /// `docker://HOST/REPOSITORY[:TAG]`, or `@sha256:DIGEST`: one of a registry.
+    /// `docker://HOST/REPOSITORY[:TAG]`, or `@sha256:DIGEST`, or a short name: one of a registry.
     Docker(registry::Reference),
     /// `tar:FILE`: a tree.
     Tar(PathBuf),
@@ -28,7 +28,32 @@ pub enum Name {
 }
 
 const EXPECTED: &str = "expected oci:DIR:TAG, oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], \
-    dir:DIR, docker://HOST/REPOSITORY:TAG, tar:FILE, or - for a tar on standard input";
+    dir:DIR, docker://HOST/REPOSITORY:TAG, tar:FILE, or - for a tar on standard input; or a name without \
+    transport, as for podman pull";
+
+/// What stands before the colon where it is no tag that does.
+const TRANSPORTS: [&str; 6] = [
+    "oci",
+    "oci-archive",
+    "docker-archive",
+    "dir",
+    "docker",
+    "tar",
+];
+
+impl Name {
+    /// Whether it begins by saying where it is: other names may also be those of PuzzleFS images.
+    pub fn has_transport(text: &str) -> bool {
+        text == "-" || transport(text).is_some()
+    }
+}
+
+fn transport(text: &str) -> Option<(&str, &str)> {
+    let (transport, place) = text.split_once(':')?;
+    TRANSPORTS
+        .contains(&transport)
+        .then_some((transport, place))
+}
 
 impl FromStr for Name {
     type Err = String;
@@ -37,7 +62,11 @@ impl FromStr for Name {
         if text == "-" {
             return Ok(Name::Stdin);
         }
-        let (transport, place) = text.split_once(':').ok_or(EXPECTED)?;
+        let Some((transport, place)) = transport(text) else {
+            let short = registry::short::resolve(text);
+            let reference = short.map_err(|error| format!("{error:#}; {EXPECTED}"))?;
+            return Ok(Name::Docker(reference));
+        };
         if place.is_empty() {
             return Err(EXPECTED.into());
         }
@@ -65,8 +94,7 @@ impl FromStr for Name {
             "docker-archive" => file_of(Name::DockerArchive, file()),
             "dir" => Name::Dir(place.into()),
             "docker" => Name::Docker(text.parse()?),
-            "tar" => Name::Tar(place.into()),
-            _ => return Err(format!("{transport}: is no transport; {EXPECTED}")),
+            _ => Name::Tar(place.into()),
         })
     }
 }
@@ -112,7 +140,11 @@ mod tests {
         );
         let docker = Name::Docker("docker://debian:12".parse().unwrap());
         assert_eq!("docker://debian:12".parse(), Ok(docker));
-        for bad in ["", "docker:x", "x", "ftp:x", "tar:", "oci:", "oci:none"] {
+        assert_eq!(
+            "h.example/a:1".parse(),
+            Ok(Name::Docker("docker://h.example/a:1".parse().unwrap()))
+        );
+        for bad in ["", "docker:x", "ftp://x", "tar:", "oci:", "oci:none"] {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
     }

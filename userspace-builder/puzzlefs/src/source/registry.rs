@@ -9,7 +9,7 @@ use puzzlefs_format::Digest;
 
 use super::image::{Blobs, Image};
 use super::manifest;
-use super::platform::Choice;
+use crate::layout::platform::Choice;
 use crate::layout::reference::Name;
 use crate::registry::{Options, Reference, Sources};
 

@@ -7,8 +7,10 @@ pub mod command;
 pub mod layout;
 pub mod message;
 pub mod namespace;
+pub mod ordinary;
 pub mod pulls;
 pub mod remote;
+pub mod server;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -50,6 +52,7 @@ pub fn options() -> Options {
         rules: Default::default(),
         config: Default::default(),
         base: None,
+        keep_layers: false,
         fs_verity: false,
         threads: None,
         cache: None,

@@ -30,7 +30,7 @@ pub fn pull_from(
 ) -> puzzlefs::Result<Report> {
     let found = find(remote, what, &Platform::here())?;
     let layout = Layout::open_or_create(dir)?;
-    found.pull(&layout, tag, &Silent)
+    found.pull(&layout, tag, None, &Silent)
 }
 
 /// Pulls `from:tag` as `dir:tag`.

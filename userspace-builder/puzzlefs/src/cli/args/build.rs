@@ -16,14 +16,14 @@ use super::values::{pack_size, size, threads, Format};
 /// What an image is to be good at ([`profile::Profile`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Profile {
-    /// Fewest bytes, of one image and of many related ones: zstd 19, chunks of 512 KiB. It takes
-    /// ten times as long to build, and more to read
+    /// Fewest bytes, of one image and of many related ones: zstd 19, chunks of 512 KiB. To build it
+    /// takes 10 to 30 times as long as balanced. Reads cost more
     Small,
-    /// Few bytes, and reads that cost little, built soon: zstd 6 or LZ4, chunks of 128 KiB. Some
-    /// 35 MB of files a second on one processor
+    /// Few bytes, and reads that cost little: zstd 6 or LZ4, chunks of 128 KiB. To build it takes
+    /// less time than gzip
     Balanced,
-    /// The cheapest reads: LZ4, or zstd for what that makes far smaller; chunks of 64 KiB. It takes
-    /// about twice as long to build
+    /// The cheapest reads: LZ4, or zstd for what that makes far smaller; chunks of 64 KiB. To build
+    /// it takes about twice as long as balanced
     Fast,
 }
 
@@ -57,9 +57,6 @@ pub struct Storing {
     #[arg(long, value_name = "METHOD", value_parser = parse_compression)]
     pub compression: Option<Compression>,
     /// Average size of a chunk in bytes, or in K, M: a power of two [default: the profile's]
-    ///
-    /// A larger one keeps the manifest of an image of many gigabytes within the size
-    /// that registries take.
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub chunk_size: Option<u64>,
     /// Bytes in a zstd frame [default: each chunk is one frame]
@@ -71,7 +68,7 @@ pub struct Storing {
     /// Store chunks in packs, or loose: each as a blob of its own
     ///
     /// A chunk that is in the layout already is not stored again. Loose chunks are
-    /// what upstream's puzzlefs reads; a manifest can list some 24,000 of them.
+    /// what upstream's puzzlefs reads; a manifest can list some 26,000 of them.
     /// [default: packs, but loose with --compat and --fs-verity]
     #[arg(long, value_enum, value_name = "FORM")]
     pub layout: Option<ChunkForm>,
@@ -210,7 +207,7 @@ pub struct Build {
 #[command(after_help = "Example:
   puzzlefs convert oci:./build:v1 /var/lib/images:app
   puzzlefs convert docker://docker.io/library/debian:13 /var/lib/images:debian
-  podman save -o app.tar app && puzzlefs convert docker-archive:app.tar /var/lib/images:app
+  puzzlefs convert docker-archive:app.tar /var/lib/images:app
   zstdcat rootfs.tar.zst | puzzlefs convert - /var/lib/images:rootfs")]
 pub struct Convert {
     /// How it is stored.
@@ -222,12 +219,24 @@ pub struct Convert {
     /// All images of an index, for whatever platform: the tag then names an index of them
     #[arg(long, conflicts_with = "platform")]
     pub all: bool,
+    /// Keep the layers, as layers of metadata
+    ///
+    /// So the image says what each layer brought: puzzlefs inspect counts it. Each file is in the uppermost
+    /// layer that has a name of it, and each directory in the uppermost one that has anything in it, or removes
+    /// something from it. Content is stored as without this option, and only once; files that are hidden are
+    /// not kept. It costs that the metadata are not those of puzzlefs build, so that they are shared with no
+    /// other image, and that each look-up of an inode searches the layers from the uppermost down. Without
+    /// it the image has one layer, and reads the same.
+    #[arg(long)]
+    pub keep_layers: bool,
     /// How a registry is spoken with.
     #[command(flatten)]
     pub registry: Registry,
-    /// The image: oci:DIR:TAG, oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR,
+    /// The image: oci:DIR:TAG, oci-archive:FILE[:TAG], docker-archive:FILE[:NAME] (of docker save), dir:DIR,
     /// docker://HOST/REPOSITORY[:TAG], as skopeo calls them, tar:FILE for a tar of a tree, or - for one on standard input
     ///
+    /// What has none of these before it is an image in a registry, as for podman pull: HOST/REPOSITORY[:TAG], or a
+    /// short name that registries.conf has an alias for, or one registry to search.
     /// Layers and tars may be compressed by gzip, zstd or xz.
     pub source: Name,
     /// The layout, made if need be, and the tag
@@ -251,13 +260,12 @@ impl std::str::FromStr for ConfigFrom {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(Name::Tar(_) | Name::Stdin) => Err("a tar has no config".into()),
-            Ok(name) => Ok(Self::Ordinary(name)),
-            Err(ordinary) => match text.parse() {
-                Ok(reference) => Ok(Self::Ours(reference)),
-                Err(_) => Err(ordinary),
-            },
+        if !Name::has_transport(text) {
+            return Ok(Self::Ours(text.parse()?));
+        }
+        match text.parse()? {
+            Name::Tar(_) | Name::Stdin => Err("a tar has no config".into()),
+            name => Ok(Self::Ordinary(name)),
         }
     }
 }

@@ -43,7 +43,7 @@ impl From<LayerCompression> for Compression {
 #[command(after_help = "Example:
   puzzlefs export /var/lib/images:debian | tar -C rootfs --xattrs --xattrs-include='*' -xp
   puzzlefs export --to oci:./ordinary:debian /var/lib/images:debian
-  skopeo copy oci:./ordinary:debian docker-daemon:debian:latest")]
+  skopeo copy oci:./ordinary:debian docker-archive:debian.tar:debian:latest")]
 pub struct Export {
     /// Make an ordinary image in a layout, which is made if need be: oci:DIR:TAG
     #[arg(long, value_name = "oci:DIR:TAG", value_parser = target)]

@@ -93,7 +93,7 @@ pub struct MountHelper {
     /// Say what is mounted
     #[arg(short)]
     pub verbose: bool,
-    /// Mount in the namespace NS
+    /// Not supported: nsenter(1) runs mount(8) in another namespace
     #[arg(short = 'N', value_name = "NS")]
     pub namespace: Option<PathBuf>,
     /// Mount options

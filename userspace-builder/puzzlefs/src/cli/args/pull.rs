@@ -11,7 +11,8 @@ use super::values::Format;
 
 /// Bring an image into a layout, of which only those chunks travel that it does not have
 ///
-/// Whatever packs of the layout hold a chunk, it is not fetched; each is checked before it is relied on.
+/// Whatever packs of the layout hold a chunk, it is not fetched. A pack is checked before it is relied on, unless
+/// it was before, and has not changed since.
 /// What travels is what the files of the image use: packs of the source may have more. So the layout
 /// may end up without some blobs of the image. Then the tag names a manifest of this layout, which has the
 /// same files, and mounts, checks and copies as any; OCI_DIR@sha256:DIGEST with the digest at
@@ -27,6 +28,12 @@ pub struct Pull {
     /// Also make all blobs of the image, as the source has them
     #[arg(long)]
     pub whole: bool,
+    /// Check all packs again that the image relies on, and remember nothing
+    ///
+    /// Which packs are sound is remembered where builds remember what they read: see puzzlefs-build(1). A pack
+    /// did not change if it has the same device, inode number, size, mtime and ctime.
+    #[arg(long)]
+    pub no_cache: bool,
     /// Which image of an index [default: for this machine]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
@@ -37,6 +44,9 @@ pub struct Pull {
     #[command(flatten)]
     pub registry: Registry,
     /// The image, wherever it is: docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, or with @sha256:DIGEST
+    ///
+    /// What has neither before it is an image in a registry, as for podman pull: HOST/REPOSITORY[:TAG], or a
+    /// short name that registries.conf has an alias for, or one registry to search.
     #[arg(value_name = "SOURCE")]
     pub source: Place,
     /// What it is to be here; the layout is made if need be

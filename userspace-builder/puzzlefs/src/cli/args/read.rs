@@ -79,21 +79,32 @@ pub struct Verify {
     pub image: Reference,
 }
 
-/// Extract an image into a new directory
+/// Extract an image into a directory
 ///
 /// Root restores owners, devices and all extended attributes. What the caller has no right to
 /// set is left out and counted, all else is there, and the exit status is 2. For others than root
 /// the umask applies, and set-id bits are left out. Access control lists of the surrounding
 /// directory do not get in. If it fails, DIR is left as it was. Nothing outside DIR is touched,
 /// whatever the image says.
+///
+/// With --force DIR may have something already, as for tar. What is there under other names stays. What
+/// the image has is made beside it and then moved to its place: a file, a link or a device that is there
+/// is replaced, and not written through or followed; a directory stays, with what else is in it, and gets
+/// the owner, mode, times and attributes of the image's. Directories that are only above PATHs, and are
+/// there, stay as they are. A directory that is not empty is not replaced by a file: then nothing is moved.
+/// If it fails later than that, what was moved stays.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs extract /var/lib/images:debian ./rootfs
-  puzzlefs extract /var/lib/images:debian ./parts /etc /usr/share/doc/bash")]
+  puzzlefs extract /var/lib/images:debian ./parts /etc /usr/share/doc/bash
+  puzzlefs extract --force /var/lib/images:debian / /usr/bin/bash")]
 pub struct Extract {
     /// How the report is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+    /// Extract into a directory that is not empty, over what is there
+    #[arg(short, long)]
+    pub force: bool,
     /// The image
     #[arg(value_name = "OCI_DIR:TAG")]
     pub image: Reference,

@@ -26,7 +26,7 @@ use anyhow::Result;
 use puzzlefs_format::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::build::cache::{digest, Cache};
+use crate::cache::{digest, Cache};
 use crate::encode::chunker::Policy;
 use crate::host::stat::Facts;
 use crate::tree::scan::Scanned;

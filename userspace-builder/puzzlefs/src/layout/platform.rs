@@ -5,14 +5,18 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
 /// An operating system and an architecture, in the names of the Go language.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// As `linux`.
     pub os: String,
     /// As `amd64`.
     pub architecture: String,
     /// As `v7`; any if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
@@ -43,10 +47,25 @@ impl Platform {
         }
     }
 
+    /// What an entry of an index, or a config, is for, if it says so.
+    pub fn of(value: &Value) -> Option<Self> {
+        Self::deserialize(value).ok()
+    }
+
     /// Whether what is for `other` runs here.
     pub fn takes(&self, other: &Platform) -> bool {
         let is_variant = self.variant.is_none() || self.variant == other.variant;
         self.os == other.os && self.architecture == other.architecture && is_variant
+    }
+}
+
+impl From<&oci_spec::image::Platform> for Platform {
+    fn from(said: &oci_spec::image::Platform) -> Self {
+        Platform {
+            os: said.os().to_string(),
+            architecture: said.architecture().to_string(),
+            variant: said.variant().clone(),
+        }
     }
 }
 
@@ -75,5 +94,27 @@ impl FromStr for Platform {
             architecture: architecture.into(),
             variant,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn platforms_are_read_and_written_alike() {
+        let arm: Platform = "linux/arm/v7".parse().unwrap();
+        let value = json!({ "os": "linux", "architecture": "arm", "variant": "v7" });
+        assert_eq!(Platform::of(&value), Some(arm.clone()));
+        assert_eq!(serde_json::to_value(&arm).unwrap(), value);
+        assert_eq!(arm.to_string(), "linux/arm/v7");
+        let any: Platform = "linux/arm".parse().unwrap();
+        let value = json!({ "os": "linux", "architecture": "arm", "os.version": "1" });
+        assert_eq!(Platform::of(&value), Some(any.clone()));
+        assert!(any.takes(&arm) && !arm.takes(&any));
+        for none in [json!(null), json!({ "os": "linux" }), json!("linux/arm")] {
+            assert_eq!(Platform::of(&none), None, "{none}");
+        }
     }
 }

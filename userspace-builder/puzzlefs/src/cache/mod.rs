@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What builds remember, so that the next one does nothing twice. All of it may be deleted at any time.
+//! What builds and pulls remember, so that the next one does nothing twice. All of it may be deleted at any
+//! time.
 //!
 //! - [`files`]: which chunks the files of a tree became. A file that has the same device, inode
 //!   number, size and times as then is not read again;
-//! - [`chunks`]: how contents are stored, and which packs of a layout are sound. What was read is
-//!   not compressed again.
+//! - [`chunks`]: how contents are stored. What was read is not compressed again;
+//! - [`packs`]: which packs of a layout are sound. They are not read again to be relied on.
 //!
 //! It belongs to a user, not to a layout: a layout may come from somebody else, and what it said of the
 //! files of this host would be believed. So others must not be able to write to it, nor does root
@@ -12,16 +13,21 @@
 
 pub(crate) mod chunks;
 pub mod files;
+pub(crate) mod packs;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
 use crate::base::digest::{hex, sha256};
+use crate::base::progress::Progress;
 use crate::encode::RULES;
 use crate::host::private::Private;
+use crate::host::stat::Stat;
+use crate::layout::Layout;
 
 /// Bytes of a file that are read at most: those for some 20 million files.
 const LIMIT: u64 = 4 << 30;
@@ -33,7 +39,7 @@ const COUNT: usize = 200;
 pub struct Options {
     /// The directory; made if need be.
     pub dir: PathBuf,
-    /// Read all files, whatever is known of them.
+    /// Read all files and packs, whatever is known of them.
     pub force: bool,
 }
 
@@ -45,10 +51,24 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Opens it.
-    pub fn open(dir: &Path) -> Result<Self> {
+    fn at(dir: &Path) -> Result<Self> {
         let dir = Private::open(dir)?;
         Ok(Cache { dir, rules: RULES })
+    }
+
+    /// Opens it, if there is one.
+    pub fn open(options: Option<&Options>, progress: &dyn Progress) -> Option<Self> {
+        let cache = Cache::at(&options?.dir);
+        let note = |e| note(&format!("no cache is used: {e:#}"), &e, progress);
+        cache.map_err(note).ok()
+    }
+
+    /// Keeps what the next time may use. That it cannot does no harm.
+    pub fn keep(&self, progress: &dyn Progress, save: impl FnOnce(&Cache) -> Result<()>) {
+        if let Err(e) = save(self).and_then(|()| self.dir.keep(COUNT)) {
+            let text = format!("the next time will take as long as this one: {e:#}");
+            note(&text, &e, progress);
+        }
     }
 
     /// What was kept under a name and for a purpose, if it is still as it was written.
@@ -73,11 +93,22 @@ impl Cache {
     fn by_rules(&self, purpose: &str) -> String {
         format!("rules {} {purpose}", self.rules)
     }
+}
 
-    /// Removes what was not used for long.
-    pub fn trim(&self) -> Result<()> {
-        self.dir.keep(COUNT)
+/// Says what is wrong with the cache. Whoever has a home that is read-only knows it.
+fn note(text: &str, error: &anyhow::Error, progress: &dyn Progress) {
+    let cause = error.root_cause();
+    let errno = cause.downcast_ref::<Errno>().copied();
+    let errno = errno.or_else(|| Errno::from_io_error(cause.downcast_ref()?));
+    if !matches!(errno, Some(Errno::ROFS | Errno::ACCESS | Errno::PERM)) {
+        progress.note(text);
     }
+}
+
+/// A layout, wherever it is mounted.
+fn name(layout: &Layout) -> Result<String> {
+    let facts = Stat::of(layout.blob_dir()?)?.facts;
+    Ok(format!("layout {} {}", facts.dev, facts.ino))
 }
 
 /// The file of a name and a purpose.
@@ -110,7 +141,7 @@ mod tests {
     #[test]
     fn other_rules_have_another_cache() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(&dir.path().join("cache")).unwrap();
+        let cache = Cache::at(&dir.path().join("cache")).unwrap();
         let later = Cache {
             dir: Private::open(&dir.path().join("cache")).unwrap(),
             rules: RULES + 1,

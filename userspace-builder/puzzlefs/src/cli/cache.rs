@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the cache is.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use puzzlefs::cache;
+
+/// Where builds and pulls keep what they remember: $XDG_CACHE_HOME/puzzlefs, or .cache/puzzlefs in the home of
+/// whoever runs them. Root's is /var/cache/puzzlefs, if HOME is that of a user, as sudo may leave it.
+pub fn remembered(no_cache: bool) -> Option<cache::Options> {
+    if no_cache {
+        return None;
+    }
+    let path = |name| std::env::var_os(name).map(PathBuf::from);
+    let path = |name| path(name).filter(|path| path.is_absolute());
+    let is_ours = |path: &PathBuf| {
+        let owner = std::fs::metadata(path).ok().map(|home| home.uid());
+        owner == Some(rustix::process::geteuid().as_raw())
+    };
+    let own = path("XDG_CACHE_HOME").or_else(|| {
+        let home = path("HOME").filter(is_ours)?;
+        Some(home.join(".cache"))
+    });
+    let is_root = rustix::process::geteuid().is_root();
+    let all = own.or_else(|| is_root.then(|| "/var/cache".into()))?;
+    Some(cache::Options {
+        dir: all.join("puzzlefs/builds"),
+        force: false,
+    })
+}
