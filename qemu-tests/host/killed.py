@@ -9,10 +9,10 @@ import os
 import pathlib
 import random
 import shutil
-import signal
 import subprocess
 
 from case import check, equal
+from killing import killed
 
 PUZZLEFS = os.path.join(os.environ["PUZZLEFS_TOP"], "build/puzzlefs")
 WRITES = ("write", "pwrite64", "writev", "ftruncate", "mkdirat", "renameat", "renameat2", "unlinkat", "fsync", "fdatasync", "syncfs")
@@ -27,16 +27,6 @@ def run(*command):
 
 def puzzlefs(*arguments):
     return run(PUZZLEFS, *arguments)
-
-
-def killed(arguments, call, number):
-    """Whether the command was killed at that call of that name, by any of its threads."""
-    tracer = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}"]
-    done = subprocess.run([*tracer, PUZZLEFS, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120)
-    if done.returncode == 0:
-        return False
-    check(done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), f"{call} {number}: {done.returncode}, {done.stderr}")
-    return True
 
 
 def sound(layout, what):
@@ -81,7 +71,7 @@ def try_all(name, before, arguments, layout, verify):
     for call in WRITES:
         for number in range(1, 1000):
             begin()
-            if not killed(arguments, call, number):
+            if not killed([PUZZLEFS, *arguments], call, number):
                 break
             what = f"{name}, killed at {call} {number}"
             sound(layout, what)

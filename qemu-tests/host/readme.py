@@ -35,11 +35,13 @@ def metadata_are_in_packs(base):
 
 
 @claim("A Rootfs does not say where chunks lie, so `repack` and `unpack` (each chunk a blob again) change\n"
-       "the manifest only, and `index.json` last of all: a signature of the Rootfs's digest stays good.")
+       "the manifest only, and `index.json` last of all: a signature of the Rootfs's digest stays good. The manifest of before,\n"
+       "which may be signed, is kept too: `push` sends that one, `@sha256:` finds the image by it, `complete` makes its blobs again.")
 def the_rootfs_stays(base):
     layout, new = two_versions(base)
     run("puzzlefs", "build", "--layout", "loose", new, f"{layout}:v2")
     before = report("inspect", "--format", "json", f"{layout}:v2")
+    first = before["manifest"]
     for command in "repack", "unpack", "repack":
         run("puzzlefs", command, "--gc", layout)
         after = report("inspect", "--format", "json", f"{layout}:v2")
@@ -48,7 +50,10 @@ def the_rootfs_stays(base):
         kinds = {layer["mediaType"] for layer in manifest(layout, "v2")[0]["layers"][1:]}
         equal(PACK in kinds, command == "repack", f"packs after {command}")
         run("puzzlefs", "verify", f"{layout}:v2")
+        equal(report("inspect", "--format", "json", f"{layout}@sha256:{first}")["manifest"], after["manifest"], "by the first digest")
         before = after
+    run("puzzlefs", "complete", f"{layout}:v2")
+    equal(report("inspect", "--format", "json", f"{layout}:v2")["manifest"], first, "what complete makes")
 
 
 @claim("with `--compat` (no LZ4, no holes, each chunk a blob, the metadata one)")

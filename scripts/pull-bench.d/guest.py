@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """guest.py DATA TAG...: the part of `make pull-bench` that runs in the virtual machine. A registry with the data below
 the directory DATA is behind a link of 100 Mbit/s and 20 ms there and back; prints as JSON how many seconds each
-pull takes, by layers and by ours, the latter with mount(2)."""
+pull takes, by layers, by zstd:chunked and by ours, the latter two with their mount(2)."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import sys
 import time
 
 sys.path.append(os.path.join(os.path.dirname(__file__), "../../qemu-tests/lib"))
+from podman import Podman
 from registries import wait
 
 DATA, TAGS = sys.argv[1], sys.argv[2:]
@@ -26,7 +27,7 @@ def inside(*command):
 
 
 def link():
-    run("modprobe", "-a", "veth", "sch_netem")
+    run("modprobe", "-a", "veth", "sch_netem", "overlay")
     run("ip", "netns", "add", "server")
     run("ip", "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", "server")
     run("ip", "address", "add", "10.9.0.2/24", "dev", "near")
@@ -48,25 +49,33 @@ def registry():
     return server
 
 
-def seconds(*commands):
+def seconds(what):
     run("sync")
     before = time.monotonic()
-    for command in commands:
-        run(*command)
+    what()
     return time.monotonic() - before
+
+
+def pulled_and_mounted(host, tag):
+    run("puzzlefs", "pull", "--quiet", "--plain-http", f"{host}/ours:{tag}", f"/scratch/ours:{tag}")
+    run("puzzlefs", "mount", f"/scratch/ours:{tag}", "/mnt")
+
+
+def mounted_by_podman(podman, reference):
+    podman("image", "mount", podman.pull(reference))
 
 
 def main():
     link()
     server = registry()
+    podman = Podman("/scratch/podman")
     host = f"docker://{SERVER}:{PORT}"
-    found = {"layers, gzip (skopeo)": [], "puzzlefs": []}
+    found = {"layers, gzip (skopeo)": [], "zstd:chunked (podman)": [], "puzzlefs": []}
     for tag in TAGS:
-        found["layers, gzip (skopeo)"].append(seconds(
-            ("skopeo", "copy", "-q", "--src-tls-verify=false", f"{host}/skopeo:{tag}", f"oci:/scratch/layers:{tag}")))
-        found["puzzlefs"].append(seconds(
-            ("puzzlefs", "pull", "--quiet", "--plain-http", f"{host}/ours:{tag}", f"/scratch/ours:{tag}"),
-            ("puzzlefs", "mount", f"/scratch/ours:{tag}", "/mnt")))
+        found["layers, gzip (skopeo)"].append(seconds(lambda tag=tag: run(
+            "skopeo", "copy", "-q", "--src-tls-verify=false", f"{host}/skopeo:{tag}", f"oci:/scratch/layers:{tag}")))
+        found["zstd:chunked (podman)"].append(seconds(lambda tag=tag: mounted_by_podman(podman, f"{host}/podman:{tag}")))
+        found["puzzlefs"].append(seconds(lambda tag=tag: pulled_and_mounted(host, tag)))
         run("umount", "/mnt")
     server.kill()
     print(json.dumps(found))

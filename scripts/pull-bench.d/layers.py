@@ -42,18 +42,40 @@ def layer(base, tree, path):
                 tar.addfile(tarfile.TarInfo(os.path.join(parent, ".wh." + os.path.basename(name))))
 
 
+def add_layer(layout, tag, tar):
+    run("umoci", "raw", "add-layer", "--image", f"{layout}:{tag}", tar, stderr=subprocess.DEVNULL)
+
+
+def base(trees, name, layout, tag, scratch):
+    """Makes an image in which the tree `name` is one layer."""
+    tar = pathlib.Path(scratch, f"{name}.tar")
+    run("tar", "-C", trees / name, "--sort=name", "--format=posix", "--xattrs", "--xattrs-include=*", "-cf", tar, ".")
+    run("umoci", "new", "--image", f"{layout}:{tag}", stderr=subprocess.DEVNULL)
+    add_layer(layout, tag, tar)
+    tar.unlink()
+
+
 def ordinary(trees, series, layout, scratch):
     """Makes an image of each tree in `layout`; its base is what its name begins with."""
     run("umoci", "init", "--layout", layout)
-    for base in {name.split("-")[0] for name in series}:
-        tar = pathlib.Path(scratch, f"{base}.tar")
-        run("tar", "-C", trees / base, "--sort=name", "--format=posix", "--xattrs", "--xattrs-include=*", "-cf", tar, ".")
-        run("umoci", "new", "--image", f"{layout}:{base}", stderr=subprocess.DEVNULL)
-        run("umoci", "raw", "add-layer", "--image", f"{layout}:{base}", tar, stderr=subprocess.DEVNULL)
-        tar.unlink()
+    for name in sorted({name.split("-")[0] for name in series}):
+        base(trees, name, layout, name, scratch)
     for name in series:
-        base, tar = name.split("-")[0], pathlib.Path(scratch, f"{name}.tar")
-        layer(trees / base, trees / name, tar)
-        run("umoci", "tag", "--image", f"{layout}:{base}", name)
-        run("umoci", "raw", "add-layer", "--image", f"{layout}:{name}", tar, stderr=subprocess.DEVNULL)
+        below, tar = name.split("-")[0], pathlib.Path(scratch, f"{name}.tar")
+        layer(trees / below, trees / name, tar)
+        run("umoci", "tag", "--image", f"{layout}:{below}", name)
+        add_layer(layout, name, tar)
+        tar.unlink()
+
+
+def dated(trees, images, layout, scratch):
+    """Makes images of (tag, base, application): each base is one layer, what `new-`application has besides `new` another."""
+    run("umoci", "init", "--layout", layout)
+    tars = {name: pathlib.Path(scratch, f"{name}.tar") for name in {application for _, _, application in images}}
+    for name, tar in tars.items():
+        layer(trees / "new", trees / f"new-{name}", tar)
+    for tag, below, application in images:
+        base(trees, below, layout, tag, scratch)
+        add_layer(layout, tag, tars[application])
+    for tar in tars.values():
         tar.unlink()

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""pull.py TREES: the part of `make pull-bench` that runs in the build root. Three series of images go through a
-registry; writes docs/pull-bench.json, and the table in docs/registry.md."""
+"""pull.py TREES [PART...]: the part of `make pull-bench` that runs in the build root. Three series of images go through
+a registry, and ten images into one; writes docs/pull-bench.json, the tables in docs/registry.md and the plots."""
 
+import functools
 import json
 import os
 import pathlib
@@ -11,8 +12,11 @@ import sys
 import tempfile
 
 import layers
+import plot
 import served
+import ten
 from images import CACHE, say
+from podman import Podman
 
 TOP = pathlib.Path(os.environ["PUZZLEFS_TOP"])
 OURS = TOP / "build/puzzlefs"
@@ -30,7 +34,14 @@ def output(*command):
 
 
 def bytes_below(directory):
-    return sum(path.lstat().st_size for path in pathlib.Path(directory).rglob("*") if path.is_file())
+    """Of regular files, each once, however many names it has."""
+    files = {}
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            stat = os.lstat(os.path.join(parent, name))
+            if os.path.stat.S_ISREG(stat.st_mode):
+                files[stat.st_dev, stat.st_ino] = stat.st_size
+    return sum(files.values())
 
 
 def skopeo(server, place, series):
@@ -43,6 +54,19 @@ def skopeo(server, place, series):
         output("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{server.host}/skopeo:{tag}",
                f"oci:{place}/skopeo:{tag}")
         yield {**counted.since(), "disk": bytes_below(f"{place}/skopeo")}
+
+
+def podman(server, place, series):
+    """By zstd:chunked, which podman makes of the layers. On the disk are the trees, files of one content as links."""
+    maker, node = Podman(f"{place}/podman-maker"), Podman(f"{place}/podman-node")
+    for tag in series:
+        maker.push(f"{place}/ordinary", tag, f"docker://{server.host}/podman:{tag}")
+    maker.end()
+    for tag in series:
+        counted = server.counted()
+        node.pull(f"docker://{server.host}/podman:{tag}")
+        yield {**counted.since(), "disk": bytes_below(node.storage)}
+    node.end()
 
 
 def casync(trees, place, series):
@@ -73,13 +97,14 @@ def ours(server, place, series):
         output(OURS, "verify", f"{place}/ours:{tag}")
 
 
-def measure(trees, title, series, place):
+def measure(title, series, trees, place):
     say(f"{title}: images")
     layers.ordinary(trees, series, f"{place}/ordinary", place)
     found = {}
     with served.CountedRegistry(place) as server:
         for name, steps in (
                 ("layers, gzip (skopeo)", lambda: skopeo(server, place, series)),
+                ("zstd:chunked (podman)", lambda: podman(server, place, series)),
                 ("casync", lambda: casync(trees, place, series)),
                 ("puzzlefs", lambda: ours(server, place, series))):
             say(f"{title}: {name}")
@@ -95,7 +120,7 @@ def measure(trees, title, series, place):
 def timed(data, series):
     """Seconds of each pull in a machine whose clock counts instructions, and goes on while it waits."""
     guest = TOP / "scripts/pull-bench.d/guest.py"
-    command = [TOP / "scripts/vm", "--icount", "--memory", "3G", "--scratch", "4G", "--", "python3", "-B", guest, data, *series]
+    command = [TOP / "scripts/vm", "--icount", "--memory", "3G", "--scratch", "8G", "--", "python3", "-B", guest, data, *series]
     return json.loads(output(*command).splitlines()[-1])
 
 
@@ -124,17 +149,25 @@ def table(measured):
 
 
 def main():
-    if len(sys.argv) != 2 or not os.path.isdir(sys.argv[1]):
-        sys.exit("usage: scripts/pull-bench\n\nWhat related images take to pull, by layers, by casync and by ours.")
-    trees, measured = pathlib.Path(sys.argv[1]), {}
-    for title, series in SERIES.items():
+    parts = {**{title: functools.partial(measure, title, series) for title, series in SERIES.items()}, ten.TITLE: ten.measure}
+    wanted = sys.argv[2:] or list(parts)
+    if len(sys.argv) < 2 or not os.path.isdir(sys.argv[1]) or not set(wanted) <= set(parts):
+        names = "\n".join(f'    "{title}"' for title in parts)
+        sys.exit("usage: scripts/pull-bench [PART...]\n\nWhat related images take to pull, by layers, by zstd:chunked, by "
+                 f"casync and by ours. Others than these parts stay as they were measured:\n{names}")
+    trees, measured = pathlib.Path(sys.argv[1]), json.loads(SAVED.read_text()) if SAVED.exists() else {}
+    for title in wanted:
         with tempfile.TemporaryDirectory(dir=CACHE) as place:
-            measured[title] = measure(trees, title, series, place)
-        print(table({title: measured[title]}), flush=True)
-    SAVED.write_text(json.dumps(measured, indent=1) + "\n")
+            measured[title] = parts[title](trees, place)
+        print(table({title: measured[title]}) if title in SERIES else ten.table(measured[title]), flush=True)
+        SAVED.write_text(json.dumps({title: measured[title] for title in parts if title in measured}, indent=1) + "\n")
+    series = {title: measured[title] for title in SERIES if title in measured}
+    text = table(series) + ("\n" + ten.table(measured[ten.TITLE]) if ten.TITLE in measured else "")
     before, _, rest = DOCUMENT.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}{table(measured)}{END}{after}")
+    DOCUMENT.write_text(f"{before}{BEGIN}{text}{END}{after}")
+    if all(title in measured for title in SERIES):
+        plot.write(series)
 
 
 main()

@@ -73,11 +73,7 @@ pub fn keep_ends<'a>(ends: impl Iterator<Item = &'a End>) -> Vec<u8> {
 }
 
 /// The ends of the packs that the manifest `text` lists, as the blob `indexes` has them.
-pub(crate) fn ends_of(
-    layout: &Layout,
-    indexes: &Digest,
-    text: &[u8],
-) -> Result<Vec<(Digest, End)>> {
+pub fn ends_of(layout: &Layout, indexes: &Digest, text: &[u8]) -> Result<Vec<(Digest, End)>> {
     let packs = packs_of(&Manifest::parse(text)?)?;
     let all = layout.read_blob(indexes, MAX_ENDS)?;
     let count = u32::try_from(packs.len())?.to_le_bytes();
@@ -102,6 +98,30 @@ pub(crate) fn ends_of(
     Ok(ends)
 }
 
+/// The same of packs that lie in the layout themselves.
+pub fn ends_there(layout: &Layout, text: &[u8]) -> Result<Vec<(Digest, End)>> {
+    let packs = packs_of(&Manifest::parse(text)?)?.into_iter();
+    let ends = packs.map(|(digest, _)| {
+        let end = End::of_file(&layout.open_blob(&digest)?);
+        Ok((
+            digest,
+            end.with_context(|| format!("the end of the pack sha256:{digest}"))?,
+        ))
+    });
+    ends.collect()
+}
+
+/// The loose chunks that the manifest `text` lists, with their bytes.
+pub fn loose_of(text: &[u8]) -> Result<Vec<(Digest, u64)>> {
+    let mut loose = Vec::new();
+    for layer in Manifest::parse(text)?.layers() {
+        let layer = layer?;
+        let is_loose = is_chunk(&layer.media_type.to_string());
+        loose.extend(is_loose.then_some((layer.digest, layer.size)));
+    }
+    Ok(loose)
+}
+
 /// All packs that lie in a layout, whether something leads to them or not.
 pub fn packs_in(layout: &Layout) -> crate::Result<Vec<Digest>> {
     let blobs = layout.blobs()?.into_iter();
@@ -123,10 +143,7 @@ impl Composer {
         let (found, _) = Places::open(layout, packs_in(layout)?);
         let packed = ends.iter().flat_map(|(_, end)| &end.entries);
         let mut chunks: Vec<Digest> = packed.map(|entry| entry.digest).collect();
-        for layer in Manifest::parse(text)?.layers() {
-            let layer = layer?;
-            chunks.extend(is_chunk(&layer.media_type.to_string()).then_some(layer.digest));
-        }
+        chunks.extend(loose_of(text)?.into_iter().map(|(chunk, _)| chunk));
         let mut places = HashMap::new();
         for chunk in chunks {
             let packed = found.of(&chunk).iter().map(|place| Place {

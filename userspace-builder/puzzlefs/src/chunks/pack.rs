@@ -70,6 +70,19 @@ impl End {
         Ok(size - trailer.index_offset())
     }
 
+    /// Reads the end of a pack.
+    pub(crate) fn of_file(pack: &File) -> anyhow::Result<Self> {
+        let size = pack.metadata()?.len();
+        let read = |len: u64| -> anyhow::Result<Vec<u8>> {
+            let mut bytes = vec![0; usize::try_from(len)?];
+            let start = size.checked_sub(len).context("it has no trailer")?;
+            pack.read_exact_at(&mut bytes, start)?;
+            Ok(bytes)
+        };
+        let len = Self::len(&read(PackTrailer::BYTES as u64)?, size)?;
+        Self::parse(read(len)?, size)
+    }
+
     /// Parses the end of a pack of `size` bytes. It must be all that FORMAT.md asks for.
     pub(crate) fn parse(bytes: Vec<u8>, size: u64) -> anyhow::Result<Self> {
         let trailer = bytes.last_chunk().context("it has no trailer")?;

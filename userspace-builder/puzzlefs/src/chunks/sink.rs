@@ -349,6 +349,16 @@ impl Homes<'_> {
             .collect()
     }
 
+    /// All chunks in blobs that images get from this.
+    pub fn stored(&self) -> HashSet<Digest> {
+        let homes = self.chunks.values();
+        let used: HashSet<&Home> = homes.filter(|home| matches!(home, Home::Held(_))).collect();
+        let table = self.held.table().iter();
+        let beside = table.filter(|place| used.contains(&Home::Held(place.pack)));
+        let beside = beside.map(|place| place.digest);
+        self.chunks.keys().copied().chain(beside).collect()
+    }
+
     /// The blobs with the chunks of an image, each once, in order of first use. `order` has
     /// chunks that the sink took.
     pub fn layers(&self, order: impl IntoIterator<Item = Digest>) -> Result<Vec<Descriptor>> {

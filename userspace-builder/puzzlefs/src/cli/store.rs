@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use puzzlefs::layout::Layout;
 use puzzlefs::reports::du::Usage;
-use puzzlefs::upkeep::convert::{self, Converted};
+use puzzlefs::upkeep::convert::{self, Converted, Origin};
 use puzzlefs::upkeep::gc;
 use serde::Serialize;
 
@@ -52,6 +52,9 @@ fn finish(args: &Images, layout: &Layout, report: convert::Report) -> Result<Exi
                 "converted"
             };
             writeln!(out, "{state}  sha256:{manifest}  {}", show::tags(tags))?;
+            if let Some(origin) = &image.origin {
+                writeln!(out, "  of       sha256:{}", first(origin))?;
+            }
         }
         let report = &conversion.report;
         let bytes = show::bytes(report.new_bytes);
@@ -65,6 +68,23 @@ fn finish(args: &Images, layout: &Layout, report: convert::Report) -> Result<Exi
     let collected = conversion.gc.iter().flat_map(|report| &report.broken);
     faults.broken.extend(collected.cloned());
     Ok(broken(&faults.broken, &faults.unread))
+}
+
+/// What is kept of the manifest that an image had at first.
+fn first(origin: &Origin) -> String {
+    let Origin {
+        manifest,
+        missing_chunks,
+        missing_bytes,
+        ..
+    } = origin;
+    let bytes = show::bytes(*missing_bytes);
+    match (origin.kept, missing_chunks) {
+        (true, _) => format!("{manifest}, which push and complete make again"),
+        (_, 0) => format!("{manifest}, of which this layout has no other record than its blobs"),
+        (_, 1) => format!("{manifest}, of which no image has one chunk any more, {bytes}"),
+        (_, count) => format!("{manifest}, of which no image has {count} chunks any more, {bytes}"),
+    }
 }
 
 /// Says which images are damaged, and which could not be read; the exit status if there are such.

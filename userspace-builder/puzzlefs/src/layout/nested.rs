@@ -50,9 +50,27 @@ impl Layout {
         Ok(found)
     }
 
+    /// The indexes among the entries of index.json for which `is_it` holds, with other blobs in the place of some;
+    /// `store` keeps their texts. Those that list none of these are not among them.
+    pub(crate) fn indexes_with(
+        &self,
+        replaced: &Replaced,
+        is_it: impl Fn(&Entry) -> bool,
+        store: Store<'_>,
+    ) -> Result<Replaced> {
+        let mut indexes = Replaced::new();
+        for entry in self.entries()? {
+            if entry.is_index() && is_it(&entry) {
+                let new = self.with_replaced(&entry.digest, replaced, store)?;
+                indexes.extend(new.map(|index| (entry.digest, index)));
+            }
+        }
+        Ok(indexes)
+    }
+
     /// The index `digest`, and indexes in it, with other blobs in the place of some; `store` keeps the
     /// text of each new index. Nothing if it lists none of those.
-    pub(crate) fn with_replaced(
+    fn with_replaced(
         &self,
         digest: &Digest,
         replaced: &Replaced,

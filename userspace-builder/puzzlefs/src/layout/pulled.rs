@@ -107,8 +107,12 @@ impl Layout {
     pub(super) fn stand_in(&self, manifest: &Digest) -> Result<Option<Descriptor>> {
         let limit = limits::MAX_MANIFEST_BYTES as u64;
         let text = self.read_blob(manifest, limit)?;
-        for entry in self.entries()? {
+        let mut all = self.entries()?;
+        for index in all.clone().iter().filter(|entry| entry.is_index()) {
             // What is wrong with other images does not matter here.
+            all.extend(self.listed_by(index).into_iter().flatten());
+        }
+        for entry in all {
             let Ok(local) = self.read_blob(&entry.digest, limit) else {
                 continue;
             };

@@ -247,16 +247,9 @@ impl Blobs {
 }
 
 fn end_of_file(layout: &Layout, pack: &Pack) -> Result<End> {
-    use std::os::unix::fs::FileExt;
     let file = layout.open_blob(&pack.digest)?;
     ensure!(file.metadata()?.len() == pack.size, "another size");
-    let read = |len: u64| -> Result<Vec<u8>> {
-        let mut bytes = vec![0; usize::try_from(len)?];
-        file.read_exact_at(&mut bytes, pack.size.saturating_sub(len))?;
-        Ok(bytes)
-    };
-    let len = End::len(&read(8)?, pack.size)?;
-    End::parse(read(len)?, pack.size)
+    End::of_file(&file)
 }
 
 /// What was fetched of a pack.

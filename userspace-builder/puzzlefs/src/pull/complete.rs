@@ -12,6 +12,8 @@ use crate::base::digest::Blob;
 use crate::base::error::Error;
 use crate::base::progress::{Progress, Unit};
 use crate::chunks::compose::Composer;
+use crate::layout::index::Entry;
+use crate::layout::nested::Replaced;
 use crate::layout::pulled::Record;
 use crate::layout::reference::Name;
 use crate::layout::staging::Staging;
@@ -123,15 +125,19 @@ fn complete_image(
         );
         return Err(Error::not_found(text).into());
     }
+    let is_it = |tag: Option<&str>| match name {
+        Name::Tag(name) => tag == Some(name),
+        Name::Digest(_) => true,
+    };
+    let mut new = Replaced::from([(*local, (record.manifest, pulled.len() as u64))]);
+    let mut store = |text: &[u8]| {
+        let blob = staging.put_with(|out| Ok(out.write_all(text)?))?;
+        Ok((blob.digest, blob.size))
+    };
+    let is_named = |entry: &Entry| is_it(entry.tag.as_deref());
+    new.extend(layout.indexes_with(&new, is_named, &mut store)?);
     let added = staging.commit()?;
-    let size = pulled.len() as u64;
-    layout.replace(|digest, tag| {
-        let is_it = match name {
-            Name::Tag(name) => tag == Some(name),
-            Name::Digest(_) => true,
-        };
-        (digest == local && is_it).then_some((record.manifest, size))
-    })?;
+    layout.replace(|digest, tag| new.get(digest).filter(|_| is_it(tag)).copied())?;
     report.manifest = record.manifest.to_string();
     report.bytes_fetched = source.map_or(0, |source| source.bytes.into_inner());
     (report.new_blobs, report.new_bytes) = (added.blobs, added.bytes);

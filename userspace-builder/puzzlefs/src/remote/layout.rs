@@ -101,7 +101,8 @@ impl Local {
             (count, bytes) => {
                 let text = format!(
                     "{count} chunks of the pack sha256:{digest}, {bytes} bytes, which the image does not \
-                     use itself, are not in {}: fetch them by puzzlefs complete --from",
+                     use itself, are not in {}: fetch them by puzzlefs complete --from, or name the \
+                     manifest that lists no such chunks, by the digest that puzzlefs tags shows",
                     self.layout.path().display()
                 );
                 Err(Error::not_found(text).of(digest))

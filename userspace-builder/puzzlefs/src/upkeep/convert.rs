@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Putting the chunks of images into packs, and taking them out again. A Rootfs says nothing of
 //! where chunks lie, so only manifests change: new ones are written beside the old, and then
-//! index.json is replaced, once for all images. What the old ones need stays for gc.
+//! index.json is replaced, once for all images. What the old ones need stays for gc, and new ones
+//! say how to make them again (`origin`).
+
+use std::collections::HashSet;
 
 use puzzlefs_format::Digest;
 
 use super::images::Images;
 pub use super::images::{Converted, Report};
 use super::keep;
+pub use super::origin::Origin;
 use crate::base::error::Result;
 use crate::base::progress::{Progress, Unit};
 use crate::chunks::codec::Codec;
@@ -49,7 +53,10 @@ pub fn repack(
     let homes = sink.finish()?;
     let layers = orders.into_iter().map(|order| homes.layers(order));
     let layers = layers.collect::<anyhow::Result<_>>()?;
-    Ok(images.write(staging, layers, progress)?)
+    let mut stored = homes.stored();
+    drop(homes);
+    stored.extend(keep::elsewhere(&images)?);
+    Ok(images.write(staging, layers, &stored, progress)?)
 }
 
 /// Makes each chunk of images a blob of its own, as upstream has it.
@@ -62,15 +69,21 @@ pub fn unpack(layout: &Layout, tags: &[Name], progress: &dyn Progress) -> Result
         u64::try_from(images.list.len())?,
         Unit::Items,
     );
+    let mut stored = HashSet::new();
     let layers = images.convert(progress, |image| {
         let (nothing, _) = Places::open(layout, []);
         let mut sink = Sink::new(&staging, Form::Loose, nothing, progress);
         Ok(match feed(image, &mut sink)? {
-            Ok(order) => Ok(sink.finish()?.layers(order)?),
+            Ok(order) => {
+                let homes = sink.finish()?;
+                stored.extend(homes.stored());
+                Ok(homes.layers(order)?)
+            }
             Err(fault) => Err(fault),
         })
     })?;
-    Ok(images.write(staging, layers, progress)?)
+    stored.extend(keep::elsewhere(&images)?);
+    Ok(images.write(staging, layers, &stored, progress)?)
 }
 
 /// Gives the blocks and the chunks of an image to `sink`; returns them in order of first use, or

@@ -7,11 +7,13 @@ use anyhow::{bail, Context, Error, Result};
 use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
 use serde::Serialize;
 
+use super::origin::{self, Origin};
 use crate::base::error::damage;
 use crate::base::progress::{Progress, Unit};
 use crate::base::text;
 use crate::image::Image;
 use crate::layout::broken::Broken;
+use crate::layout::index::Entry;
 use crate::layout::manifest::{self, Descriptor};
 use crate::layout::nested::Replaced;
 use crate::layout::reference::Name;
@@ -41,6 +43,8 @@ pub struct Converted {
     pub old_manifest: String,
     /// Digest of its manifest now: the same if nothing was to be done.
     pub manifest: String,
+    /// What is kept of the manifest that it had when it came here or was made.
+    pub origin: Option<Origin>,
 }
 
 /// The images to convert.
@@ -157,11 +161,13 @@ impl<'a> Images<'a> {
             .with_context(|| format!("the manifest sha256:{manifest} is no PuzzleFS image"))
     }
 
-    /// Writes the manifests with their new `layers`, and lets index.json name them.
+    /// Writes the manifests with their new `layers`, and lets index.json name them. These layers have the
+    /// chunks `stored`.
     pub(super) fn write(
         mut self,
         staging: Staging<'_>,
         layers: Vec<Vec<Descriptor>>,
+        stored: &HashSet<Digest>,
         progress: &dyn Progress,
     ) -> Result<Report> {
         let mut report = Report::default();
@@ -170,14 +176,15 @@ impl<'a> Images<'a> {
         }
         let mut new = Replaced::new();
         for ((old, tags), layers) in self.list.iter().zip(&layers) {
-            let text = self.layout.read_blob(old, u64::MAX)?;
-            let text = manifest::with_layers(&text, layers)?;
-            let blob = staging.put_with(|out| Ok(out.write_all(&text)?))?;
-            new.insert(*old, (blob.digest, blob.size));
+            let converted = origin::with_layers(old, layers, stored, &staging);
+            let context = || format!("the image sha256:{old}");
+            let (blob, origin) = converted.with_context(context)?;
+            new.insert(*old, blob);
             report.images.push(Converted {
                 tags: tags.clone(),
                 old_manifest: old.to_string(),
-                manifest: blob.digest.to_string(),
+                manifest: blob.0.to_string(),
+                origin,
             });
         }
         let indexes = self.indexes(&new, &staging)?;
@@ -203,20 +210,9 @@ impl<'a> Images<'a> {
             let blob = staging.put_with(|out| Ok(out.write_all(text)?))?;
             Ok((blob.digest, blob.size))
         };
-        let mut indexes = Replaced::new();
-        for entry in self
-            .layout
-            .entries()?
-            .iter()
-            .filter(|entry| entry.is_index())
-        {
-            let is_it = |tag: &String| self.list.iter().any(|(_, tags)| tags.contains(tag));
-            if entry.tag.as_ref().is_some_and(is_it) {
-                let replaced = self.layout.with_replaced(&entry.digest, new, &mut store)?;
-                indexes.extend(replaced.map(|index| (entry.digest, index)));
-            }
-        }
-        Ok(indexes)
+        let is_it = |tag: &String| self.list.iter().any(|(_, tags)| tags.contains(tag));
+        let is_it = |entry: &Entry| entry.tag.as_ref().is_some_and(is_it);
+        Ok(self.layout.indexes_with(new, is_it, &mut store)?)
     }
 }
 

@@ -78,9 +78,9 @@ pub fn packs(images: &Images<'_>, target: u64, max_unused: u8) -> Result<Vec<Dig
     Ok(kept)
 }
 
-fn candidates(images: &Images<'_>, blocks: &HashSet<Digest>) -> Result<Vec<Candidate>> {
+/// The blobs that images list which are not to be converted.
+fn pinned(images: &Images<'_>, reach: &Reach) -> Result<HashSet<Digest>> {
     let layout = images.layout;
-    let reach = Reach::of(layout)?;
     let converted = |manifest: &Digest| {
         images.list.iter().any(|(known, _)| known == manifest) && !images.others.contains(manifest)
     };
@@ -91,6 +91,24 @@ fn candidates(images: &Images<'_>, blocks: &HashSet<Digest>) -> Result<Vec<Candi
             pinned.extend(Image::listed(layout, &manifest).into_iter().flatten());
         }
     }
+    Ok(pinned)
+}
+
+/// The chunks that lie in blobs of images which are not converted.
+pub fn elsewhere(images: &Images<'_>) -> Result<HashSet<Digest>> {
+    let reach = Reach::of(images.layout)?;
+    let pinned = pinned(images, &reach)?;
+    let packs = reach.with_type(MEDIA_TYPE_PACK);
+    let packs = packs.filter(|pack| pinned.contains(pack));
+    let (places, _) = Places::open(images.layout, packs);
+    let packed = places.table().iter().map(|place| place.digest);
+    Ok(packed.chain(pinned.iter().copied()).collect())
+}
+
+fn candidates(images: &Images<'_>, blocks: &HashSet<Digest>) -> Result<Vec<Candidate>> {
+    let layout = images.layout;
+    let reach = Reach::of(layout)?;
+    let pinned = pinned(images, &reach)?;
     // What is wrong with packs shows when an image that needs them is read.
     let (places, _) = Places::open(layout, reach.with_type(MEDIA_TYPE_PACK));
     let packs = places.packs().iter().map(|pack| Candidate {

@@ -5,10 +5,12 @@
 //! - [`remove`]: removing a tag;
 //! - [`convert`]: chunks into packs, and out of them;
 //! - `images`: the images that are converted, and their new manifests;
-//! - `keep`: the packs that stay as they are.
+//! - `keep`: the packs that stay as they are;
+//! - `origin`: the manifests of before, which somebody may have signed.
 
 pub mod convert;
 pub mod gc;
 mod images;
 mod keep;
+mod origin;
 pub mod remove;

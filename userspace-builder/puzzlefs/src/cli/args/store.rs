@@ -15,7 +15,9 @@ use super::values::{pack_size, Format};
 /// where several small ones can become one. All images then share packs: no chunk is
 /// in two. Their manifests change, their Rootfs and its digest do not. index.json is replaced
 /// at the end; the old manifests and blobs stay until `puzzlefs gc`, or with --gc
-/// until the end.
+/// until the end. The manifest that an image had at first may be signed: its digest goes on
+/// naming the image, `puzzlefs push` sends it and `puzzlefs complete` makes it again. Where the
+/// images do not have all of its chunks any more, the report says so.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs repack /var/lib/images
