@@ -146,10 +146,7 @@ fn a_digest_names_an_image() {
     // It has another manifest since it was unpacked, which stands for the old one.
     assert_ne!(place.inspected(&name), digest);
     let list = success(&puzzlefs(&["tags", layout]));
-    let unpacked = list
-        .lines()
-        .find(|line| line.contains("(no tag)"))
-        .unwrap();
+    let unpacked = list.lines().find(|line| line.contains("(no tag)")).unwrap();
     let unpacked = format!("@{}", unpacked.split(' ').next().unwrap());
     success(&puzzlefs(&[
         "build",

@@ -97,7 +97,7 @@ pub struct Verify {
 #[command(after_help = "Example:
   puzzlefs extract /var/lib/images:debian ./rootfs
   puzzlefs extract /var/lib/images:debian ./parts /etc /usr/share/doc/bash
-  puzzlefs extract --force /var/lib/images:debian / /usr/bin/bash")]
+  puzzlefs extract --force /var/lib/images:debian ./parts /etc")]
 pub struct Extract {
     /// How the report is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
