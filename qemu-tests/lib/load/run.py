@@ -89,7 +89,7 @@ class Load:
         yield "disk lies", disk.lying, LIES, None
         if SANITIZERS:
             for folder in injection.FAILING:
-                fault = functools.partial(injection.at_random, 1, folder)
+                fault = functools.partial(injection.at_random, 5, folder)
                 yield os.path.basename(folder), fault, MEMORY, self.kill_one
             yield "fail_make_request", lambda: disk.requests_fail(10), READ, self.kill_one
 
