@@ -76,9 +76,11 @@ pub(super) fn with_layers(
 }
 
 type Ends = Vec<(Digest, End)>;
+/// A manifest: its digest, its text, and the ends of its packs, if they can be used.
+type Known = (Digest, Vec<u8>, Option<Ends>);
 
-/// The manifest that `text` says to stand for, if it does, and the ends of its packs, if they can be used.
-fn known(layout: &Layout, text: &[u8]) -> Result<Option<(Digest, Vec<u8>, Option<Ends>)>> {
+/// The manifest that `text` says to stand for, if it does.
+fn known(layout: &Layout, text: &[u8]) -> Result<Option<Known>> {
     let Some((record, pulled)) = layout.pulled(text)? else {
         return Ok(None);
     };
