@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -29,14 +30,38 @@ fn calls(dir: &Path, args: &[&str]) -> Vec<String> {
     let output = command.arg(PUZZLEFS).args(args).output();
     let output = output.expect("these tests need strace");
     assert!(output.status.success(), "{output:?}");
-    let text = fs::read_to_string(&log).unwrap();
-    text.lines().map(str::to_owned).collect()
+    whole(&fs::read_to_string(&log).unwrap())
+}
+
+/// The calls, each in one line, where it ends: strace cuts one in two if another thread comes between.
+fn whole(text: &str) -> Vec<String> {
+    let (mut begun, mut calls) = (HashMap::new(), Vec::new());
+    for line in text.lines() {
+        let (pid, call) = line.split_once(' ').unwrap();
+        if let Some(first) = line.strip_suffix("<unfinished ...>") {
+            begun.insert(pid, first);
+        } else if let Some((_, rest)) = call.split_once(" resumed>") {
+            calls.push(format!("{}{rest}", begun.remove(pid).unwrap_or_default()));
+        } else {
+            calls.push(line.to_owned());
+        }
+    }
+    calls
+}
+
+#[test]
+fn calls_in_two_lines_are_one() {
+    let text = "1 syncfs(3</blobs/sha256> <unfinished ...>\n\
+                2 +++ exited with 0 +++\n\
+                1 <... syncfs resumed>) = 0\n";
+    let whole = ["2 +++ exited with 0 +++", "1 syncfs(3</blobs/sha256> ) = 0"];
+    assert_eq!(self::whole(text), whole);
 }
 
 /// The lines with a call of one of `names` in which all of `words` are, by their numbers.
 fn find(calls: &[String], names: &[&str], words: &[&str]) -> Vec<usize> {
     let is_it = |line: &String| {
-        // "PID call(arguments) = result", or a part of it, if another thread came between.
+        // "PID call(arguments) = result".
         let call = line.split_whitespace().nth(1).unwrap_or_default();
         names
             .iter()

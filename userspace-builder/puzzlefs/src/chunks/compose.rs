@@ -73,7 +73,11 @@ pub fn keep_ends<'a>(ends: impl Iterator<Item = &'a End>) -> Vec<u8> {
 }
 
 /// The ends of the packs that the manifest `text` lists, as the blob `indexes` has them.
-pub fn ends_of(layout: &Layout, indexes: &Digest, text: &[u8]) -> Result<Vec<(Digest, End)>> {
+pub(crate) fn ends_of(
+    layout: &Layout,
+    indexes: &Digest,
+    text: &[u8],
+) -> Result<Vec<(Digest, End)>> {
     let packs = packs_of(&Manifest::parse(text)?)?;
     let all = layout.read_blob(indexes, MAX_ENDS)?;
     let count = u32::try_from(packs.len())?.to_le_bytes();
@@ -99,7 +103,7 @@ pub fn ends_of(layout: &Layout, indexes: &Digest, text: &[u8]) -> Result<Vec<(Di
 }
 
 /// The same of packs that lie in the layout themselves.
-pub fn ends_there(layout: &Layout, text: &[u8]) -> Result<Vec<(Digest, End)>> {
+pub(crate) fn ends_there(layout: &Layout, text: &[u8]) -> Result<Vec<(Digest, End)>> {
     let packs = packs_of(&Manifest::parse(text)?)?.into_iter();
     let ends = packs.map(|(digest, _)| {
         let end = End::of_file(&layout.open_blob(&digest)?);
@@ -112,7 +116,7 @@ pub fn ends_there(layout: &Layout, text: &[u8]) -> Result<Vec<(Digest, End)>> {
 }
 
 /// The loose chunks that the manifest `text` lists, with their bytes.
-pub fn loose_of(text: &[u8]) -> Result<Vec<(Digest, u64)>> {
+pub(crate) fn loose_of(text: &[u8]) -> Result<Vec<(Digest, u64)>> {
     let mut loose = Vec::new();
     for layer in Manifest::parse(text)?.layers() {
         let layer = layer?;
