@@ -3,6 +3,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Result;
+
 use crate::base::progress::Progress;
 use crate::build::past::Past;
 use crate::cache::files::{Files, Purpose, RECENT};
@@ -13,7 +15,6 @@ use crate::encode::compress::Compression;
 use crate::encode::known::Known;
 use crate::layout::manifest::Descriptor;
 use crate::layout::Layout;
-use anyhow::Result;
 
 /// The cache, as far as there is one.
 pub struct Memory<'a> {

@@ -58,9 +58,9 @@ impl Layout {
         is_it: impl Fn(&Entry) -> bool,
         store: Store<'_>,
     ) -> Result<Replaced> {
-        let mut indexes = Replaced::new();
+        let (mut indexes, mut seen) = (Replaced::new(), HashSet::new());
         for entry in self.entries()? {
-            if entry.is_index() && is_it(&entry) {
+            if entry.is_index() && is_it(&entry) && seen.insert(entry.digest) {
                 let new = self.with_replaced(&entry.digest, replaced, store)?;
                 indexes.extend(new.map(|index| (entry.digest, index)));
             }

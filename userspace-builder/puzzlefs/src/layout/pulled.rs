@@ -5,6 +5,8 @@
 //! Anybody can write such annotations. They are believed if the other manifest is in the layout
 //! and has the same Rootfs and config: then both are the same files.
 
+use std::collections::HashSet;
+
 use puzzlefs_format::{limits, Digest, Manifest};
 use serde_json::{json, Value};
 
@@ -107,10 +109,14 @@ impl Layout {
     pub(super) fn stand_in(&self, manifest: &Digest) -> Result<Option<Descriptor>> {
         let limit = limits::MAX_MANIFEST_BYTES as u64;
         let text = self.read_blob(manifest, limit)?;
+        let mut seen = HashSet::new();
         let mut all = self.entries()?;
+        // Once each, however often index.json and indexes list them.
+        all.retain(|entry| seen.insert(entry.digest));
         for index in all.clone().iter().filter(|entry| entry.is_index()) {
             // What is wrong with other images does not matter here.
-            all.extend(self.listed_by(index).into_iter().flatten());
+            let listed = self.listed_by(index).into_iter().flatten();
+            all.extend(listed.filter(|entry| seen.insert(entry.digest)));
         }
         for entry in all {
             let Ok(local) = self.read_blob(&entry.digest, limit) else {
