@@ -515,7 +515,19 @@ fn indexes_may_say_anything() {
     for (entry, tag) in [(&mut deep, "deep"), (&mut bad, "bad")] {
         entry["annotations"] = json!({ REF_NAME: tag });
     }
-    edit_index(&place.layout, |list| list.extend([deep, bad]));
+    // And index.json may list the same as often as it likes, by no tag or by many.
+    let often = (0..600).map(|number| {
+        let mut entry = deep.clone();
+        entry["annotations"] = match number % 2 {
+            0 => json!({}),
+            _ => json!({ REF_NAME: format!("deep{number}") }),
+        };
+        entry
+    });
+    let often: Vec<Value> = often.collect();
+    edit_index(&place.layout, |list| {
+        list.extend(often.into_iter().chain([deep, bad]))
+    });
     success(&puzzlefs(&["unpack", layout]));
     assert_ne!(place.inspected(":deep"), a);
     assert_eq!(place.inspected(":deep"), place.digest("a"));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The images of a layout that are to be converted, and their new manifests.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{bail, Context, Error, Result};
 use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
@@ -219,7 +219,12 @@ impl<'a> Images<'a> {
 /// The manifests that tags lead to, with these, those in indexes too; in order of index.json.
 fn listed(layout: &Layout) -> Result<Vec<(Digest, Option<String>)>> {
     let mut listed = Vec::new();
+    let (mut seen, mut in_indexes) = (HashSet::new(), HashMap::new());
     for entry in layout.entries()? {
+        // Once each, and each index is read once, however often index.json lists it.
+        if !seen.insert((entry.digest, entry.tag.clone())) {
+            continue;
+        }
         if !entry.is_index() {
             if entry.media_type == MEDIA_TYPE_MANIFEST {
                 listed.push((entry.digest, entry.tag));
@@ -228,12 +233,15 @@ fn listed(layout: &Layout) -> Result<Vec<(Digest, Option<String>)>> {
         }
         // A layout need not have all that it lists, and ordinary images are nothing for us.
         if layout.names_blob(&entry.digest)? {
-            // What is wrong with one index does not keep other images from being converted.
-            let Ok(mut manifests) = layout.listed_by(&entry) else {
-                continue;
-            };
-            manifests.retain(|manifest| !is_foreign(layout, &manifest.digest));
-            listed.extend(manifests.into_iter().map(|m| (m.digest, entry.tag.clone())));
+            let manifests = in_indexes.entry(entry.digest).or_insert_with(|| {
+                // What is wrong with one index does not keep other images from being converted.
+                let manifests = layout.listed_by(&entry).unwrap_or_default().into_iter();
+                let manifests = manifests.map(|manifest| manifest.digest);
+                manifests
+                    .filter(|manifest| !is_foreign(layout, manifest))
+                    .collect::<Vec<_>>()
+            });
+            listed.extend(manifests.iter().map(|m| (*m, entry.tag.clone())));
         }
     }
     Ok(listed)
