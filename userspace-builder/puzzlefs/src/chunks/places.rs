@@ -125,6 +125,15 @@ impl<'a> Places<'a> {
         Ok(())
     }
 
+    /// Opens all packs, and keeps them open: what is removed meanwhile is still read.
+    pub(crate) fn keep_open(&mut self) -> crate::Result<()> {
+        self.open = Open::up_to(self.packs.len());
+        for pack in &self.packs {
+            self.file(pack)?;
+        }
+        Ok(())
+    }
+
     /// The packs that could be opened.
     pub fn packs(&self) -> &[Pack] {
         &self.packs

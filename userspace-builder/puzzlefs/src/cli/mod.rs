@@ -8,6 +8,7 @@ mod cache;
 mod exit;
 mod export;
 mod failure;
+mod fuse;
 mod man;
 mod mount;
 mod out;
