@@ -303,7 +303,7 @@ fn packs_stay_open() {
     let found = tree.lookup(1, b"file").unwrap().unwrap();
     assert!(read_all(&tree, &found) == content);
     let error = ImageTree::new(&image, "", Box::new(|_| {})).err().unwrap();
-    assert!(matches!(error, puzzlefs::Error::Damaged(_)), "{error:#}");
+    assert!(matches!(error, puzzlefs::Error::NotFound(_)), "{error:#}");
 }
 
 /// Questions about what is not there, or is something else.

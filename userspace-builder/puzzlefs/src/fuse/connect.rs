@@ -78,8 +78,8 @@ impl Connection {
         })
     }
 
-    /// Has it appear at `target`.
-    pub(super) fn attach(&self, target: &Path) -> Result<()> {
+    /// Has it appear at `target`. Nothing is held of it then, which would keep it from being unmounted.
+    pub(super) fn attach(self, target: &Path) -> Result<()> {
         match &self.mount {
             Some(mount) => self.request.attach(mount, target),
             None => Ok(()),

@@ -411,7 +411,7 @@ mod tests {
         assert_eq!(device((259, 1_048_575)), 0xfff1_03ff);
         assert_eq!(device((1, 3)), 0x103);
         let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH);
-        assert_eq!(since(time(5, 7)), Ok(Duration::new(5, 7)));
+        assert_eq!(since(time(5, 7)).unwrap(), Duration::new(5, 7));
         let before = since(time(-5, 7)).unwrap_err().duration();
         assert_eq!(before, Duration::new(4, 999_999_993));
         time(i64::MIN, 0);
