@@ -3,13 +3,14 @@
 //! fusermount3 for all others.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::Result;
 use rustix::io::Errno;
 
-use crate::base::error::Error;
+use crate::base::error::{said_by_system, Error};
 use crate::mount::{fusermount, Request, Value};
 
 const DEVICE: &str = "/dev/fuse";
@@ -44,17 +45,13 @@ impl Connection {
             .options
             .retain(|(name, _)| !flags.contains(&&**name));
         request.options.extend(added);
-        let file = device()?;
-        match direct(&mut request, &file) {
-            Ok(mount) => Ok(Connection {
+        match direct(&mut request) {
+            Ok((device, mount)) => Ok(Connection {
                 request,
-                device: Some(file.into()),
+                device: Some(device.into()),
                 mount: Some(mount),
             }),
-            Err(error) if is_denied(&error) => {
-                drop(file);
-                Self::by_fusermount(request, target)
-            }
+            Err(error) if is_denied(&error) => Self::by_fusermount(request, target),
             Err(error) => Err(error),
         }
     }
@@ -87,21 +84,23 @@ impl Connection {
     }
 }
 
+/// The device of FUSE, which is a connection of its own each time that it is opened.
 fn device() -> Result<File> {
     let opened = OpenOptions::new().read(true).write(true).open(DEVICE);
     opened.map_err(|error| {
-        let hint = match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::NOENT | Errno::NODEV) => {
-                "the kernel has no FUSE: load the module (modprobe fuse)"
-            }
-            _ => "no access to FUSE",
-        };
-        Error::refused(format!("{DEVICE}: {error}: {hint}")).into()
+        let is_missing = error.kind() == io::ErrorKind::NotFound;
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+        if is_missing || errno == Some(Errno::NODEV) {
+            let text = format!("{DEVICE}: {error}: the kernel has no FUSE (modprobe fuse)");
+            return Error::refused(text).into();
+        }
+        anyhow::Error::from(error).context(DEVICE)
     })
 }
 
-/// A mount by the kernel itself, with the connection `device`.
-fn direct(request: &mut Request, device: &File) -> Result<OwnedFd> {
+/// A connection, and a mount by the kernel itself.
+fn direct(request: &mut Request) -> Result<(File, OwnedFd)> {
+    let device = device()?;
     let before = request.options.len();
     let mut add = |name: &str, value: String| {
         request.options.push((name.to_owned(), Value::Text(value)));
@@ -113,12 +112,12 @@ fn direct(request: &mut Request, device: &File) -> Result<OwnedFd> {
     add("group_id", rustix::process::getgid().as_raw().to_string());
     let mount = request.detached();
     request.options.truncate(before);
-    mount
+    Ok((device, mount?))
 }
 
+/// Whether the caller lacks the right to do it, and fusermount3 may have it.
 fn is_denied(error: &anyhow::Error) -> bool {
-    let is_it = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<Errno>() == Some(&Errno::PERM)
-    };
-    error.chain().any(is_it)
+    let said = said_by_system(error);
+    said.iter()
+        .any(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }

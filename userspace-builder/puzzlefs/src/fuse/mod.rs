@@ -9,10 +9,11 @@
 //! - [`cache`]: chunks that are decoded;
 //! - [`source`]: where chunks come from;
 //! - [`faults`]: what is wrong, for the log;
-//! - `kernel`: the protocol, by the crate fuser;
+//! - `kernel`: the protocol, by the crate fuser; `caller`: who asks;
 //! - `connect`: /dev/fuse, and the mount.
 
 pub mod cache;
+mod caller;
 mod connect;
 mod content;
 pub mod faults;
@@ -74,7 +75,7 @@ fn run(
         .canonicalize()
         .with_context(|| target.display().to_string())?;
     let device = connection.device.take().context("no connection")?;
-    let serving = kernel::serve(tree, device, is_initial_user_namespace())?;
+    let serving = kernel::serve(tree, device)?;
     connection.attach(&target)?;
     let id = table::mount_id(&target)?;
     let unmounts = Arc::new(Unmounts { target, id });
@@ -118,10 +119,4 @@ impl Unmounts {
             let _ = fusermount::unmount(&self.target, true);
         }
     }
-}
-
-/// Whether root is the root of the machine, who may see extended attributes of `trusted.`.
-fn is_initial_user_namespace() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.split_whitespace().eq(["0", "0", "4294967295"])
 }
