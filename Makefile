@@ -85,6 +85,7 @@ install:
 	install -D -t $(DESTDIR)$(PREFIX)/bin build/puzzlefs
 	install -d $(DESTDIR)/sbin $(DESTDIR)$(bash_completions)
 	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)/sbin/mount.puzzlefs
+	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)/sbin/mount.fuse.puzzlefs
 	build/puzzlefs man $(DESTDIR)$(PREFIX)/share/man
 	build/puzzlefs completions bash >$(DESTDIR)$(bash_completions)/puzzlefs
 	install -D -m 644 -t $(DESTDIR)/lib/modules/$(module_release)/updates build/puzzlefs.ko

@@ -348,6 +348,16 @@ def ends():
         fuse(image)
         must(*end.split(), TARGET)
         gone()
+    # By a line of fstab; again, it is there already.
+    with open("/scratch/fstab", "w") as f:
+        f.write(f"{tag(image)} {TARGET} fuse.puzzlefs nodev,allow_other,x-systemd.requires-mounts-for=/var 0 0\n")
+    for _ in range(2):
+        must("mount", "-a", "-T", "/scratch/fstab")
+        equal([found[:3] for found in mounts()], [[tag(image), TARGET, "fuse.puzzlefs"]], "what mount -a has mounted")
+    check({"nodev", "allow_other"} <= set(mounts()[0][3].split(",")), f"the options are {mounts()}")
+    must("umount", TARGET)
+    gone()
+    equal(run("mount", "-t", "fuse.puzzlefs", f"{image.layout}:none", TARGET).returncode, 32, "the status of mount(8)")
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         fuse(image)
         os.kill(servers()[0], number)

@@ -34,10 +34,14 @@ use failure::{Failure, Result};
 pub fn main() -> ExitCode {
     exit::tidy_on_signals();
     let name = std::env::args_os().next().unwrap_or_default();
-    let result = match Path::new(&name).file_name() == Some(OsStr::new("mount.puzzlefs")) {
-        true => MountHelper::try_parse()
-            .map_or_else(|answer| no_command(&answer, 1), |args| mount::helper(&args)),
-        false => Args::try_parse().map_or_else(|answer| no_command(&answer, exit::USAGE), run),
+    let name = Path::new(&name).file_name().and_then(OsStr::to_str);
+    let result = match name {
+        Some(name @ ("mount.puzzlefs" | "mount.fuse.puzzlefs")) => {
+            let is_fuse = name == "mount.fuse.puzzlefs";
+            let helper = |args| mount::helper(&args, is_fuse);
+            MountHelper::try_parse().map_or_else(|answer| no_command(&answer, 1), helper)
+        }
+        _ => Args::try_parse().map_or_else(|answer| no_command(&answer, exit::USAGE), run),
     };
     // If a signal ends the process, what fails by that is nothing to be said.
     cleanup::wait();

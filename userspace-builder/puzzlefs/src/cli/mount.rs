@@ -54,12 +54,14 @@ pub fn stats(args: &Stats) -> Result<()> {
     })
 }
 
-/// mount.puzzlefs, as mount(8) calls it. Its exit status is one of mount(8)'s.
-pub fn helper(args: &MountHelper) -> Result<ExitCode> {
+/// mount.puzzlefs, as mount(8) calls it, or mount.fuse.puzzlefs. Its exit status is one of mount(8)'s.
+pub fn helper(args: &MountHelper, is_fuse: bool) -> Result<ExitCode> {
     /// "mount failure" in mount(8).
     const MOUNT_FAILURE: u8 = 32;
-    match try_helper(args) {
+    match try_helper(args, is_fuse) {
         Ok(()) => Ok(ExitCode::SUCCESS),
+        // The process in the background has said why.
+        Err(Failure::Ended(_)) => Ok(ExitCode::from(MOUNT_FAILURE)),
         Err(failure) => {
             let dir = args.dir.display();
             out::error(&format!("mount.puzzlefs: {dir}: {}", failure.text()));
@@ -68,7 +70,7 @@ pub fn helper(args: &MountHelper) -> Result<ExitCode> {
     }
 }
 
-fn try_helper(args: &MountHelper) -> Result<()> {
+fn try_helper(args: &MountHelper, is_fuse: bool) -> Result<()> {
     if let Some(namespace) = &args.namespace {
         return Err(Failure::Usage(format!(
             "cannot enter the namespace {}: use nsenter(1)",
@@ -79,6 +81,11 @@ fn try_helper(args: &MountHelper) -> Result<()> {
     let options = options::parse(&text)?;
     if options.iter().any(|option| option.name == "remount") {
         return Ok(table::remount(&args.dir, &text)?);
+    }
+    if is_fuse && !args.fake {
+        let image = args.spec.parse::<Reference>();
+        let image = image.map_err(|error| Failure::Usage(format!("{}: {error}", args.spec)))?;
+        return fuse::mount(&image, &args.dir, &args.options, false);
     }
     let named = options.iter().any(|o| o.name == "image_manifest");
     let mut request = match args.spec.parse::<Reference>() {
