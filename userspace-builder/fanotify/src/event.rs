@@ -96,12 +96,15 @@ fn parse(rest: &mut &[u8]) -> Result<Said> {
         // All of the file, if nothing is said.
         range: 0..u64::MAX,
     };
-    let mut infos = event.get(fixed..).ok_or_else(|| bad("has a wrong length"))?;
+    let mut infos = event
+        .get(fixed..)
+        .ok_or_else(|| bad("has a wrong length"))?;
     while infos.len() >= INFO_HEAD {
         let len = usize::from(u16_at(infos, 2).unwrap_or(0));
         let info = infos.get(..len).filter(|info| info.len() >= INFO_HEAD);
         let info = info.ok_or_else(|| bad("has a wrong length"))?;
-        if let (INFO_RANGE, Some(start), Some(count)) = (info[0], u64_at(info, 8), u64_at(info, 16)) {
+        if let (INFO_RANGE, Some(start), Some(count)) = (info[0], u64_at(info, 8), u64_at(info, 16))
+        {
             said.range = start..start.saturating_add(count);
         }
         infos = &infos[len..];
@@ -173,6 +176,12 @@ mod tests {
             bad[at] = byte;
             assert!(parse(&mut &bad[..]).is_err(), "byte {at} is {byte}");
         }
-        assert_eq!(parse(&mut &event(5, &range(u64::MAX, 9))[..]).unwrap().range.end, u64::MAX);
+        assert_eq!(
+            parse(&mut &event(5, &range(u64::MAX, 9))[..])
+                .unwrap()
+                .range
+                .end,
+            u64::MAX
+        );
     }
 }

@@ -65,7 +65,12 @@ impl Group {
     /// `EINVAL` or `EOPNOTSUPP` where the filesystem or the kernel has no pre-content events.
     pub fn watch_dir(&self, dir: impl AsFd) -> Result<()> {
         let flags = FAN_MARK_ADD | FAN_MARK_ONLYDIR;
-        self.mark(flags, FAN_PRE_ACCESS | FAN_EVENT_ON_CHILD, dir.as_fd(), Some(c"."))
+        self.mark(
+            flags,
+            FAN_PRE_ACCESS | FAN_EVENT_ON_CHILD,
+            dir.as_fd(),
+            Some(c"."),
+        )
     }
 
     /// Makes no events of a file any more, however it changes.
@@ -149,7 +154,10 @@ fn checked(result: libc::c_int) -> Result<RawFd> {
 fn own(fd: RawFd) -> OwnedFd {
     // SAFETY: both callers pass a descriptor that a system call of theirs has just opened, fanotify_init(2) or a
     // read(2) of a group: it is open, and nobody else has it.
-    #[allow(unsafe_code, reason = "rustix knows no descriptors that come in events")]
+    #[allow(
+        unsafe_code,
+        reason = "rustix knows no descriptors that come in events"
+    )]
     unsafe {
         OwnedFd::from_raw_fd(fd)
     }

@@ -75,7 +75,8 @@ impl Presence {
             let digest = |text: &str| Digest::parse(text.strip_prefix("sha256:")?.as_bytes()).ok();
             let bits = unhex(&written.present)?;
             let is_whole = bits.len() == written.chunks.div_ceil(8);
-            let is_it = digest(&written.pack)? == *pack && is_whole && written.sources.len() <= MAX_SOURCES;
+            let is_it =
+                digest(&written.pack)? == *pack && is_whole && written.sources.len() <= MAX_SOURCES;
             is_it.then_some(Presence {
                 pack: *pack,
                 size: written.size,
@@ -210,7 +211,9 @@ mod tests {
         };
         let mut record = Presence::none(&pack, &end, "oci:somewhere".into());
         assert!((0..20).all(|chunk| !record.has(chunk)));
-        [0, 7, 8, 10, 50].into_iter().for_each(|chunk| record.add(chunk));
+        [0, 7, 8, 10, 50]
+            .into_iter()
+            .for_each(|chunk| record.add(chunk));
         let text = record.text().unwrap();
         let read = Presence::parse(&pack, &text).unwrap();
         assert_eq!(read, record);
@@ -226,7 +229,10 @@ mod tests {
         let text = String::from_utf8(text).unwrap();
         for (old, new) in [("8105", "81"), ("8105", "810g"), ("8105", "81050")] {
             assert!(text.contains(old), "{text}");
-            assert!(Presence::parse(&pack, text.replace(old, new).as_bytes()).is_err(), "{new}");
+            assert!(
+                Presence::parse(&pack, text.replace(old, new).as_bytes()).is_err(),
+                "{new}"
+            );
         }
     }
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs daemon and puzzlefs status.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
 use puzzlefs::base::progress::{Progress, Unit};
+use puzzlefs::base::text;
 use puzzlefs::daemon::{self, Options};
 use puzzlefs::layout::Layout;
 use puzzlefs::lazy::status;
@@ -71,9 +73,10 @@ pub fn status(args: &Status) -> Result<()> {
             for pack in &image.lazy {
                 let (here, all) = (pack.chunks_here, pack.chunks);
                 writeln!(out, "  sha256:{}: {here} of {all} chunks", pack.pack)?;
-                for source in &pack.sources {
-                    writeln!(out, "    from {}", puzzlefs::base::text::quoted(source.as_bytes()))?;
-                }
+            }
+            let sources = image.lazy.iter().flat_map(|pack| &pack.sources);
+            for source in sources.collect::<BTreeSet<_>>() {
+                writeln!(out, "  from {}", text::quoted(source.as_bytes()))?;
             }
         }
         Ok(())

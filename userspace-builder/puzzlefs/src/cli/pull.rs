@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs pull and puzzlefs complete.
 
+use puzzlefs::layout::manifest::MAX_DOCUMENT;
 use puzzlefs::layout::reference::Name;
+use puzzlefs::layout::Layout;
 use puzzlefs::lazy::fill::{self, lazy_of};
 use puzzlefs::lazy::Origins;
-use puzzlefs::layout::manifest::MAX_DOCUMENT;
-use puzzlefs::layout::Layout;
 use puzzlefs::pull::{self, complete, Report};
 use puzzlefs::registry;
 use puzzlefs::remote;
@@ -63,7 +63,10 @@ pub fn pull(args: &Pull) -> Result<()> {
         if args.lazy {
             let (requests, bytes) = (report.requests, show::bytes(report.bytes_fetched));
             let state = if report.complete { "all" } else { "lazily" };
-            return writeln!(out, "fetched   {bytes}, {requests} requests; the image is {state} here");
+            return writeln!(
+                out,
+                "fetched   {bytes}, {requests} requests; the image is {state} here"
+            );
         }
         if !report.complete && completed.is_none() {
             writeln!(out, "  here    sha256:{}", report.local_manifest)?;
@@ -100,7 +103,11 @@ pub fn complete(args: &Complete) -> Result<()> {
         writeln!(out, "manifest  sha256:{}", report.manifest)?;
         if let Some(lazy) = lazy {
             let (bytes, requests) = (show::bytes(lazy.bytes), lazy.requests);
-            writeln!(out, "fetched   {bytes} for {} packs, {requests} requests", lazy.packs)?;
+            writeln!(
+                out,
+                "fetched   {bytes} for {} packs, {requests} requests",
+                lazy.packs
+            )?;
         }
         made(out, report)
     })

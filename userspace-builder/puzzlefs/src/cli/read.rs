@@ -246,7 +246,10 @@ pub fn verify(args: &Verify) -> Result<ExitCode> {
         if report.missing_chunks > 0 {
             let bytes = show::bytes(report.missing_bytes);
             let (packs, chunks) = (report.lazy_packs, report.missing_chunks);
-            writeln!(out, "of {packs} lazy packs {chunks} chunks are not here yet, {bytes}")?;
+            writeln!(
+                out,
+                "of {packs} lazy packs {chunks} chunks are not here yet, {bytes}"
+            )?;
         }
         if report.unused_bytes > 0 {
             let bytes = show::bytes(report.unused_bytes);

@@ -41,7 +41,10 @@ impl Files {
         let packs = layout.lazy_packs();
         for digest in packs.unwrap_or_default() {
             // A record without a file is of a pull that is under way.
-            if let (Err(error), Ok(true)) = (self.named(layout, &digest, engine), layout.names_blob(&digest)) {
+            if let (Err(error), Ok(true)) = (
+                self.named(layout, &digest, engine),
+                layout.names_blob(&digest),
+            ) {
                 faults.push(error);
             }
         }
@@ -71,7 +74,12 @@ impl Files {
     pub fn of(&self, file: &File, layouts: &[Layout], engine: &Engine) -> Result<Known> {
         let facts = file.metadata()?;
         let place = (facts.dev(), facts.ino());
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&place).copied();
+        let known = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&place)
+            .copied();
         if let Some(number) = known {
             return Ok(Known::Pack(number));
         }
@@ -79,7 +87,9 @@ impl Files {
             return Ok(Known::Other);
         };
         for layout in layouts {
-            let named = layout.blob_dir().and_then(|dir| dir.status(digest.to_string()));
+            let named = layout
+                .blob_dir()
+                .and_then(|dir| dir.status(digest.to_string()));
             let is_it = named.is_ok_and(|named| (named.st_dev, named.st_ino) == place);
             if is_it {
                 return Ok(match self.named(layout, &digest, engine)? {

@@ -75,7 +75,9 @@ fn run(layouts: &[Layout], worker: impl Fn() -> Command, progress: &dyn Progress
         if is_gone {
             let waiting = events.waiting.len();
             at_work.end();
-            progress.note(&format!("the worker has ended; {waiting} reads wait for the next one"));
+            progress.note(&format!(
+                "the worker has ended; {waiting} reads wait for the next one"
+            ));
             at_work = Worker::start(&worker)?;
             events.untold = events.waiting.keys().copied().collect();
         }

@@ -64,10 +64,6 @@ pub fn work(
                 noted.add(format!("{error:#}"));
                 Ok(())
             }
-            Told::Whole(pack) => {
-                noted.add(format!("the pack sha256:{pack} is whole"));
-                Ok(())
-            }
             Told::Came(_) => Ok(()),
         };
     });
@@ -130,7 +126,9 @@ fn tick(
             kept = Some(Instant::now());
             for layout in layouts {
                 let faults = files.look(layout, engine);
-                faults.iter().for_each(|fault| log.add(format!("{fault:#}")));
+                faults
+                    .iter()
+                    .for_each(|fault| log.add(format!("{fault:#}")));
             }
             if let Err(error) = engine.keep_all() {
                 log.add(format!("{error:#}"));

@@ -279,7 +279,9 @@ impl<'a> Staging<'a> {
         }
         let whole = std::mem::take(&mut *self.whole.lock().unwrap_or_else(|e| e.into_inner()));
         // A lazy one of the same name is replaced: who has that open goes on with it.
-        whole.iter().try_for_each(|digest| self.layout.forget_lazy(digest))?;
+        whole
+            .iter()
+            .try_for_each(|digest| self.layout.forget_lazy(digest))?;
         rustix::fs::fsync(&dir).context("fsync of blobs/sha256")?;
         Ok(Added {
             blobs: self.blobs.load(Ordering::Relaxed),

@@ -32,8 +32,6 @@ pub enum Told {
     Late(u64),
     /// Some bytes came.
     Came(u64),
-    /// A pack is whole.
-    Whole(puzzlefs_format::Digest),
     /// Something failed, and is tried again.
     Trouble(Error),
 }
@@ -122,7 +120,9 @@ impl Engine {
             self.requests.fetch_add(1, Ordering::Relaxed);
             let mut here = |chunk: usize| {
                 let ready = self.queue().here(number, chunk);
-                ready.into_iter().for_each(|waiter| (self.tell)(Told::Ready(waiter)));
+                ready
+                    .into_iter()
+                    .for_each(|waiter| (self.tell)(Told::Ready(waiter)));
                 let bytes = pack.chunk(chunk).map_or(0, |chunk| chunk.size.into());
                 (self.tell)(Told::Came(bytes));
             };
@@ -177,23 +177,36 @@ impl Engine {
         let synced = pack.sync(&chunks);
         let is_last = self.queue().kept(number, &chunks, synced.is_ok());
         synced?;
-        if is_last {
-            pack.finish()?;
-            (self.tell)(Told::Whole(pack.digest));
+        match is_last {
+            true => pack.finish(),
+            false => Ok(()),
         }
-        Ok(())
     }
 
-    /// Records what was written of all packs.
+    /// Records what was written of all packs, and ends those of which all is recorded: who began that may have died.
     pub fn keep_all(&self) -> Result<()> {
-        let count = self.packs.lock().unwrap_or_else(PoisonError::into_inner).len();
-        (0..count).try_for_each(|number| self.keep(number, 0))
+        let count = self
+            .packs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len();
+        let keep = |number| {
+            self.keep(number, 0)?;
+            match self.is_whole(number) {
+                true => self.pack(number).finish(),
+                false => Ok(()),
+            }
+        };
+        // Of all, before an error is returned.
+        let kept: Vec<Result<()>> = (0..count).map(keep).collect();
+        kept.into_iter().collect()
     }
 
     /// Tells those who have waited for longer than `timeout`.
     pub fn expire(&self, timeout: Duration) {
         let late = self.queue().expired(timeout);
-        late.into_iter().for_each(|waiter| (self.tell)(Told::Late(waiter)));
+        late.into_iter()
+            .for_each(|waiter| (self.tell)(Told::Late(waiter)));
     }
 
     /// Whether a pack is there as a whole, by its number.
@@ -204,7 +217,12 @@ impl Engine {
     /// How many wait, how many requests are under way, how many are to come, how many there were.
     pub fn depth(&self) -> (usize, usize, usize, u64) {
         let (waiting, under_way, to_come) = self.queue().depth();
-        (waiting, under_way, to_come, self.requests.load(Ordering::Relaxed))
+        (
+            waiting,
+            under_way,
+            to_come,
+            self.requests.load(Ordering::Relaxed),
+        )
     }
 
     /// Whether it was stopped.

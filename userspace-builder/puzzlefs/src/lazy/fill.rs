@@ -101,7 +101,9 @@ pub fn fill(
         }
         show();
         let panicked = |panic| std::panic::resume_unwind(panic);
-        let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked));
+        let ended = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(panicked));
         ended.collect::<Vec<Result<()>>>()
     });
     let kept = engine.keep_all();

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 
 use anyhow::{ensure, Context};
@@ -33,6 +34,7 @@ pub struct Pack {
     file: File,
     /// Held by who brings chunks to the disk.
     syncing: Mutex<()>,
+    ended: AtomicBool,
 }
 
 impl Pack {
@@ -68,6 +70,7 @@ impl Pack {
             present,
             file,
             syncing: Mutex::default(),
+            ended: AtomicBool::new(false),
         })
     }
 
@@ -95,10 +98,15 @@ impl Pack {
     ///
     /// [`Error::Damaged`] if they are not: then nothing was written.
     pub fn write(&self, number: usize, bytes: &[u8]) -> Result<()> {
-        let entry = self.chunk(number).context("a chunk that the pack has not")?;
+        let entry = self
+            .chunk(number)
+            .context("a chunk that the pack has not")?;
         let digest = &entry.digest;
         if sha256(&[bytes]) != *digest {
-            let text = format!("something else came than the chunk sha256:{digest} of the pack sha256:{}", self.digest);
+            let text = format!(
+                "something else came than the chunk sha256:{digest} of the pack sha256:{}",
+                self.digest
+            );
             return Err(Error::damaged(text).of(digest));
         }
         let written = self.file.write_all_at(bytes, entry.offset.into());
@@ -116,16 +124,22 @@ impl Pack {
         Presence::record(&self.layout, &self.digest, &self.end, chunks)
     }
 
-    /// Ends a pack of which all chunks were recorded: it has no record any more, if it is what its name says.
+    /// Ends a pack of which all chunks were recorded, once: it has no record any more, if it is what its name says.
     ///
     /// # Errors
     ///
     /// [`Error::Damaged`] if it is not. Its chunks are what its end says, so the end is not what belongs to the name:
     /// whoever has given it has lied.
     pub fn finish(&self) -> Result<()> {
+        if self.ended.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
         let _held = self.syncing.lock().unwrap_or_else(|e| e.into_inner());
         let context = || format!("reading the pack sha256:{}", self.digest);
-        let found = self.digest_of_file().with_context(context).of(&self.digest)?;
+        let found = self
+            .digest_of_file()
+            .with_context(context)
+            .of(&self.digest)?;
         if found != self.digest {
             let text = format!(
                 "the pack sha256:{} has the digest sha256:{found}, as its source gave another end than belongs to it: \

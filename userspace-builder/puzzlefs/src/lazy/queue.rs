@@ -226,13 +226,18 @@ impl Queue {
                 continue;
             }
             let waiters = filling.waiting.get(&chunk).into_iter().flatten();
-            if waiters.into_iter().any(|waiter| self.waiters.contains_key(waiter)) {
+            if waiters
+                .into_iter()
+                .any(|waiter| self.waiters.contains_key(waiter))
+            {
                 let start = wanted.as_ref().map_or(chunk, |wanted| wanted.start);
                 wanted = Some(start..chunk + 1);
             }
         }
         for chunk in span.chunks.clone() {
-            let is_wanted = wanted.as_ref().is_some_and(|wanted| wanted.contains(&chunk));
+            let is_wanted = wanted
+                .as_ref()
+                .is_some_and(|wanted| wanted.contains(&chunk));
             if filling.chunks[chunk] == Chunk::Asked && !is_wanted {
                 filling.chunks[chunk] = Chunk::Missing;
                 filling.waiting.remove(&chunk);
@@ -251,7 +256,10 @@ impl Queue {
 
     /// Those who have waited for longer than `timeout`, and wait no more.
     pub fn expired(&mut self, timeout: Duration) -> Vec<u64> {
-        let late = self.waiters.iter().filter(|(_, it)| it.since.elapsed() >= timeout);
+        let late = self
+            .waiters
+            .iter()
+            .filter(|(_, it)| it.since.elapsed() >= timeout);
         let late: Vec<u64> = late.map(|(waiter, _)| *waiter).collect();
         late.iter().for_each(|waiter| {
             self.waiters.remove(waiter);
@@ -269,7 +277,9 @@ impl Queue {
         if written.is_empty() || bytes < least && filling.missing > 0 {
             return Vec::new();
         }
-        written.iter().for_each(|it| filling.chunks[*it] = Chunk::Kept);
+        written
+            .iter()
+            .for_each(|it| filling.chunks[*it] = Chunk::Kept);
         written
     }
 
@@ -277,7 +287,9 @@ impl Queue {
     pub fn kept(&mut self, pack: usize, chunks: &[usize], is_done: bool) -> bool {
         let filling = &mut self.packs[pack];
         if !is_done {
-            chunks.iter().for_each(|it| filling.chunks[*it] = Chunk::Written);
+            chunks
+                .iter()
+                .for_each(|it| filling.chunks[*it] = Chunk::Written);
             return false;
         }
         filling.unkept -= chunks.len();
@@ -298,20 +310,6 @@ impl Queue {
     pub fn depth(&self) -> (usize, usize, usize) {
         let to_come = self.demand.len() + self.later.len();
         (self.waiters.len(), self.under_way, to_come)
-    }
-
-    /// Chunks of a pack, and their bytes: those that are there, and all.
-    pub fn count(&self, pack: usize) -> [(u64, u64); 2] {
-        let filling = &self.packs[pack];
-        let mut counts = [(0, 0); 2];
-        for (chunk, size) in filling.chunks.iter().zip(&filling.sizes) {
-            let is_here = matches!(chunk, Chunk::Written | Chunk::Kept);
-            for (count, counted) in counts.iter_mut().zip([is_here, true]) {
-                count.0 += u64::from(counted);
-                count.1 += if counted { u64::from(*size) } else { 0 };
-            }
-        }
-        counts
     }
 }
 
@@ -336,5 +334,7 @@ impl Filling {
 }
 
 fn pause(tries: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE)
+    FIRST_PAUSE
+        .saturating_mul(1 << tries.min(10))
+        .min(LONGEST_PAUSE)
 }

@@ -82,7 +82,9 @@ pub fn status(layout: &Layout) -> Result<Status> {
             image.bytes = image.bytes.saturating_add(layer.size);
             let lazy = pack(layout, &layer.digest)?;
             let missing = lazy.as_ref().map_or(0, |pack| pack.bytes - pack.bytes_here);
-            image.bytes_here = image.bytes_here.saturating_add(layer.size.saturating_sub(missing));
+            image.bytes_here = image
+                .bytes_here
+                .saturating_add(layer.size.saturating_sub(missing));
             image.lazy.extend(lazy);
         }
         status.images.push(image);

@@ -72,7 +72,11 @@ impl Found<'_> {
         staging.put(&self.document.digest, &self.document.text)?;
         self.small(&mut blobs, &staging, progress)?;
         self.gaps(&mut blobs, &staging, progress)?;
-        let lazy: Vec<&Pack> = blobs.packs.iter().filter(|pack| pack.here.is_none()).collect();
+        let lazy: Vec<&Pack> = blobs
+            .packs
+            .iter()
+            .filter(|pack| pack.here.is_none())
+            .collect();
         for pack in &lazy {
             let end = pack.end.as_ref().context("a pack without an end")?;
             let was_lazy = layout.is_lazy(&pack.digest)? && layout.names_blob(&pack.digest)?;
@@ -121,7 +125,9 @@ impl Found<'_> {
         };
         for pack in blobs.packs.iter_mut().filter(has_gaps) {
             progress.phase("fetching packs", pack.size, Unit::Bytes);
-            let blob = self.source.stage(staging, &pack.digest, pack.size, &mut ())?;
+            let blob = self
+                .source
+                .stage(staging, &pack.digest, pack.size, &mut ())?;
             pack.here = blob.verity;
             pack.check_said()?;
         }

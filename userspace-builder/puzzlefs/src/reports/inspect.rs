@@ -89,7 +89,11 @@ pub fn inspect(image: &Image) -> Result<Report> {
         let sizes = places.table().iter();
         let sizes = sizes.map(|place| (place.digest, u64::from(place.size)));
         let manifest = u64::try_from(image.manifest_bytes().len())?;
-        return inspect_metadata(image, &sizes.collect(), &(*image.manifest_digest(), manifest));
+        return inspect_metadata(
+            image,
+            &sizes.collect(),
+            &(*image.manifest_digest(), manifest),
+        );
     }
     let mut blobs = HashSet::new();
     for (digest, compressed) in &chunks {

@@ -80,7 +80,11 @@ pub(super) fn collect(layout: &Layout, index: &Value, dry_run: bool) -> Result<R
     let blobs = layout.blobs()?;
     if !dry_run {
         // What a pull that was killed meant to make.
-        let is_there = |pack: &Digest| blobs.binary_search_by_key(pack, |(digest, _)| *digest).is_ok();
+        let is_there = |pack: &Digest| {
+            blobs
+                .binary_search_by_key(pack, |(digest, _)| *digest)
+                .is_ok()
+        };
         let records = layout.lazy_packs()?.into_iter();
         let mut orphans = records.filter(|pack| !is_there(pack));
         orphans.try_for_each(|pack| layout.forget_lazy(&pack))?;
