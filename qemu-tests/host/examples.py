@@ -33,6 +33,7 @@ ELSEWHERE = {
 # Single commands that need a machine, in the same way.
 MACHINE = {
     r"puzzlefs mount --overlay ": ("qemu-tests/cases/30-writable.py", '"puzzlefs", "mount", *options, "--overlay"'),
+    r"puzzlefs mount --fuse ": ("qemu-tests/cases/52-fuse.py", '"puzzlefs", "mount", "--fuse"'),
     r"puzzlefs mount ": ("qemu-tests/cases/10-options.py", '"puzzlefs", "mount", "-o"'),
     r"(puzzlefs )?umount ": ("qemu-tests/cases/10-options.py", '"umount"'),
     r"puzzlefs daemon ": ("qemu-tests/cases/51-lazy.py", '["puzzlefs", "daemon"'),
