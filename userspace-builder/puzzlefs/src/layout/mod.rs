@@ -8,6 +8,7 @@
 //! - this file: the layout's blobs, and locks of them;
 //! - [`broken`]: images that something is wrong with;
 //! - [`index`]: index.json and the tags in it;
+//! - `lazy`: records of packs of which not all is there;
 //! - `lock`: locks, and writing the layout's own files;
 //! - [`manifest`]: the manifest of an image;
 //! - `nested`: indexes among the blobs;
@@ -19,6 +20,7 @@
 
 pub mod broken;
 pub mod index;
+pub(crate) mod lazy;
 mod lock;
 pub mod manifest;
 pub(crate) mod nested;
@@ -213,6 +215,10 @@ impl Layout {
 
     /// Whether a blob is there, of this size and sound.
     pub fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool> {
+        // To read a lazy one would be to wait for all of it.
+        if self.is_lazy(digest)? {
+            return Ok(false);
+        }
         let opened = self
             .blob_dir()
             .and_then(|dir| dir.file(&digest.to_string()));
@@ -297,7 +303,8 @@ impl Layout {
         removed
             .with_context(|| format!("removing {}", path.display()))
             .at(&path)
-            .of(digest)
+            .of(digest)?;
+        self.forget_lazy(digest)
     }
 
     /// One of the layout's own files; `None` if it is not there.

@@ -7,7 +7,9 @@ use std::str::FromStr;
 
 use super::layout::Local;
 use super::seam::Remote;
-use crate::base::error::Result;
+use puzzlefs_format::Digest;
+
+use crate::base::error::{Result, Where};
 use crate::layout::reference::{Name, Reference};
 use crate::layout::Layout;
 use crate::registry::{self, Sources};
@@ -49,6 +51,26 @@ pub fn open(place: &Place, options: &registry::Options) -> Result<Opened> {
             name: reference.name.clone(),
         },
     })
+}
+
+impl Place {
+    /// What the command line calls an image of the same place by its digest, from any directory.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such layout.
+    pub fn at_digest(&self, manifest: &Digest) -> Result<String> {
+        let mut place = self.clone();
+        match &mut place {
+            Place::Oci(reference) => {
+                let path = reference.layout.canonicalize();
+                reference.layout = path.at(&reference.layout)?;
+                reference.name = Name::Digest(*manifest);
+            }
+            Place::Docker(reference) => reference.name = Name::Digest(*manifest),
+        }
+        Ok(place.to_string())
+    }
 }
 
 impl FromStr for Place {
