@@ -120,7 +120,7 @@ def measure(title, series, trees, place):
 def timed(data, series):
     """Seconds of each pull in a machine whose clock counts instructions, and goes on while it waits."""
     guest = TOP / "scripts/pull-bench.d/guest.py"
-    command = [TOP / "scripts/vm", "--icount", "--memory", "3G", "--scratch", "8G", "--", "python3", "-B", guest, data, *series]
+    command = [TOP / "scripts/vm", "--icount", "--memory", "8G", "--", "python3", "-B", guest, data, *series]
     return json.loads(output(*command).splitlines()[-1])
 
 
