@@ -89,6 +89,6 @@ fn made(out: &mut dyn std::io::Write, report: &complete::Report) -> std::io::Res
 
 /// puzzlefs serve.
 pub fn serve(args: &Serve) -> Result<()> {
-    let layout = remote::Local::new(Layout::open(&args.layout)?);
-    out::write(|out| Ok(remote::serve(&layout, &mut std::io::stdin().lock(), out)?))
+    let mut from = std::io::stdin().lock();
+    out::write(|out| Ok(remote::serve(&args.layout, &mut from, out)?))
 }

@@ -2,23 +2,33 @@
 //! `puzzlefs serve`: a layout answers over a pair of pipes.
 
 use std::io::{self, BufRead, Read, Write};
+use std::path::Path;
 
 use super::layout::Local;
 use super::seam::{Part, Remote};
 use super::wire::{self, Request};
 use crate::base::error::{Error, Result};
+use crate::layout::Layout;
 
-/// Answers requests about `layout` until there is no other one.
+/// Answers requests about the layout at `path` until there is no other one.
 ///
 /// # Errors
 ///
-/// If something comes that is no request, or whoever asks has gone. What the layout does not have is an answer.
-pub fn serve(layout: &Local, from: &mut dyn BufRead, to: &mut dyn Write) -> Result<()> {
+/// If something comes that is no request, or whoever asks has gone. What the layout does not have is an
+/// answer, and so is that it is none.
+pub fn serve(path: &Path, from: &mut dyn BufRead, to: &mut dyn Write) -> Result<()> {
     writeln!(to, "{}", wire::HELLO)?;
+    let layout = match Layout::open(path) {
+        Ok(layout) => Local::new(layout),
+        Err(error) => {
+            wire::write_error(to, &error)?;
+            return Ok(to.flush()?);
+        }
+    };
     to.flush()?;
     while let Some(line) = wire::read_line(from)? {
         match Request::parse(&line) {
-            Some(request) => answer(layout, &request, to)?,
+            Some(request) => answer(&layout, &request, to)?,
             None => {
                 let error = Error::refused("this is no request of a puzzlefs that this one knows");
                 wire::write_error(to, &error)?;

@@ -136,7 +136,11 @@ impl Ssh {
         let mut session = waiting.map_or_else(|| self.start(), Ok)?;
         let line = format!("{}\n", request.line());
         let sent = session.to.write_all(line.as_bytes());
-        let line = sent.and_then(|()| wire::read_line(&mut session.from));
+        // Who has no layout to show says so, and listens no more.
+        let line = match wire::read_line(&mut session.from) {
+            Ok(None) => sent.map(|()| None),
+            line => line,
+        };
         let line = match line {
             Ok(Some(line)) => line,
             // One that has waited may have ended long ago.
