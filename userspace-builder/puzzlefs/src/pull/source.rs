@@ -78,7 +78,7 @@ impl<'a> Source<'a> {
     }
 
     /// Does what `ask` does; again, if what came was wrong, and somebody else can be asked.
-    fn from_any<T>(&self, mut ask: impl FnMut() -> crate::Result<T>) -> crate::Result<T> {
+    fn ask_any<T>(&self, mut ask: impl FnMut() -> crate::Result<T>) -> crate::Result<T> {
         loop {
             let first = self.remote.first();
             match ask() {
@@ -100,7 +100,7 @@ impl<'a> Source<'a> {
 
     /// A manifest or an index, with the digest of its bytes.
     pub fn manifest(&self, name: &Name) -> crate::Result<Document> {
-        self.from_any(|| self.manifest_of_first(name))
+        self.ask_any(|| self.manifest_of_first(name))
     }
 
     fn manifest_of_first(&self, name: &Name) -> crate::Result<Document> {
@@ -128,7 +128,7 @@ impl<'a> Source<'a> {
 
     /// All of a small blob.
     pub fn text(&self, digest: &Digest, size: u64, limit: u64) -> crate::Result<Vec<u8>> {
-        self.from_any(|| self.text_of_first(digest, size, limit))
+        self.ask_any(|| self.text_of_first(digest, size, limit))
     }
 
     fn text_of_first(&self, digest: &Digest, size: u64, limit: u64) -> crate::Result<Vec<u8>> {
@@ -154,7 +154,7 @@ impl<'a> Source<'a> {
         size: u64,
         watch: impl Fn() -> W,
     ) -> crate::Result<Blob> {
-        self.from_any(|| {
+        self.ask_any(|| {
             self.asks();
             let body = self.counted(self.remote.blob(digest, size)?);
             self.stage_body(staging, digest, size, body, &mut watch())
