@@ -39,6 +39,11 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "PUZZLEFS_SSH",
+        "The program that is run in place of ssh, with its first arguments, separated by spaces. [ssh]",
+        &["pull", "complete"],
+    ),
+    (
         "REGISTRY_AUTH_FILE",
         "The file with credentials for registries, unless --authfile names one.",
         REGISTRY,

@@ -63,6 +63,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Pull(args) => pull::pull(&args),
         Command::Complete(args) => pull::complete(&args),
         Command::Push(args) => push::push(&args),
+        Command::Serve(args) => pull::serve(&args),
         Command::Inspect(args) => read::inspect(&args),
         Command::Ls(args) => read::ls(&args),
         Command::Cat(args) => export::cat(&args),

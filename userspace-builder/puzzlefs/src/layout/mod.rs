@@ -8,6 +8,7 @@
 //! - this file: the layout's blobs, and locks of them;
 //! - [`broken`]: images that something is wrong with;
 //! - [`index`]: index.json and the tags in it;
+//! - `listing`: index.json of a layout that is somewhere else;
 //! - `lock`: locks, and writing the layout's own files;
 //! - [`manifest`]: the manifest of an image;
 //! - `nested`: indexes among the blobs;
@@ -19,6 +20,7 @@
 
 pub mod broken;
 pub mod index;
+pub(crate) mod listing;
 mod lock;
 pub mod manifest;
 pub(crate) mod nested;

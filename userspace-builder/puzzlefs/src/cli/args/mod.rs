@@ -18,7 +18,7 @@ use clap_complete::Shell;
 pub use build::{Build, ChunkForm, ConfigFrom, Convert, Storing};
 pub use export::{Cat, Diff, Export, LayerCompression};
 pub use mount::{Mount, MountHelper, Stats, Umount};
-pub use pull::{Complete, Pull};
+pub use pull::{Complete, Pull, Serve};
 pub use read::{Extract, Inspect, Ls, Verify};
 pub use registry::{Home, Image, Push, Registry};
 pub use store::{Du, Gc, Images, Repack, Rm, Tag, Tags, Unpack};
@@ -50,6 +50,7 @@ pub enum Command {
     Pull(Pull),
     Complete(Complete),
     Push(Push),
+    Serve(Serve),
     Inspect(Inspect),
     Ls(Ls),
     Cat(Cat),
