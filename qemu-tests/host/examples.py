@@ -37,6 +37,7 @@ MACHINE = {
     r"puzzlefs mount --overlay ": ("qemu-tests/cases/30-writable.py", '"puzzlefs", "mount", *options, "--overlay"'),
     r"puzzlefs mount ": ("qemu-tests/cases/10-options.py", '"puzzlefs", "mount", "-o"'),
     r"(puzzlefs )?umount ": ("qemu-tests/cases/10-options.py", '"umount"'),
+    r"puzzlefs daemon ": ("qemu-tests/cases/51-lazy.py", '["puzzlefs", "daemon"'),
     r"puzzlefs stats ": ("qemu-tests/cases/28-counters.py", '"puzzlefs", "stats"'),
     r"mount .*image_manifest=<sha256>": ("qemu-tests/cases/10-options.py", "image_manifest="),
     r"scripts/scale ": ("scripts/bench.d/scale.py", "sys.argv"),

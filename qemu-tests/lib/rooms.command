@@ -5,10 +5,11 @@
 
 top: base # the errors of the library
 main: cli
-cli: build cache pull remote registry upkeep reports verify extract export mount image encode chunks source layout tree base
+cli: build cache pull daemon lazy remote registry upkeep reports verify extract export mount image encode chunks source layout tree base
 build: metadata cache image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
-pull: cache image remote chunks layout base
+pull: cache image lazy remote chunks layout base
+daemon: lazy chunks layout base
 upkeep: image chunks layout base
 reports: image chunks layout base
 verify: image chunks layout base host
@@ -18,6 +19,7 @@ mount: layout host base
 cache: encode chunks layout tree host base
 image: chunks layout base
 encode: chunks layout base
+lazy: remote chunks layout base
 remote: registry chunks layout base
 chunks: layout base
 source: layers registry layout host base

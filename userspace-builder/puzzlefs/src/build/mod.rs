@@ -334,7 +334,8 @@ fn held<'a>(layout: &'a Layout, form: Form, progress: &dyn Progress) -> Result<P
         Form::Loose => Reach::default(),
         Form::Packs { .. } => Reach::of(layout)?,
     };
-    let (places, faults) = Places::open(layout, reach.with_type(MEDIA_TYPE_PACK));
+    let packs = layout.only_whole(reach.with_type(MEDIA_TYPE_PACK))?;
+    let (places, faults) = Places::open(layout, packs);
     let faults = faults.into_iter().map(Error::from);
     for fault in reach.faults.into_iter().chain(faults) {
         progress.note(&format!("not used: {fault:#}"));
@@ -348,6 +349,7 @@ fn open_base(layout: &Layout, name: &Name, compat: bool) -> anyhow::Result<Image
         name: name.clone(),
     })
     .context("the base")?;
+    base.ensure_whole().context("the base")?;
     ensure!(
         !compat || base.rootfs()?.version() == VERSION_BASE,
         "the base {name} has holes, LZ4 chunks or its metadata in blocks, which --compat rules out: \

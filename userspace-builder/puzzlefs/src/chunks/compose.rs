@@ -126,7 +126,7 @@ pub(crate) fn loose_of(text: &[u8]) -> Result<Vec<(Digest, u64)>> {
     Ok(loose)
 }
 
-/// All packs that lie in a layout, whether something leads to them or not.
+/// All packs that lie in a layout as a whole, whether something leads to them or not.
 pub fn packs_in(layout: &Layout) -> crate::Result<Vec<Digest>> {
     let blobs = layout.blobs()?.into_iter();
     let smallest = PackTrailer::BYTES as u64;
@@ -135,7 +135,8 @@ pub fn packs_in(layout: &Layout) -> crate::Result<Vec<Digest>> {
         let file = layout.open_blob(digest);
         file.is_ok_and(|file| pack::is_pack(&file).unwrap_or(false))
     };
-    Ok(large.map(|(digest, _)| digest).filter(is_pack).collect())
+    let large = layout.only_whole(large.map(|(digest, _)| digest))?;
+    Ok(large.into_iter().filter(is_pack).collect())
 }
 
 impl Composer {

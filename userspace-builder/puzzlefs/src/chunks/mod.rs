@@ -5,6 +5,7 @@
 //! - `open`: packs that are open;
 //! - [`pack`]: a pack on disk;
 //! - [`codec`]: how one is stored;
+//! - [`presence`]: which chunks of a pack are there, if not all are;
 //! - [`places`]: finding chunks, and reading them as they are stored;
 //! - [`sink`]: storing them.
 
@@ -13,4 +14,5 @@ pub mod compose;
 mod open;
 pub mod pack;
 pub(crate) mod places;
+pub mod presence;
 pub mod sink;

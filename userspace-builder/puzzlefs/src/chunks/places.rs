@@ -2,7 +2,7 @@
 //! Where chunks lie: in packs, or loose. Reading them from there, each checked against
 //! its digest, as an index may say anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
 use std::num::NonZero;
@@ -19,6 +19,7 @@ use crate::base::error::{is_trouble, said_by_system};
 use crate::base::progress::Progress;
 use crate::chunks::open::Open;
 use crate::chunks::pack;
+use crate::chunks::presence::{lacking, not_here};
 use crate::layout::Layout;
 
 /// Where chunks of a layout lie, as far as some packs of it say.
@@ -30,6 +31,8 @@ pub struct Places<'a> {
     unread: Option<(Digest, i32)>,
     /// In order of the digests; one that several packs have comes as often.
     table: Vec<Place>,
+    /// Of lazy packs the offsets of those chunks that are not there, as far as records say.
+    lacking: BTreeMap<u32, HashSet<u32>>,
 }
 
 /// A pack of a layout.
@@ -90,6 +93,7 @@ impl<'a> Places<'a> {
             open: Open::default(),
             unread: None,
             table: Vec::new(),
+            lacking: BTreeMap::new(),
         };
         let mut faults = Vec::new();
         for digest in packs {
@@ -114,6 +118,9 @@ impl<'a> Places<'a> {
             "the packs up to sha256:{digest} have more than {} chunks",
             limits::MAX_PACKED_CHUNKS
         );
+        if let Some(lacking) = lacking(self.layout, &digest, &entries)? {
+            self.lacking.insert(number, lacking);
+        }
         let size = file.metadata()?.len();
         self.packs.push(Pack { digest, size });
         self.table.extend(entries.into_iter().map(|entry| Place {
@@ -123,6 +130,28 @@ impl<'a> Places<'a> {
             size: entry.size,
         }));
         Ok(())
+    }
+
+    /// Whether a pack may lack chunks: then it has not the digest that its name says.
+    pub fn is_lazy(&self, pack: &Pack) -> bool {
+        let mut lazy = self.lacking.keys();
+        lazy.any(|number| self.packs[*number as usize].digest == pack.digest)
+    }
+
+    /// Whether any pack may.
+    pub fn has_lazy(&self) -> bool {
+        !self.lacking.is_empty()
+    }
+
+    /// Whether what should be at a place is there, as far as records say. It may have come meanwhile.
+    pub fn is_here(&self, place: &Place) -> bool {
+        let lacking = self.lacking.get(&place.pack);
+        lacking.is_none_or(|lacking| !lacking.contains(&place.offset))
+    }
+
+    /// Whether a chunk is anywhere in the packs.
+    pub fn has_here(&self, chunk: &Digest) -> bool {
+        self.of(chunk).iter().any(|place| self.is_here(place))
     }
 
     /// The packs that could be opened.
@@ -176,8 +205,12 @@ impl<'a> Places<'a> {
     pub fn read_at(&self, place: &Place) -> Result<Vec<u8>> {
         let bytes = self.peek(place)?;
         let pack = &self.pack(place).digest;
+        let is_it = sha256(&[&bytes]) == place.digest;
+        if !is_it && !self.is_here(place) {
+            return Err(not_here(&place.digest, pack).into());
+        }
         ensure!(
-            sha256(&[&bytes]) == place.digest,
+            is_it,
             "the pack sha256:{pack} is damaged: the chunk sha256:{} is not where its index \
              says; delete {} and copy or build its images again",
             place.digest,
@@ -266,7 +299,9 @@ impl<'a> Places<'a> {
 
     /// A chunk's bytes, to read only some of them.
     pub fn slice(&self, chunk: &Digest) -> Result<Slice> {
-        if let Some(place) = self.of(chunk).first() {
+        let places = self.of(chunk);
+        let here = places.iter().find(|place| self.is_here(place));
+        if let Some(place) = here.or(places.first()) {
             return Ok(Slice {
                 file: self.file(self.pack(place))?,
                 offset: place.offset.into(),

@@ -5,6 +5,7 @@ mod args;
 mod bar;
 mod build;
 mod cache;
+mod daemon;
 mod exit;
 mod export;
 mod failure;
@@ -62,6 +63,8 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Convert(args) => build::convert(&args),
         Command::Pull(args) => pull::pull(&args),
         Command::Complete(args) => pull::complete(&args),
+        Command::Daemon(args) => daemon::daemon(&args),
+        Command::Status(args) => daemon::status(&args),
         Command::Push(args) => push::push(&args),
         Command::Serve(args) => pull::serve(&args),
         Command::Inspect(args) => read::inspect(&args),

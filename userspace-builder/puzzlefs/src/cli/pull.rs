@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs pull, puzzlefs complete, and puzzlefs serve, which a pull asks.
 
+use puzzlefs::layout::manifest::MAX_DOCUMENT;
 use puzzlefs::layout::reference::Name;
 use puzzlefs::layout::Layout;
+use puzzlefs::lazy::fill::{self, lazy_of};
+use puzzlefs::lazy::Origins;
 use puzzlefs::pull::{self, complete, Report};
+use puzzlefs::registry;
 use puzzlefs::remote;
 use puzzlefs::source::Platform;
 use serde::Serialize;
@@ -35,7 +39,14 @@ pub fn pull(args: &Pull) -> Result<()> {
     let layout = Layout::open_or_create(&args.image.layout)?;
     let cache = remembered(args.no_cache);
     let bar = Bar::new();
-    let report = found.pull(&layout, tag, cache.as_ref(), &bar)?;
+    let report = match args.lazy {
+        true => {
+            let source = args.source.at_digest(found.digest())?;
+            let origins = origins(args.registry.options());
+            found.pull_lazy(&layout, tag, &source, origins, cache.as_ref(), &bar)?
+        }
+        false => found.pull(&layout, tag, cache.as_ref(), &bar)?,
+    };
     let completed = match args.whole && !report.complete {
         true => Some(complete::complete(
             &layout,
@@ -49,6 +60,14 @@ pub fn pull(args: &Pull) -> Result<()> {
     show::done(args.format, &pulled, |out| {
         let Pulled { report, completed } = &pulled;
         writeln!(out, "manifest  sha256:{}", report.manifest)?;
+        if args.lazy {
+            let (requests, bytes) = (report.requests, show::bytes(report.bytes_fetched));
+            let state = if report.complete { "all" } else { "lazily" };
+            return writeln!(
+                out,
+                "fetched   {bytes}, {requests} requests; the image is {state} here"
+            );
+        }
         if !report.complete && completed.is_none() {
             writeln!(out, "  here    sha256:{}", report.local_manifest)?;
         }
@@ -74,12 +93,53 @@ pub fn complete(args: &Complete) -> Result<()> {
         .as_ref()
         .map(|from| remote::open(from, &args.registry.options()));
     let from = from.transpose()?;
+    let (bar, name) = (Bar::new(), &args.image.name);
+    let lazy = lazily(args, &layout, &bar)?;
     let from = from.as_ref().map(|from| &*from.remote);
-    let report = complete::complete(&layout, &args.image.name, from, &Bar::new())?;
-    show::done(args.format, &report, |out| {
+    let report = complete::complete(&layout, name, from, &bar)?;
+    let completed = Completed { report, lazy };
+    show::done(args.format, &completed, |out| {
+        let Completed { report, lazy } = &completed;
         writeln!(out, "manifest  sha256:{}", report.manifest)?;
-        made(out, &report)
+        if let Some(lazy) = lazy {
+            let (bytes, requests) = (show::bytes(lazy.bytes), lazy.requests);
+            writeln!(
+                out,
+                "fetched   {bytes} for {} packs, {requests} requests",
+                lazy.packs
+            )?;
+        }
+        made(out, report)
     })
+}
+
+#[derive(Serialize)]
+struct Completed {
+    #[serde(flatten)]
+    report: complete::Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lazy: Option<fill::Report>,
+}
+
+/// Fetches what lazy packs of an image lack, if it has such.
+fn lazily(args: &Complete, layout: &Layout, bar: &Bar) -> Result<Option<fill::Report>> {
+    let _kept = layout.keep_blobs(bar)?;
+    let manifest = layout.resolve(&args.image.name)?.digest;
+    let text = layout.read_blob(&manifest, MAX_DOCUMENT)?;
+    let packs = lazy_of(layout, &text).unwrap_or_default();
+    if packs.is_empty() {
+        return Ok(None);
+    }
+    let origins = match &args.from {
+        None => origins(args.registry.options()),
+        Some(from) => Origins::only(remote::open(from, &args.registry.options())?.remote.into()),
+    };
+    Ok(Some(fill::fill(layout, &packs, None, origins, bar)?))
+}
+
+/// The sources that records name, spoken with as the command line says.
+pub fn origins(options: registry::Options) -> Origins {
+    Origins::new(move |place| Ok(remote::open(place, &options)?.remote))
 }
 
 fn made(out: &mut dyn std::io::Write, report: &complete::Report) -> std::io::Result<()> {

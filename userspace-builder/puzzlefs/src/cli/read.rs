@@ -243,6 +243,14 @@ pub fn verify(args: &Verify) -> Result<ExitCode> {
         for text in &report.unread {
             writeln!(out, "not read: {text}")?;
         }
+        if report.missing_chunks > 0 {
+            let bytes = show::bytes(report.missing_bytes);
+            let (packs, chunks) = (report.lazy_packs, report.missing_chunks);
+            writeln!(
+                out,
+                "of {packs} lazy packs {chunks} chunks are not here yet, {bytes}"
+            )?;
+        }
         if report.unused_bytes > 0 {
             let bytes = show::bytes(report.unused_bytes);
             writeln!(

@@ -60,9 +60,18 @@ impl Dir {
     /// `ELOOP` for a symbolic link, `EXDEV` for a mount point, `EINVAL` for what else is no
     /// regular file: what the kernel's module does not read either.
     pub fn file(&self, name: &str) -> io::Result<File> {
+        self.open_file(name, OFlags::RDONLY)
+    }
+
+    /// The same, to be read and written. Errors as [`Dir::file`]'s.
+    pub fn file_to_fill(&self, name: &str) -> io::Result<File> {
+        self.open_file(name, OFlags::RDWR)
+    }
+
+    fn open_file(&self, name: &str, access: OFlags) -> io::Result<File> {
         // To open a device has effects.
         is_regular(&self.status(name)?)?;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let resolve = beneath::RESOLVE | ResolveFlags::NO_XDEV;
         let file = rustix::fs::openat2(&self.0, name, flags, Mode::empty(), resolve)?;
         // Another file may have come into its place.

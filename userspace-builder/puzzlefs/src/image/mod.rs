@@ -257,6 +257,18 @@ impl Image {
         Ok(Places::open(&self.layout, packs))
     }
 
+    /// Refuses an image of which not all chunks are there on purpose, for what needs them all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`], which names a pack.
+    pub fn ensure_whole(&self) -> Result<()> {
+        for layer in self.manifest()?.layers() {
+            self.layout.ensure_whole(&layer?.digest)?;
+        }
+        Ok(())
+    }
+
     /// The same, if nothing is wrong.
     pub(crate) fn sound_places(&self) -> anyhow::Result<Places<'_>> {
         let (places, faults) = self.places()?;

@@ -8,6 +8,7 @@
 //! - this file: the layout's blobs, and locks of them;
 //! - [`broken`]: images that something is wrong with;
 //! - [`index`]: index.json and the tags in it;
+//! - `lazy`: records of packs of which not all is there;
 //! - `listing`: index.json of a layout that is somewhere else;
 //! - `lock`: locks, and writing the layout's own files;
 //! - [`manifest`]: the manifest of an image;
@@ -20,6 +21,7 @@
 
 pub mod broken;
 pub mod index;
+pub(crate) mod lazy;
 pub(crate) mod listing;
 mod lock;
 pub mod manifest;
@@ -215,6 +217,10 @@ impl Layout {
 
     /// Whether a blob is there, of this size and sound.
     pub fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool> {
+        // To read a lazy one would be to wait for all of it.
+        if self.is_lazy(digest)? {
+            return Ok(false);
+        }
         let opened = self
             .blob_dir()
             .and_then(|dir| dir.file(&digest.to_string()));
@@ -299,7 +305,8 @@ impl Layout {
         removed
             .with_context(|| format!("removing {}", path.display()))
             .at(&path)
-            .of(digest)
+            .of(digest)?;
+        self.forget_lazy(digest)
     }
 
     /// One of the layout's own files; `None` if it is not there.

@@ -15,6 +15,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 
@@ -42,6 +43,8 @@ pub struct Staging<'a> {
     _lock: OwnedFd,
     _removed_on_signal: cleanup::Guard,
     staged: Mutex<Vec<Digest>>,
+    /// Those of them that have the digests that their names say.
+    whole: Mutex<Vec<Digest>>,
     blobs: AtomicU64,
     bytes: AtomicU64,
     drafts: AtomicU64,
@@ -114,7 +117,7 @@ impl<'a> Staging<'a> {
                 dir => dir.with_context(context)?,
             };
             if let (Ok(lock), true) = (lock(&dir), home.has(&name)?) {
-                let (staged, blobs, bytes, drafts) = Default::default();
+                let (staged, whole, blobs, bytes, drafts) = Default::default();
                 return Ok(Staging {
                     layout,
                     dir,
@@ -123,6 +126,7 @@ impl<'a> Staging<'a> {
                     _lock: lock,
                     _removed_on_signal: removal,
                     staged,
+                    whole,
                     blobs,
                     bytes,
                     drafts,
@@ -205,6 +209,23 @@ impl<'a> Staging<'a> {
         }
     }
 
+    /// Stages a file of `size` bytes of which only `end` is there, its last bytes, under the name of the pack that it is
+    /// to be. The pack must have a record that says so.
+    pub(crate) fn put_lazy(&self, pack: &Digest, size: u64, end: &[u8]) -> Result<()> {
+        let context = || format!("writing the lazy pack sha256:{pack}");
+        let file = self.dir.create(&pack.to_string()).with_context(context)?;
+        let write = || -> io::Result<()> {
+            file.set_len(size)?;
+            file.write_all_at(end, size - end.len() as u64)
+        };
+        write().with_context(context).of(pack)?;
+        self.blobs.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(end.len() as u64, Ordering::Relaxed);
+        let mut staged = self.staged.lock().unwrap_or_else(|e| e.into_inner());
+        staged.push(*pack);
+        Ok(())
+    }
+
     /// Forgets what has been written.
     pub fn discard(&self, draft: Draft) -> Result<()> {
         Ok(self.dir.remove(&draft.name)?)
@@ -234,11 +255,10 @@ impl<'a> Staging<'a> {
     fn note(&self, digest: Digest, size: u64) {
         self.blobs.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size, Ordering::Relaxed);
-        // A panic elsewhere cannot leave the list half-changed.
-        self.staged
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .push(digest);
+        // A panic elsewhere cannot leave a list half-changed.
+        for list in [&self.staged, &self.whole] {
+            list.lock().unwrap_or_else(|e| e.into_inner()).push(digest);
+        }
     }
 
     /// Gives all staged blobs their final names, durably.
@@ -257,6 +277,11 @@ impl<'a> Staging<'a> {
                 )
             })?;
         }
+        let whole = std::mem::take(&mut *self.whole.lock().unwrap_or_else(|e| e.into_inner()));
+        // A lazy one of the same name is replaced: who has that open goes on with it.
+        whole
+            .iter()
+            .try_for_each(|digest| self.layout.forget_lazy(digest))?;
         rustix::fs::fsync(&dir).context("fsync of blobs/sha256")?;
         Ok(Added {
             blobs: self.blobs.load(Ordering::Relaxed),

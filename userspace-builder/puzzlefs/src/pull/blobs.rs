@@ -150,7 +150,7 @@ impl Blobs {
     fn look(&mut self, layout: &Layout, sound: &Sound, progress: &dyn Progress) -> Result<()> {
         let mut there = Vec::new();
         for pack in &self.packs {
-            if layout.names_blob(&pack.digest)? {
+            if layout.names_blob(&pack.digest)? && !layout.is_lazy(&pack.digest)? {
                 there.push(pack.digest);
             }
         }
@@ -203,6 +203,15 @@ impl Blobs {
             break;
         }
         Ok(())
+    }
+
+    /// Takes the ends of lazy packs of the layout: their records say that these are there.
+    pub fn ends_here(&mut self, layout: &Layout) {
+        for pack in self.packs.iter_mut().filter(|pack| pack.end.is_none()) {
+            if layout.is_lazy(&pack.digest).unwrap_or(false) {
+                pack.end = end_of_file(layout, pack).ok();
+            }
+        }
     }
 
     /// Fetches the ends that are not known. A pack of which the source gives only the whole is stored.

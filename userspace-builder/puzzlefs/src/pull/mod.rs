@@ -6,6 +6,7 @@
 //! - `blobs`: what the manifest lists, and what of it is here;
 //! - `gather`: seeing to it that the layout has some chunks; `local`: which packs of it have them;
 //! - `plan`: which bytes to ask for; `fetch`: asking for them, `parallel`: several at once;
+//! - `lazy`: only the metadata come;
 //! - [`complete`]: the blobs of the manifest itself, put together from chunks;
 //! - [`peek`]: an image is only looked at; `report`: what was done.
 
@@ -14,6 +15,7 @@ pub mod complete;
 mod fetch;
 mod find;
 mod gather;
+mod lazy;
 mod local;
 mod parallel;
 pub mod peek;

@@ -115,6 +115,7 @@ impl Local {
         if let (Some(composer), false) = (self.composer(digest), self.layout.names_blob(digest)?) {
             return composer.read(digest, range);
         }
+        self.layout.ensure_whole(digest)?;
         let mut file = self.layout.open_blob(digest)?;
         let context = || format!("reading the blob sha256:{digest}");
         let moved = file.seek(SeekFrom::Start(range.start));

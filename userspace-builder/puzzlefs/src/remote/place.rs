@@ -5,10 +5,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use puzzlefs_format::Digest;
+
 use super::layout::Local;
 use super::seam::Remote;
 use super::ssh::{self, Ssh};
-use crate::base::error::Result;
+use crate::base::error::{Result, Where};
 use crate::layout::reference::{Name, Reference};
 use crate::layout::Layout;
 use crate::registry::web::{self, Web};
@@ -63,6 +65,26 @@ pub fn open(place: &Place, options: &registry::Options) -> Result<Opened> {
             name: reference.name.clone(),
         },
     })
+}
+
+impl Place {
+    /// What the command line calls an image of the same place by its digest, from any directory.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such layout.
+    pub fn at_digest(&self, manifest: &Digest) -> Result<String> {
+        let mut place = self.clone();
+        match &mut place {
+            Place::Oci(reference) => {
+                let path = reference.layout.canonicalize();
+                reference.layout = path.at(&reference.layout)?;
+                reference.name = Name::Digest(*manifest);
+            }
+            Place::Docker(reference) => reference.name = Name::Digest(*manifest),
+        }
+        Ok(place.to_string())
+    }
 }
 
 impl FromStr for Place {

@@ -14,7 +14,7 @@ use crate::layout::reference::Name;
 ///
 /// Whoever implements it sees to retries, authentication and redirects, and goes on where a body was cut.
 /// It is called from several threads.
-pub trait Remote: Sync {
+pub trait Remote: Send + Sync {
     /// What it is called, for people: `docker://host/repo`, `oci:DIR`.
     fn name(&self) -> String;
 

@@ -77,6 +77,7 @@ pub fn of_layout(layout: &Layout, name: &Name) -> Result<Image> {
     } = local.manifest(name)?;
     let image = of_manifest(text, &media_type, &Origin::Pulled(Arc::clone(&local)))?;
     for blob in &image.blobs {
+        layout.ensure_whole(&blob.digest)?;
         let found = match local.composable(&blob.digest)? {
             Some(size) => Some(size),
             None => layout.blob_size(&blob.digest)?,

@@ -84,6 +84,17 @@ pub fn inspect(image: &Image) -> Result<Report> {
     let (mut report, chunks) = facts(image)?;
     let version = image.rootfs()?.version();
     let places = image.sound_places()?;
+    if places.has_lazy() {
+        // Of a chunk that is still to be fetched only the stored size is known.
+        let sizes = places.table().iter();
+        let sizes = sizes.map(|place| (place.digest, u64::from(place.size)));
+        let manifest = u64::try_from(image.manifest_bytes().len())?;
+        return inspect_metadata(
+            image,
+            &sizes.collect(),
+            &(*image.manifest_digest(), manifest),
+        );
+    }
     let mut blobs = HashSet::new();
     for (digest, compressed) in &chunks {
         let (stored, plain, codec) = sizes(&places.slice(digest)?, *compressed, version)

@@ -77,7 +77,19 @@ pub(super) fn collect(layout: &Layout, index: &Value, dry_run: bool) -> Result<R
         abandoned_bytes: remove_abandoned(layout, dry_run) + layout.remove_temporary(dry_run)?,
         ..Report::default()
     };
-    for (digest, bytes) in layout.blobs()? {
+    let blobs = layout.blobs()?;
+    if !dry_run {
+        // What a pull that was killed meant to make.
+        let is_there = |pack: &Digest| {
+            blobs
+                .binary_search_by_key(pack, |(digest, _)| *digest)
+                .is_ok()
+        };
+        let records = layout.lazy_packs()?.into_iter();
+        let mut orphans = records.filter(|pack| !is_there(pack));
+        orphans.try_for_each(|pack| layout.forget_lazy(&pack))?;
+    }
+    for (digest, bytes) in blobs {
         if in_use.contains(&digest) {
             report.kept_blobs += 1;
             report.kept_bytes += bytes;

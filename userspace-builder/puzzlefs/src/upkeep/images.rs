@@ -110,6 +110,9 @@ impl<'a> Images<'a> {
             }
         }
         images.is_any()?;
+        for (manifest, _) in &images.list {
+            images.open(manifest)?.ensure_whole()?;
+        }
         Ok(images)
     }
 

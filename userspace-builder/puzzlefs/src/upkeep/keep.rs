@@ -100,6 +100,7 @@ pub fn elsewhere(images: &Images<'_>) -> Result<HashSet<Digest>> {
     let pinned = pinned(images, &reach)?;
     let packs = reach.with_type(MEDIA_TYPE_PACK);
     let packs = packs.filter(|pack| pinned.contains(pack));
+    let packs = images.layout.only_whole(packs)?;
     let (places, _) = Places::open(images.layout, packs);
     let packed = places.table().iter().map(|place| place.digest);
     Ok(packed.chain(pinned.iter().copied()).collect())
@@ -110,7 +111,8 @@ fn candidates(images: &Images<'_>, blocks: &HashSet<Digest>) -> Result<Vec<Candi
     let reach = Reach::of(layout)?;
     let pinned = pinned(images, &reach)?;
     // What is wrong with packs shows when an image that needs them is read.
-    let (places, _) = Places::open(layout, reach.with_type(MEDIA_TYPE_PACK));
+    let packs = layout.only_whole(reach.with_type(MEDIA_TYPE_PACK))?;
+    let (places, _) = Places::open(layout, packs);
     let packs = places.packs().iter().map(|pack| Candidate {
         digest: pack.digest,
         places: Vec::new(),

@@ -26,6 +26,11 @@ pub fn check(
     progress.phase("checking packs", report.packs, Unit::Items);
     let mut measured = HashMap::new();
     for pack in packs {
+        if places.is_lazy(pack) {
+            report.lazy_packs += 1;
+            progress.advance(1);
+            continue;
+        }
         match whole(image, places, pack) {
             Ok(verity) => drop(measured.insert(pack.digest, verity)),
             Err(fault) => report.fault(fault),
@@ -46,7 +51,10 @@ pub fn check(
     }
     let mut chunks = HashSet::new();
     for place in places.table() {
-        if let Err(fault) = places.read_at(place) {
+        if !places.is_here(place) {
+            report.missing_chunks += 1;
+            report.missing_bytes += u64::from(place.size);
+        } else if let Err(fault) = places.read_at(place) {
             report.fault(fault);
         }
         // What is there a second time is of no use either.

@@ -34,6 +34,12 @@ pub struct Report {
     pub data_bytes: u64,
     /// Packs.
     pub packs: u64,
+    /// Packs of which chunks are still to be fetched, so that their digests say nothing yet.
+    pub lazy_packs: u64,
+    /// Chunks of those that are not here.
+    pub missing_chunks: u64,
+    /// Their bytes, as stored.
+    pub missing_bytes: u64,
     /// Bytes of chunks in them that this image does not use.
     pub unused_bytes: u64,
     /// The manifest that it stands for, if it does.

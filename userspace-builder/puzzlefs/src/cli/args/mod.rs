@@ -2,6 +2,7 @@
 //! The command line. Help texts end with an example each.
 
 mod build;
+mod daemon;
 mod export;
 mod mount;
 mod pull;
@@ -16,6 +17,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use build::{Build, ChunkForm, ConfigFrom, Convert, Storing};
+pub use daemon::{Daemon, OnFailure, Status};
 pub use export::{Cat, Diff, Export, LayerCompression};
 pub use mount::{Mount, MountHelper, Stats, Umount};
 pub use pull::{Complete, Pull, Serve};
@@ -49,6 +51,8 @@ pub enum Command {
     Convert(Convert),
     Pull(Pull),
     Complete(Complete),
+    Daemon(Daemon),
+    Status(Status),
     Push(Push),
     Serve(Serve),
     Inspect(Inspect),

@@ -27,11 +27,18 @@ use super::values::Format;
   puzzlefs pull oci:/media/images:debian /var/lib/images:debian
   puzzlefs pull https://files.example/images:debian /var/lib/images:debian
   puzzlefs pull ssh://build.example/srv/images:debian /var/lib/images:debian
+  puzzlefs pull --lazy docker://registry.example/team/app:1.0 /var/lib/images:app
   puzzlefs pull oci:/media/images@sha256:DIGEST /var/lib/images:debian")]
 pub struct Pull {
     /// Also make all blobs of the image, as the source has them
     #[arg(long)]
     pub whole: bool,
+    /// Fetch only the metadata: the rest comes when it is read, if `puzzlefs daemon` runs, or by `puzzlefs complete`
+    ///
+    /// The image can be mounted right away. What is read of it before it is there is an error (EIO) without the
+    /// daemon, and never something else. Tools that know nothing of this take its packs for damaged.
+    #[arg(long, conflicts_with = "whole")]
+    pub lazy: bool,
     /// Check all packs again that the image relies on, and remember nothing
     ///
     /// Which packs are sound is remembered where builds remember what they read: see puzzlefs-build(1). A pack
@@ -66,7 +73,9 @@ pub struct Pull {
 
 /// Make all blobs of an image that was pulled, as its source has them
 ///
-/// The tag then names its manifest as the source has it.
+/// Of an image that was pulled by --lazy it fetches what is missing, from where it was pulled, or from --from.
+///
+/// Of others: /// The tag then names its manifest as the source has it.
 /// Its packs are put together from chunks that the layout has. Those that have chunks which
 /// the image does not use, and the layout does not have, are fetched, if --from says where.
 /// Afterwards these chunks may be there twice, until `puzzlefs gc` or `puzzlefs repack`.

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Arguments of the commands about lazy images.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use super::registry::Registry;
+use super::values::Format;
+
+/// Fetch what is read of lazy images, as it is read
+///
+/// Images that were pulled by `puzzlefs pull --lazy` hold no more than their metadata. While this runs, whoever reads
+/// a file of them waits until its chunks are there, fetched from where the image was pulled; whoever reads what is there
+/// waits for nothing. Chunks that nobody reads are fetched as well, if there is nothing else to do.
+///
+/// It must run before the images are mounted: a mount that was there first gives errors (EIO) for what is not here.
+/// Each chunk is checked before it is stored, and by the kernel when it is read. What fetches is a process of its own,
+/// and may be killed: readers wait until the next one has begun. It needs root, and Linux 6.14.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs daemon /var/lib/images
+  puzzlefs daemon --on-failure wait --no-fill /var/lib/images")]
+pub struct Daemon {
+    /// What becomes of a read whose chunks no source gives
+    #[arg(long, value_enum, default_value_t = OnFailure::Error)]
+    pub on_failure: OnFailure,
+    /// After so many seconds such a read is an error
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub timeout: u32,
+    /// Fetch only what is read
+    #[arg(long)]
+    pub no_fill: bool,
+    /// It is the process that fetches, and standard input is the other one.
+    #[arg(long, hide = true)]
+    pub worker: bool,
+    /// How registries are spoken with.
+    #[command(flatten)]
+    pub registry: Registry,
+    /// The layouts
+    #[arg(value_name = "OCI_DIR", required = true)]
+    pub layouts: Vec<PathBuf>,
+}
+
+/// What becomes of a read whose chunks no source gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnFailure {
+    /// It is an error (EIO)
+    Error,
+    /// It waits until a source gives them, or it is killed
+    Wait,
+}
+
+/// Say how much of the images of a layout is here
+///
+/// Images that were pulled by `puzzlefs pull --lazy` are not here as a whole until `puzzlefs daemon` or `puzzlefs
+/// complete` has fetched the rest.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs status /var/lib/images
+  puzzlefs status --format json /var/lib/images | jq '.images[0].bytes_here'")]
+pub struct Status {
+    /// How the report is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The layout
+    #[arg(value_name = "OCI_DIR")]
+    pub layout: PathBuf,
+}

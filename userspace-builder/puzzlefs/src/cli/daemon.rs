@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//! puzzlefs daemon and puzzlefs status.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
+
+use puzzlefs::base::progress::{Progress, Unit};
+use puzzlefs::base::text;
+use puzzlefs::daemon::{self, Options};
+use puzzlefs::layout::Layout;
+use puzzlefs::lazy::status;
+use puzzlefs::Error;
+
+use super::args::{Daemon, OnFailure, Status};
+use super::failure::Result;
+use super::pull::origins;
+use super::{out, show};
+
+/// Lines instead of bars.
+struct Lines;
+
+impl Progress for Lines {
+    fn phase(&self, _: &str, _: u64, _: Unit) {}
+    fn advance(&self, _: u64) {}
+    fn note(&self, text: &str) {
+        out::note(text);
+    }
+}
+
+/// puzzlefs daemon.
+pub fn daemon(args: &Daemon) -> Result<()> {
+    let layouts = args.layouts.iter().map(|dir| Layout::open(dir));
+    let layouts = layouts.collect::<puzzlefs::Result<Vec<Layout>>>()?;
+    if args.worker {
+        return worker(args, &layouts);
+    }
+    let command = || {
+        let mut command = Command::new("/proc/self/exe");
+        command.args(std::env::args_os().skip(1)).arg("--worker");
+        command
+    };
+    Ok(daemon::supervise(&layouts, command, &Lines)?)
+}
+
+fn worker(args: &Daemon, layouts: &[Layout]) -> Result<()> {
+    // Programs that it starts are not to have the socket.
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(Error::from)?;
+    let null = std::fs::File::open("/dev/null").map_err(Error::from)?;
+    rustix::stdio::dup2_stdin(&null).map_err(Error::from)?;
+    let options = Options {
+        on_failure: match args.on_failure {
+            OnFailure::Error => daemon::OnFailure::Error(Duration::from_secs(args.timeout.into())),
+            OnFailure::Wait => daemon::OnFailure::Wait,
+        },
+        fill: !args.no_fill,
+    };
+    let origins = origins(args.registry.options());
+    Ok(daemon::work(&socket, layouts, origins, options, &Lines)?)
+}
+
+/// puzzlefs status.
+pub fn status(args: &Status) -> Result<()> {
+    let report = status::status(&Layout::open(&args.layout)?)?;
+    show::report(args.format, &report, |out| {
+        for image in &report.images {
+            let name = match &image.tags[..] {
+                [] => format!("sha256:{}", image.manifest),
+                tags => show::tags(tags),
+            };
+            let (here, all) = (show::bytes(image.bytes_here), show::bytes(image.bytes));
+            writeln!(out, "{name}: {here} of {all} here, {} packs", image.packs)?;
+            for pack in &image.lazy {
+                let (here, all) = (pack.chunks_here, pack.chunks);
+                writeln!(out, "  sha256:{}: {here} of {all} chunks", pack.pack)?;
+            }
+            let sources = image.lazy.iter().flat_map(|pack| &pack.sources);
+            for source in sources.collect::<BTreeSet<_>>() {
+                writeln!(out, "  from {}", text::quoted(source.as_bytes()))?;
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who holds the descriptor of the events. It does nothing that can fail for long: it opens no file of a layout, and
+//! speaks with nobody but the kernel and the worker.
+//!
+//! A worker that dies takes nothing with it: what it was told of and has not answered, the next one is told again. The
+//! readers wait, and can be killed, until then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use puzzlefs_fanotify::{Answer, Event, Group};
+use rustix::event::{poll, PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::{socketpair, AddressFamily, SocketFlags, SocketType};
+
+use super::notify;
+use super::wire::{self, Heard, Verdict};
+use crate::base::progress::Progress;
+use crate::layout::Layout;
+
+/// Reads that wait, at most; others wait in the kernel's queue.
+const MOST: usize = 512;
+/// A worker that lived for less is followed by the next one after this time only.
+const SHORT: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Watches the packs of `layouts`, and has a worker see to reads of them, as long as this process lives. `worker` is
+/// the command of one, which gets a socket as its standard input and ends with that.
+///
+/// # Errors
+///
+/// If the kernel has no pre-content events, or the caller not the right to have them: then nothing was begun.
+pub fn supervise(
+    layouts: &[Layout],
+    worker: impl Fn() -> Command,
+    progress: &dyn Progress,
+) -> crate::Result<()> {
+    Ok(run(layouts, worker, progress)?)
+}
+
+fn run(layouts: &[Layout], worker: impl Fn() -> Command, progress: &dyn Progress) -> Result<()> {
+    let mut group = Group::new().context(
+        "fanotify: `puzzlefs daemon` needs CAP_SYS_ADMIN, and a kernel with pre-content events (6.14)",
+    )?;
+    for layout in layouts {
+        let watched = group.watch_dir(layout.blob_dir()?);
+        watched.with_context(|| format!("watching the packs of {}", layout.path().display()))?;
+    }
+    let mut at_work = Worker::start(&worker)?;
+    let mut events = Events::default();
+    notify::ready();
+    loop {
+        let room = events.waiting.len() < MOST;
+        wait(&group, &at_work.socket, room, !events.untold.is_empty())?;
+        if room {
+            events.read(&mut group, at_work.child.id())?;
+        }
+        let mut is_gone = false;
+        loop {
+            match wire::heard(&at_work.socket) {
+                Heard::Verdict(id, verdict) => events.answer(&group, id, verdict)?,
+                Heard::Nothing => break,
+                Heard::End => {
+                    is_gone = true;
+                    break;
+                }
+            }
+        }
+        is_gone |= events.tell(&at_work.socket).is_err();
+        if is_gone {
+            let waiting = events.waiting.len();
+            at_work.end();
+            progress.note(&format!(
+                "the worker has ended; {waiting} reads wait for the next one"
+            ));
+            at_work = Worker::start(&worker)?;
+            events.untold = events.waiting.keys().copied().collect();
+        }
+    }
+}
+
+/// Waits until there is something to do.
+fn wait(group: &Group, socket: &OwnedFd, reads: bool, tells: bool) -> Result<()> {
+    let mut flags = PollFlags::IN;
+    flags.set(PollFlags::OUT, tells);
+    let mut fds = vec![PollFd::new(socket, flags)];
+    if reads {
+        fds.push(PollFd::new(group, PollFlags::IN));
+    }
+    match poll(&mut fds, None) {
+        Err(Errno::INTR) => Ok(()),
+        polled => Ok(polled.map(drop)?),
+    }
+}
+
+/// Reads that have no answer yet.
+#[derive(Default)]
+struct Events {
+    next: u64,
+    waiting: BTreeMap<u64, Event>,
+    /// Those that the worker was not told of.
+    untold: BTreeSet<u64>,
+}
+
+impl Events {
+    /// Takes what has come. What the worker itself reads and writes goes on: it knows what is there.
+    fn read(&mut self, group: &mut Group, worker: u32) -> Result<()> {
+        let come: io::Result<Vec<Event>> = group.read().context("reading events")?.collect();
+        for event in come? {
+            if event.process == worker {
+                group.answer(event, Answer::Allow)?;
+                continue;
+            }
+            self.waiting.insert(self.next, event);
+            self.untold.insert(self.next);
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Tells the worker of what it was not told of, as far as it hears.
+    fn tell(&mut self, socket: &OwnedFd) -> Result<(), Errno> {
+        while let Some(id) = self.untold.first().copied() {
+            if let Some(event) = self.waiting.get(&id) {
+                match wire::ask(socket, id, &event.range, event.as_fd()) {
+                    // Too many descriptors are under way.
+                    Err(Errno::AGAIN | Errno::TOOMANYREFS | Errno::INTR) => return Ok(()),
+                    told => told?,
+                }
+            }
+            self.untold.remove(&id);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, group: &Group, id: u64, verdict: Verdict) -> Result<()> {
+        self.untold.remove(&id);
+        let Some(event) = self.waiting.remove(&id) else {
+            return Ok(());
+        };
+        if verdict == Verdict::Ignore {
+            // Without memory for it, the next read is told of, too.
+            let _ = group.ignore(&event);
+        }
+        let answer = match verdict {
+            Verdict::Fail => Answer::Fail,
+            Verdict::Allow | Verdict::Ignore => Answer::Allow,
+        };
+        Ok(group.answer(event, answer)?)
+    }
+}
+
+struct Worker {
+    child: Child,
+    socket: OwnedFd,
+    since: Instant,
+}
+
+impl Worker {
+    fn start(command: &impl Fn() -> Command) -> Result<Self> {
+        let flags = SocketFlags::CLOEXEC;
+        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let (socket, theirs) = pair.context("a pair of sockets")?;
+        let mut command = command();
+        let child = command.stdin(Stdio::from(theirs)).stdout(Stdio::null());
+        Ok(Worker {
+            child: child.spawn().context("starting a worker")?,
+            socket,
+            since: Instant::now(),
+        })
+    }
+
+    fn end(&mut self) {
+        // One that only does not speak any more is not to go on beside the next.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if self.since.elapsed() < SHORT {
+            thread::sleep(PAUSE);
+        }
+    }
+}

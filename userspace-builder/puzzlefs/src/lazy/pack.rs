@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A pack of which not all chunks are there, open to be written to.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+
+use anyhow::{ensure, Context};
+use puzzlefs_format::{Digest, PackEntry};
+use sha2::{Digest as _, Sha256};
+
+use crate::base::digest::sha256;
+use crate::base::error::{Error, Result, Where};
+use crate::chunks::pack::{end_of, End};
+use crate::chunks::presence::Presence;
+use crate::layout::Layout;
+
+/// Such a pack.
+pub struct Pack {
+    layout: Layout,
+    /// Its name.
+    pub digest: Digest,
+    /// Its bytes when it is whole.
+    pub size: u64,
+    /// Its end, which is there.
+    pub end: End,
+    /// Where it can be had, the likeliest first.
+    pub sources: Vec<String>,
+    /// What was there when it was opened.
+    pub present: Presence,
+    file: File,
+    /// Held by who brings chunks to the disk.
+    syncing: Mutex<()>,
+    ended: AtomicBool,
+}
+
+impl Pack {
+    /// Opens a pack; `None` if it has no record, so that all of it is there.
+    ///
+    /// # Errors
+    ///
+    /// If the record is damaged, or the file has another end than it says.
+    pub fn open(layout: &Layout, digest: &Digest) -> Result<Option<Self>> {
+        let Some(present) = Presence::load(layout, digest)? else {
+            return Ok(None);
+        };
+        let file = layout.open_lazy(digest)?;
+        Self::with_file(layout, present, file).map(Some)
+    }
+
+    /// The same of a file that is open already, to be read and written.
+    pub fn with_file(layout: &Layout, present: Presence, file: File) -> Result<Self> {
+        let digest = present.pack;
+        let context = || format!("the lazy pack sha256:{digest}");
+        let end = End::of_file(&file).with_context(context).of(&digest)?;
+        let size = end.start + end.bytes.len() as u64;
+        if !present.is_of(&end) || size != present.size || !end.is_dense() {
+            let text = format!("{} has another end than its record says", context());
+            return Err(Error::damaged(text).of(&digest));
+        }
+        Ok(Pack {
+            layout: layout.clone(),
+            digest,
+            size,
+            end,
+            sources: present.sources.clone(),
+            present,
+            file,
+            syncing: Mutex::default(),
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The numbers of the chunks that have bytes in `range`.
+    pub fn chunks_in(&self, range: &Range<u64>) -> Range<usize> {
+        let entries = &self.end.entries;
+        let first = entries.partition_point(|entry| end_of(entry) <= range.start);
+        let last = entries.partition_point(|entry| u64::from(entry.offset) < range.end);
+        first..last.max(first)
+    }
+
+    /// The chunk of this number.
+    pub fn chunk(&self, number: usize) -> Option<&PackEntry> {
+        self.end.entries.get(number)
+    }
+
+    /// Writes a chunk, if `bytes` are it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if they are not: then nothing was written.
+    pub fn write(&self, number: usize, bytes: &[u8]) -> Result<()> {
+        let entry = self
+            .chunk(number)
+            .context("a chunk that the pack has not")?;
+        let digest = &entry.digest;
+        if sha256(&[bytes]) != *digest {
+            let text = format!(
+                "something else came than the chunk sha256:{digest} of the pack sha256:{}",
+                self.digest
+            );
+            return Err(Error::damaged(text).of(digest));
+        }
+        let written = self.file.write_all_at(bytes, entry.offset.into());
+        let context = || format!("writing into the pack sha256:{}", self.digest);
+        written.with_context(context).of(&self.digest)
+    }
+
+    /// Brings all that was written to the disk, and records that `chunks` are there.
+    pub fn sync(&self, chunks: &[usize]) -> Result<()> {
+        // One at a time: each writes a whole record.
+        let _held = self.syncing.lock().unwrap_or_else(|e| e.into_inner());
+        let synced = self.file.sync_data();
+        let context = || format!("syncing the pack sha256:{}", self.digest);
+        synced.with_context(context).of(&self.digest)?;
+        Presence::record(&self.layout, &self.digest, &self.end, chunks)
+    }
+
+    /// Ends a pack of which all chunks were recorded, once: it has no record any more, if it is what its name says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if it is not. Its chunks are what its end says, so the end is not what belongs to the name:
+    /// whoever has given it has lied.
+    pub fn finish(&self) -> Result<()> {
+        if self.ended.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let _held = self.syncing.lock().unwrap_or_else(|e| e.into_inner());
+        let context = || format!("reading the pack sha256:{}", self.digest);
+        let found = self
+            .digest_of_file()
+            .with_context(context)
+            .of(&self.digest)?;
+        if found != self.digest {
+            let text = format!(
+                "the pack sha256:{} has the digest sha256:{found}, as its source gave another end than belongs to it: \
+                 remove its images, `puzzlefs gc`, and pull them from elsewhere",
+                self.digest
+            );
+            return Err(Error::damaged(text).of(&self.digest));
+        }
+        self.layout.forget_lazy(&self.digest)
+    }
+
+    fn digest_of_file(&self) -> anyhow::Result<Digest> {
+        // By offsets, as others use the same descriptor.
+        struct At<'a>(&'a File, u64);
+        impl Read for At<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                let read = self.0.read_at(buffer, self.1)?;
+                self.1 += read as u64;
+                Ok(read)
+            }
+        }
+        let mut hash = Sha256::new();
+        let mut file = BufReader::with_capacity(256 << 10, At(&self.file, 0));
+        let read = std::io::copy(&mut file, &mut hash)?;
+        ensure!(read == self.size, "it has {read} bytes of {}", self.size);
+        Ok(Digest::from_bytes(hash.finalize().into()))
+    }
+}

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is fetched next. This only counts and orders: it asks nobody for anything.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use super::pack::Pack;
+
+/// Bytes that are fetched behind what was asked for, at first; twice as many each time that a reader goes on there.
+const SMALLEST_AHEAD: u64 = 256 << 10;
+/// Bytes of a request that somebody waits for, but for a chunk that is larger.
+const LARGEST: u64 = 8 << 20;
+/// Bytes of one that nobody waits for: who then wants a chunk of it does not wait for long.
+const LARGEST_FILL: u64 = 4 << 20;
+/// Before a request that failed is made again: twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// What is known of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chunk {
+    Missing,
+    /// Somebody fetches it, or is about to.
+    Asked,
+    /// It was written, and may not be on the disk.
+    Written,
+    /// It is on the disk, and is being recorded or was.
+    Kept,
+}
+
+/// Chunks of a pack that are fetched by one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The pack, by its number.
+    pub pack: usize,
+    /// The chunks, by their numbers.
+    pub chunks: Range<usize>,
+    /// How often it has failed.
+    tries: u32,
+    /// Whether nobody waits for it.
+    fill: bool,
+}
+
+struct Filling {
+    chunks: Vec<Chunk>,
+    sizes: Vec<u32>,
+    /// Who waits for which chunk.
+    waiting: BTreeMap<usize, Vec<u64>>,
+    /// The chunk behind those that were asked for last, and how much is fetched behind them.
+    next: usize,
+    ahead: u64,
+    /// Chunks that are not written yet, and those that are not recorded.
+    missing: usize,
+    unkept: usize,
+}
+
+struct Waiter {
+    left: usize,
+    since: Instant,
+}
+
+/// Packs, and what is to be fetched of them.
+#[derive(Default)]
+pub struct Queue {
+    packs: Vec<Filling>,
+    demand: VecDeque<Span>,
+    /// Those that have failed, and when they are asked for again.
+    later: Vec<(Instant, Span)>,
+    waiters: HashMap<u64, Waiter>,
+    /// Requests under way, and those of them that nobody waits for.
+    under_way: usize,
+    filling: usize,
+    /// Nothing is filled before that.
+    paused: Option<(Instant, u32)>,
+}
+
+impl Queue {
+    /// A pack more; its number.
+    pub fn add(&mut self, pack: &Pack) -> usize {
+        let count = pack.end.entries.len();
+        let there = |chunk| match pack.present.has(chunk) {
+            true => Chunk::Kept,
+            false => Chunk::Missing,
+        };
+        let chunks: Vec<Chunk> = (0..count).map(there).collect();
+        let missing = chunks.iter().filter(|chunk| **chunk == Chunk::Missing);
+        let missing = missing.count();
+        self.packs.push(Filling {
+            chunks,
+            sizes: pack.end.entries.iter().map(|entry| entry.size).collect(),
+            waiting: BTreeMap::new(),
+            next: 0,
+            ahead: SMALLEST_AHEAD,
+            missing,
+            unkept: missing,
+        });
+        self.packs.len() - 1
+    }
+
+    /// Wants chunks of a pack for `waiter`; whether they are all there.
+    pub fn want(&mut self, pack: usize, chunks: Range<usize>, waiter: u64) -> bool {
+        let filling = &mut self.packs[pack];
+        let mut left = 0;
+        let mut first = None;
+        for chunk in chunks.clone() {
+            match filling.chunks[chunk] {
+                Chunk::Written | Chunk::Kept => continue,
+                Chunk::Missing => first = first.or(Some(chunk)),
+                Chunk::Asked => {}
+            }
+            left += 1;
+            filling.waiting.entry(chunk).or_default().push(waiter);
+        }
+        let goes_on = chunks.start <= filling.next && filling.next <= chunks.end;
+        filling.ahead = match goes_on {
+            true => (filling.ahead * 2).min(LARGEST),
+            false => SMALLEST_AHEAD,
+        };
+        filling.next = chunks.end;
+        if left == 0 {
+            return true;
+        }
+        let since = Instant::now();
+        self.waiters.insert(waiter, Waiter { left, since });
+        if let Some(first) = first {
+            let (end, ahead) = (chunks.end, self.packs[pack].ahead);
+            self.ask(pack, first..end, ahead);
+        }
+        false
+    }
+
+    /// Asks for chunks of a pack that are missing, and for those behind them up to `ahead` bytes.
+    pub fn ask(&mut self, pack: usize, chunks: Range<usize>, ahead: u64) {
+        let mut at = chunks.start;
+        while at < chunks.end {
+            let span = self.packs[pack].take(at, chunks.end, ahead, LARGEST);
+            at = span.end.max(at + 1);
+            if !span.is_empty() {
+                self.demand.push_back(Span {
+                    pack,
+                    chunks: span,
+                    tries: 0,
+                    fill: false,
+                });
+            }
+        }
+    }
+
+    /// What to fetch now. What somebody waits for comes first; else, and by `fillers` at most, what is missing.
+    pub fn next(&mut self, fillers: usize) -> Option<Span> {
+        let now = Instant::now();
+        if let Some(place) = self.later.iter().position(|(when, _)| *when <= now) {
+            let (_, span) = self.later.swap_remove(place);
+            self.demand.push_back(span);
+        }
+        if let Some(span) = self.demand.pop_front() {
+            self.under_way += 1;
+            return Some(span);
+        }
+        let is_paused = self.paused.is_some_and(|(until, _)| now < until);
+        if self.filling >= fillers || is_paused {
+            return None;
+        }
+        for (pack, filling) in self.packs.iter_mut().enumerate() {
+            if filling.missing == 0 {
+                continue;
+            }
+            let missing = |chunk: &Chunk| *chunk == Chunk::Missing;
+            let Some(first) = filling.chunks.iter().position(missing) else {
+                continue;
+            };
+            let chunks = filling.take(first, first + 1, LARGEST_FILL, LARGEST_FILL);
+            self.under_way += 1;
+            self.filling += 1;
+            return Some(Span {
+                pack,
+                chunks,
+                tries: 0,
+                fill: true,
+            });
+        }
+        None
+    }
+
+    /// Notes that a chunk was written; gives those who have waited for it only.
+    pub fn here(&mut self, pack: usize, chunk: usize) -> Vec<u64> {
+        let filling = &mut self.packs[pack];
+        if matches!(filling.chunks[chunk], Chunk::Written | Chunk::Kept) {
+            return Vec::new();
+        }
+        filling.chunks[chunk] = Chunk::Written;
+        filling.missing -= 1;
+        let mut ready = Vec::new();
+        for waiter in filling.waiting.remove(&chunk).unwrap_or_default() {
+            if let Some(it) = self.waiters.get_mut(&waiter) {
+                it.left -= 1;
+                if it.left == 0 {
+                    self.waiters.remove(&waiter);
+                    ready.push(waiter);
+                }
+            }
+        }
+        ready
+    }
+
+    /// Notes that a request has ended.
+    pub fn ended(&mut self, span: Span, is_done: bool) {
+        self.under_way -= 1;
+        self.filling -= usize::from(span.fill);
+        if is_done {
+            if span.fill {
+                self.paused = None;
+            }
+            return;
+        }
+        let now = Instant::now();
+        if span.fill {
+            let tries = self.paused.map_or(0, |(_, tries)| tries);
+            self.paused = Some((now + pause(tries), tries.saturating_add(1)));
+        }
+        let filling = &mut self.packs[span.pack];
+        let mut wanted: Option<Range<usize>> = None;
+        for chunk in span.chunks.clone() {
+            if filling.chunks[chunk] != Chunk::Asked {
+                continue;
+            }
+            let waiters = filling.waiting.get(&chunk).into_iter().flatten();
+            if waiters
+                .into_iter()
+                .any(|waiter| self.waiters.contains_key(waiter))
+            {
+                let start = wanted.as_ref().map_or(chunk, |wanted| wanted.start);
+                wanted = Some(start..chunk + 1);
+            }
+        }
+        for chunk in span.chunks.clone() {
+            let is_wanted = wanted
+                .as_ref()
+                .is_some_and(|wanted| wanted.contains(&chunk));
+            if filling.chunks[chunk] == Chunk::Asked && !is_wanted {
+                filling.chunks[chunk] = Chunk::Missing;
+                filling.waiting.remove(&chunk);
+            }
+        }
+        if let Some(chunks) = wanted {
+            let again = Span {
+                pack: span.pack,
+                chunks,
+                tries: span.tries.saturating_add(1),
+                fill: false,
+            };
+            self.later.push((now + pause(span.tries), again));
+        }
+    }
+
+    /// Those who have waited for longer than `timeout`, and wait no more.
+    pub fn expired(&mut self, timeout: Duration) -> Vec<u64> {
+        let late = self
+            .waiters
+            .iter()
+            .filter(|(_, it)| it.since.elapsed() >= timeout);
+        let late: Vec<u64> = late.map(|(waiter, _)| *waiter).collect();
+        late.iter().for_each(|waiter| {
+            self.waiters.remove(waiter);
+        });
+        late
+    }
+
+    /// The chunks of a pack that were written and not brought to the disk, if they have so many bytes, or are the last.
+    /// They count as recorded from now on.
+    pub fn take_written(&mut self, pack: usize, least: u64) -> Vec<usize> {
+        let filling = &mut self.packs[pack];
+        let written = (0..filling.chunks.len()).filter(|it| filling.chunks[*it] == Chunk::Written);
+        let written: Vec<usize> = written.collect();
+        let bytes: u64 = written.iter().map(|it| u64::from(filling.sizes[*it])).sum();
+        if written.is_empty() || bytes < least && filling.missing > 0 {
+            return Vec::new();
+        }
+        written
+            .iter()
+            .for_each(|it| filling.chunks[*it] = Chunk::Kept);
+        written
+    }
+
+    /// Notes that chunks that were taken are recorded, or could not be; whether all are now that the pack has.
+    pub fn kept(&mut self, pack: usize, chunks: &[usize], is_done: bool) -> bool {
+        let filling = &mut self.packs[pack];
+        if !is_done {
+            chunks
+                .iter()
+                .for_each(|it| filling.chunks[*it] = Chunk::Written);
+            return false;
+        }
+        filling.unkept -= chunks.len();
+        filling.unkept == 0
+    }
+
+    /// Whether a pack has all its chunks, recorded.
+    pub fn is_whole(&self, pack: usize) -> bool {
+        self.packs[pack].unkept == 0
+    }
+
+    /// Whether nothing is under way or waited for.
+    pub fn is_idle(&self) -> bool {
+        self.under_way == 0 && self.demand.is_empty() && self.later.is_empty()
+    }
+
+    /// How many wait, how many requests are under way, and how many are to come.
+    pub fn depth(&self) -> (usize, usize, usize) {
+        let to_come = self.demand.len() + self.later.len();
+        (self.waiters.len(), self.under_way, to_come)
+    }
+}
+
+impl Filling {
+    /// Takes the missing chunks from `first` on: up to `end`, and `ahead` bytes more, but `most` in all. Empty if the
+    /// first is not missing.
+    fn take(&mut self, first: usize, end: usize, ahead: u64, most: u64) -> Range<usize> {
+        let (mut last, mut bytes, mut beyond) = (first, 0, 0);
+        while self.chunks.get(last) == Some(&Chunk::Missing) {
+            let size = u64::from(self.sizes[last]);
+            let is_first = last == first;
+            if !is_first && (bytes + size > most || last >= end && beyond + size > ahead) {
+                break;
+            }
+            beyond += if last >= end { size } else { 0 };
+            bytes += size;
+            self.chunks[last] = Chunk::Asked;
+            last += 1;
+        }
+        first..last
+    }
+}
+
+fn pause(tries: u32) -> Duration {
+    FIRST_PAUSE
+        .saturating_mul(1 << tries.min(10))
+        .min(LONGEST_PAUSE)
+}
