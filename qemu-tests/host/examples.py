@@ -35,6 +35,7 @@ MACHINE = {
     r"puzzlefs pull https://": ("qemu-tests/host/elsewhere.py", 'pull(f"http'),
     r"puzzlefs pull ssh://": ("qemu-tests/host/elsewhere.py", 'pull(f"{source}:'),
     r"puzzlefs mount --overlay ": ("qemu-tests/cases/30-writable.py", '"puzzlefs", "mount", *options, "--overlay"'),
+    r"puzzlefs mount --fuse ": ("qemu-tests/cases/52-fuse.py", '"puzzlefs", "mount", "--fuse"'),
     r"puzzlefs mount ": ("qemu-tests/cases/10-options.py", '"puzzlefs", "mount", "-o"'),
     r"(puzzlefs )?umount ": ("qemu-tests/cases/10-options.py", '"umount"'),
     r"puzzlefs daemon ": ("qemu-tests/cases/51-lazy.py", '["puzzlefs", "daemon"'),

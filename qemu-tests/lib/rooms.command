@@ -5,7 +5,7 @@
 
 top: base # the errors of the library
 main: cli
-cli: build cache pull daemon lazy remote registry upkeep reports verify extract export mount image encode chunks source layout tree base
+cli: build cache pull daemon lazy remote registry upkeep reports verify extract export fuse mount image encode chunks source layout tree base
 build: metadata cache image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
 pull: cache image lazy remote chunks layout base
@@ -15,6 +15,7 @@ reports: image chunks layout base
 verify: image chunks layout base host
 extract: image base host
 export: image layout base
+fuse: mount image chunks layout base
 mount: layout host base
 cache: encode chunks layout tree host base
 image: chunks layout base
@@ -33,3 +34,5 @@ base:
 # What is for people at terminals only stays out of the library.
 says clap: cli
 says indicatif: cli
+# The protocol of FUSE is spoken in one place.
+says fuser: fuse

@@ -12,6 +12,7 @@
 //! - [`verify`]: checking an image;
 //! - [`extract`]: an image becomes a directory tree of the host;
 //! - [`export`]: an image becomes a tar, or an ordinary image;
+//! - [`fuse`]: mounting by FUSE;
 //! - [`mount`]: mounting by the kernel, with overlayfs above, and the kernel's counters;
 //! - [`cache`]: what builds and pulls remember;
 //! - [`image`]: an image that is open for reading;
@@ -42,6 +43,7 @@ pub mod daemon;
 pub mod encode;
 pub mod export;
 pub mod extract;
+pub mod fuse;
 pub(crate) mod host;
 pub mod image;
 pub(crate) mod layers;

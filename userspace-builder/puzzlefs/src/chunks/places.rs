@@ -154,6 +154,15 @@ impl<'a> Places<'a> {
         self.of(chunk).iter().any(|place| self.is_here(place))
     }
 
+    /// Opens all packs, and keeps them open: what is removed meanwhile is still read.
+    pub(crate) fn keep_open(&mut self) -> crate::Result<()> {
+        self.open = Open::up_to(self.packs.len());
+        for pack in &self.packs {
+            self.file(pack)?;
+        }
+        Ok(())
+    }
+
     /// The packs that could be opened.
     pub fn packs(&self) -> &[Pack] {
         &self.packs

@@ -58,6 +58,7 @@ pub fn failed(failure: &Failure) -> ExitCode {
         Failure::Work(Error::NotFound(_)) => 4,
         Failure::Work(Error::Refused(_)) => 5,
         Failure::Usage(_) => USAGE,
+        Failure::Ended(status) => return ExitCode::from(*status),
     };
     out::error(&format!("puzzlefs: error: {}", failure.text()));
     ExitCode::from(status)

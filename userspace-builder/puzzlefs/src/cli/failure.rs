@@ -13,6 +13,8 @@ pub enum Failure {
     Usage(String),
     /// What there was to say could not be written.
     Output(io::Error),
+    /// A process that does it for this one has said why, and ended with this status.
+    Ended(u8),
 }
 
 /// What commands return.
@@ -25,6 +27,7 @@ impl Failure {
             Failure::Work(error) => format!("{error:#}"),
             Failure::Usage(text) => text.clone(),
             Failure::Output(error) => format!("standard output: {error}"),
+            Failure::Ended(status) => format!("exit status {status}"),
         }
     }
 }

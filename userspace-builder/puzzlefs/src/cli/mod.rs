@@ -9,6 +9,7 @@ mod daemon;
 mod exit;
 mod export;
 mod failure;
+mod fuse;
 mod man;
 mod mount;
 mod out;

@@ -9,10 +9,14 @@ use puzzlefs::mount::{options, overlay, table, Request};
 
 use super::args::{Mount, MountHelper, Stats, Umount};
 use super::failure::{Failure, Result};
-use super::{out, show};
+use super::{fuse, out, show};
 
 /// puzzlefs mount.
 pub fn mount(args: &Mount) -> Result<()> {
+    if args.fuse {
+        let options = &args.options;
+        return fuse::mount(&args.image, &args.mountpoint, options, args.foreground);
+    }
     let mut request = Request::of_image(&args.image)?;
     if let Some(upper) = &args.overlay {
         overlay::mount(&request, upper, &args.options, &args.mountpoint)?;

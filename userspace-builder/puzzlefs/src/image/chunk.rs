@@ -14,9 +14,7 @@ pub type Key = (Digest, bool);
 /// Reads chunks of an image; keeps the last one, as small files share theirs.
 pub struct ChunkReader<'a> {
     places: &'a Places<'a>,
-    /// The image's `manifestVersion`, which says what chunks may be.
-    version: u64,
-    zstd: DCtx<'static>,
+    decoder: Decoder,
     last: Option<(Key, Vec<u8>)>,
     decoded: u64,
 }
@@ -24,11 +22,9 @@ pub struct ChunkReader<'a> {
 impl<'a> ChunkReader<'a> {
     /// A reader of the chunks of an image of `version` that lie at `places`.
     pub fn new(places: &'a Places<'a>, version: u64) -> Result<Self> {
-        let zstd = DCtx::try_create().context("zstd")?;
         Ok(ChunkReader {
             places,
-            version,
-            zstd,
+            decoder: Decoder::new(version)?,
             last: None,
             decoded: 0,
         })
@@ -51,7 +47,7 @@ impl<'a> ChunkReader<'a> {
             Some((last, chunk)) if last == key => chunk,
             _ => {
                 let stored = self.stored(&at.digest)?;
-                let chunk = self.decode(&at.digest, at.compressed, stored)?;
+                let chunk = self.decoder.decode(&at.digest, at.compressed, stored)?;
                 self.decoded += chunk.len() as u64;
                 chunk
             }
@@ -73,6 +69,31 @@ impl<'a> ChunkReader<'a> {
             );
             Error::damaged(text).of(digest)
         })?)
+    }
+
+    /// The content of a chunk that is stored as `stored`.
+    pub fn decode(
+        &mut self,
+        digest: &Digest,
+        compressed: bool,
+        stored: Vec<u8>,
+    ) -> Result<Vec<u8>> {
+        self.decoder.decode(digest, compressed, stored)
+    }
+}
+
+/// Decodes chunks that were verified.
+pub struct Decoder {
+    /// The image's `manifestVersion`, which says what chunks may be.
+    version: u64,
+    zstd: DCtx<'static>,
+}
+
+impl Decoder {
+    /// For chunks of an image of `version`.
+    pub fn new(version: u64) -> Result<Self> {
+        let zstd = DCtx::try_create().context("zstd")?;
+        Ok(Decoder { version, zstd })
     }
 
     /// The content of a chunk that is stored as `stored`.

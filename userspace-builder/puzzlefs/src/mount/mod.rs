@@ -3,11 +3,13 @@
 //! kernel refused.
 //!
 //! - this file: mounting;
+//! - [`fusermount`]: mounting and unmounting FUSE without rights;
 //! - [`options`]: the syntax of mount options;
 //! - [`overlay`]: a writable view;
 //! - [`stats`]: what the kernel counts of a mounted image;
 //! - [`table`]: what is mounted: unmounting and remounting.
 
+pub(crate) mod fusermount;
 pub mod options;
 pub mod overlay;
 pub mod stats;
@@ -198,11 +200,26 @@ impl Request {
     }
 
     fn try_mount(&self, target: &Path) -> Result<()> {
-        let mount = self.detached()?;
-        if let Some(mode) = self.make_target {
-            let made = DirBuilder::new().recursive(true).mode(mode).create(target);
-            made.with_context(|| format!("making the mount point {}", target.display()))?;
-        }
+        self.attach(&self.detached()?, target)
+    }
+
+    /// Makes the mount point, if that is to be done.
+    pub(crate) fn make_target(&self, target: &Path) -> Result<()> {
+        let Some(mode) = self.make_target else {
+            return Ok(());
+        };
+        let made = DirBuilder::new().recursive(true).mode(mode).create(target);
+        made.with_context(|| format!("making the mount point {}", target.display()))
+    }
+
+    /// The attributes of the mount, as `mount -o` has them.
+    pub(crate) fn attribute_names(&self) -> impl Iterator<Item = &'static str> {
+        options::names(MountAttrFlags::from_bits_retain(self.attributes))
+    }
+
+    /// Has a mount that is nowhere yet appear at `target`.
+    pub(crate) fn attach(&self, mount: &OwnedFd, target: &Path) -> Result<()> {
+        self.make_target(target)?;
         move_mount(
             mount.as_fd(),
             "",
@@ -211,6 +228,14 @@ impl Request {
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
         )
         .with_context(|| format!("mounting at {}", target.display()))
+    }
+
+    /// What to do where the kernel has no module or the caller no rights.
+    fn hint(&self, text: &str) -> String {
+        match self.fs_type {
+            FS_TYPE => format!(",{text}: puzzlefs mount --fuse"),
+            _ => String::new(),
+        }
     }
 
     /// A mount that is nowhere yet. It ends with the file, unless it was moved somewhere.
@@ -222,12 +247,14 @@ impl Request {
         self.refuse_other_digests()?;
         let fs = match fsopen(self.fs_type, FsOpenFlags::FSOPEN_CLOEXEC) {
             Err(Errno::NODEV) => bail!(
-                "the kernel has no filesystem {0}: load the module (modprobe {0})",
-                self.fs_type
+                "the kernel has no filesystem {0}: load the module (modprobe {0}){1}",
+                self.fs_type,
+                self.hint(" or mount it without")
             ),
             Err(Errno::PERM) => {
-                let text = format!("only root may mount (fsopen: {})", Errno::PERM);
-                return Err(Error::refused(text).into());
+                let hint = self.hint(" but for");
+                let denied = Err(Errno::PERM);
+                return denied.with_context(|| format!("only root may mount{hint}: fsopen"));
             }
             fs => fs.context("fsopen")?,
         };

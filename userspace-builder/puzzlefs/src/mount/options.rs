@@ -120,6 +120,13 @@ const FOR_OTHERS: &[&str] = &[
     "loud", "silent", "comment", "helper", "uhelper",
 ];
 
+/// The names of the attributes that are set.
+pub(crate) fn names(attributes: MountAttrFlags) -> impl Iterator<Item = &'static str> {
+    let is_set = move |set: MountAttrFlags| !set.is_empty() && attributes.contains(set);
+    let set = OF_MOUNTS.iter().filter(move |(_, set, _)| is_set(*set));
+    set.map(|(name, ..)| *name)
+}
+
 impl MountOption {
     /// The option that `text` is.
     pub(crate) fn new(text: &str) -> Self {

@@ -16,7 +16,10 @@ use crate::base::error::{Error, Where};
 use crate::base::text;
 use crate::layout::reference::Reference;
 use crate::mount::options::{parse, parse_shown, unescaped, MountOption};
-use crate::mount::{configure, refusal, Value, FS_TYPE};
+use crate::mount::{configure, fusermount, refusal, Value, FS_TYPE};
+
+/// The type of an image that is mounted by FUSE.
+const FUSE_TYPE: &str = "fuse.puzzlefs";
 
 /// A line of mountinfo (proc_pid_mountinfo(5)).
 #[derive(Debug, PartialEq, Eq)]
@@ -28,24 +31,27 @@ struct Entry {
     shown: String,
 }
 
+const TABLE: &str = "/proc/self/mountinfo";
+
+/// What `parse` makes of the line of a mount.
+fn find_line<T>(wanted: u64, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
+    let lines = fs::read_to_string(TABLE).with_context(|| TABLE.to_owned())?;
+    Ok(lines.lines().find_map(|line| {
+        let (id, _) = line.split_once(' ')?;
+        (id.parse() == Ok(wanted)).then(|| parse(line))?
+    }))
+}
+
+/// The device of a mount, as `MAJOR:MINOR`.
+pub(crate) fn device(mount_id: u64) -> Result<Option<String>> {
+    find_line(mount_id, |line| line.split(' ').nth(2).map(str::to_owned))
+}
+
 impl Entry {
     /// What is mounted at `target`, on top of all else there.
     fn at(target: &Path) -> Result<Self> {
-        let (flags, mask) = (AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID);
-        let flags = flags | AtFlags::NO_AUTOMOUNT;
-        let found = rustix::fs::statx(CWD, target, flags, mask);
-        let found = found.with_context(|| text::path(target))?;
-        if !found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-            let text = format!("{} is no mount point", text::path(target));
-            return Err(Error::not_found(text).into());
-        }
-        let table = "/proc/self/mountinfo";
-        let lines = fs::read_to_string(table).with_context(|| table.to_owned())?;
-        let entry = lines.lines().find_map(|line| {
-            let (id, _) = line.split_once(' ')?;
-            (id.parse() == Ok(found.stx_mnt_id)).then(|| Self::parse(line))?
-        });
-        entry.with_context(|| format!("{table} does not list {}", text::path(target)))
+        let entry = find_line(mount_id(target)?, Self::parse)?;
+        entry.with_context(|| format!("{TABLE} does not list {}", text::path(target)))
     }
 
     fn parse(line: &str) -> Option<Self> {
@@ -64,7 +70,7 @@ impl Entry {
     /// is called as an image and has its changes in a directory `upper`.
     fn is_ours(&self) -> bool {
         if self.fs_type != "overlay" {
-            return self.fs_type == FS_TYPE;
+            return [FS_TYPE, FUSE_TYPE].contains(&&*self.fs_type);
         }
         let options = parse_shown(&self.shown).unwrap_or_default();
         let image = self.source.parse::<Reference>();
@@ -77,13 +83,27 @@ impl Entry {
     }
 }
 
+/// The number of what is mounted at `target`, on top of all else there. It is had without a question to the
+/// filesystem, which may be served by nobody any more.
+pub(crate) fn mount_id(target: &Path) -> Result<u64> {
+    let (flags, mask) = (AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID);
+    let flags = flags | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let found = rustix::fs::statx(CWD, target, flags, mask);
+    let found = found.with_context(|| text::path(target))?;
+    if !found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        let text = format!("{} is no mount point", text::path(target));
+        return Err(Error::not_found(text).into());
+    }
+    Ok(found.stx_mnt_id)
+}
+
 /// Unmounts the image, or the writable view of one, at `target`; `lazy` as umount(8) -l.
 ///
 /// # Errors
 ///
 /// What else is mounted there stays.
 pub fn umount(target: &Path, lazy: bool) -> crate::Result<()> {
-    ensure_ours(target).at(target)?;
+    let is_fuse = ensure_ours(target).at(target)?.fs_type == FUSE_TYPE;
     let shown = text::path(target);
     let flags = match lazy {
         true => UnmountFlags::DETACH,
@@ -94,16 +114,18 @@ pub fn umount(target: &Path, lazy: bool) -> crate::Result<()> {
             let text = format!("{shown} is in use (see fuser -m {shown})");
             Err(Error::refused(text).at(target))
         }
+        // A user may unmount what he has mounted by FUSE.
+        Err(Errno::PERM) if is_fuse => fusermount::unmount(target, lazy).at(target),
         result => result
             .with_context(|| format!("unmounting {shown}"))
             .at(target),
     }
 }
 
-fn ensure_ours(target: &Path) -> Result<()> {
+fn ensure_ours(target: &Path) -> Result<Entry> {
     let entry = Entry::at(target)?;
     if entry.is_ours() {
-        return Ok(());
+        return Ok(entry);
     }
     let text = format!(
         "{} is a mount of {} ({}), not of an image: use umount(8)",
@@ -228,6 +250,8 @@ mod tests {
         for (behind, is_ours) in [
             ("puzzlefs none ro", true),
             ("puzzlefs.x none ro", false),
+            ("fuse.puzzlefs /l:tag ro,user_id=0,group_id=0", true),
+            ("fuse.sshfs /l:tag ro,user_id=0,group_id=0", false),
             (
                 "overlay /var/lib/images:debian rw,lowerdir+=/,upperdir=/c/upper,workdir=/c/work",
                 true,

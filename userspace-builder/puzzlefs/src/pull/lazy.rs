@@ -127,7 +127,7 @@ impl Found<'_> {
             progress.phase("fetching packs", pack.size, Unit::Bytes);
             let blob = self
                 .source
-                .stage(staging, &pack.digest, pack.size, &mut ())?;
+                .stage(staging, &pack.digest, pack.size, || ())?;
             pack.here = blob.verity;
             pack.check_said()?;
         }

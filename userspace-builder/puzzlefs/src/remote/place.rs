@@ -82,6 +82,8 @@ impl Place {
                 reference.name = Name::Digest(*manifest);
             }
             Place::Docker(reference) => reference.name = Name::Digest(*manifest),
+            Place::Web(reference) => reference.name = Name::Digest(*manifest),
+            Place::Ssh(reference) => reference.name = Name::Digest(*manifest),
         }
         Ok(place.to_string())
     }

@@ -8,11 +8,12 @@ use puzzlefs::layout::reference::Reference;
 
 use super::values::Format;
 
-/// Mount an image by the kernel's puzzlefs module
+/// Mount an image by the kernel's puzzlefs module, or by FUSE
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs mount -o nosuid,nodev /var/lib/images:debian /mnt
-  puzzlefs mount --overlay /var/lib/changes /var/lib/images:debian /mnt")]
+  puzzlefs mount --overlay /var/lib/changes /var/lib/images:debian /mnt
+  puzzlefs mount --fuse /var/lib/images:debian /mnt")]
 pub struct Mount {
     /// Mount options, as mount(8) has them, and those of the filesystem
     ///
@@ -31,6 +32,18 @@ pub struct Mount {
     /// there. Options that are not of the mount are those of overlayfs, as volatile.
     #[arg(long, value_name = "UPPER")]
     pub overlay: Option<PathBuf>,
+    /// Mount it by FUSE: without the module, and without root
+    ///
+    /// The command itself serves the image, in the background, until it is unmounted by puzzlefs umount,
+    /// umount(8) or fusermount3 -u, or ended by SIGTERM, which unmounts it. Each chunk is verified
+    /// before it is used, as by the module. Users need fusermount3, of the package fuse3; others see the
+    /// mount only with the option allow_other. What is wrong with the image later on is in the system's
+    /// log.
+    #[arg(long, conflicts_with = "overlay")]
+    pub fuse: bool,
+    /// With --fuse: stay in the foreground, and log to standard error
+    #[arg(short, long, requires = "fuse")]
+    pub foreground: bool,
     /// The image
     #[arg(value_name = "OCI_DIR:TAG")]
     pub image: Reference,
