@@ -114,7 +114,7 @@ impl Group {
     pub fn answer(&self, event: Event, answer: Answer) -> Result<()> {
         let answer = match answer {
             Answer::Allow => FAN_ALLOW,
-            Answer::Fail => FAN_DENY | (libc::EIO as u32) << FAN_ERRNO_SHIFT,
+            Answer::Fail => FAN_DENY | ((libc::EIO as u32) << FAN_ERRNO_SHIFT),
         };
         // struct fanotify_response
         let mut response = [0; 8];

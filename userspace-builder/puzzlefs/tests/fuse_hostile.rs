@@ -110,7 +110,9 @@ fn names_that_layers_have_removed() {
         (rootfs, Vec::new())
     };
     ask(fill, |tree| {
-        let none = soon("list", || tree.list(1, 0, true, &mut |_| panic!("an entry")));
+        let none = soon("list", || {
+            tree.list(1, 0, true, &mut |_| panic!("an entry"))
+        });
         assert_eq!(none, Ok(()));
         assert_eq!(soon("lookup", || tree.lookup(1, b"000001")), Ok(None));
     });

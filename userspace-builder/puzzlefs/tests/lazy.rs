@@ -373,7 +373,7 @@ fn a_record_that_lies_costs_an_error_and_no_more() {
         assert!(complete(local(&from), &to, "v1").is_err(), "{bad}");
         pull_lazily(&from, &to, "v1");
         let report = status(&Layout::open(&to).unwrap()).unwrap();
-        assert!(report.images[0].lazy.len() > 0, "{bad}");
+        assert!(!report.images[0].lazy.is_empty(), "{bad}");
     }
     complete(local(&from), &to, "v1").unwrap();
     assert_whole(&to);

@@ -112,7 +112,7 @@ impl Presence {
     /// Whether a chunk is there, by its number in order of the offsets.
     pub fn has(&self, chunk: usize) -> bool {
         let byte = self.bits.get(chunk / 8);
-        byte.is_some_and(|byte| byte >> (chunk % 8) & 1 == 1)
+        byte.is_some_and(|byte| (byte >> (chunk % 8)) & 1 == 1)
     }
 
     /// Notes that a chunk is there.
@@ -179,7 +179,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     if !pairs.remainder().is_empty() {
         return None;
     }
-    let byte = |pair: &[u8]| u8::try_from(nibble(pair[0])? << 4 | nibble(pair[1])?).ok();
+    let byte = |pair: &[u8]| u8::try_from((nibble(pair[0])? << 4) | nibble(pair[1])?).ok();
     pairs.map(byte).collect()
 }
 

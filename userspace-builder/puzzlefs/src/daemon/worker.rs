@@ -144,7 +144,9 @@ fn tick(
 
 /// Lines for people, each once in a while.
 #[derive(Default)]
-struct Log(Mutex<(Vec<String>, Vec<(Instant, String)>)>);
+struct Log(Mutex<Said>);
+
+type Said = (Vec<String>, Vec<(Instant, String)>);
 
 impl Log {
     fn add(&self, line: String) {
