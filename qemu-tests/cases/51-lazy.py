@@ -191,7 +191,7 @@ with Registry("/scratch") as registry:
     check(outcome["EIO"] > 1000, f"{outcome}: what was not here could be read")
     drop_caches()
     with daemon(lazy, options=("--no-fill",)), mounted(lazy) as root:
-        compare(root, lazy, least=10000)
+        compare(root, lazy, least=2000)
     status = puzzlefs("status", "--format", "json", lazy.layout)["images"][0]
     print(f"with the daemon: {status['bytes_here']} of {status['bytes']} bytes are here, "
           f"{len(lazy.records())} packs lack something that no file has")

@@ -14,8 +14,8 @@ Booting costs more than most cases, so cases that need the same machine share on
 the module loaded anew for each (qemu-tests/lib/guest). What a case leaves broken is its
 own failure; when the machine dies, the cases that had not begun get another one.
 
-Two things run at once: one lane has the cases that run here, and then machines, as the other
-lane has them from the beginning. So no two cases that run here meet."""
+With PUZZLEFS_LANES=2 two things run at once: one lane has the cases that run here, and then machines, as
+the other lane has them from the beginning. So no two cases that run here meet."""
 
 import concurrent.futures
 import fcntl
@@ -40,9 +40,10 @@ KERNEL = os.environ.get("PUZZLEFS_KERNEL") or "stock"
 # `all`: cases of the corpus take all images, not a sample.
 CORPUS = os.environ.get("PUZZLEFS_CORPUS", "")
 # Seconds for a case, and for all that share a machine: of the stock kernel, and of others.
-TIMEOUTS = {True: (900, 1800), False: (3600, 14400)}
+TIMEOUTS = {True: (1200, 2700), False: (3600, 14400)}
 MACHINE = ("memory", "cpus", "scratch", "append")
-# More cases than these are shared out to two machines, which may run at once.
+LANES = int(os.environ.get("PUZZLEFS_LANES") or 1)
+# More cases than these are shared out to the machines of several lanes.
 SHARED_BOOT = 10
 # What one case has to say is printed without another's words in between.
 PRINTING = threading.Lock()
@@ -139,16 +140,16 @@ def run_in_machines(cases, kernel, machine):
 
 
 def machine_jobs(machines):
-    """The cases of each machine, those of which there are many in two parts. The longest come first."""
+    """The cases of each machine, those of which there are many in a part for each lane; the longest come first."""
     jobs = []
     for (kernel, machine), cases in machines.items():
-        parts = 2 if len(cases) > SHARED_BOOT else 1
+        parts = LANES if len(cases) > SHARED_BOOT else 1
         jobs += [(cases[part::parts], kernel, machine) for part in range(parts)]
-    return sorted(jobs, key=lambda job: -len(job[0]))
+    return jobs if LANES == 1 else sorted(jobs, key=lambda job: -len(job[0]))
 
 
 def run(here, jobs):
-    """Runs all cases in two lanes; gives for each whether it passed. A lane that breaks off breaks off the run."""
+    """Runs all cases in lanes; gives for each whether it passed. A lane that breaks off breaks off the run."""
     here, passed, taking = list(here), [], threading.Lock()
 
     def lane(takes_here):
@@ -162,8 +163,8 @@ def run(here, jobs):
                     return
             passed.extend(step(*arguments))
 
-    with concurrent.futures.ThreadPoolExecutor(2) as lanes:
-        for ended in [lanes.submit(lane, takes_here) for takes_here in (True, False)]:
+    with concurrent.futures.ThreadPoolExecutor(LANES) as lanes:
+        for ended in [lanes.submit(lane, number == 0) for number in range(LANES)]:
             ended.result()
     return passed
 
