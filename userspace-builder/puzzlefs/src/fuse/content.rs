@@ -8,10 +8,10 @@ use puzzlefs_format::{ChunkRef, Encoding, Error as FormatError, Extents, Located
 use rustix::io::Errno;
 
 use super::cache::{Cache, Chunk};
+use super::failure::Failure;
 use super::faults::Faults;
 use super::filesystem::{Answer, Bytes, SeekTo};
 use super::source::ChunkSource;
-use super::tree::Failure;
 use crate::image::chunk::Decoder;
 
 /// Bytes of decoded chunks that are kept. The kernel keeps what was read of files; here is what

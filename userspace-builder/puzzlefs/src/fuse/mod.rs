@@ -8,7 +8,7 @@
 //! - `content`: what is in its files;
 //! - [`cache`]: chunks that are decoded;
 //! - [`source`]: where chunks come from;
-//! - [`faults`]: what is wrong, for the log;
+//! - [`faults`]: what is wrong, for the log, and `failure`: for the caller;
 //! - `kernel`: the protocol, by the crate fuser; `caller`: who asks;
 //! - `connect`: /dev/fuse, and the mount.
 
@@ -16,6 +16,7 @@ pub mod cache;
 mod caller;
 mod connect;
 mod content;
+mod failure;
 pub mod faults;
 pub mod filesystem;
 mod kernel;

@@ -10,6 +10,7 @@ use puzzlefs_format::{
 use rustix::io::Errno;
 
 use super::content::Contents;
+use super::failure::Failure;
 use super::faults::{Faults, Log};
 use super::filesystem::{Answer, Attributes, Bytes, Entry, Filesystem, SeekTo, Statistics};
 use super::source::{ChunkSource, LayoutSource};
@@ -131,26 +132,6 @@ impl<'a> ImageTree<'a> {
             start = end;
         }
         Ok(None)
-    }
-}
-
-/// Why a question about the metadata has no answer.
-pub(super) enum Failure {
-    /// They are not sound.
-    Format(puzzlefs_format::Error),
-    /// Something else, which nobody needs to read of.
-    Errno(Errno),
-}
-
-impl From<puzzlefs_format::Error> for Failure {
-    fn from(error: puzzlefs_format::Error) -> Self {
-        Failure::Format(error)
-    }
-}
-
-impl From<Errno> for Failure {
-    fn from(errno: Errno) -> Self {
-        Failure::Errno(errno)
     }
 }
 
