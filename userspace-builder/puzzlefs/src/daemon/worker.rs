@@ -144,9 +144,11 @@ fn tick(
 
 /// Lines for people, each once in a while.
 #[derive(Default)]
-struct Log(Mutex<Said>);
+struct Log(Mutex<(Lines, Said)>);
 
-type Said = (Vec<String>, Vec<(Instant, String)>);
+/// What is to be said, and what was said when.
+type Lines = Vec<String>;
+type Said = Vec<(Instant, String)>;
 
 impl Log {
     fn add(&self, line: String) {

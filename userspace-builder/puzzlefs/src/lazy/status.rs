@@ -11,7 +11,7 @@ use crate::layout::Layout;
 
 /// A pack of which not all is there.
 #[derive(Clone, Debug, Serialize)]
-pub struct Pack {
+pub struct LazyPack {
     /// Its digest, in hexadecimal.
     pub pack: String,
     /// Its chunks.
@@ -40,7 +40,7 @@ pub struct Image {
     /// Bytes of them that are there.
     pub bytes_here: u64,
     /// Those of which not all is there.
-    pub lazy: Vec<Pack>,
+    pub lazy: Vec<LazyPack>,
 }
 
 /// A layout.
@@ -93,13 +93,13 @@ pub fn status(layout: &Layout) -> Result<Status> {
 }
 
 /// How much of a pack is there, if not all is.
-fn pack(layout: &Layout, digest: &Digest) -> Result<Option<Pack>> {
+fn pack(layout: &Layout, digest: &Digest) -> Result<Option<LazyPack>> {
     let Some(record) = Presence::load(layout, digest)? else {
         return Ok(None);
     };
     let end = End::of_file(&layout.open_blob(digest)?)?;
     let is_of = record.is_of(&end);
-    let mut found = Pack {
+    let mut found = LazyPack {
         pack: digest.to_string(),
         chunks: 0,
         chunks_here: 0,
