@@ -30,8 +30,10 @@ ELSEWHERE = {
     "puzzlefs (0:45): inode 12: chunk sha256:": ("kmod/chunks/mod.rs", "its bytes are not those of that digest"),
     "puzzlefs (0:45): inode 12: a directory entry": ("qemu-tests/cases/07-faults.py", "a directory entry has a bad name"),
 }
-# Single commands that need a machine, in the same way.
+# Single commands that need a machine, or servers, in the same way.
 MACHINE = {
+    r"puzzlefs pull https://": ("qemu-tests/host/elsewhere.py", 'pull(f"http'),
+    r"puzzlefs pull ssh://": ("qemu-tests/host/elsewhere.py", 'pull(f"{source}:'),
     r"puzzlefs mount --overlay ": ("qemu-tests/cases/30-writable.py", '"puzzlefs", "mount", *options, "--overlay"'),
     r"puzzlefs mount --fuse ": ("qemu-tests/cases/52-fuse.py", '"puzzlefs", "mount", "--fuse"'),
     r"puzzlefs mount ": ("qemu-tests/cases/10-options.py", '"puzzlefs", "mount", "-o"'),

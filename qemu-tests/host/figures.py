@@ -95,8 +95,10 @@ def of_ten_images():
 
 def of_load():
     load_report = load("load.json")
-    number = {1: "one cycle"}.get(load_report["stock"]["cycles"], f"{load_report['stock']['cycles']} cycles")
-    says("docs/load.md", f"`docs/load.json` has {load_report['stock']['minutes']:g} minutes of the stock kernel so far, which are {number}")
+    stock, sanitizers = (f"{report['minutes']:g} minutes of the {kernel}, which are {report['cycles']} cycle{'s'[:report['cycles'] > 1]}"
+                         for kernel, report in (("stock kernel", load_report["stock"]),
+                                                ("kernel with sanitizers", load_report["sanitizers"])))
+    says("docs/load.md", f"`docs/load.json` has {stock}, on ext4, and {sanitizers},")
     says("docs/load.md", *(f"| {phase} |" for phase in load_report["stock"]["phases"]))
     if "sanitizers" not in load_report:
         says("docs/load.md", "The phases of the kernel with sanitizers are written and have not run yet.")

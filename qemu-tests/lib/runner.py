@@ -12,8 +12,12 @@ stock kernel has also the cases that say `also NAME`, in that kernel.
 
 Booting costs more than most cases, so cases that need the same machine share one boot,
 the module loaded anew for each (qemu-tests/lib/guest). What a case leaves broken is its
-own failure; when the machine dies, the cases that had not begun get another one."""
+own failure; when the machine dies, the cases that had not begun get another one.
 
+With PUZZLEFS_LANES=2 two things run at once: one lane has the cases that run here, and then machines, as
+the other lane has them from the beginning. So no two cases that run here meet."""
+
+import concurrent.futures
 import fcntl
 import hashlib
 import os
@@ -21,6 +25,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import threading
 import time
 
 TOP = pathlib.Path(os.environ["PUZZLEFS_TOP"])
@@ -35,8 +40,13 @@ KERNEL = os.environ.get("PUZZLEFS_KERNEL") or "stock"
 # `all`: cases of the corpus take all images, not a sample.
 CORPUS = os.environ.get("PUZZLEFS_CORPUS", "")
 # Seconds for a case, and for all that share a machine: of the stock kernel, and of others.
-TIMEOUTS = {True: (900, 1800), False: (3600, 14400)}
+TIMEOUTS = {True: (1200, 2700), False: (3600, 14400)}
 MACHINE = ("memory", "cpus", "scratch", "append")
+LANES = int(os.environ.get("PUZZLEFS_LANES") or 1)
+# More cases than these are shared out to the machines of several lanes.
+SHARED_BOOT = 10
+# What one case has to say is printed without another's words in between.
+PRINTING = threading.Lock()
 
 
 class Case:
@@ -72,11 +82,12 @@ class Case:
         status, seconds = (self.status.read_text().split() if self.status.exists() else ("not run", "0"))
         passed = status == "0"
         where = "" if self.kernel == KERNEL else f" ({self.kernel})"
-        print(f"{'PASS' if passed else 'FAIL'}  {self.name}{where}  {seconds} s", flush=True)
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         # Of a case that passed, its last word: how much it compared, say.
-        for line in lines[-1:] if passed else lines[-40:] + [f"status {status}; log: {self.log}"]:
-            print(f"        {line}", flush=True)
+        lines = lines[-1:] if passed else lines[-40:] + [f"status {status}; log: {self.log}"]
+        with PRINTING:
+            print(f"{'PASS' if passed else 'FAIL'}  {self.name}{where}  {seconds} s")
+            print("".join(f"        {line}\n" for line in lines), end="", flush=True)
         return passed
 
 
@@ -96,7 +107,8 @@ def make_images(names):
 
 
 def run_in_machines(cases, kernel, machine):
-    """Runs cases that need the same machine; yields for each whether it passed."""
+    """Runs cases that need the same machine; gives for each whether it passed."""
+    outcomes = []
     case_timeout, vm_timeout = TIMEOUTS[kernel == "stock" and not CORPUS]
     while cases:
         results = cases[0].results
@@ -112,7 +124,8 @@ def run_in_machines(cases, kernel, machine):
             if waiting and line.split()[:2] == [b"ended", waiting[0].name.encode()]:
                 passed.append(waiting.pop(0).report())
             else:
-                sys.stdout.buffer.write(b"        " + line)
+                with PRINTING:
+                    print("        " + line.decode(errors="replace"), end="", flush=True)
         status = vm.wait()
         if waiting:  # the first of them took the machine down
             with waiting[0].log.open("a") as log:
@@ -121,8 +134,39 @@ def run_in_machines(cases, kernel, machine):
         elif status and all(passed):
             print(f"FAIL  machine: status {status} after its last case; console: {console}", flush=True)
             passed.append(False)
-        yield from passed
+        outcomes += passed
         cases = waiting
+    return outcomes
+
+
+def machine_jobs(machines):
+    """The cases of each machine, those of which there are many in a part for each lane; the longest come first."""
+    jobs = []
+    for (kernel, machine), cases in machines.items():
+        parts = LANES if len(cases) > SHARED_BOOT else 1
+        jobs += [(cases[part::parts], kernel, machine) for part in range(parts)]
+    return jobs if LANES == 1 else sorted(jobs, key=lambda job: -len(job[0]))
+
+
+def run(here, jobs):
+    """Runs all cases in lanes; gives for each whether it passed. A lane that breaks off breaks off the run."""
+    here, passed, taking = list(here), [], threading.Lock()
+
+    def lane(takes_here):
+        while True:
+            with taking:
+                if takes_here and here:
+                    step, arguments = lambda case: [run_here(case)], (here.pop(0),)
+                elif jobs:
+                    step, arguments = run_in_machines, jobs.pop(0)
+                else:
+                    return
+            passed.extend(step(*arguments))
+
+    with concurrent.futures.ThreadPoolExecutor(LANES) as lanes:
+        for ended in [lanes.submit(lane, number == 0) for number in range(LANES)]:
+            ended.result()
+    return passed
 
 
 def main(arguments):
@@ -151,9 +195,7 @@ def main(arguments):
     everything = here + [case for cases in machines.values() for case in cases]
     make_images({name for case in everything for name in case.needs.get("images", [])})
 
-    passed = [run_here(case) for case in here]
-    for (kernel, machine), cases in machines.items():
-        passed += run_in_machines(cases, kernel, machine)
+    passed = run(here, machine_jobs(machines))
     print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed")
     sys.exit(not passed or not all(passed))
 

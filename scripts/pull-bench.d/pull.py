@@ -56,15 +56,21 @@ def skopeo(server, place, series):
         yield {**counted.since(), "disk": bytes_below(f"{place}/skopeo")}
 
 
-def podman(server, place, series):
-    """By zstd:chunked, which podman makes of the layers. On the disk are the trees, files of one content as links."""
-    maker, node = Podman(f"{place}/podman-maker"), Podman(f"{place}/podman-node")
+def chunked(server, place, series):
+    """By zstd:chunked, which podman makes of the layers."""
+    maker = Podman(f"{place}/podman-maker")
     for tag in series:
         maker.push(f"{place}/ordinary", tag, f"docker://{server.host}/podman:{tag}")
     maker.end()
+    yield from podman(server, place, series, "podman")
+
+
+def podman(server, place, series, repository):
+    """By podman, which unpacks layers: on the disk are the trees; of zstd:chunked, files of one content as links."""
+    node = Podman(f"{place}/{repository}-node")
     for tag in series:
         counted = server.counted()
-        node.pull(f"docker://{server.host}/podman:{tag}")
+        node.pull(f"docker://{server.host}/{repository}:{tag}")
         yield {**counted.since(), "disk": bytes_below(node.storage)}
     node.end()
 
@@ -104,7 +110,8 @@ def measure(title, series, trees, place):
     with served.CountedRegistry(place) as server:
         for name, steps in (
                 ("layers, gzip (skopeo)", lambda: skopeo(server, place, series)),
-                ("zstd:chunked (podman)", lambda: podman(server, place, series)),
+                ("layers, gzip (podman)", lambda: podman(server, place, series, "skopeo")),
+                ("zstd:chunked (podman)", lambda: chunked(server, place, series)),
                 ("casync", lambda: casync(trees, place, series)),
                 ("puzzlefs", lambda: ours(server, place, series))):
             say(f"{title}: {name}")
@@ -120,7 +127,7 @@ def measure(title, series, trees, place):
 def timed(data, series):
     """Seconds of each pull in a machine whose clock counts instructions, and goes on while it waits."""
     guest = TOP / "scripts/pull-bench.d/guest.py"
-    command = [TOP / "scripts/vm", "--icount", "--memory", "3G", "--scratch", "8G", "--", "python3", "-B", guest, data, *series]
+    command = [TOP / "scripts/vm", "--icount", "--memory", "8G", "--", "python3", "-B", guest, data, *series]
     return json.loads(output(*command).splitlines()[-1])
 
 

@@ -152,9 +152,9 @@ fn checked(result: libc::c_int) -> Result<RawFd> {
 
 /// Takes over a descriptor that the kernel has just given.
 fn own(fd: RawFd) -> OwnedFd {
+    #[allow(unsafe_code, reason = "descriptors that come in bytes")]
     // SAFETY: both callers pass a descriptor that a system call of theirs has just opened, fanotify_init(2) or a
     // read(2) of a group: it is open, and nobody else has it.
-    #[allow(unsafe_code, reason = "descriptors that come in bytes")]
     unsafe {
         OwnedFd::from_raw_fd(fd)
     }

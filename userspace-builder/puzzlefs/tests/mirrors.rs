@@ -67,6 +67,33 @@ fn the_next_place_gives_the_rest() {
     }
 }
 
+#[test]
+fn who_gives_wrong_bytes_is_asked_no_more() {
+    for all in [false, true] {
+        let dir = scratch();
+        let from = dir.path().join("from");
+        tree(&dir.path().join("root"), 8);
+        build_into(&dir.path().join("root"), &from, "v", &options());
+        let registry = Server::new(&from, Fault::None);
+        let mirror = Server::new(&from, Fault::Wrong(all));
+        let to = dir.path().join("to");
+        if !all {
+            // Most of it is here, so that the rest comes by ranges.
+            fs::remove_file(dir.path().join("root/003")).unwrap();
+            build_into(&dir.path().join("root"), &to, "old", &options());
+        }
+        success(&pull_by(dir.path(), &registry, &[&mirror], &[]));
+        assert_eq!(faults(&to, "v"), [""; 0]);
+        assert!(!mirror.asked().is_empty() && !registry.asked().is_empty());
+        // Nobody stands behind a registry that does the same.
+        if all {
+            fs::remove_dir_all(&to).unwrap();
+            let output = pull_by(dir.path(), &mirror, &[], &[]);
+            assert_eq!(output.status.code(), Some(3), "{}", failure(&output));
+        }
+    }
+}
+
 /// If all fail it is said of the last one.
 #[test]
 fn nobody_is_left_in_the_end() {

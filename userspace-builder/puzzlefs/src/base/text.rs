@@ -14,6 +14,11 @@ pub fn is_harmful(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Whether something in `text` does.
+pub fn is_harmful_in(text: &str) -> bool {
+    text.chars().any(is_harmful)
+}
+
 /// A name, with all that is harmful escaped, and what is not UTF-8: `\n`, `\t`, `\r`; a byte
 /// that is no text by itself or a control of ASCII as `\x9b`; another character as `\u{202e}`;
 /// and a backslash as two. So no two names look alike by their escapes.

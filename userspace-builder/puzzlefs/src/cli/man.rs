@@ -15,7 +15,7 @@ use super::{bar, exit};
 
 /// The commands that speak with registries.
 const REGISTRY: &[&str] = &[
-    "build", "complete", "convert", "inspect", "ls", "pull", "push", "tags",
+    "build", "complete", "convert", "daemon", "inspect", "ls", "pull", "push", "tags",
 ];
 
 /// Environment variables: name, what it is for, and the commands that look at it, all if none.
@@ -37,6 +37,16 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
             "build", "complete", "convert", "extract", "gc", "pull", "push", "repack", "unpack",
             "verify",
         ],
+    ),
+    (
+        "NOTIFY_SOCKET",
+        "The socket that is told when the daemon is ready, as systemd sets it for Type=notify.",
+        &["daemon"],
+    ),
+    (
+        "PUZZLEFS_SSH",
+        "The program that is run in place of ssh, with its first arguments, separated by spaces. [ssh]",
+        &["pull", "complete"],
     ),
     (
         "REGISTRY_AUTH_FILE",

@@ -71,6 +71,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Daemon(args) => daemon::daemon(&args),
         Command::Status(args) => daemon::status(&args),
         Command::Push(args) => push::push(&args),
+        Command::Serve(args) => pull::serve(&args),
         Command::Inspect(args) => read::inspect(&args),
         Command::Ls(args) => read::ls(&args),
         Command::Cat(args) => export::cat(&args),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! puzzlefs pull and puzzlefs complete.
+//! puzzlefs pull, puzzlefs complete, and puzzlefs serve, which a pull asks.
 
 use puzzlefs::layout::manifest::MAX_DOCUMENT;
 use puzzlefs::layout::reference::Name;
@@ -12,11 +12,11 @@ use puzzlefs::remote;
 use puzzlefs::source::Platform;
 use serde::Serialize;
 
-use super::args::{Complete, Pull};
+use super::args::{Complete, Pull, Serve};
 use super::bar::Bar;
 use super::cache::remembered;
 use super::failure::{Failure, Result};
-use super::show;
+use super::{out, show};
 
 #[derive(Serialize)]
 struct Pulled {
@@ -145,4 +145,10 @@ pub fn origins(options: registry::Options) -> Origins {
 fn made(out: &mut dyn std::io::Write, report: &complete::Report) -> std::io::Result<()> {
     let (made, fetched) = (report.made, report.fetched);
     writeln!(out, "made      {made} blobs from chunks, {fetched} fetched")
+}
+
+/// puzzlefs serve.
+pub fn serve(args: &Serve) -> Result<()> {
+    let mut from = std::io::stdin().lock();
+    out::write(|out| Ok(remote::serve(&args.layout, &mut from, out)?))
 }

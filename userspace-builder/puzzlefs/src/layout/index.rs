@@ -402,7 +402,7 @@ fn named(index: &Value, name: &Name) -> Result<Vec<Entry>> {
         .collect()
 }
 
-fn is_named(entry: &Value, name: &Name) -> bool {
+pub(super) fn is_named(entry: &Value, name: &Name) -> bool {
     match name {
         Name::Tag(tag) => tag_of(entry) == Some(tag),
         Name::Digest(digest) => Entry::of(entry).is_ok_and(|entry| entry.digest == *digest),

@@ -9,6 +9,7 @@
 //! - [`broken`]: images that something is wrong with;
 //! - [`index`]: index.json and the tags in it;
 //! - `lazy`: records of packs of which not all is there;
+//! - `listing`: index.json of a layout that is somewhere else;
 //! - `lock`: locks, and writing the layout's own files;
 //! - [`manifest`]: the manifest of an image;
 //! - `nested`: indexes among the blobs;
@@ -21,6 +22,7 @@
 pub mod broken;
 pub mod index;
 pub(crate) mod lazy;
+pub(crate) mod listing;
 mod lock;
 pub mod manifest;
 pub(crate) mod nested;

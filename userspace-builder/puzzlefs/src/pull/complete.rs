@@ -104,7 +104,7 @@ fn complete_image(
         match (made, &source) {
             (Ok(()), _) => report.made += 1,
             (Err(_), Some(source)) => {
-                let blob = source.stage(&staging, &digest, size, &mut ())?;
+                let blob = source.stage(&staging, &digest, size, || ())?;
                 check(&layer, &blob)?;
                 report.fetched += 1;
             }

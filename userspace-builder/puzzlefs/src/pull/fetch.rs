@@ -14,6 +14,7 @@ use super::parallel::{step, AT_ONCE};
 use super::plan::Span;
 use super::source::{exactly, Source};
 use crate::base::digest::sha256;
+use crate::base::error::Error;
 use crate::remote::Part;
 
 /// Chunks that were fetched by one request, each of which is what its digest says.
@@ -117,10 +118,15 @@ impl Work<'_> {
     /// Fetches a span; whether anybody still wants more.
     fn span(&self, number: usize, span: &Span, to: &Sender<Result<Batch>>) -> Result<bool> {
         let Pack { digest, size, .. } = &self.packs[span.pack];
-        let range = span.start()..span.end();
-        let mut body = match self.source.range(digest, *size, range)? {
-            Part::Range(body) => return self.give(number, span, body, to),
-            Part::Whole(body) => body,
+        let mut body = loop {
+            let (first, range) = (self.source.first(), span.start()..span.end());
+            match self.source.range(digest, *size, range)? {
+                Part::Range(body) => match self.give(number, span, body, to).map_err(Error::from) {
+                    Err(error) if self.source.may_ask_another(first, &error) => {}
+                    given => return Ok(given?),
+                },
+                Part::Whole(body) => break body,
+            }
         };
         if self.claimed[span.pack].swap(true, Ordering::Relaxed) {
             return Ok(true);

@@ -168,7 +168,7 @@ impl<'a> Gather<'a> {
     /// Fetches a pack, checks all its chunks, and gives it its name.
     fn whole(&self, pack: &Pack) -> Result<[u8; 32]> {
         let entries = pack.end.as_ref().map_or(&[][..], |end| &end.entries);
-        let mut chunks = Chunks {
+        let chunks = || Chunks {
             entries,
             at: 0,
             hash: Sha256::new(),
@@ -176,7 +176,7 @@ impl<'a> Gather<'a> {
         };
         let staged = self
             .source
-            .stage(self.staging, &pack.digest, pack.size, &mut chunks)?;
+            .stage(self.staging, &pack.digest, pack.size, chunks)?;
         self.staging.commit()?;
         staged.verity.context("a pack that was not measured")
     }

@@ -125,9 +125,7 @@ impl Found<'_> {
         };
         for pack in blobs.packs.iter_mut().filter(has_gaps) {
             progress.phase("fetching packs", pack.size, Unit::Bytes);
-            let blob = self
-                .source
-                .stage(staging, &pack.digest, pack.size, &mut ())?;
+            let blob = self.source.stage(staging, &pack.digest, pack.size, || ())?;
             pack.here = blob.verity;
             pack.check_said()?;
         }

@@ -160,8 +160,7 @@ impl Found<'_> {
         if blob.digest == crate::base::digest::sha256(&[EMPTY_CONFIG]) {
             staging.put(&blob.digest, EMPTY_CONFIG)?;
         } else if !staging.layout().has_blob(&blob.digest, blob.size)? {
-            self.source
-                .stage(staging, &blob.digest, blob.size, &mut ())?;
+            self.source.stage(staging, &blob.digest, blob.size, || ())?;
         }
         Ok(())
     }

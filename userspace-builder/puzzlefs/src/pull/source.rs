@@ -77,8 +77,33 @@ impl<'a> Source<'a> {
         Box::new(Counted { body, bytes })
     }
 
+    /// Does what `ask` does; again, if what came was wrong, and somebody else can be asked.
+    fn ask_any<T>(&self, mut ask: impl FnMut() -> crate::Result<T>) -> crate::Result<T> {
+        loop {
+            let first = self.remote.first();
+            match ask() {
+                Err(error) if self.may_ask_another(first, &error) => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Who is asked first: see [`Remote::first`].
+    pub fn first(&self) -> usize {
+        self.remote.first()
+    }
+
+    /// Whether somebody else can be asked, as something else came than was asked for: see [`Remote::distrust`].
+    pub fn may_ask_another(&self, first: usize, error: &Error) -> bool {
+        matches!(error, Error::Damaged(_)) && self.remote.distrust(first)
+    }
+
     /// A manifest or an index, with the digest of its bytes.
     pub fn manifest(&self, name: &Name) -> crate::Result<Document> {
+        self.ask_any(|| self.manifest_of_first(name))
+    }
+
+    fn manifest_of_first(&self, name: &Name) -> crate::Result<Document> {
         self.asks();
         let document = self.remote.manifest(name)?;
         let found = sha256(&[&document.text]);
@@ -103,6 +128,10 @@ impl<'a> Source<'a> {
 
     /// All of a small blob.
     pub fn text(&self, digest: &Digest, size: u64, limit: u64) -> crate::Result<Vec<u8>> {
+        self.ask_any(|| self.text_of_first(digest, size, limit))
+    }
+
+    fn text_of_first(&self, digest: &Digest, size: u64, limit: u64) -> crate::Result<Vec<u8>> {
         self.asks();
         let body = self.counted(self.remote.blob(digest, size)?);
         let mut text = Vec::new();
@@ -116,17 +145,20 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Stages a blob, if it is what it should be. `watch` sees its bytes before that is known.
-    pub fn stage(
+    /// Stages a blob, if it is what it should be. Who watches sees its bytes before that is known; one who
+    /// is new sees those that come from somebody else.
+    pub fn stage<W: Watch>(
         &self,
         staging: &Staging<'_>,
         digest: &Digest,
         size: u64,
-        watch: &mut dyn Watch,
+        watch: impl Fn() -> W,
     ) -> crate::Result<Blob> {
-        self.asks();
-        let body = self.counted(self.remote.blob(digest, size)?);
-        self.stage_body(staging, digest, size, body, watch)
+        self.ask_any(|| {
+            self.asks();
+            let body = self.counted(self.remote.blob(digest, size)?);
+            self.stage_body(staging, digest, size, body, &mut watch())
+        })
     }
 
     /// The same of a body that is a blob from its beginning on.

@@ -12,7 +12,6 @@ use ureq::{Body, BodyReader};
 
 use super::client::{drain, Answer, Client};
 use super::http::{complaint, header, number, Ask};
-use super::name::prefixed;
 use super::retry::Retry;
 use super::url::Url;
 use crate::base::error::{Error, Result};
@@ -113,15 +112,14 @@ impl Client {
     }
 
     fn failed(&self, digest: &Digest, error: Error) -> Error {
-        let context = format!("{}: the blob sha256:{digest}", self.repository());
+        let context = format!("{}: the blob sha256:{digest}", self.called());
         error.context(context).of(digest)
     }
 }
 
 impl Blob {
     fn url(&self) -> Result<Url> {
-        self.client
-            .url(&format!("blobs/{}", prefixed(&self.digest)))
+        self.client.blob_url(&self.digest)
     }
 
     /// Asks for what is still to be read.

@@ -11,7 +11,7 @@ use ureq::Body;
 
 use super::auth::Auth;
 use super::http::{complaint, header, Ask, Failure, Http};
-use super::name::Repository;
+use super::name::{prefixed, Repository};
 use super::options::Options;
 use super::retry::{self, Retry};
 use super::url::Url;
@@ -40,11 +40,21 @@ pub enum Access {
     },
 }
 
-/// A client of one repository.
+/// How the addresses of a server are made.
+enum Paths {
+    /// `/v2/REPOSITORY/blobs/sha256:DIGEST` (distribution specification, "Endpoints").
+    Registry(Repository),
+    /// `blobs/sha256/DIGEST` below a directory (image specification, "Image Layout").
+    Layout,
+}
+
+/// A client of one repository, or of a layout that a web server has.
 pub struct Client {
     http: Http,
-    repository: Repository,
-    /// Of the registry.
+    paths: Paths,
+    /// What it is called, for people.
+    called: String,
+    /// Of the registry, or of the layout.
     base: Url,
     auth: Auth,
     pub(super) options: Options,
@@ -76,7 +86,8 @@ impl Client {
         let credentials = credentials::find(repository, options.auth_file.as_deref())?;
         Ok(Arc::new(Client {
             http: Http::new(options),
-            repository: repository.clone(),
+            paths: Paths::Registry(repository.clone()),
+            called: repository.to_string(),
             base,
             auth: Auth::new(credentials, scopes),
             options: options.clone(),
@@ -84,15 +95,46 @@ impl Client {
         }))
     }
 
-    /// The repository.
-    pub fn repository(&self) -> &Repository {
-        &self.repository
+    /// A client of the layout at `base`, which ends with a slash.
+    pub(super) fn of_layout(base: &Url, options: &Options) -> Result<Arc<Self>> {
+        // Files with credentials name hosts, and parts of paths.
+        let place = Repository {
+            host: base.authority().to_owned(),
+            path: base.path().trim_matches('/').to_owned(),
+        };
+        let credentials = credentials::find(&place, options.auth_file.as_deref())?;
+        Ok(Arc::new(Client {
+            http: Http::new(options),
+            paths: Paths::Layout,
+            called: base.to_string(),
+            base: base.clone(),
+            auth: Auth::new(credentials, Vec::new()),
+            options: options.clone(),
+            signed: Mutex::default(),
+        }))
     }
 
-    /// The address of something in the repository.
+    /// What it is called, for people.
+    pub fn called(&self) -> &str {
+        &self.called
+    }
+
+    /// The address of something in the repository or the layout.
     pub(super) fn url(&self, tail: &str) -> Result<Url> {
-        self.base
-            .join(&format!("/v2/{}/{tail}", self.repository.path))
+        match &self.paths {
+            Paths::Registry(repository) => {
+                self.base.join(&format!("/v2/{}/{tail}", repository.path))
+            }
+            Paths::Layout => self.base.join(tail),
+        }
+    }
+
+    /// The address of a blob.
+    pub(super) fn blob_url(&self, digest: &Digest) -> Result<Url> {
+        match self.paths {
+            Paths::Registry(_) => self.url(&format!("blobs/{}", prefixed(digest))),
+            Paths::Layout => self.url(&format!("blobs/sha256/{digest}")),
+        }
     }
 
     /// Sends a request until there is an answer that says more than to come back later. What is kept of

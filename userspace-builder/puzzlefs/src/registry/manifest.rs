@@ -36,9 +36,8 @@ impl Client {
         let url = self.url(&format!("manifests/{}", tail(name)))?;
         let ask = Ask::new(Method::GET).with("accept", accepted());
         let found = self.small(&ask, &url, limits::MAX_MANIFEST_BYTES as u64);
-        let (_, headers, text) = found.map_err(|error| {
-            error.context(format!("{}: the manifest {name}", self.repository()))
-        })?;
+        let (_, headers, text) = found
+            .map_err(|error| error.context(format!("{}: the manifest {name}", self.called())))?;
         let digest = sha256(&[&text]);
         let said = header(&headers, "docker-content-digest").map(str::to_owned);
         let wanted = match name {
@@ -49,7 +48,7 @@ impl Client {
         if let Some(wanted) = wanted.filter(|wanted| *wanted != prefixed(&digest)) {
             let text = format!(
                 "{}: the manifest {name} has the digest sha256:{digest}, and not {}",
-                self.repository(),
+                self.called(),
                 text::quoted(wanted.as_bytes())
             );
             return Err(Error::damaged(text));
@@ -85,7 +84,7 @@ impl Client {
         ask.body = Sent::Bytes(text);
         let (response, at) = self.send(&ask, &url, None)?;
         if !response.status().is_success() {
-            let context = format!("{}: storing the manifest {name}", self.repository());
+            let context = format!("{}: storing the manifest {name}", self.called());
             return Err(complaint(response, &at).context(context));
         }
         let wanted = prefixed(&sha256(&[text]));
@@ -95,7 +94,7 @@ impl Client {
             None => Ok(()),
             Some(said) => Err(Error::damaged(format!(
                 "{} has stored the manifest {name} as {}, and not as {wanted}",
-                self.repository(),
+                self.called(),
                 text::quoted(said.as_bytes())
             ))),
         }
@@ -111,7 +110,7 @@ impl Client {
         let mut tags = Vec::new();
         for _ in 0..MAX_LISTS {
             let found = self.small(&Ask::new(Method::GET), &url, MAX_LIST);
-            let context = || format!("{}: its tags", self.repository());
+            let context = || format!("{}: its tags", self.called());
             let (_, headers, text) = found.map_err(|error| error.context(context()))?;
             let wrong = |e| Error::damaged(e).context(context());
             let list: List = serde_json::from_slice(&text).map_err(wrong)?;
@@ -127,7 +126,7 @@ impl Client {
                 }
             }
         }
-        let text = format!("{} has no end of tags", self.repository());
+        let text = format!("{} has no end of tags", self.called());
         Err(Error::refused(text))
     }
 }

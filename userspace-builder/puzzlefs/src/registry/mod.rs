@@ -17,6 +17,7 @@
 //! - `http`: one request; `retry`: when there is another one; `url`: where it goes;
 //! - `auth`: tokens; `challenge`: what a server asks for; `credentials`: what files and helpers have;
 //! - [`Sources`]: mirrors before the registry, of which `config` reads; [`short`]: names without a host;
+//! - [`web`]: a layout on a server that gives files and knows no registry's addresses;
 //! - `certs`: whom TLS trusts; `proxy`: who stands between.
 
 mod auth;
@@ -31,11 +32,12 @@ pub mod manifest;
 pub mod name;
 mod options;
 mod proxy;
-mod retry;
+pub(crate) mod retry;
 pub mod short;
 mod sources;
 pub mod upload;
 mod url;
+pub mod web;
 
 pub use client::{Access, Client};
 pub use name::{Reference, Repository};

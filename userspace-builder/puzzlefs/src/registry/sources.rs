@@ -3,6 +3,7 @@
 //! do not have what is asked for, or do not answer.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use puzzlefs_format::Digest;
@@ -21,6 +22,8 @@ pub struct Sources {
     repository: Repository,
     /// The last one is the registry.
     clients: Vec<(Arc<Client>, Place)>,
+    /// The first one that is asked: those before it gave something wrong.
+    trusted: AtomicUsize,
 }
 
 impl Sources {
@@ -39,7 +42,24 @@ impl Sources {
         Ok(Sources {
             repository: repository.clone(),
             clients,
+            trusted: AtomicUsize::new(0),
         })
+    }
+
+    /// The number of the first place that is asked.
+    pub fn trusted(&self) -> usize {
+        self.trusted.load(Ordering::Relaxed)
+    }
+
+    /// Asks a place no more that gave something else than what a digest says, while it was the first one: a
+    /// mirror. Whether there is another one. The registry itself stays.
+    pub fn distrust(&self, first: usize) -> bool {
+        let next = first.saturating_add(1);
+        let has_next = next < self.clients.len();
+        if has_next {
+            self.trusted.fetch_max(next, Ordering::Relaxed);
+        }
+        has_next
     }
 
     /// The registry itself, to be written to.
@@ -98,7 +118,8 @@ impl Sources {
         ask: impl Fn(&Arc<Client>, &[Arc<Client>]) -> Result<T>,
     ) -> Result<T> {
         let is_asked = |place: &Place| if by_tag { place.by.0 } else { place.by.1 };
-        let asked = self.clients.iter().filter(|(_, place)| is_asked(place));
+        let trusted = self.clients.iter().skip(self.trusted());
+        let asked = trusted.filter(|(_, place)| is_asked(place));
         let asked: Vec<Arc<Client>> = asked.map(|(client, _)| client.clone()).collect();
         let mut why = Error::not_found(format!("{} is nowhere", self.repository));
         let mut left = &asked[..];

@@ -111,7 +111,7 @@ impl Client {
                 Err(Failure::Lasting(error)) => return Err(error),
                 Err(Failure::Passing(error)) => (None, error),
             };
-            let context = format!("{}: sending the blob sha256:{digest}", self.repository());
+            let context = format!("{}: sending the blob sha256:{digest}", self.called());
             retry.wait(asked, why.context(context)).of(digest)?;
             // Only its answer may have been lost.
             if self.has(digest, size)? {

@@ -103,6 +103,16 @@ impl Url {
             .map_or("", |authority| authority.as_str())
     }
 
+    /// The path, which begins with a slash.
+    pub fn path(&self) -> &str {
+        self.0.path()
+    }
+
+    /// Whether it has a query.
+    pub fn has_query(&self) -> bool {
+        self.0.query().is_some()
+    }
+
     /// The port, which need not be named.
     pub fn port(&self) -> u16 {
         let usual = if self.is_https() { 443 } else { 80 };

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where images come from and go to, whatever serves them: a registry, or another layout.
+//! Where images come from and go to, whatever serves them: a registry, another layout, here or on
+//! another machine, or a web server that has one.
 //!
 //! - `seam`: what a place that images come from can do;
-//! - `layout`, `registry`: such places; `place`: what the command line calls one;
+//! - `layout`, `registry`, `ssh`, `web`: such places; `place`: what the command line calls one;
+//! - [`serve()`]: a layout answers who asks by `ssh`; `wire`: what they say to each other;
 //! - [`push`]: an image goes to a registry; `sent`: what of it; [`with`]: an ordinary image beside it.
 
 mod layout;
@@ -11,8 +13,13 @@ pub mod push;
 mod registry;
 mod seam;
 mod sent;
+mod serve;
+pub mod ssh;
+mod web;
+mod wire;
 pub mod with;
 
 pub use layout::Local;
 pub use place::{open, Opened, Place};
 pub use seam::{Document, Part, Remote};
+pub use serve::serve;

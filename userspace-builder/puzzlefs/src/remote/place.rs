@@ -5,13 +5,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::layout::Local;
-use super::seam::Remote;
 use puzzlefs_format::Digest;
 
+use super::layout::Local;
+use super::seam::Remote;
+use super::ssh::{self, Ssh};
 use crate::base::error::{Result, Where};
 use crate::layout::reference::{Name, Reference};
 use crate::layout::Layout;
+use crate::registry::web::{self, Web};
 use crate::registry::{self, Sources};
 
 /// An image somewhere else.
@@ -21,6 +23,10 @@ pub enum Place {
     Oci(Reference),
     /// `docker://HOST/REPOSITORY:TAG`, `docker://HOST/REPOSITORY@sha256:DIGEST`, or a short name.
     Docker(registry::Reference),
+    /// `https://HOST/DIR:TAG`, `https://HOST/DIR@sha256:DIGEST`, and the same with `http`.
+    Web(web::Reference),
+    /// `ssh://HOST/DIR:TAG`, `ssh://HOST/DIR@sha256:DIGEST`.
+    Ssh(ssh::Reference),
 }
 
 /// A place that was opened.
@@ -32,8 +38,8 @@ pub struct Opened {
 }
 
 const EXPECTED: &str =
-    "expected docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, or @sha256:DIGEST in place of :TAG; or a name \
-    without transport, as for podman pull";
+    "expected docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, https://HOST/DIR:TAG, ssh://HOST/DIR:TAG, \
+    or @sha256:DIGEST in place of :TAG; or a name without transport, as for podman pull";
 
 /// Opens the place of an image.
 ///
@@ -48,6 +54,14 @@ pub fn open(place: &Place, options: &registry::Options) -> Result<Opened> {
         },
         Place::Docker(reference) => Opened {
             remote: Box::new(Sources::open(&reference.repository, options)?),
+            name: reference.name.clone(),
+        },
+        Place::Web(reference) => Opened {
+            remote: Box::new(Web::open(reference, options)?),
+            name: reference.name.clone(),
+        },
+        Place::Ssh(reference) => Opened {
+            remote: Box::new(Ssh::new(reference, options.retries)),
             name: reference.name.clone(),
         },
     })
@@ -68,6 +82,8 @@ impl Place {
                 reference.name = Name::Digest(*manifest);
             }
             Place::Docker(reference) => reference.name = Name::Digest(*manifest),
+            Place::Web(reference) => reference.name = Name::Digest(*manifest),
+            Place::Ssh(reference) => reference.name = Name::Digest(*manifest),
         }
         Ok(place.to_string())
     }
@@ -79,6 +95,8 @@ impl FromStr for Place {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("oci", place)) => Ok(Place::Oci(place.parse()?)),
+            Some(("http" | "https", _)) => Ok(Place::Web(text.parse()?)),
+            Some(("ssh", _)) => Ok(Place::Ssh(text.parse()?)),
             Some(("docker", _)) => Ok(Place::Docker(text.parse()?)),
             _ => match registry::short::resolve(text) {
                 Ok(reference) => Ok(Place::Docker(reference)),
@@ -93,6 +111,8 @@ impl fmt::Display for Place {
         match self {
             Place::Oci(reference) => write!(f, "oci:{reference}"),
             Place::Docker(reference) => reference.fmt(f),
+            Place::Web(reference) => reference.fmt(f),
+            Place::Ssh(reference) => reference.fmt(f),
         }
     }
 }

@@ -36,4 +36,12 @@ impl Remote for Sources {
             Ranged::Whole(blob) => Part::Whole(Box::new(blob)),
         })
     }
+
+    fn first(&self) -> usize {
+        Sources::trusted(self)
+    }
+
+    fn distrust(&self, first: usize) -> bool {
+        Sources::distrust(self, first)
+    }
 }

@@ -32,6 +32,17 @@ pub trait Remote: Send + Sync {
 
     /// The bytes `range` of a blob that is said to have `size`.
     fn range(&self, digest: &Digest, size: u64, range: Range<u64>) -> Result<Part<'_>>;
+
+    /// Who is asked first, of several that may have it: a number for [`Self::distrust`].
+    fn first(&self) -> usize {
+        0
+    }
+
+    /// That something was wrong which came while the one of this number was the first: it is asked no more.
+    /// Whether somebody else can be asked.
+    fn distrust(&self, _first: usize) -> bool {
+        false
+    }
 }
 
 /// A manifest or an index.

@@ -18,6 +18,8 @@ pub enum Fault {
     Quarters(usize),
     /// It gives blobs whole, whatever is asked for, and of those the half.
     WholeHalves,
+    /// Of ranges of more than 1,000 bytes the first one is wrong; of `Wrong(true)` also that of whole blobs.
+    Wrong(bool),
 }
 
 /// The last part of a path that it was asked for, and where a range was to begin.
@@ -73,7 +75,7 @@ fn answer(
     let last = path.rsplit('/').next()?.to_owned();
     let from = range.map(|(from, _)| from as u64);
     log.lock().unwrap().push((last.clone(), from));
-    let Some(content) = content(layout, path, &last) else {
+    let Some(mut content) = content(layout, path, &last) else {
         return write!(
             stream,
             "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
@@ -86,6 +88,13 @@ fn answer(
         Some((from, to)) => (from, to.map_or(all, |to| all.min(to + 1))),
         None => (0, all),
     };
+    let is_wrong = match fault {
+        Fault::Wrong(all) => (all || !whole) && to - from > 1000,
+        _ => false,
+    };
+    if is_wrong {
+        content[from] ^= 1;
+    }
     let part = &content[from..to];
     let kind = match path.contains("/manifests/") {
         true => "application/vnd.oci.image.manifest.v1+json",
@@ -104,7 +113,7 @@ fn answer(
     );
     let most = match fault {
         _ if all <= 100_000 => all,
-        Fault::None => all,
+        Fault::None | Fault::Wrong(_) => all,
         Fault::Quarters(count) => all / 4 * count,
         Fault::WholeHalves => all / 2,
     };

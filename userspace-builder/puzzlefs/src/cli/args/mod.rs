@@ -20,7 +20,7 @@ pub use build::{Build, ChunkForm, ConfigFrom, Convert, Storing};
 pub use daemon::{Daemon, OnFailure, Status};
 pub use export::{Cat, Diff, Export, LayerCompression};
 pub use mount::{Mount, MountHelper, Stats, Umount};
-pub use pull::{Complete, Pull};
+pub use pull::{Complete, Pull, Serve};
 pub use read::{Extract, Inspect, Ls, Verify};
 pub use registry::{Home, Image, Push, Registry};
 pub use store::{Du, Gc, Images, Repack, Rm, Tag, Tags, Unpack};
@@ -54,6 +54,7 @@ pub enum Command {
     Daemon(Daemon),
     Status(Status),
     Push(Push),
+    Serve(Serve),
     Inspect(Inspect),
     Ls(Ls),
     Cat(Cat),

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Arguments of the commands that bring images from elsewhere.
 
+use std::path::PathBuf;
+
 use clap::Parser;
 use puzzlefs::layout::reference::Reference;
 use puzzlefs::remote::Place;
@@ -23,6 +25,8 @@ use super::values::Format;
 #[command(after_help = "Example:
   puzzlefs pull docker://registry.example/team/app:1.0 /var/lib/images:app
   puzzlefs pull oci:/media/images:debian /var/lib/images:debian
+  puzzlefs pull https://files.example/images:debian /var/lib/images:debian
+  puzzlefs pull ssh://build.example/srv/images:debian /var/lib/images:debian
   puzzlefs pull --lazy docker://registry.example/team/app:1.0 /var/lib/images:app
   puzzlefs pull oci:/media/images@sha256:DIGEST /var/lib/images:debian")]
 pub struct Pull {
@@ -50,7 +54,13 @@ pub struct Pull {
     /// How a registry is spoken with.
     #[command(flatten)]
     pub registry: Registry,
-    /// The image, wherever it is: docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, or with @sha256:DIGEST
+    /// The image, wherever it is: docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, https://HOST/DIR:TAG, or
+    /// with @sha256:DIGEST
+    ///
+    /// ssh://[USER@]HOST[:PORT]/DIR:TAG is a layout of another machine, on which puzzlefs is installed: the system's
+    /// ssh runs `puzzlefs serve` there, and looks for hosts, keys and all else where it always does.
+    /// https:// (and http://) is a layout's directory as any web server has it. Both are split at the first colon of
+    /// the path. Credentials for the host are found as those for registries.
     ///
     /// What has neither before it is an image in a registry, as for podman pull: HOST/REPOSITORY[:TAG], or a
     /// short name that registries.conf has an alias for, or one registry to search.
@@ -86,4 +96,18 @@ pub struct Complete {
     /// The image
     #[arg(value_name = "OCI_DIR:TAG")]
     pub image: Reference,
+}
+
+/// Answer a pull of another machine, on standard input and output
+///
+/// `puzzlefs pull ssh://HOST/DIR:TAG` runs this on HOST. Nothing is ever written. A key that may do
+/// nothing else has this command in authorized_keys: command="puzzlefs serve /srv/images",restrict.
+/// An image that was pulled into the layout is given as its source had it.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs serve /srv/images </dev/null")]
+pub struct Serve {
+    /// The layout
+    #[arg(value_name = "OCI_DIR")]
+    pub layout: PathBuf,
 }
