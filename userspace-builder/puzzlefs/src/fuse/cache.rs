@@ -14,7 +14,7 @@ use crate::image::chunk::Key;
 pub type Chunk = Arc<Vec<u8>>;
 
 /// The cache.
-pub struct Cache {
+pub struct Decoded {
     limit: usize,
     state: Mutex<State>,
 }
@@ -69,7 +69,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Ends a flight, also if who decodes panics: others wait for it.
 struct Landing<'a> {
-    cache: &'a Cache,
+    cache: &'a Decoded,
     key: Key,
     flight: Arc<Flight>,
     outcome: Answer<Chunk>,
@@ -120,10 +120,10 @@ impl State {
     }
 }
 
-impl Cache {
+impl Decoded {
     /// An empty one, which keeps up to `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Cache {
+        Decoded {
             limit,
             state: Mutex::default(),
         }
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_ones_that_were_used_lately_stay_within_the_limit() {
-        let cache = Cache::new(1000);
+        let cache = Decoded::new(1000);
         let decoded = AtomicUsize::new(0);
         let get = |number: u8, len: usize| {
             let decode = || {
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn many_readers_decode_once() {
-        let cache = Cache::new(1000);
+        let cache = Decoded::new(1000);
         let decoded = AtomicUsize::new(0);
         for outcome in [Ok(vec![7; 10]), Err(Errno::IO)] {
             let number = outcome.is_ok().into();
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_who_panics() {
-        let cache = Cache::new(1000);
+        let cache = Decoded::new(1000);
         let panics = || cache.get(key(1), || panic!("as the test wants it"));
         assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
         assert!(cache.get(key(1), || Ok(vec![1])).is_ok());

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use puzzlefs_format::{ChunkRef, Encoding, Error as FormatError, Extents, Located};
 use rustix::io::Errno;
 
-use super::cache::{Cache, Chunk};
+use super::cache::{Chunk, Decoded};
 use super::failure::Failure;
 use super::faults::Faults;
 use super::filesystem::{Answer, Bytes, SeekTo};
@@ -35,7 +35,7 @@ const WORK_PER_BYTE: u64 = 64;
 pub(super) struct Contents<'a> {
     source: Box<dyn ChunkSource + 'a>,
     version: u64,
-    cache: Cache,
+    cache: Decoded,
     decoders: Mutex<Vec<Decoder>>,
     maps: Mutex<Maps>,
     large: Mutex<()>,
@@ -90,7 +90,7 @@ impl<'a> Contents<'a> {
         Contents {
             source,
             version,
-            cache: Cache::new(CACHE_BYTES),
+            cache: Decoded::new(CACHE_BYTES),
             decoders: Mutex::default(),
             maps: Mutex::default(),
             large: Mutex::default(),
