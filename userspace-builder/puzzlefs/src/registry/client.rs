@@ -129,6 +129,11 @@ impl Client {
         }
     }
 
+    /// Whether it is of a layout, of which index.json says what tags name.
+    pub(super) fn is_layout(&self) -> bool {
+        matches!(self.paths, Paths::Layout)
+    }
+
     /// The address of a blob.
     pub(super) fn blob_url(&self, digest: &Digest) -> Result<Url> {
         match self.paths {

@@ -33,6 +33,9 @@ pub struct Found {
 impl Client {
     /// A manifest or an index, which has the digest if it is asked for by that.
     pub fn manifest(&self, name: &Name) -> Result<Found> {
+        if self.is_layout() {
+            return self.manifest_of_layout(name);
+        }
         let url = self.url(&format!("manifests/{}", tail(name)))?;
         let ask = Ask::new(Method::GET).with("accept", accepted());
         let found = self.small(&ask, &url, limits::MAX_MANIFEST_BYTES as u64);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where a repository is read: its mirrors, as registries.conf has them, and the registry itself where they
-//! do not have what is asked for, or do not answer.
+//! do not have what is asked for, or do not answer. A layout on a web server has no mirrors.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,14 +14,15 @@ use super::config::{self, Place};
 use super::manifest::Found;
 use super::name::Repository;
 use super::options::Options;
+use super::web;
 use crate::base::error::{Error, Result};
 use crate::layout::reference::Name;
 
-/// A repository, to be read.
+/// A repository or a layout, to be read.
 pub struct Sources {
-    repository: Repository,
-    /// The last one is the registry.
-    clients: Vec<(Arc<Client>, Place)>,
+    called: String,
+    /// Each with whether it is asked for what is named by a tag, and by a digest. The last one is the registry.
+    clients: Vec<(Arc<Client>, (bool, bool))>,
     /// The first one that is asked: those before it gave something wrong.
     trusted: AtomicUsize,
 }
@@ -37,13 +38,30 @@ impl Sources {
         for place in config::places(repository)? {
             let options = allowed(&place, options)?;
             let client = Client::new(&place.repository, &Access::Pull, &options)?;
-            clients.push((client, place));
+            clients.push((client, place.by));
         }
-        Ok(Sources {
-            repository: repository.clone(),
+        Ok(Self::of(repository.to_string(), clients))
+    }
+
+    /// The layout of `image` on a web server. It is asked nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If files with credentials cannot be read.
+    pub fn of_layout(image: &web::Reference, options: &Options) -> Result<Self> {
+        let client = Client::of_layout(image.base(), options)?;
+        Ok(Self::of(
+            client.called().to_owned(),
+            vec![(client, (true, true))],
+        ))
+    }
+
+    fn of(called: String, clients: Vec<(Arc<Client>, (bool, bool))>) -> Self {
+        Sources {
+            called,
             clients,
             trusted: AtomicUsize::new(0),
-        })
+        }
     }
 
     /// The number of the first place that is asked.
@@ -76,8 +94,8 @@ impl Sources {
     }
 
     /// What it is called.
-    pub fn repository(&self) -> &Repository {
-        &self.repository
+    pub fn called(&self) -> &str {
+        &self.called
     }
 
     /// A manifest or an index, which has the digest if it is asked for by that.
@@ -117,11 +135,11 @@ impl Sources {
         by_tag: bool,
         ask: impl Fn(&Arc<Client>, &[Arc<Client>]) -> Result<T>,
     ) -> Result<T> {
-        let is_asked = |place: &Place| if by_tag { place.by.0 } else { place.by.1 };
+        let is_asked = |by: &(bool, bool)| if by_tag { by.0 } else { by.1 };
         let trusted = self.clients.iter().skip(self.trusted());
-        let asked = trusted.filter(|(_, place)| is_asked(place));
+        let asked = trusted.filter(|(_, by)| is_asked(by));
         let asked: Vec<Arc<Client>> = asked.map(|(client, _)| client.clone()).collect();
-        let mut why = Error::not_found(format!("{} is nowhere", self.repository));
+        let mut why = Error::not_found(format!("{} is nowhere", self.called));
         let mut left = &asked[..];
         while let Some((client, others)) = left.split_first() {
             match ask(client, others) {

@@ -3,18 +3,14 @@
 //! `blobs/` have (image specification, "Image Layout").
 
 use std::fmt;
-use std::ops::Range;
 use std::str::FromStr;
-use std::sync::Arc;
 
-use puzzlefs_format::{limits, Digest, MEDIA_TYPE_MANIFEST};
+use puzzlefs_format::{limits, MEDIA_TYPE_MANIFEST};
 use ureq::http::Method;
 
-use super::blob::{Blob, Ranged};
 use super::client::Client;
 use super::http::Ask;
 use super::manifest::Found;
-use super::options::Options;
 use super::url::Url;
 use crate::base::digest::sha256;
 use crate::base::error::{Error, Result};
@@ -70,37 +66,24 @@ impl fmt::Display for Reference {
     }
 }
 
-/// A layout on a web server, to be read.
-pub struct Web {
-    client: Arc<Client>,
+impl Reference {
+    /// The layout's directory, with a slash at the end.
+    pub(super) fn base(&self) -> &Url {
+        &self.base
+    }
 }
 
-impl Web {
-    /// The layout of an image. It is asked nothing yet.
-    ///
-    /// # Errors
-    ///
-    /// If files with credentials cannot be read.
-    pub fn open(image: &Reference, options: &Options) -> Result<Self> {
-        let client = Client::of_layout(&image.base, options)?;
-        Ok(Web { client })
-    }
-
-    /// What it is called.
-    pub fn called(&self) -> &str {
-        self.client.called()
-    }
-
-    /// A manifest or an index, which has the digest if it is asked for by that. Of a tag that names
+impl Client {
+    /// A manifest or an index of the layout, which has the digest if it is asked for by that. Of a tag that names
     /// several, it is an index of these.
-    pub fn manifest(&self, name: &Name) -> Result<Found> {
+    pub(super) fn manifest_of_layout(&self, name: &Name) -> Result<Found> {
         let context =
             |error: Error| error.context(format!("{}: the manifest {name}", self.called()));
         let (digest, media_type) = match name {
             Name::Digest(digest) => (*digest, MEDIA_TYPE_MANIFEST.to_owned()),
             Name::Tag(tag) => {
-                let index = self.small("index.json").map_err(context)?;
-                match listing::tagged(&index, tag).map_err(context)? {
+                let index = self.url("index.json").and_then(|url| self.file(&url));
+                match listing::tagged(&index.map_err(context)?, tag).map_err(context)? {
                     listing::Tagged::One(entry) => (entry.digest, entry.media_type),
                     listing::Tagged::Several(text) => {
                         return Ok(Found {
@@ -112,7 +95,7 @@ impl Web {
                 }
             }
         };
-        let text = self.small(&format!("blobs/sha256/{digest}"));
+        let text = self.blob_url(&digest).and_then(|url| self.file(&url));
         let text = text.map_err(context)?;
         let found = sha256(&[&text]);
         if found != digest {
@@ -129,21 +112,10 @@ impl Web {
         })
     }
 
-    fn small(&self, file: &str) -> Result<Vec<u8>> {
-        let url = self.client.url(file)?;
+    fn file(&self, url: &Url) -> Result<Vec<u8>> {
         let limit = limits::MAX_MANIFEST_BYTES as u64;
-        let (_, _, text) = self.client.small(&Ask::new(Method::GET), &url, limit)?;
+        let (_, _, text) = self.small(&Ask::new(Method::GET), url, limit)?;
         Ok(text)
-    }
-
-    /// Begins to read a blob.
-    pub fn blob(&self, digest: &Digest, size: Option<u64>) -> Result<Blob> {
-        self.client.blob(digest, size)
-    }
-
-    /// Begins to read a part of one.
-    pub fn range(&self, digest: &Digest, size: u64, range: Range<u64>) -> Result<Ranged> {
-        self.client.range(digest, size, range)
     }
 }
 

@@ -3,7 +3,7 @@
 //! another machine, or a web server that has one.
 //!
 //! - `seam`: what a place that images come from can do;
-//! - `layout`, `registry`, `ssh`, `web`: such places; `place`: what the command line calls one;
+//! - `layout`, `registry`, `ssh`: such places; `place`: what the command line calls one;
 //! - [`serve()`]: a layout answers who asks by `ssh`; `wire`: what they say to each other;
 //! - [`push`]: an image goes to a registry; `sent`: what of it; [`with`]: an ordinary image beside it.
 
@@ -15,7 +15,6 @@ mod seam;
 mod sent;
 mod serve;
 pub mod ssh;
-mod web;
 mod wire;
 pub mod with;
 

@@ -13,8 +13,7 @@ use super::ssh::{self, Ssh};
 use crate::base::error::{Result, Where};
 use crate::layout::reference::{Name, Reference};
 use crate::layout::Layout;
-use crate::registry::web::{self, Web};
-use crate::registry::{self, Sources};
+use crate::registry::{self, web, Sources};
 
 /// An image somewhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +56,7 @@ pub fn open(place: &Place, options: &registry::Options) -> Result<Opened> {
             name: reference.name.clone(),
         },
         Place::Web(reference) => Opened {
-            remote: Box::new(Web::open(reference, options)?),
+            remote: Box::new(Sources::of_layout(reference, options)?),
             name: reference.name.clone(),
         },
         Place::Ssh(reference) => Opened {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A repository of a registry as a place that images come from.
+//! A repository of a registry, or a layout on a web server, as a place that images come from.
 
 use std::io::Read;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::registry::Sources;
 
 impl Remote for Sources {
     fn name(&self) -> String {
-        self.repository().to_string()
+        self.called().to_owned()
     }
 
     fn manifest(&self, name: &Name) -> Result<Document> {
