@@ -229,7 +229,7 @@ impl Blobs {
         progress.phase("fetching indexes", unknown.len() as u64, Unit::Items);
         let wanted: Vec<(Digest, u64)> = unknown.iter().map(|p| (p.digest, p.size)).collect();
         let fetched = parallel(&wanted, |(digest, size)| {
-            let end = end(source, staging, digest, *size).of(digest)?;
+            let end = source.ask_any(|| end(source, staging, digest, *size).of(digest))?;
             progress.advance(1);
             Ok(end)
         })?;

@@ -78,7 +78,7 @@ impl<'a> Source<'a> {
     }
 
     /// Does what `ask` does; again, if what came was wrong, and somebody else can be asked.
-    fn ask_any<T>(&self, mut ask: impl FnMut() -> crate::Result<T>) -> crate::Result<T> {
+    pub fn ask_any<T>(&self, mut ask: impl FnMut() -> crate::Result<T>) -> crate::Result<T> {
         loop {
             let first = self.remote.first();
             match ask() {
