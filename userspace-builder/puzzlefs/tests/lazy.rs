@@ -15,12 +15,13 @@ use common::remote::{Liar, Lie};
 use common::{build_into, faults, open, options, scratch};
 use puzzlefs::base::progress::Silent;
 use puzzlefs::chunks::pack::DEFAULT_TARGET;
+use puzzlefs::chunks::presence::Presence;
 use puzzlefs::chunks::sink::Form;
 use puzzlefs::extract;
 use puzzlefs::layout::Layout;
 use puzzlefs::lazy::fill::{fill, lazy_of};
 use puzzlefs::lazy::status::status;
-use puzzlefs::lazy::Origins;
+use puzzlefs::lazy::{Origins, Pack};
 use puzzlefs::pull::{find, Report};
 use puzzlefs::remote::{Local, Remote};
 use puzzlefs::reports::{du::du, inspect::inspect};
@@ -79,6 +80,41 @@ fn here(dir: &Path) -> (u64, u64) {
     all.fold((0, 0), |(here, all), pack| {
         (here + pack.chunks_here, all + pack.chunks)
     })
+}
+
+/// A mount may have a lazy pack open that was removed, and pulled again. What comes for the old file is not in the new
+/// one.
+#[test]
+fn a_file_without_a_name_has_no_record() {
+    let dir = scratch();
+    let (from, to) = (source(dir.path()), dir.path().join("to"));
+    pull_lazily(&from, &to, "v1");
+    let (layout, pack) = (Layout::open(&to).unwrap(), lazy_packs(&to, "v1")[0]);
+    let open = |path| File::options().read(true).write(true).open(path).unwrap();
+    let old = open(layout.blob_path(&pack));
+    remove(&layout, &common::pulls::name("v1"), true, &Silent).unwrap();
+    pull_lazily(&from, &to, "v1");
+    let (before, packs) = (here(&to), lazy_packs(&to, "v1"));
+    let present = Presence::load(&layout, &pack).unwrap().unwrap();
+    let end = Pack::open(&layout, &pack).unwrap().unwrap().end;
+    let present = Presence::none(&pack, &end, present.sources[0].clone());
+    let nameless = Pack::nameless(&layout, present, old.try_clone().unwrap()).unwrap();
+    let whole = fs::read(from.join(format!("blobs/sha256/{pack}"))).unwrap();
+    let count = nameless.end.entries.len();
+    for number in 0..count {
+        let chunk = nameless.chunk(number).unwrap();
+        let start = chunk.offset as usize;
+        let bytes = &whole[start..start + chunk.size as usize];
+        nameless.write(number, bytes).unwrap();
+    }
+    nameless.sync(&(0..count).collect::<Vec<_>>()).unwrap();
+    nameless.finish().unwrap();
+    let mut written = vec![0; whole.len()];
+    old.read_exact_at(&mut written, 0).unwrap();
+    assert_eq!(written, whole);
+    assert_eq!((here(&to), lazy_packs(&to, "v1")), (before, packs));
+    complete(local(&from), &to, "v1").unwrap();
+    assert_whole(&to);
 }
 
 #[test]

@@ -51,6 +51,20 @@ impl Files {
         faults
     }
 
+    /// Forgets packs that are done, and closes them. Whoever reads one then is told that it is there as a whole.
+    pub fn release(&self, engine: &Engine) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // While they are open their inode numbers are not given to other files.
+        let done = files
+            .values()
+            .copied()
+            .filter(|number| engine.is_done(*number));
+        let done: Vec<usize> = done.collect();
+        files.retain(|_, number| !done.contains(number));
+        drop(files);
+        done.into_iter().for_each(|number| engine.release(number));
+    }
+
     /// The lazy pack of this name.
     fn named(&self, layout: &Layout, digest: &Digest, engine: &Engine) -> Result<Option<usize>> {
         let place = {
@@ -126,7 +140,7 @@ impl Files {
         let mut present = Presence::none(digest, &end, String::new());
         present.sources = sources;
         let facts = file.metadata()?;
-        let pack = Pack::with_file(layout, present, again(file)?)?;
+        let pack = Pack::nameless(layout, present, again(file)?)?;
         let number = engine.add(pack);
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         files.insert((facts.dev(), facts.ino()), number);

@@ -133,6 +133,7 @@ fn tick(
             if let Err(error) = engine.keep_all() {
                 log.add(format!("{error:#}"));
             }
+            files.release(engine);
         }
         log.say(progress);
         thread::park_timeout(TICK);

@@ -39,7 +39,8 @@ pub enum Told {
 /// Packs that are filled.
 pub struct Engine {
     origins: Origins,
-    packs: Mutex<Vec<Arc<Pack>>>,
+    /// Those that are to be filled, by their numbers. One that is done is kept open by nobody here.
+    packs: Mutex<Vec<Option<Arc<Pack>>>>,
     queue: Mutex<Queue>,
     wake: Condvar,
     /// Whether what nobody waits for is fetched as well.
@@ -74,18 +75,35 @@ impl Engine {
 
     /// A pack more; its number.
     pub fn add(&self, pack: Pack) -> usize {
-        let mut packs = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut packs = self.packs();
         let number = self.queue().add(&pack);
-        packs.push(Arc::new(pack));
+        packs.push(Some(Arc::new(pack)));
         drop(packs);
         self.wake.notify_all();
         number
     }
 
-    /// The pack of this number, as [`Self::add`] gave it.
-    pub fn pack(&self, number: usize) -> Arc<Pack> {
-        let packs = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&packs[number])
+    fn packs(&self) -> MutexGuard<'_, Vec<Option<Arc<Pack>>>> {
+        // It is whole between any two statements.
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pack of this number, as [`Self::add`] gave it; `None` if it was released.
+    fn pack(&self, number: usize) -> Option<Arc<Pack>> {
+        self.packs().get(number).cloned().flatten()
+    }
+
+    /// Whether a pack is done, so that it may be released.
+    pub fn is_done(&self, number: usize) -> bool {
+        self.pack(number).is_none_or(|pack| pack.is_done())
+    }
+
+    /// Closes a pack that is done: who removes it gets its space back. Nobody may ask for it afterwards.
+    pub fn release(&self, number: usize) {
+        if let Some(pack) = self.packs().get_mut(number) {
+            *pack = None;
+        }
+        self.queue().forget(number);
     }
 
     /// Also fetches what nobody waits for.
@@ -96,7 +114,9 @@ impl Engine {
 
     /// Wants some bytes of a pack for `waiter`; whether they are there. If not, it is told when they are.
     pub fn want(&self, pack: usize, bytes: &Range<u64>, waiter: u64) -> bool {
-        let chunks = self.pack(pack).chunks_in(bytes);
+        let Some(chunks) = self.pack(pack).map(|pack| pack.chunks_in(bytes)) else {
+            return true;
+        };
         let is_here = self.queue().want(pack, chunks, waiter);
         self.wake.notify_all();
         is_here
@@ -115,8 +135,11 @@ impl Engine {
     /// The first one, if it is one that ends.
     pub fn run(&self) -> Result<()> {
         while let Some(span) = self.next() {
-            let pack = self.pack(span.pack);
             let number = span.pack;
+            let Some(pack) = self.pack(number) else {
+                self.queue().ended(span, true);
+                continue;
+            };
             self.requests.fetch_add(1, Ordering::Relaxed);
             let mut here = |chunk: usize| {
                 let ready = self.queue().here(number, chunk);
@@ -173,7 +196,9 @@ impl Engine {
         if chunks.is_empty() {
             return Ok(());
         }
-        let pack = self.pack(number);
+        let Some(pack) = self.pack(number) else {
+            return Ok(());
+        };
         let synced = pack.sync(&chunks);
         let is_last = self.queue().kept(number, &chunks, synced.is_ok());
         synced?;
@@ -185,16 +210,12 @@ impl Engine {
 
     /// Records what was written of all packs, and ends those of which all is recorded: who began that may have died.
     pub fn keep_all(&self) -> Result<()> {
-        let count = self
-            .packs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len();
+        let count = self.packs().len();
         let keep = |number| {
             self.keep(number, 0)?;
-            match self.is_whole(number) {
-                true => self.pack(number).finish(),
-                false => Ok(()),
+            match self.pack(number).filter(|_| self.is_whole(number)) {
+                Some(pack) => pack.finish(),
+                None => Ok(()),
             }
         };
         // Of all, before an error is returned.

@@ -32,9 +32,14 @@ pub struct Pack {
     /// What was there when it was opened.
     pub present: Presence,
     file: File,
+    /// Whether it is the record of this file that the layout has, if it has one.
+    is_recorded: bool,
     /// Held by who brings chunks to the disk.
     syncing: Mutex<()>,
+    /// It was looked at as a whole.
     ended: AtomicBool,
+    /// It is what its name says, and has no record any more.
+    is_done: AtomicBool,
 }
 
 impl Pack {
@@ -48,11 +53,20 @@ impl Pack {
             return Ok(None);
         };
         let file = layout.open_lazy(digest)?;
-        Self::with_file(layout, present, file).map(Some)
+        Self::of(layout, present, file, true).map(Some)
     }
 
-    /// The same of a file that is open already, to be read and written.
-    pub fn with_file(layout: &Layout, present: Presence, file: File) -> Result<Self> {
+    /// A file that was a lazy pack of the layout, and lost its name while somebody had it open. `file` is open to be
+    /// read and written. What comes is written, and nothing recorded: a record that is there is of another file.
+    ///
+    /// # Errors
+    ///
+    /// If it has another end than `present` says.
+    pub fn nameless(layout: &Layout, present: Presence, file: File) -> Result<Self> {
+        Self::of(layout, present, file, false)
+    }
+
+    fn of(layout: &Layout, present: Presence, file: File, is_recorded: bool) -> Result<Self> {
         let digest = present.pack;
         let context = || format!("the lazy pack sha256:{digest}");
         let end = End::of_file(&file).with_context(context).of(&digest)?;
@@ -69,8 +83,10 @@ impl Pack {
             sources: present.sources.clone(),
             present,
             file,
+            is_recorded,
             syncing: Mutex::default(),
             ended: AtomicBool::new(false),
+            is_done: AtomicBool::new(false),
         })
     }
 
@@ -116,6 +132,9 @@ impl Pack {
 
     /// Brings all that was written to the disk, and records that `chunks` are there.
     pub fn sync(&self, chunks: &[usize]) -> Result<()> {
+        if !self.is_recorded {
+            return Ok(());
+        }
         // One at a time: each writes a whole record.
         let _held = self.syncing.lock().unwrap_or_else(|e| e.into_inner());
         let synced = self.file.sync_data();
@@ -131,7 +150,7 @@ impl Pack {
     /// [`Error::Damaged`] if it is not. Its chunks are what its end says, so the end is not what belongs to the name:
     /// whoever has given it has lied.
     pub fn finish(&self) -> Result<()> {
-        if self.ended.swap(true, Ordering::Relaxed) {
+        if !self.is_recorded || self.ended.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
         let _held = self.syncing.lock().unwrap_or_else(|e| e.into_inner());
@@ -148,7 +167,14 @@ impl Pack {
             );
             return Err(Error::damaged(text).of(&self.digest));
         }
-        self.layout.forget_lazy(&self.digest)
+        self.layout.forget_lazy(&self.digest)?;
+        self.is_done.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether it is what its name says, and has no record any more.
+    pub fn is_done(&self) -> bool {
+        self.is_done.load(Ordering::Acquire)
     }
 
     fn digest_of_file(&self) -> anyhow::Result<Digest> {

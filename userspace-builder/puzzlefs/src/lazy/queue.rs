@@ -53,6 +53,11 @@ struct Filling {
     /// Chunks that are not written yet, and those that are not recorded.
     missing: usize,
     unkept: usize,
+    /// No chunk before this one is missing.
+    fill_from: usize,
+    /// Chunks that are [`Chunk::Written`], and their bytes.
+    written: Vec<usize>,
+    written_bytes: u64,
 }
 
 struct Waiter {
@@ -94,6 +99,9 @@ impl Queue {
             ahead: SMALLEST_AHEAD,
             missing,
             unkept: missing,
+            fill_from: 0,
+            written: Vec::new(),
+            written_bytes: 0,
         });
         self.packs.len() - 1
     }
@@ -104,10 +112,10 @@ impl Queue {
         let mut left = 0;
         let mut first = None;
         for chunk in chunks.clone() {
-            match filling.chunks[chunk] {
-                Chunk::Written | Chunk::Kept => continue,
-                Chunk::Missing => first = first.or(Some(chunk)),
-                Chunk::Asked => {}
+            match filling.chunks.get(chunk) {
+                None | Some(Chunk::Written | Chunk::Kept) => continue,
+                Some(Chunk::Missing) => first = first.or(Some(chunk)),
+                Some(Chunk::Asked) => {}
             }
             left += 1;
             filling.waiting.entry(chunk).or_default().push(waiter);
@@ -167,9 +175,13 @@ impl Queue {
                 continue;
             }
             let missing = |chunk: &Chunk| *chunk == Chunk::Missing;
-            let Some(first) = filling.chunks.iter().position(missing) else {
+            let rest = filling.chunks[filling.fill_from..].iter();
+            let Some(behind) = rest.clone().position(missing) else {
+                filling.fill_from = filling.chunks.len();
                 continue;
             };
+            let first = filling.fill_from + behind;
+            filling.fill_from = first;
             let chunks = filling.take(first, first + 1, LARGEST_FILL, LARGEST_FILL);
             self.under_way += 1;
             self.filling += 1;
@@ -186,11 +198,14 @@ impl Queue {
     /// Notes that a chunk was written; gives those who have waited for it only.
     pub fn here(&mut self, pack: usize, chunk: usize) -> Vec<u64> {
         let filling = &mut self.packs[pack];
-        if matches!(filling.chunks[chunk], Chunk::Written | Chunk::Kept) {
-            return Vec::new();
+        // A pack that is forgotten has none that is not kept.
+        match filling.chunks.get_mut(chunk) {
+            None | Some(Chunk::Written | Chunk::Kept) => return Vec::new(),
+            Some(state) => *state = Chunk::Written,
         }
-        filling.chunks[chunk] = Chunk::Written;
         filling.missing -= 1;
+        filling.written.push(chunk);
+        filling.written_bytes += u64::from(filling.sizes[chunk]);
         let mut ready = Vec::new();
         for waiter in filling.waiting.remove(&chunk).unwrap_or_default() {
             if let Some(it) = self.waiters.get_mut(&waiter) {
@@ -222,7 +237,7 @@ impl Queue {
         let filling = &mut self.packs[span.pack];
         let mut wanted: Option<Range<usize>> = None;
         for chunk in span.chunks.clone() {
-            if filling.chunks[chunk] != Chunk::Asked {
+            if filling.chunks.get(chunk) != Some(&Chunk::Asked) {
                 continue;
             }
             let waiters = filling.waiting.get(&chunk).into_iter().flatten();
@@ -238,8 +253,9 @@ impl Queue {
             let is_wanted = wanted
                 .as_ref()
                 .is_some_and(|wanted| wanted.contains(&chunk));
-            if filling.chunks[chunk] == Chunk::Asked && !is_wanted {
+            if filling.chunks.get(chunk) == Some(&Chunk::Asked) && !is_wanted {
                 filling.chunks[chunk] = Chunk::Missing;
+                filling.fill_from = filling.fill_from.min(chunk);
                 filling.waiting.remove(&chunk);
             }
         }
@@ -271,12 +287,11 @@ impl Queue {
     /// They count as recorded from now on.
     pub fn take_written(&mut self, pack: usize, least: u64) -> Vec<usize> {
         let filling = &mut self.packs[pack];
-        let written = (0..filling.chunks.len()).filter(|it| filling.chunks[*it] == Chunk::Written);
-        let written: Vec<usize> = written.collect();
-        let bytes: u64 = written.iter().map(|it| u64::from(filling.sizes[*it])).sum();
-        if written.is_empty() || bytes < least && filling.missing > 0 {
+        if filling.written_bytes < least && filling.missing > 0 {
             return Vec::new();
         }
+        filling.written_bytes = 0;
+        let written = std::mem::take(&mut filling.written);
         written
             .iter()
             .for_each(|it| filling.chunks[*it] = Chunk::Kept);
@@ -287,9 +302,11 @@ impl Queue {
     pub fn kept(&mut self, pack: usize, chunks: &[usize], is_done: bool) -> bool {
         let filling = &mut self.packs[pack];
         if !is_done {
-            chunks
-                .iter()
-                .for_each(|it| filling.chunks[*it] = Chunk::Written);
+            for chunk in chunks {
+                filling.chunks[*chunk] = Chunk::Written;
+                filling.written.push(*chunk);
+                filling.written_bytes += u64::from(filling.sizes[*chunk]);
+            }
             return false;
         }
         filling.unkept -= chunks.len();
@@ -299,6 +316,12 @@ impl Queue {
     /// Whether a pack has all its chunks, recorded.
     pub fn is_whole(&self, pack: usize) -> bool {
         self.packs[pack].unkept == 0
+    }
+
+    /// Forgets the chunks of a pack that has them all, recorded.
+    pub fn forget(&mut self, pack: usize) {
+        let filling = &mut self.packs[pack];
+        (filling.chunks, filling.sizes) = (Vec::new(), Vec::new());
     }
 
     /// Whether nothing is under way or waited for.
