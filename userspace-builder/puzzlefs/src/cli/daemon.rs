@@ -37,7 +37,11 @@ pub fn daemon(args: &Daemon) -> Result<()> {
     }
     let command = || {
         let mut command = Command::new("/proc/self/exe");
-        command.args(std::env::args_os().skip(1)).arg("--worker");
+        // Before the layouts, in front of which a `--` may stand.
+        for argument in std::env::args_os().skip(1) {
+            let is_name = argument == "daemon" && command.get_args().all(|it| it != "daemon");
+            command.arg(argument).args(is_name.then_some("--worker"));
+        }
         command
     };
     Ok(daemon::supervise(&layouts, command, &Lines)?)

@@ -28,6 +28,10 @@ const MOST: usize = 512;
 /// A worker that lived for less is followed by the next one after this time only.
 const SHORT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
+/// Times one after the other that events may not be had, before that is for ever.
+const MOST_FAILED: u32 = 100;
+/// How often it is tried to start a worker, while there is no memory for one, say.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Watches the packs of `layouts`, and has a worker see to reads of them, as long as this process lives. `worker` is
 /// the command of one, which gets a socket as its standard input and ends with that.
@@ -53,12 +57,23 @@ fn run(layouts: &[Layout], worker: impl Fn() -> Command, progress: &dyn Progress
     }
     let mut at_work = Worker::start(&worker)?;
     let mut events = Events::default();
+    let mut failed = 0;
     notify::ready();
     loop {
         let room = events.waiting.len() < MOST;
         wait(&group, &at_work.socket, room, !events.untold.is_empty())?;
         if room {
-            events.read(&mut group, at_work.child.id())?;
+            match events.read(&mut group, at_work.child.id()) {
+                Ok(()) => failed = 0,
+                // The kernel has refused the read that it had no memory or descriptor to tell of. If this process ended,
+                // it would refuse all.
+                Err(error) if failed < MOST_FAILED => {
+                    failed += 1;
+                    progress.note(&format!("{error:#}"));
+                    thread::sleep(PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
         }
         let mut is_gone = false;
         loop {
@@ -78,7 +93,7 @@ fn run(layouts: &[Layout], worker: impl Fn() -> Command, progress: &dyn Progress
             progress.note(&format!(
                 "the worker has ended; {waiting} reads wait for the next one"
             ));
-            at_work = Worker::start(&worker)?;
+            at_work = Worker::start_again(&worker, progress);
             events.untold = events.waiting.keys().copied().collect();
         }
     }
@@ -173,6 +188,17 @@ impl Worker {
             socket,
             since: Instant::now(),
         })
+    }
+
+    /// Starts one, as soon as that can be. Readers wait, and can be killed, meanwhile.
+    fn start_again(command: &impl Fn() -> Command, progress: &dyn Progress) -> Self {
+        loop {
+            match Self::start(command) {
+                Ok(worker) => return worker,
+                Err(error) => progress.note(&format!("{error:#}")),
+            }
+            thread::sleep(AGAIN);
+        }
     }
 
     fn end(&mut self) {
