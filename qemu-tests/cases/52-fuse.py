@@ -6,10 +6,8 @@
 # programs from it, less than 150 MB of memory; damage is EIO and a line; users without root; each way to unmount.
 
 import errno
-import mmap
 import os
 import pathlib
-import random
 import shutil
 import signal
 import stat
@@ -17,13 +15,14 @@ import subprocess
 import time
 
 from case import Image, Logged, check, compare, drop_caches, equal, mounted
+from random_reads import opened, readers, reads
 from users import User, as_user
 
 TARGET = "/mnt/fuse"
 USER = User("user", 1000, 1000)
 # One who has a name, which fusermount3 wants.
 NOBODY = User("nobody", 65534, 65534)
-READS, FILES, READERS = 1500, 200, 4
+READS, FILES = 1500, 200
 MEMORY = 150_000_000
 os.makedirs(TARGET, exist_ok=True)
 
@@ -140,54 +139,12 @@ def same(ours, modules, is_root=True):
     return count
 
 
-def by_splice(fd, offset, length):
-    reader, writer = os.pipe()
-    try:
-        got = os.splice(fd, writer, min(length, 32 << 10), offset_src=offset)
-        return os.read(reader, got) if got else b""
-    finally:
-        os.close(reader)
-        os.close(writer)
-
-
-def reads(files, seed, count):
-    """`count` random reads; compares each with the source."""
-    rng = random.Random(seed)
-    for i in range(count):
-        path, size, source, image = rng.choice(files)
-        length, offset = int(2 ** rng.uniform(0, 18)), rng.randrange(size + 4096)
-        want = os.pread(source, length, offset)
-        if i % 3 == 0:
-            got = os.pread(image, length, offset)
-        elif i % 3 == 1 and offset < size:
-            with mmap.mmap(image, 0, prot=mmap.PROT_READ) as area:
-                got = area[offset:offset + length]
-        else:
-            got = by_splice(image, offset, length)
-            check(got or not want, f"{path} {offset}+{length}: splice() returned nothing")
-            want = want[:len(got)]
-        check(got == want, f"{path} {offset}+{length} differs")
-
-
 def random_reads(image):
-    chosen = random.Random(1).sample(image.files(at_least=2000), FILES)
-    files = [(path, size, os.open(os.path.join(os.fsencode(image.source), path), os.O_RDONLY),
-              os.open(os.path.join(os.fsencode(TARGET), path), os.O_RDONLY)) for path, size in chosen]
-    drop_caches()
-    reads(files, 1, READS)
-    drop_caches()
-    pids = []
-    for seed in range(READERS):
-        pid = os.fork()
-        if pid == 0:
-            reads(files, 100 + seed, READS // READERS)
-            os._exit(0)
-        pids.append(pid)
-    for pid in pids:
-        check(os.waitpid(pid, 0)[1] == 0, "one of the four readers failed")
-    for _, _, source, target in files:
-        os.close(source)
-        os.close(target)
+    with opened(image, TARGET, FILES) as files:
+        drop_caches()
+        reads(files, 1, READS)
+        drop_caches()
+        readers(files, READS)
 
 
 def memory(pid):

@@ -2,8 +2,9 @@
 //! A layout of another machine, as a place that images come from: `puzzlefs serve` there, by the system's ssh,
 //! which knows hosts, keys, agents and jump hosts as the user has set them up (ssh_config(5)).
 //!
-//! - this file: what is asked for; `session`: asking for it; [`Reference`]: where.
+//! - this file: what is asked for; `session`: asking for it; `patient`: not for ever; [`Reference`]: where.
 
+mod patient;
 mod reference;
 mod session;
 

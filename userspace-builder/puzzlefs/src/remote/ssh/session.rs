@@ -5,7 +5,9 @@ use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::patient::Patient;
 use super::reference::Reference;
 use crate::base::error::{Error, Result};
 use crate::base::text;
@@ -14,6 +16,10 @@ use crate::remote::wire::{self, Request};
 
 /// What a shell says of a program that is not there.
 const NO_PROGRAM: i32 = 127;
+/// Until a session says its first word: somebody may have to find a password.
+const BEGIN: Duration = Duration::from_secs(600);
+/// Until the next bytes come, as of registries.
+const STALL: Duration = Duration::from_secs(120);
 
 /// A layout of another machine.
 pub struct Ssh {
@@ -29,7 +35,7 @@ pub struct Ssh {
 struct Session {
     child: Child,
     to: ChildStdin,
-    from: BufReader<ChildStdout>,
+    from: BufReader<Patient<ChildStdout>>,
 }
 
 impl Drop for Session {
@@ -76,12 +82,13 @@ impl Ssh {
         let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(lasting(Error::trouble("a process has no pipes")));
         };
-        let from = BufReader::new(from);
+        let from = BufReader::new(Patient::new(from, BEGIN));
         let mut session = Session { child, to, from };
         let host = &self.reference.host();
         let why = match wire::read_line(&mut session.from) {
             Ok(Some(line)) if line == wire::HELLO => {
                 self.is_met.store(true, Ordering::Relaxed);
+                session.from.get_mut().patience = STALL;
                 return Ok(session);
             }
             Ok(Some(line)) => {
@@ -94,7 +101,11 @@ impl Ssh {
                 return Err(lasting(Error::unreached(text)));
             }
             Ok(None) => String::new(),
-            Err(e) => format!(": {e}"),
+            Err(e) => {
+                // It may go on to say nothing.
+                let _ = session.child.kill();
+                format!(": {e}")
+            }
         };
         let status = session.child.wait().ok().and_then(|status| status.code());
         let text = match status {
