@@ -212,6 +212,7 @@ fn no_tool_takes_what_is_missing_for_damage() {
         (lazy.chunks, lazy.stored_bytes, lazy.data_bytes),
         (whole.chunks, whole.stored_bytes, whole.data_bytes)
     );
+    assert!(lazy.contents.is_none() && whole.contents.is_some());
     assert!(du(&layout).unwrap().faults.broken.is_empty());
     // What needs all of it says so.
     let target = dir.path().join("out");

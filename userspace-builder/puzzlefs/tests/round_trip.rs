@@ -162,7 +162,7 @@ fn profiles() {
         assert_eq!(image.rootfs().unwrap().version(), version, "{tag}");
         let report = puzzlefs::reports::inspect::inspect(&image).unwrap();
         assert_eq!(report.compressed_chunks, report.chunks);
-        assert_eq!(report.lz4_chunks > 0, version == 5);
+        assert_eq!(report.contents.unwrap().lz4_chunks > 0, version == 5);
 
         let compat = Options {
             compat: true,

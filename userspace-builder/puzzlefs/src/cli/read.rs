@@ -9,7 +9,7 @@ use puzzlefs::base::text;
 use puzzlefs::extract::{extract_with, Options};
 use puzzlefs::image::Image;
 use puzzlefs::pull::peek::Peeked;
-use puzzlefs::reports::inspect::inspect_metadata;
+use puzzlefs::reports::inspect::{self, inspect_metadata};
 use puzzlefs::reports::list::{list, Item};
 use puzzlefs::source::Platform;
 use puzzlefs::{pull, registry, remote};
@@ -26,7 +26,7 @@ pub fn inspect(args: &Inspect) -> Result<()> {
         args::Image::Here(reference) => reference,
         args::Image::Registry(reference) => return inspect_remote(args, reference),
     };
-    let report = puzzlefs::reports::inspect::inspect(&Image::open(here)?)?;
+    let report = inspect::inspect(&Image::open(here)?)?;
     show::report(args.format, &report, |out| {
         writeln!(out, "manifest     sha256:{}", report.manifest)?;
         if let Some(pulled) = &report.pulled {
@@ -57,15 +57,20 @@ pub fn inspect(args: &Inspect) -> Result<()> {
         )?;
         writeln!(out, "before       {}", show::bytes(report.data_bytes))?;
         writeln!(out, "in holes     {}", show::bytes(report.hole_bytes))?;
-        writeln!(
-            out,
-            "chunks       {} ({} by zstd, {} by LZ4), used {} times",
-            report.chunks,
-            report.compressed_chunks - report.lz4_chunks,
-            report.lz4_chunks,
-            report.extents
-        )?;
-        writeln!(out, "  content    {}", show::bytes(report.chunk_bytes))?;
+        let (chunks, extents) = (report.chunks, report.extents);
+        match &report.contents {
+            Some(contents) => {
+                let by_lz4 = contents.lz4_chunks;
+                let by_zstd = report.compressed_chunks - by_lz4;
+                writeln!(
+                    out,
+                    "chunks       {chunks} ({by_zstd} by zstd, {by_lz4} by LZ4), used {extents} times"
+                )?;
+                writeln!(out, "  content    {}", show::bytes(contents.chunk_bytes))?;
+            }
+            // Not all are here.
+            None => writeln!(out, "chunks       {chunks}, used {extents} times")?,
+        }
         writeln!(out, "  stored     {}", show::bytes(report.stored_bytes))?;
         writeln!(
             out,
@@ -75,42 +80,35 @@ pub fn inspect(args: &Inspect) -> Result<()> {
         )?;
         writeln!(out, "  stored     {}", show::bytes(report.metadata_bytes))?;
         writeln!(out, "after        {}", show::bytes(report.image_bytes))?;
-        writeln!(
-            out,
-            "ratios       deduplication {:.2}, compression {:.2}, overall {:.2}",
-            report.dedup_ratio, report.compression_ratio, report.overall_ratio
-        )
+        write!(out, "ratios       ")?;
+        if let Some(contents) = &report.contents {
+            let (dedup, compression) = (contents.dedup_ratio, contents.compression_ratio);
+            write!(
+                out,
+                "deduplication {dedup:.2}, compression {compression:.2}, "
+            )?;
+        }
+        writeln!(out, "overall {:.2}", report.overall_ratio)
     })
 }
 
 /// What is shown of an image whose chunks are not here.
 #[derive(Serialize)]
-struct Remote {
+struct Remote<'a> {
     #[serde(flatten)]
-    facts: serde_json::Map<String, serde_json::Value>,
+    facts: &'a inspect::Report,
     /// Requests that it took to know that.
     requests: u64,
     /// Bytes that came.
     bytes_fetched: u64,
 }
 
-/// Members of a report that are in chunks only.
-const IN_CHUNKS: &[&str] = &[
-    "lz4_chunks",
-    "chunk_bytes",
-    "dedup_ratio",
-    "compression_ratio",
-];
-
 fn inspect_remote(args: &Inspect, reference: &registry::Reference) -> Result<()> {
     let peeked = peek(reference, &args.registry)?;
     let report = inspect_metadata(&peeked.image, &peeked.sizes, &peeked.manifest)?;
-    let facts = serde_json::to_value(&report).map_err(puzzlefs::Error::from)?;
-    let mut facts = facts.as_object().cloned().unwrap_or_default();
-    facts.retain(|name, _| !IN_CHUNKS.contains(&name.as_str()));
     let (requests, bytes_fetched) = (peeked.requests, peeked.bytes);
     let remote = Remote {
-        facts,
+        facts: &report,
         requests,
         bytes_fetched,
     };

@@ -52,10 +52,6 @@ pub struct Report {
     pub chunks: u64,
     /// Of those, compressed ones.
     pub compressed_chunks: u64,
-    /// Of those, by LZ4.
-    pub lz4_chunks: u64,
-    /// Bytes of the distinct chunks, uncompressed.
-    pub chunk_bytes: u64,
     /// Bytes of the distinct chunks, as stored.
     pub stored_bytes: u64,
     /// Bytes of the Rootfs message.
@@ -66,12 +62,24 @@ pub struct Report {
     pub metadata_bytes: u64,
     /// All bytes of the image: what `after` building is there.
     pub image_bytes: u64,
+    /// Bytes of all files for each byte of the image.
+    pub overall_ratio: f64,
+    /// What only the chunks themselves say, if all are here.
+    #[serde(flatten)]
+    pub contents: Option<Contents>,
+}
+
+/// What the contents of an image's chunks say.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Contents {
+    /// Compressed chunks that are so by LZ4.
+    pub lz4_chunks: u64,
+    /// Bytes of the distinct chunks, uncompressed.
+    pub chunk_bytes: u64,
     /// Bytes in files (holes aside) for each byte of distinct chunks.
     pub dedup_ratio: f64,
     /// Uncompressed for each stored byte of chunks.
     pub compression_ratio: f64,
-    /// Bytes of all files for each byte of the image.
-    pub overall_ratio: f64,
 }
 
 fn pulled(image: &Image) -> Result<Option<String>> {
@@ -95,14 +103,15 @@ pub fn inspect(image: &Image) -> Result<Report> {
             &(*image.manifest_digest(), manifest),
         );
     }
+    let mut contents = Contents::default();
     let mut blobs = HashSet::new();
     for (digest, compressed) in &chunks {
         let (stored, plain, codec) = sizes(&places.slice(digest)?, *compressed, version)
             .with_context(|| format!("the chunk sha256:{digest}"))?;
         report.chunks += 1;
         report.compressed_chunks += u64::from(*compressed);
-        report.lz4_chunks += u64::from(codec == Codec::Lz4);
-        report.chunk_bytes += plain;
+        contents.lz4_chunks += u64::from(codec == Codec::Lz4);
+        contents.chunk_bytes += plain;
         // A blob may be one file's raw chunk and another's compressed one.
         if blobs.insert(*digest) {
             report.stored_bytes += stored;
@@ -112,8 +121,10 @@ pub fn inspect(image: &Image) -> Result<Report> {
         report.metadata_bytes += places.slice(digest)?.size();
     }
     report.image_bytes = report.metadata_bytes + report.stored_bytes;
-    report.dedup_ratio = ratio(report.data_bytes - report.hole_bytes, report.chunk_bytes);
-    report.compression_ratio = ratio(report.chunk_bytes, report.stored_bytes);
+    let in_chunks = report.data_bytes - report.hole_bytes;
+    contents.dedup_ratio = ratio(in_chunks, contents.chunk_bytes);
+    contents.compression_ratio = ratio(contents.chunk_bytes, report.stored_bytes);
+    report.contents = Some(contents);
     report.overall_ratio = ratio(report.data_bytes, report.image_bytes);
     Ok(report)
 }
@@ -176,7 +187,7 @@ fn facts(image: &Image) -> Result<(Report, BTreeSet<Key>)> {
 
 /// The facts of an image of which only the metadata are here, with the `sizes` of its chunks as they are
 /// stored, and the digest and the bytes of the manifest that it has elsewhere. What the contents of chunks say
-/// is 0: how large they are, and compressed by what.
+/// is not there.
 pub fn inspect_metadata(
     image: &Image,
     sizes: &HashMap<Digest, u64>,
