@@ -23,6 +23,7 @@ import hashlib
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -170,6 +171,8 @@ def run(here, jobs):
 
 
 def main(arguments):
+    # A shell without job control has those that it starts in the background ignore it, and whom they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     host_only = "--host" in arguments
     prefixes = tuple(a for a in arguments if a != "--host") or ("",)
     RESULTS.mkdir(parents=True, exist_ok=True)
