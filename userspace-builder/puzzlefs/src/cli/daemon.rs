@@ -59,7 +59,7 @@ fn worker(args: &Daemon, layouts: &[Layout]) -> Result<()> {
         },
         fill: !args.no_fill,
     };
-    let origins = origins(args.registry.options());
+    let origins = origins(args.registry.options()).after(&args.from);
     Ok(daemon::work(&socket, layouts, origins, options, &Lines)?)
 }
 

@@ -55,7 +55,7 @@ pub fn work(
 ) -> crate::Result<()> {
     let (answers, log) = (socket.try_clone()?, Arc::new(Log::default()));
     let noted = Arc::clone(&log);
-    let engine = Engine::new(origins, false, move |told| {
+    let engine = Engine::new(layouts, origins, false, move |told| {
         // Nobody hears any more: this one ends with that.
         let _ = match told {
             Told::Ready(id) => wire::say(&answers, id, Verdict::Allow),
@@ -86,7 +86,7 @@ pub fn work(
 fn serve(
     socket: &OwnedFd,
     layouts: &[Layout],
-    engine: &Engine,
+    engine: &Engine<'_>,
     files: &Files,
     log: &Log,
 ) -> crate::Result<()> {
@@ -110,7 +110,7 @@ fn serve(
 
 /// Does what is to be done from time to time, until the engine is stopped.
 fn tick(
-    engine: &Engine,
+    engine: &Engine<'_>,
     files: &Files,
     layouts: &[Layout],
     options: Options,

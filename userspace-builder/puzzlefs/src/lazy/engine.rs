@@ -2,17 +2,22 @@
 //! Who wants which chunks, and who fetches them: many readers of one chunk cost one request, and neighbours come
 //! together.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use std::ops::Range;
+use puzzlefs_format::Digest;
 
-use super::fetch::fetch;
+use super::counts::Counts;
+use super::fetch::{self, Supply};
+use super::neighbours::Neighbours;
 use super::origins::Origins;
 use super::pack::Pack;
 use super::queue::{Queue, Span};
 use crate::base::error::{Error, Result};
+use crate::layout::Layout;
 
 /// Requests that are under way at once.
 pub const AT_ONCE: usize = 10;
@@ -37,8 +42,8 @@ pub enum Told {
 }
 
 /// Packs that are filled.
-pub struct Engine {
-    origins: Origins,
+pub struct Engine<'a> {
+    supply: Supply<'a>,
     /// Those that are to be filled, by their numbers. One that is done is kept open by nobody here.
     packs: Mutex<Vec<Option<Arc<Pack>>>>,
     queue: Mutex<Queue>,
@@ -48,22 +53,30 @@ pub struct Engine {
     /// Whether threads end where there is nothing to do, and at the first error.
     ends: bool,
     stopped: AtomicBool,
-    requests: AtomicU64,
     tell: Box<dyn Fn(Told) + Send + Sync>,
 }
 
-impl Engine {
-    /// One without packs. With `ends` it runs until there is nothing to do.
-    pub fn new(origins: Origins, ends: bool, tell: impl Fn(Told) + Send + Sync + 'static) -> Self {
+impl<'a> Engine<'a> {
+    /// One without packs, which copies chunks from other packs of `layouts`, and asks `origins` for the others. With
+    /// `ends` it runs until there is nothing to do.
+    pub fn new(
+        layouts: &'a [Layout],
+        origins: Origins,
+        ends: bool,
+        tell: impl Fn(Told) + Send + Sync + 'static,
+    ) -> Self {
         Engine {
-            origins,
+            supply: Supply {
+                neighbours: Neighbours::of(layouts),
+                origins,
+                counts: Counts::default(),
+            },
             packs: Mutex::default(),
             queue: Mutex::default(),
             wake: Condvar::new(),
             fills: AtomicBool::new(false),
             ends,
             stopped: AtomicBool::new(false),
-            requests: AtomicU64::new(0),
             tell: Box::new(tell),
         }
     }
@@ -140,7 +153,6 @@ impl Engine {
                 self.queue().ended(span, true);
                 continue;
             };
-            self.requests.fetch_add(1, Ordering::Relaxed);
             let mut here = |chunk: usize| {
                 let ready = self.queue().here(number, chunk);
                 ready
@@ -149,12 +161,24 @@ impl Engine {
                 let bytes = pack.chunk(chunk).map_or(0, |chunk| chunk.size.into());
                 (self.tell)(Told::Came(bytes));
             };
-            let fetched = fetch(&self.origins, &pack, span.chunks.clone(), &mut here);
+            let filled = self.filled();
+            let is_here = |layout: &Layout, digest: &Digest, offset: u32| {
+                let mut same = filled.get(digest).into_iter().flatten();
+                let (number, other) = same.find(|(_, other)| other.is(layout, digest))?;
+                let chunk = other.chunk_at(offset)?;
+                Some(self.queue().has(*number, chunk))
+            };
+            let mut told = fetch::Told {
+                here: &mut here,
+                trouble: &mut |error| (self.tell)(Told::Trouble(error)),
+            };
+            let chunks = span.chunks.clone();
+            let fetched = self.supply.fetch(&pack, chunks, &is_here, &mut told);
             let is_done = fetched.is_ok();
             self.queue().ended(span, is_done);
             self.wake.notify_all();
             let kept = self.keep(number, SYNC);
-            let failed = fetched.map(drop).and(kept);
+            let failed = fetched.and(kept);
             match failed {
                 Ok(()) => {}
                 Err(error) if self.ends => {
@@ -165,6 +189,23 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// The packs that are filled, by their names.
+    fn filled(&self) -> HashMap<Digest, Vec<(usize, Arc<Pack>)>> {
+        let mut filled: HashMap<_, Vec<_>> = HashMap::new();
+        for (number, pack) in self.packs().iter().enumerate() {
+            if let Some(pack) = pack {
+                let same = filled.entry(pack.digest).or_default();
+                same.push((number, Arc::clone(pack)));
+            }
+        }
+        filled
+    }
+
+    /// What came from where.
+    pub fn counts(&self) -> &Counts {
+        &self.supply.counts
     }
 
     /// What to fetch, once there is something.
@@ -235,15 +276,9 @@ impl Engine {
         self.queue().is_whole(number)
     }
 
-    /// How many wait, how many requests are under way, how many are to come, how many there were.
-    pub fn depth(&self) -> (usize, usize, usize, u64) {
-        let (waiting, under_way, to_come) = self.queue().depth();
-        (
-            waiting,
-            under_way,
-            to_come,
-            self.requests.load(Ordering::Relaxed),
-        )
+    /// How many wait, how many requests are under way, how many are to come.
+    pub fn depth(&self) -> (usize, usize, usize) {
+        self.queue().depth()
     }
 
     /// Whether it was stopped.

@@ -4,13 +4,16 @@
 //!
 //! - [`Pack`]: such a pack, to be written to;
 //! - [`Engine`]: who wants which chunks, and who fetches them; `queue`: what is fetched next;
-//! - `fetch`: bytes of a source become checked chunks of a pack; [`Origins`]: the sources, once they were opened;
+//! - `fetch`: bytes become checked chunks of a pack: of `neighbours`, other packs of the node, or of [`Origins`], the
+//!   sources, once they were opened; [`counts`]: what came from where;
 //! - [`fill`]: fetching chunks while somebody waits at a terminal;
 //! - [`status`]: how much of an image is there.
 
+pub mod counts;
 mod engine;
 mod fetch;
 pub mod fill;
+mod neighbours;
 mod origins;
 mod pack;
 mod queue;

@@ -90,6 +90,16 @@ impl Pack {
         })
     }
 
+    /// The layout that it is a pack of.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Whether it is the file that a layout has under the name of this pack.
+    pub fn is(&self, layout: &Layout, digest: &Digest) -> bool {
+        self.is_recorded && self.digest == *digest && self.layout.path() == layout.path()
+    }
+
     /// The file.
     pub fn file(&self) -> &File {
         &self.file
@@ -101,6 +111,12 @@ impl Pack {
         let first = entries.partition_point(|entry| end_of(entry) <= range.start);
         let last = entries.partition_point(|entry| u64::from(entry.offset) < range.end);
         first..last.max(first)
+    }
+
+    /// The number of the chunk that begins at `offset`.
+    pub fn chunk_at(&self, offset: u32) -> Option<usize> {
+        let entries = &self.end.entries;
+        entries.binary_search_by_key(&offset, |it| it.offset).ok()
     }
 
     /// The chunk of this number.

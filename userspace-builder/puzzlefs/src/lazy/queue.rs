@@ -313,6 +313,13 @@ impl Queue {
         filling.unkept == 0
     }
 
+    /// Whether a chunk of a pack was written.
+    pub fn has(&self, pack: usize, chunk: usize) -> bool {
+        let filling = &self.packs[pack];
+        let state = filling.chunks.get(chunk);
+        filling.unkept == 0 || matches!(state, Some(Chunk::Written | Chunk::Kept))
+    }
+
     /// Whether a pack has all its chunks, recorded.
     pub fn is_whole(&self, pack: usize) -> bool {
         self.packs[pack].unkept == 0

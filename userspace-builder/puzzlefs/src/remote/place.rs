@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use anyhow::Context;
 use puzzlefs_format::Digest;
 
 use super::layout::Local;
@@ -67,6 +68,16 @@ pub fn open(place: &Place, options: &registry::Options) -> Result<Opened> {
 }
 
 impl Place {
+    /// What kind of a place it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Place::Oci(_) => "oci",
+            Place::Docker(_) => "registry",
+            Place::Web(_) => "web",
+            Place::Ssh(_) => "ssh",
+        }
+    }
+
     /// What the command line calls an image of the same place by its digest, from any directory.
     ///
     /// # Errors
@@ -77,7 +88,8 @@ impl Place {
         match &mut place {
             Place::Oci(reference) => {
                 let path = reference.layout.canonicalize();
-                reference.layout = path.at(&reference.layout)?;
+                let context = || format!("the layout {}", reference.layout.display());
+                reference.layout = path.with_context(context).at(&reference.layout)?;
                 reference.name = Name::Digest(*manifest);
             }
             Place::Docker(reference) => reference.name = Name::Digest(*manifest),

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use puzzlefs::remote::Place;
 
 use super::registry::Registry;
 use super::values::Format;
@@ -12,7 +13,7 @@ use super::values::Format;
 ///
 /// Images that were pulled by `puzzlefs pull --lazy` hold no more than their metadata. While this runs, whoever reads
 /// a file of them waits until its chunks are there, fetched from where the image was pulled; whoever reads what is there
-/// waits for nothing. Chunks that nobody reads are fetched as well, if there is nothing else to do.
+/// waits for nothing. Chunks that another pack of these layouts has are copied from there. Chunks that nobody reads are fetched as well, if there is nothing else to do.
 ///
 /// It must run before the images are mounted: a mount that was there first gives errors (EIO) for what is not here.
 /// Each chunk is checked before it is stored, and by the kernel when it is read. What fetches is a process of its own,
@@ -20,7 +21,8 @@ use super::values::Format;
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs daemon /var/lib/images
-  puzzlefs daemon --on-failure wait --no-fill /var/lib/images")]
+  puzzlefs daemon --on-failure wait --no-fill /var/lib/images
+  puzzlefs daemon --from oci:/net/images:any /var/lib/images")]
 pub struct Daemon {
     /// What becomes of a read whose chunks no source gives
     #[arg(long, value_enum, default_value_t = OnFailure::Error)]
@@ -31,6 +33,11 @@ pub struct Daemon {
     /// Fetch only what is read
     #[arg(long)]
     pub no_fill: bool,
+    /// Where to ask for chunks before where images were pulled from; it may be given several times
+    ///
+    /// What `puzzlefs pull` takes. Which image it names does not matter: the place is asked for packs by their digests.
+    #[arg(long, value_name = "PLACE")]
+    pub from: Vec<Place>,
     /// It is the process that fetches, and standard input is the other one.
     #[arg(long, hide = true)]
     pub worker: bool,

@@ -45,6 +45,12 @@ pub struct Pull {
     /// did not change if it has the same device, inode number, size, mtime and ctime.
     #[arg(long)]
     pub no_cache: bool,
+    /// Where to ask for chunks before SOURCE, which names the image; it may be given several times
+    ///
+    /// A layout or a repository that has the same image, or packs of it. Which image it names does not matter, but where
+    /// --lazy records it.
+    #[arg(long, value_name = "PLACE")]
+    pub from: Vec<Place>,
     /// Which image of an index [default: for this machine]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
@@ -73,9 +79,10 @@ pub struct Pull {
 
 /// Make all blobs of an image that was pulled, as its source has them
 ///
-/// Of an image that was pulled by --lazy it fetches what is missing, from where it was pulled, or from --from.
+/// Of an image that was pulled by --lazy it copies what other packs of the layout have, and fetches what is missing from
+/// --from, or from where it was pulled.
 ///
-/// Of others: /// The tag then names its manifest as the source has it.
+/// Of others: The tag then names its manifest as the source has it.
 /// Its packs are put together from chunks that the layout has. Those that have chunks which
 /// the image does not use, and the layout does not have, are fetched, if --from says where.
 /// Afterwards these chunks may be there twice, until `puzzlefs gc` or `puzzlefs repack`.
@@ -84,9 +91,9 @@ pub struct Pull {
   puzzlefs complete /var/lib/images:debian
   puzzlefs complete --from oci:/media/images:debian /var/lib/images:debian")]
 pub struct Complete {
-    /// Where to fetch what is not here
+    /// Where to fetch what is not here, before where it was pulled; it may be given several times
     #[arg(long, value_name = "SOURCE")]
-    pub from: Option<Place>,
+    pub from: Vec<Place>,
     /// How the report is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
