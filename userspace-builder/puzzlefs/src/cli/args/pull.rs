@@ -27,6 +27,7 @@ use super::values::Format;
   puzzlefs pull oci:/media/images:debian /var/lib/images:debian
   puzzlefs pull https://files.example/images:debian /var/lib/images:debian
   puzzlefs pull ssh://build.example/srv/images:debian /var/lib/images:debian
+  puzzlefs pull --endpoint http://127.0.0.1:8333 --plain-http s3://images/team:debian /var/lib/images:debian
   puzzlefs pull --lazy docker://registry.example/team/app:1.0 /var/lib/images:app
   puzzlefs pull oci:/media/images@sha256:DIGEST /var/lib/images:debian")]
 pub struct Pull {
@@ -60,11 +61,12 @@ pub struct Pull {
     /// How a registry is spoken with.
     #[command(flatten)]
     pub registry: Registry,
-    /// The image, wherever it is: docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, https://HOST/DIR:TAG, or
-    /// with @sha256:DIGEST
+    /// The image, wherever it is: docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, https://HOST/DIR:TAG,
+    /// ssh://HOST/DIR:TAG, s3://BUCKET/PREFIX:TAG, or with @sha256:DIGEST
     ///
     /// ssh://[USER@]HOST[:PORT]/DIR:TAG is a layout of another machine, on which puzzlefs is installed: the system's
     /// ssh runs `puzzlefs serve` there, and looks for hosts, keys and all else where it always does.
+    /// s3://BUCKET/PREFIX:TAG is a layout whose files are objects of a bucket, of Amazon S3 or what speaks the same.
     /// https:// (and http://) is a layout's directory as any web server has it. Both are split at the first colon of
     /// the path. Credentials for the host are found as those for registries.
     ///
