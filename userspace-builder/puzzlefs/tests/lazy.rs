@@ -114,7 +114,8 @@ fn a_file_without_a_name_has_no_record() {
         let bytes = &whole[start..start + chunk.size as usize];
         nameless.write(number, bytes).unwrap();
     }
-    nameless.sync(&(0..count).collect::<Vec<_>>()).unwrap();
+    nameless.sync().unwrap();
+    nameless.record(&(0..count).collect::<Vec<_>>()).unwrap();
     nameless.finish().unwrap();
     let mut written = vec![0; whole.len()];
     old.read_exact_at(&mut written, 0).unwrap();

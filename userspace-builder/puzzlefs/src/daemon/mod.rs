@@ -3,13 +3,18 @@
 //!
 //! - [`supervise`]: a small process that holds the descriptor of the events, and every event until it is answered;
 //! - [`work`]: another one, which fetches, and may die at any moment: the next one is given all events again;
-//! - `wire`: what they say to each other; `known`: which pack a file is; `notify`: what systemd is told.
+//! - `wire`: what they say to each other; `known`: which pack a file is; `notify`: what systemd is told;
+//! - `log`: what people are told; [`metrics`]: numbers; `listen`: who asks for them.
 
 mod known;
+mod listen;
+mod log;
+pub mod metrics;
 mod notify;
 mod supervisor;
 mod wire;
 mod worker;
 
+pub use listen::{ask, Address};
 pub use supervisor::supervise;
 pub use worker::{work, OnFailure, Options};

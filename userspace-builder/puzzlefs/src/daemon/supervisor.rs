@@ -34,20 +34,20 @@ const MOST_FAILED: u32 = 100;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Watches the packs of `layouts`, and has a worker see to reads of them, as long as this process lives. `worker` is
-/// the command of one, which gets a socket as its standard input and ends with that.
+/// the command of one after so many others, which gets a socket as its standard input and ends with that.
 ///
 /// # Errors
 ///
 /// If the kernel has no pre-content events, or the caller not the right to have them: then nothing was begun.
 pub fn supervise(
     layouts: &[Layout],
-    worker: impl Fn() -> Command,
+    worker: impl Fn(u64) -> Command,
     progress: &dyn Progress,
 ) -> crate::Result<()> {
     Ok(run(layouts, worker, progress)?)
 }
 
-fn run(layouts: &[Layout], worker: impl Fn() -> Command, progress: &dyn Progress) -> Result<()> {
+fn run(layouts: &[Layout], worker: impl Fn(u64) -> Command, progress: &dyn Progress) -> Result<()> {
     let mut group = Group::new().context(
         "fanotify: `puzzlefs daemon` needs CAP_SYS_ADMIN, and a kernel with pre-content events (6.14)",
     )?;
@@ -55,9 +55,9 @@ fn run(layouts: &[Layout], worker: impl Fn() -> Command, progress: &dyn Progress
         let watched = group.watch_dir(layout.blob_dir()?);
         watched.with_context(|| format!("watching the packs of {}", layout.path().display()))?;
     }
-    let mut at_work = Worker::start(&worker)?;
+    let mut at_work = Worker::start(&worker, 0)?;
     let mut events = Events::default();
-    let mut failed = 0;
+    let (mut failed, mut restarts) = (0, 0);
     notify::ready();
     loop {
         let room = events.waiting.len() < MOST;
@@ -90,10 +90,11 @@ fn run(layouts: &[Layout], worker: impl Fn() -> Command, progress: &dyn Progress
         if is_gone {
             let waiting = events.waiting.len();
             at_work.end();
+            restarts += 1;
             progress.note(&format!(
                 "the worker has ended; {waiting} reads wait for the next one"
             ));
-            at_work = Worker::start_again(&worker, progress);
+            at_work = Worker::start_again(&worker, restarts, progress);
             events.untold = events.waiting.keys().copied().collect();
         }
     }
@@ -177,11 +178,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(command: &impl Fn() -> Command) -> Result<Self> {
+    fn start(command: &impl Fn(u64) -> Command, restarts: u64) -> Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
         let (socket, theirs) = pair.context("a pair of sockets")?;
-        let mut command = command();
+        let mut command = command(restarts);
         let child = command.stdin(Stdio::from(theirs)).stdout(Stdio::null());
         Ok(Worker {
             child: child.spawn().context("starting a worker")?,
@@ -191,9 +192,13 @@ impl Worker {
     }
 
     /// Starts one, as soon as that can be. Readers wait, and can be killed, meanwhile.
-    fn start_again(command: &impl Fn() -> Command, progress: &dyn Progress) -> Self {
+    fn start_again(
+        command: &impl Fn(u64) -> Command,
+        restarts: u64,
+        progress: &dyn Progress,
+    ) -> Self {
         loop {
-            match Self::start(command) {
+            match Self::start(command, restarts) {
                 Ok(worker) => return worker,
                 Err(error) => progress.note(&format!("{error:#}")),
             }

@@ -11,6 +11,7 @@ use puzzlefs_format::limits;
 use super::counts::{Counts, NODE};
 use super::neighbours::{IsHere, Neighbours};
 use super::origins::{Origins, Source};
+use super::pace::is_full;
 use super::pack::Pack;
 use crate::base::error::{Error, Result, Where};
 use crate::chunks::pack::end_of;
@@ -36,6 +37,8 @@ pub struct Told<'a> {
     pub here: &'a mut dyn FnMut(usize),
     /// A source failed, and the next one is asked.
     pub trouble: &'a mut dyn FnMut(Error),
+    /// Bytes of chunks that sources gave.
+    pub fetched: u64,
 }
 
 impl Supply<'_> {
@@ -76,12 +79,16 @@ impl Supply<'_> {
         let mut why = None;
         for name in self.origins.order(&pack.digest, &pack.sources) {
             let mut next = left.start;
+            let fetched = &mut told.fetched;
             let mut here = |chunk: usize| {
                 next = next.max(chunk + 1);
+                *fetched += pack.chunk(chunk).map_or(0, |it| it.size.into());
                 (told.here)(chunk);
             };
             match self.fetch_from(&name, pack, &left, copied, &mut here) {
                 Ok(()) => return Ok(()),
+                // That is not the source's fault.
+                Err(error) if is_full(&error) => return Err(error),
                 Err(error) => {
                     self.origins.fails(&name, &pack.digest);
                     left.start = next.min(left.end);

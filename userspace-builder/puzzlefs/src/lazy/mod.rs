@@ -4,6 +4,7 @@
 //!
 //! - [`Pack`]: such a pack, to be written to;
 //! - [`Engine`]: who wants which chunks, and who fetches them; `queue`: what is fetched next;
+//! - [`Pace`]: when nothing is fetched, for a rate or a full disk;
 //! - `fetch`: bytes become checked chunks of a pack: of `neighbours`, other packs of the node, or of [`Origins`], the
 //!   sources, once they were opened; [`counts`]: what came from where;
 //! - [`fill`]: fetching chunks while somebody waits at a terminal;
@@ -15,10 +16,12 @@ mod fetch;
 pub mod fill;
 mod neighbours;
 mod origins;
+mod pace;
 mod pack;
 mod queue;
 pub mod status;
 
-pub use engine::{Engine, Told};
+pub use engine::{Engine, Told, UnderWay};
 pub use origins::Origins;
+pub use pace::Pace;
 pub use pack::Pack;

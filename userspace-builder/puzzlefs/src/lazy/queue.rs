@@ -42,6 +42,13 @@ pub struct Span {
     fill: bool,
 }
 
+impl Span {
+    /// Whether nobody waits for it.
+    pub fn is_fill(&self) -> bool {
+        self.fill
+    }
+}
+
 struct Filling {
     chunks: Vec<Chunk>,
     sizes: Vec<u32>,
@@ -311,6 +318,16 @@ impl Queue {
         }
         filling.unkept -= chunks.len();
         filling.unkept == 0
+    }
+
+    /// Notes that chunks that were taken are not on the disk: they are fetched again.
+    pub fn lost(&mut self, pack: usize, chunks: &[usize]) {
+        let filling = &mut self.packs[pack];
+        for chunk in chunks {
+            filling.chunks[*chunk] = Chunk::Missing;
+            filling.fill_from = filling.fill_from.min(*chunk);
+        }
+        filling.missing += chunks.len();
     }
 
     /// Whether a chunk of a pack was written.

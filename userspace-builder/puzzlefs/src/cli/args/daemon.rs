@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use puzzlefs::daemon::Address;
 use puzzlefs::remote::Place;
 
 use super::registry::Registry;
-use super::values::Format;
+use super::values::{rate, Format};
 
 /// Fetch what is read of lazy images, as it is read
 ///
@@ -22,6 +23,7 @@ use super::values::Format;
 #[command(after_help = "Example:
   puzzlefs daemon /var/lib/images
   puzzlefs daemon --on-failure wait --no-fill /var/lib/images
+  puzzlefs daemon --rate 2M --metrics /run/puzzlefs/daemon.sock /var/lib/images
   puzzlefs daemon --from oci:/net/images:any /var/lib/images")]
 pub struct Daemon {
     /// What becomes of a read whose chunks no source gives
@@ -38,6 +40,21 @@ pub struct Daemon {
     /// What `puzzlefs pull` takes. Which image it names does not matter: the place is asked for packs by their digests.
     #[arg(long, value_name = "PLACE")]
     pub from: Vec<Place>,
+    /// Fetch what nobody reads by so many bytes a second, or K, M, G, for all images together
+    ///
+    /// That is the mean: a request has up to 4 MiB, and the next one waits until they are paid for. What somebody waits for
+    /// comes as fast as it can, and is not counted.
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
+    pub rate: Option<u64>,
+    /// Where numbers are asked for, by HTTP: a socket in the filesystem, or ADDRESS:PORT [default: nowhere]
+    ///
+    /// /metrics has them as Prometheus reads them. `puzzlefs status` asks there too. Nobody but root may ask at a socket,
+    /// everybody at an address.
+    #[arg(long, value_name = "PATH")]
+    pub metrics: Option<Address>,
+    /// Workers that have ended.
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub restarts: u64,
     /// It is the process that fetches, and standard input is the other one.
     #[arg(long, hide = true)]
     pub worker: bool,
@@ -70,6 +87,9 @@ pub struct Status {
     /// How the report is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+    /// Where to ask a running `puzzlefs daemon` what it fetches: its --metrics
+    #[arg(long, value_name = "PATH", default_value = "/run/puzzlefs/daemon.sock")]
+    pub daemon: PathBuf,
     /// The layout
     #[arg(value_name = "OCI_DIR")]
     pub layout: PathBuf,
