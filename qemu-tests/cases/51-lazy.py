@@ -11,11 +11,10 @@ import os
 import random
 import shutil
 import signal
-import threading
 import time
 
 from case import check, compare, drop_caches, equal, mounted
-from lazyguest import IMAGE, TREE, Lazy, daemon, digest, puzzlefs, workers
+from lazyguest import IMAGE, TREE, Lazy, Reader, daemon, digest, puzzlefs, workers
 from registries import Registry
 
 KILLS = 40
@@ -48,28 +47,6 @@ def alone(lazy):
             equal(found, entry["sha256"], name)
             outcome["right"] += 1
     return outcome
-
-
-class Reader(threading.Thread):
-    """Reads all files, in an order of its own."""
-
-    def __init__(self, root, seed):
-        super().__init__()
-        self.root, self.names, self.faults, self.bytes = root.encode(), list(TREE), [], 0
-        random.Random(seed).shuffle(self.names)
-        self.start()
-
-    def run(self):
-        for name in self.names:
-            try:
-                with open(os.path.join(self.root, name.encode("latin-1").lstrip(b"/")), "rb") as f:
-                    found = digest(f)
-                    self.bytes += f.tell()
-            except OSError as error:
-                self.faults.append(f"{name}: {error}")
-                continue
-            if found != TREE[name]["sha256"]:
-                self.faults.append(f"{name}: other bytes")
 
 
 def killed(source):

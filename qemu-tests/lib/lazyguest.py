@@ -5,13 +5,16 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import subprocess
+import threading
 import time
 
 from case import Image, check
 from tree import read
 
 IMAGE = Image("small")
+LOG = "/run/puzzlefs-daemon.log"  # not on the disk that may be full
 TREE = {path: entry for path, entry in read(IMAGE.list).items() if entry["type"] == "file"}
 
 
@@ -43,14 +46,14 @@ def puzzlefs(*arguments, **options):
 
 @contextlib.contextmanager
 def daemon(*layouts, options=()):
-    with open("/scratch/daemon.log", "a") as log:
+    with open(LOG, "a") as log:
         command = ["puzzlefs", "daemon", "--plain-http", *options, *(lazy.layout for lazy in layouts)]
         process = subprocess.Popen(command, stdout=log, stderr=log)
         for _ in range(200):  # its worker is there once the marks are
             if workers(process):
                 break
             time.sleep(0.05)
-        check(process.poll() is None, "the daemon has ended: " + open("/scratch/daemon.log").read())
+        check(process.poll() is None, "the daemon has ended: " + open(LOG).read())
         try:
             yield process
         finally:
@@ -65,3 +68,36 @@ def workers(process):
 
 def digest(f):
     return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def path_of(root, name):
+    return os.path.join(root.encode(), name.encode("latin-1").lstrip(b"/"))
+
+
+def largest():
+    """The name of the largest file: most of it is in chunks that no small file has."""
+    return max(TREE, key=lambda name: TREE[name]["size"])
+
+
+class Reader(threading.Thread):
+    """Reads some files, or all in an order of its own."""
+
+    def __init__(self, root, seed, names=None):
+        super().__init__()
+        self.root, self.names, self.faults, self.errors, self.bytes = root, names or list(TREE), [], [], 0
+        if names is None:
+            random.Random(seed).shuffle(self.names)
+        self.start()
+
+    def run(self):
+        for name in self.names:
+            try:
+                with open(path_of(self.root, name), "rb") as f:
+                    found = digest(f)
+                    self.bytes += f.tell()
+            except OSError as error:
+                self.errors.append(error.errno)
+                self.faults.append(f"{name}: {error}")
+                continue
+            if found != TREE[name]["sha256"]:
+                self.faults.append(f"{name}: other bytes")

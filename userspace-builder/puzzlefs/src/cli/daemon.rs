@@ -32,6 +32,11 @@ impl Progress for Lines {
 
 /// puzzlefs daemon.
 pub fn daemon(args: &Daemon) -> Result<()> {
+    // Before anything is opened. A worker is passed nothing.
+    let inherited = match args.worker {
+        true => None,
+        false => daemon::inherit()?,
+    };
     let layouts = args.layouts.iter().map(|dir| Layout::open(dir));
     let layouts = layouts.collect::<puzzlefs::Result<Vec<Layout>>>()?;
     if args.worker {
@@ -48,7 +53,7 @@ pub fn daemon(args: &Daemon) -> Result<()> {
         }
         command
     };
-    Ok(daemon::supervise(&layouts, command, &Lines)?)
+    Ok(daemon::supervise(inherited, &layouts, command, &Lines)?)
 }
 
 fn worker(args: &Daemon, layouts: &[Layout]) -> Result<()> {

@@ -153,7 +153,7 @@ impl Files {
 }
 
 /// The digest that a file has, or had, as its name.
-fn name_of(file: &File) -> Option<Digest> {
+pub fn name_of(file: impl AsFd) -> Option<Digest> {
     let fd = file.as_fd().as_raw_fd();
     let path = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
     let path = path.as_os_str().as_bytes();

@@ -2,12 +2,14 @@
 //! Who holds the descriptor of the events. It does nothing that can fail for long: it opens no file of a layout, and
 //! speaks with nobody but the kernel and the worker.
 //!
+//! Under systemd this process may die as well: [`super::store`].
+//!
 //! A worker that dies takes nothing with it: what it was told of and has not answered, the next one is told again. The
 //! readers wait, and can be killed, until then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ use rustix::io::Errno;
 use rustix::net::{socketpair, AddressFamily, SocketFlags, SocketType};
 
 use super::notify;
+use super::store::{Inherited, Journal};
 use super::wire::{self, Heard, Verdict};
 use crate::base::progress::Progress;
 use crate::layout::Layout;
@@ -36,27 +39,53 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Watches the packs of `layouts`, and has a worker see to reads of them, as long as this process lives. `worker` is
 /// the command of one after so many others, which gets a socket as its standard input and ends with that.
 ///
+/// `inherited` is what a process of before has left.
+///
 /// # Errors
 ///
 /// If the kernel has no pre-content events, or the caller not the right to have them: then nothing was begun.
 pub fn supervise(
+    inherited: Option<Inherited>,
     layouts: &[Layout],
     worker: impl Fn(u64) -> Command,
     progress: &dyn Progress,
 ) -> crate::Result<()> {
-    Ok(run(layouts, worker, progress)?)
+    Ok(run(inherited, layouts, worker, progress)?)
 }
 
-fn run(layouts: &[Layout], worker: impl Fn(u64) -> Command, progress: &dyn Progress) -> Result<()> {
-    let mut group = Group::new().context(
-        "fanotify: `puzzlefs daemon` needs CAP_SYS_ADMIN, and a kernel with pre-content events (6.14)",
-    )?;
+fn run(
+    inherited: Option<Inherited>,
+    layouts: &[Layout],
+    worker: impl Fn(u64) -> Command,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let (mut group, journal, old) = match inherited {
+        Some(inherited) => {
+            let (group, journal, old) = inherited.take(layouts)?;
+            let count = old.len();
+            progress.note(&format!(
+                "goes on for one that has ended; {count} reads have waited"
+            ));
+            (group, Some(journal), old)
+        }
+        None => {
+            let group = Group::new().context(
+                "fanotify: `puzzlefs daemon` needs CAP_SYS_ADMIN, and a kernel with pre-content events (6.14)",
+            )?;
+            let journal = Journal::begin(&group)?;
+            (group, journal, Vec::new())
+        }
+    };
     for layout in layouts {
         let watched = group.watch_dir(layout.blob_dir()?);
         watched.with_context(|| format!("watching the packs of {}", layout.path().display()))?;
     }
     let mut at_work = Worker::start(&worker, 0)?;
-    let mut events = Events::default();
+    let mut events = Events {
+        journal,
+        ..Events::default()
+    };
+    old.into_iter().for_each(|event| events.add(event));
     let (mut failed, mut restarts) = (0, 0);
     notify::ready();
     loop {
@@ -121,6 +150,8 @@ struct Events {
     waiting: BTreeMap<u64, Event>,
     /// Those that the worker was not told of.
     untold: BTreeSet<u64>,
+    /// The same, for the next supervisor.
+    journal: Option<Journal>,
 }
 
 impl Events {
@@ -132,11 +163,19 @@ impl Events {
                 group.answer(event, Answer::Allow)?;
                 continue;
             }
-            self.waiting.insert(self.next, event);
-            self.untold.insert(self.next);
-            self.next += 1;
+            if let Some(journal) = &self.journal {
+                // One that is not there fails if this process dies.
+                let _ = journal.put(&event);
+            }
+            self.add(event);
         }
         Ok(())
+    }
+
+    fn add(&mut self, event: Event) {
+        self.waiting.insert(self.next, event);
+        self.untold.insert(self.next);
+        self.next += 1;
     }
 
     /// Tells the worker of what it was not told of, as far as it hears.
@@ -167,7 +206,13 @@ impl Events {
             Verdict::Fail => Answer::Fail,
             Verdict::Allow | Verdict::Ignore => Answer::Allow,
         };
-        Ok(group.answer(event, answer)?)
+        let number = event.as_fd().as_raw_fd();
+        group.answer(event, answer)?;
+        if let Some(journal) = &self.journal {
+            // One that is answered twice is answered once.
+            let _ = journal.clear(number);
+        }
+        Ok(())
     }
 }
 
