@@ -10,6 +10,9 @@ use crate::base::error::Error;
 /// How often it is tried whether a full disk has space again.
 const PROBE: Duration = Duration::from_secs(2);
 
+/// No rate makes anything wait for longer.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
 /// When to fetch.
 #[derive(Default)]
 pub struct Pace {
@@ -54,7 +57,8 @@ impl Pace {
     /// So many bytes came that nobody waited for.
     pub fn spend(&self, bytes: u64) {
         let Some(rate) = self.rate else { return };
-        let cost = Duration::from_secs_f64(bytes as f64 / rate as f64);
+        let cost = Duration::try_from_secs_f64(bytes as f64 / rate as f64);
+        let cost = cost.unwrap_or(Duration::MAX).min(LONGEST);
         let mut state = self.state();
         let now = Instant::now();
         let from = state.spent_until.map_or(now, |until| until.max(now));

@@ -16,6 +16,7 @@ use object_store::client::{
     HttpResponseBody, HttpService,
 };
 use object_store::ClientOptions;
+use ureq::http::StatusCode;
 
 use crate::registry::{Failure, Http};
 
@@ -61,7 +62,11 @@ impl Connections {
             Failure::Passing(error) => HttpError::new(HttpErrorKind::Request, error),
             Failure::Lasting(error) => HttpError::new(HttpErrorKind::Unknown, error),
         })?;
-        let (head, body) = answer.into_parts();
+        let (mut head, body) = answer.into_parts();
+        // A part is one by what it says of itself, which object_store checks: rclone's server gives it this status.
+        if head.status == StatusCode::OK && head.headers.contains_key("content-range") {
+            head.status = StatusCode::PARTIAL_CONTENT;
+        }
         let most = match head.status.is_success() {
             true => u64::MAX,
             false => MAX_COMPLAINT,
