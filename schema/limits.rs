@@ -77,7 +77,7 @@ pub const MAX_PACK_CHUNKS: u32 = 1 << 18;
 pub const MAX_PACKS: u32 = 4096;
 
 /// Chunks of all packs of an image: 256 GiB in chunks of 64 KiB. A reader keeps the 40 bytes
-/// of each that the index of a pack in use has.
+/// of each that the index of a pack in use has, as long as there is memory.
 pub const MAX_PACKED_CHUNKS: u32 = 1 << 22;
 
 /// zstd frames of a chunk: the biggest one in 4 KiB frames, as upstream writes
