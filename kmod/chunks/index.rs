@@ -9,10 +9,10 @@
 //! was loaded while the file could still be changed. So mounts that rely on fs-verity share indexes
 //! among each other only: each of them has seen that the file has it, and no file loses it again.
 //!
-//! The bytes of an index can be had again from its pack, so the kernel may take them back when it is
-//! short of memory ([`Shrink`]). What others know of a chunk is its place in the index. So an index that
-//! is read again must be the same one: else a place would be that of another chunk. A digest of the
-//! bytes is kept in their stead.
+//! The bytes of an index can be had again from its pack, so the kernel may take them back when it
+//! is short of memory ([`Shrink`]). What others know of a chunk is its place in the index. So an
+//! index that is read again must be the same one: else a place would be that of another chunk. A
+//! digest of the bytes is kept in their stead.
 
 use crate::{report::errno, tables::Lent, tables::Table};
 use kernel::{
@@ -83,7 +83,8 @@ impl Indexes {
         Ok(Arc::new(Self { table, resident }, GFP_KERNEL)?)
     }
 
-    /// The index of the pack `file`, for mounts `by_fs_verity` or others. It is loaded if nobody uses it.
+    /// The index of the pack `file`, for mounts `by_fs_verity` or others. It is loaded if nobody
+    /// uses it.
     ///
     /// # Errors
     ///
@@ -174,8 +175,8 @@ impl Index {
         self.trailer.index_bytes().div_ceil(PAGE_SIZE)
     }
 
-    // Not inlined: mostly the bytes are there, and the frame is not to be on the stack where chunks are
-    // looked for.
+    // Not inlined: mostly the bytes are there, and the frame is not to be on the stack where
+    // chunks are looked for.
     #[cold]
     #[inline(never)]
     fn read(&self, file: &LowerFile) -> Result<Arc<KVVec<u8>>> {

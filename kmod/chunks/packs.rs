@@ -377,8 +377,8 @@ impl Packs {
     ///
     /// # Errors
     ///
-    /// `EUCLEAN` for an entry that is not sound, `EINVAL` for a place of another image, and those of
-    /// [`super::index::Index::get`].
+    /// `EUCLEAN` for an entry that is not sound, `EINVAL` for a place of another image, and those
+    /// of [`super::index::Index::get`].
     pub(crate) fn get(&self, place: Place) -> Result<(PackEntry, &Pack)> {
         let pack = self.packs.get(number(place.pack)?).ok_or(EINVAL)?;
         let in_use = pack.used().ok_or(EINVAL)?;
