@@ -2,6 +2,7 @@
 //! Where the chunks of images are stored in a layout: in packs, or each in a blob of its own.
 //!
 //! - [`compose`]: packs of another layout, from chunks of this one;
+//! - [`list`]: those that are read first, as an image lists them;
 //! - `open`: packs that are open;
 //! - [`pack`]: a pack on disk;
 //! - [`codec`]: how one is stored;
@@ -11,6 +12,7 @@
 
 pub(crate) mod codec;
 pub mod compose;
+pub mod list;
 mod open;
 pub mod pack;
 pub(crate) mod places;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::listed::Lists;
 use super::pack::Pack;
 
 /// Bytes that are fetched behind what was asked for, at first; twice as many each time that a reader goes on there.
@@ -19,7 +20,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What is known of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Chunk {
+pub(super) enum Chunk {
     Missing,
     /// Somebody fetches it, or is about to.
     Asked,
@@ -40,11 +41,13 @@ pub struct Span {
     tries: u32,
     /// Whether nobody waits for it.
     fill: bool,
+    /// Its bytes, if it was asked for as a profile lists it.
+    listed: u64,
 }
 
-struct Filling {
-    chunks: Vec<Chunk>,
-    sizes: Vec<u32>,
+pub(super) struct Filling {
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) sizes: Vec<u32>,
     /// Who waits for which chunk.
     waiting: BTreeMap<usize, Vec<u64>>,
     /// The chunk behind those that were asked for last, and how much is fetched behind them.
@@ -68,7 +71,9 @@ struct Waiter {
 /// Packs, and what is to be fetched of them.
 #[derive(Default)]
 pub struct Queue {
-    packs: Vec<Filling>,
+    pub(super) packs: Vec<Filling>,
+    /// What profiles of images list.
+    pub(super) lists: Lists,
     demand: VecDeque<Span>,
     /// Those that have failed, and when they are asked for again.
     later: Vec<(Instant, Span)>,
@@ -108,6 +113,13 @@ impl Queue {
 
     /// Wants chunks of a pack for `waiter`; whether they are all there.
     pub fn want(&mut self, pack: usize, chunks: Range<usize>, waiter: u64) -> bool {
+        // Who reads the first of those that a profile lists reads the others next.
+        let begun = self.lists.begin(&self.packs, pack, chunks.clone());
+        if let Some((pack, chunks)) = begun.and_then(|list| self.lists.take(&mut self.packs, list))
+        {
+            let span = self.listed(pack, chunks);
+            self.demand.push_back(span);
+        }
         let filling = &mut self.packs[pack];
         let mut left = 0;
         let mut first = None;
@@ -150,6 +162,7 @@ impl Queue {
                     chunks: span,
                     tries: 0,
                     fill: false,
+                    listed: 0,
                 });
             }
         }
@@ -167,6 +180,12 @@ impl Queue {
             return Some(span);
         }
         let is_paused = self.paused.is_some_and(|(until, _)| now < until);
+        if !is_paused {
+            if let Some((pack, chunks)) = self.lists.next(&mut self.packs, fillers > 0) {
+                self.under_way += 1;
+                return Some(self.listed(pack, chunks));
+            }
+        }
         if self.filling >= fillers || is_paused {
             return None;
         }
@@ -190,9 +209,32 @@ impl Queue {
                 chunks,
                 tries: 0,
                 fill: true,
+                listed: 0,
             });
         }
         None
+    }
+
+    /// Chunks that a profile lists, and that were taken for a request.
+    fn listed(&mut self, pack: usize, chunks: Range<usize>) -> Span {
+        let sizes = &self.packs[pack].sizes[chunks.clone()];
+        let listed = sizes.iter().map(|size| u64::from(*size)).sum();
+        self.lists.begun(listed);
+        Span {
+            pack,
+            chunks,
+            tries: 0,
+            fill: false,
+            listed,
+        }
+    }
+
+    /// Asks for all that profiles list, before anything else.
+    pub fn ask_listed(&mut self) {
+        while let Some((pack, chunks)) = self.lists.take_any(&mut self.packs) {
+            let span = self.listed(pack, chunks);
+            self.demand.push_back(span);
+        }
     }
 
     /// Notes that a chunk was written; gives those who have waited for it only.
@@ -223,14 +265,18 @@ impl Queue {
     pub fn ended(&mut self, span: Span, is_done: bool) {
         self.under_way -= 1;
         self.filling -= usize::from(span.fill);
+        let is_listed = span.listed > 0;
+        if is_listed {
+            self.lists.ended(span.listed, is_done);
+        }
         if is_done {
-            if span.fill {
+            if span.fill || is_listed {
                 self.paused = None;
             }
             return;
         }
         let now = Instant::now();
-        if span.fill {
+        if span.fill || is_listed {
             let tries = self.paused.map_or(0, |(_, tries)| tries);
             self.paused = Some((now + pause(tries), tries.saturating_add(1)));
         }
@@ -265,6 +311,7 @@ impl Queue {
                 chunks,
                 tries: span.tries.saturating_add(1),
                 fill: false,
+                listed: 0,
             };
             self.later.push((now + pause(span.tries), again));
         }
@@ -337,6 +384,21 @@ impl Queue {
 }
 
 impl Filling {
+    /// Takes a chunk, if it is missing; gives its bytes.
+    pub(super) fn take_one(&mut self, chunk: usize) -> Option<u64> {
+        let state = self.chunks.get_mut(chunk)?;
+        if *state != Chunk::Missing {
+            return None;
+        }
+        *state = Chunk::Asked;
+        Some(self.sizes[chunk].into())
+    }
+
+    /// Whether a chunk is missing, and nobody fetches it.
+    pub(super) fn is_missing(&self, chunk: usize) -> bool {
+        self.chunks.get(chunk) == Some(&Chunk::Missing)
+    }
+
     /// Takes the missing chunks from `first` on: up to `end`, and `ahead` bytes more, but `most` in all. Empty if the
     /// first is not missing.
     fn take(&mut self, first: usize, end: usize, ahead: u64, most: u64) -> Range<usize> {
