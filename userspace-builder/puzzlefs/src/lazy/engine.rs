@@ -150,9 +150,14 @@ impl Engine {
             let chunks = chunks.iter().filter_map(place);
             (image, chunks.collect::<Vec<_>>())
         });
-        let lists = lists.filter(|(_, chunks)| !chunks.is_empty()).collect();
+        let lists = lists.collect();
         let mut queue = self.queue();
-        queue.lists.replace(lists);
+        let Queue {
+            packs,
+            lists: known,
+            ..
+        } = &mut *queue;
+        known.replace(packs, lists);
         drop(queue);
         self.wake.notify_all();
     }

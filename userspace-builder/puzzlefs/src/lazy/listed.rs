@@ -19,6 +19,9 @@ const REQUESTS: usize = 6;
 /// Bytes between two chunks that are fetched along with them.
 const GAP: u64 = 128 << 10;
 
+/// Chunks of all lists, at most: they are 5 MB of memory.
+const MOST: usize = 1 << 17;
+
 /// The chunks that an image lists.
 struct List {
     /// Of which image.
@@ -43,17 +46,28 @@ pub struct Lists {
 }
 
 impl Lists {
-    /// Takes other lists: of images the packs and the chunks, by their numbers. Those that were begun stay so.
-    pub fn replace(&mut self, lists: Vec<(Digest, Vec<(usize, usize)>)>) {
+    /// Takes other lists: of images the packs and the chunks, by their numbers, of which those count that are missing.
+    /// Lists that were begun stay so.
+    pub fn replace(&mut self, packs: &[Filling], lists: Vec<(Digest, Vec<(usize, usize)>)>) {
         let begun = self.lists.iter().map(|list| (list.image, list.begun));
         let begun: HashMap<Digest, u64> = begun.collect();
-        let lists = lists.into_iter().map(|(image, chunks)| List {
-            begun: begun.get(&image).copied().unwrap_or(0),
-            image,
-            chunks,
-            next: 0,
-        });
-        self.lists = lists.collect();
+        let mut room = MOST;
+        self.lists.clear();
+        for (image, mut chunks) in lists {
+            chunks.retain(|(pack, chunk)| packs.get(*pack).is_some_and(|it| it.is_missing(*chunk)));
+            chunks.truncate(room);
+            room -= chunks.len();
+            if !chunks.is_empty() {
+                let begun = begun.get(&image).copied().unwrap_or(0);
+                chunks.shrink_to_fit();
+                self.lists.push(List {
+                    image,
+                    chunks,
+                    next: 0,
+                    begun,
+                });
+            }
+        }
         self.of = HashMap::new();
         for (number, list) in self.lists.iter().enumerate() {
             for chunk in &list.chunks {

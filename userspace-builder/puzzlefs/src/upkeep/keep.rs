@@ -44,7 +44,7 @@ impl Candidate {
 
 /// The packs whose chunks need not be packed anew: see [`super::convert::repack`].
 ///
-/// One that has some of the chunks that are read `first`, among as many others or more, is not kept: an image has each
+/// One that has some of the chunks that are read `first`, among more than a few others, is not kept: an image has each
 /// chunk once, as a reader may take it from any of its packs.
 pub fn packs(
     images: &Images<'_>,

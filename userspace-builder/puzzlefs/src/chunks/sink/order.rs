@@ -91,7 +91,7 @@ impl Sink<'_> {
         self.pack(*digest, &chunk, target)
     }
 
-    /// Packs of the layout that have some of these chunks, and as much of others or more.
+    /// Packs of the layout that have some of these chunks, and of others more than a quarter of that.
     fn mixed(&self, first: &HashSet<Digest>) -> HashSet<u32> {
         let mut packs: HashMap<u32, (u64, u64)> = HashMap::new();
         for place in self.homes.held.table() {
@@ -105,7 +105,8 @@ impl Sink<'_> {
     }
 }
 
-/// Whether a pack with so many bytes of chunks that are read first, and of others, is not one of the first.
+/// Whether a pack with so many bytes of chunks that are read first, and of others, is not made for the first: what the next
+/// version of an image does not read any more may be in it.
 pub(crate) fn is_mixed(first: u64, others: u64) -> bool {
-    first > 0 && others >= first
+    first > 0 && others.saturating_mul(4) > first
 }

@@ -130,6 +130,7 @@ pub struct Storing {
   puzzlefs build ./rootfs /var/lib/images:debian
   puzzlefs build --base debian ./rootfs.new /var/lib/images:debian-new
   SOURCE_DATE_EPOCH=1700000000 puzzlefs build --format json ./rootfs images:v2
+  puzzlefs build --profile-from python.profile ./rootfs /var/lib/images:debian
   puzzlefs build --exclude '*.pyc' --exclude /var/cache/apt/ --owner 0:0 ./rootfs images:v3")]
 pub struct Build {
     /// How it is stored.

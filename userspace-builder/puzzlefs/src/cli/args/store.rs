@@ -22,7 +22,7 @@ use super::values::{pack_size, Format};
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs repack /var/lib/images
-  puzzlefs repack --profile-from web.profile /var/lib/images web
+  puzzlefs repack --profile-from python.profile /var/lib/images debian
   puzzlefs repack --max-unused 0 --gc /var/lib/images debian debian-new")]
 pub struct Repack {
     /// Bytes in a pack, as a rule, or K, M, G
