@@ -121,7 +121,7 @@ def recorded(plain):
     check(50 < chunks and stored * 4 < whole["stored_bytes"], "as much as that was not read")
     paths = [part["path"] for part in parts]
     check(any(re.fullmatch(r"/usr/bin/python3\.\d+", path) for path in paths), "Python is not in its profile")
-    check(any(path.endswith("/xml/dom/minidom.py") for path in paths), "a module is not in the profile")
+    check(any("/xml/dom/" in path for path in paths), f"a module is not in the profile: {paths}")
     wrong = [path for path in paths if re.search(r"/perl|/man/|/share/doc/", path)]
     check(len(wrong) * 20 < len(paths), f"Python has read {wrong[:9]}")
     shutil.copy("/scratch/profile", "/scratch/python.profile")

@@ -69,7 +69,7 @@ impl Profile {
             let mut at = 0u64;
             for (len, chunk) in &file {
                 let end = at.saturating_add(*len);
-                let is_read = at < part.range.end && part.range.start < end;
+                let is_read = at.max(part.range.start) < end.min(part.range.end);
                 if let Some(chunk) = chunk.filter(|_| is_read) {
                     if seen.insert(chunk) {
                         chunks.push(chunk);
