@@ -8,7 +8,7 @@
 //! - [`codec`]: how one is stored;
 //! - [`presence`]: which chunks of a pack are there, if not all are;
 //! - [`places`]: finding chunks, and reading them as they are stored;
-//! - [`sink`]: storing them.
+//! - [`sink`]: storing them; `waiting`: those whose order is not known yet.
 
 pub(crate) mod codec;
 pub mod compose;
@@ -18,3 +18,4 @@ pub mod pack;
 pub(crate) mod places;
 pub mod presence;
 pub mod sink;
+pub(crate) mod waiting;

@@ -22,10 +22,9 @@ use crate::base::error::is_trouble;
 use crate::base::progress::{Progress, Unit};
 use crate::chunks::pack::PackWriter;
 use crate::chunks::places::{Place, Places};
+use crate::chunks::waiting::{Waiting, TARGET};
 use crate::layout::manifest::{Descriptor, MAX_CHUNKS};
 use crate::layout::staging::{Draft, Staging};
-
-pub(crate) use order::is_mixed;
 
 /// What the blobs with the chunks of an image are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +62,7 @@ pub(crate) struct Sink<'a> {
     /// The pack that is being written: its index in [`Homes::packs`], which keeps a place for it.
     packing: Option<(usize, PackWriter<Draft>)>,
     /// Chunks that wait until their order is known, if they are to.
-    waiting: Option<order::Waiting>,
+    waiting: Option<Waiting>,
     homes: Homes<'a>,
 }
 
@@ -238,7 +237,7 @@ impl<'a> Sink<'a> {
         let form = self.form;
         if let Form::Packs { target } = form {
             self.form = Form::Packs {
-                target: target.max(order::TARGET),
+                target: target.max(TARGET),
             };
         }
         let filled = self.apart(fill);

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use puzzlefs_format::Digest;
 
-use super::queue::Filling;
+use super::filling::Filling;
 
 /// Bytes of a request.
 const LARGEST: u64 = 16 << 20;

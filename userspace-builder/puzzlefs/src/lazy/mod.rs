@@ -4,7 +4,7 @@
 //!
 //! - [`Pack`]: such a pack, to be written to;
 //! - [`Engine`]: who wants which chunks, and who fetches them; `queue`: what is fetched next, `listed`: of what images
-//!   list as read first;
+//!   list as read first, `filling`: what is known of a pack;
 //! - [`first`]: what images list;
 //! - `fetch`: bytes of a source become checked chunks of a pack; [`Origins`]: the sources, once they were opened;
 //! - [`fill`]: fetching chunks while somebody waits at a terminal;
@@ -13,6 +13,7 @@
 mod engine;
 mod fetch;
 pub mod fill;
+mod filling;
 pub mod first;
 mod listed;
 mod origins;

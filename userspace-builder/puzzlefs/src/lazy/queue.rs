@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is fetched next. This only counts and orders: it asks nobody for anything.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::filling::{Chunk, Filling};
 use super::listed::Lists;
 use super::pack::Pack;
 
-/// Bytes that are fetched behind what was asked for, at first; twice as many each time that a reader goes on there.
-const SMALLEST_AHEAD: u64 = 256 << 10;
 /// Bytes of a request that somebody waits for, but for a chunk that is larger.
 const LARGEST: u64 = 8 << 20;
 /// Bytes of one that nobody waits for: who then wants a chunk of it does not wait for long.
@@ -17,18 +16,6 @@ const LARGEST_FILL: u64 = 4 << 20;
 /// Before a request that failed is made again: twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// What is known of a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Chunk {
-    Missing,
-    /// Somebody fetches it, or is about to.
-    Asked,
-    /// It was written, and may not be on the disk.
-    Written,
-    /// It is on the disk, and is being recorded or was.
-    Kept,
-}
 
 /// Chunks of a pack that are fetched by one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,24 +30,6 @@ pub struct Span {
     fill: bool,
     /// Its bytes, if it was asked for as a profile lists it.
     listed: u64,
-}
-
-pub(super) struct Filling {
-    pub(super) chunks: Vec<Chunk>,
-    pub(super) sizes: Vec<u32>,
-    /// Who waits for which chunk.
-    waiting: BTreeMap<usize, Vec<u64>>,
-    /// The chunk behind those that were asked for last, and how much is fetched behind them.
-    next: usize,
-    ahead: u64,
-    /// Chunks that are not written yet, and those that are not recorded.
-    missing: usize,
-    unkept: usize,
-    /// No chunk before this one is missing.
-    fill_from: usize,
-    /// Chunks that are [`Chunk::Written`], and their bytes.
-    written: Vec<usize>,
-    written_bytes: u64,
 }
 
 struct Waiter {
@@ -88,26 +57,7 @@ pub struct Queue {
 impl Queue {
     /// A pack more; its number.
     pub fn add(&mut self, pack: &Pack) -> usize {
-        let count = pack.end.entries.len();
-        let there = |chunk| match pack.present.has(chunk) {
-            true => Chunk::Kept,
-            false => Chunk::Missing,
-        };
-        let chunks: Vec<Chunk> = (0..count).map(there).collect();
-        let missing = chunks.iter().filter(|chunk| **chunk == Chunk::Missing);
-        let missing = missing.count();
-        self.packs.push(Filling {
-            chunks,
-            sizes: pack.end.entries.iter().map(|entry| entry.size).collect(),
-            waiting: BTreeMap::new(),
-            next: 0,
-            ahead: SMALLEST_AHEAD,
-            missing,
-            unkept: missing,
-            fill_from: 0,
-            written: Vec::new(),
-            written_bytes: 0,
-        });
+        self.packs.push(Filling::new(pack));
         self.packs.len() - 1
     }
 
@@ -135,7 +85,7 @@ impl Queue {
         let goes_on = chunks.start <= filling.next && filling.next <= chunks.end;
         filling.ahead = match goes_on {
             true => (filling.ahead * 2).min(LARGEST),
-            false => SMALLEST_AHEAD,
+            false => Filling::SMALLEST_AHEAD,
         };
         filling.next = chunks.end;
         if left == 0 {
@@ -380,41 +330,6 @@ impl Queue {
     pub fn depth(&self) -> (usize, usize, usize) {
         let to_come = self.demand.len() + self.later.len();
         (self.waiters.len(), self.under_way, to_come)
-    }
-}
-
-impl Filling {
-    /// Takes a chunk, if it is missing; gives its bytes.
-    pub(super) fn take_one(&mut self, chunk: usize) -> Option<u64> {
-        let state = self.chunks.get_mut(chunk)?;
-        if *state != Chunk::Missing {
-            return None;
-        }
-        *state = Chunk::Asked;
-        Some(self.sizes[chunk].into())
-    }
-
-    /// Whether a chunk is missing, and nobody fetches it.
-    pub(super) fn is_missing(&self, chunk: usize) -> bool {
-        self.chunks.get(chunk) == Some(&Chunk::Missing)
-    }
-
-    /// Takes the missing chunks from `first` on: up to `end`, and `ahead` bytes more, but `most` in all. Empty if the
-    /// first is not missing.
-    fn take(&mut self, first: usize, end: usize, ahead: u64, most: u64) -> Range<usize> {
-        let (mut last, mut bytes, mut beyond) = (first, 0, 0);
-        while self.chunks.get(last) == Some(&Chunk::Missing) {
-            let size = u64::from(self.sizes[last]);
-            let is_first = last == first;
-            if !is_first && (bytes + size > most || last >= end && beyond + size > ahead) {
-                break;
-            }
-            beyond += if last >= end { size } else { 0 };
-            bytes += size;
-            self.chunks[last] = Chunk::Asked;
-            last += 1;
-        }
-        first..last
     }
 }
 

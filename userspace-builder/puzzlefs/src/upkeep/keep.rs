@@ -9,7 +9,7 @@ use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK};
 
 use super::images::Images;
 use crate::chunks::places::{Place, Places};
-use crate::chunks::sink::is_mixed;
+use crate::chunks::waiting::is_mixed;
 use crate::image::Image;
 use crate::layout::reach::Reach;
 

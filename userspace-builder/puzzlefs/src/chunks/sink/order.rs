@@ -5,53 +5,19 @@
 //! chunks are read first is known only when all are cut. So they wait in a file without a name.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use puzzlefs_format::Digest;
 
 use super::{Form, Home, Sink};
-
-/// Bytes of a pack of chunks that are read first: all of them in one request, as a rule.
-pub(super) const TARGET: u64 = 128 << 20;
-
-/// Chunks that wait, in a file.
-pub(super) struct Waiting {
-    file: File,
-    end: u64,
-    /// Where they begin, and their bytes.
-    chunks: HashMap<Digest, (u64, usize)>,
-}
-
-impl Waiting {
-    pub(super) fn push(&mut self, digest: Digest, chunk: &[u8]) -> Result<()> {
-        let written = self.file.write_all_at(chunk, self.end);
-        written.context("writing a chunk into the layout, to wait for its place")?;
-        self.chunks.insert(digest, (self.end, chunk.len()));
-        self.end += chunk.len() as u64;
-        Ok(())
-    }
-
-    fn read(&self, digest: &Digest) -> Result<Vec<u8>> {
-        let (start, len) = self.chunks[digest];
-        let mut chunk = vec![0; len];
-        let read = self.file.read_exact_at(&mut chunk, start);
-        read.context("reading a chunk that waited")?;
-        Ok(chunk)
-    }
-}
+use crate::chunks::waiting::{is_mixed, Waiting, TARGET};
 
 impl Sink<'_> {
     /// A sink whose chunks wait until [`Self::place`] says where they go.
     pub fn waiting(self) -> Result<Self> {
         let waiting = match self.form {
             Form::Loose => None,
-            Form::Packs { .. } => Some(Waiting {
-                file: self.staging.scratch()?,
-                end: 0,
-                chunks: HashMap::new(),
-            }),
+            Form::Packs { .. } => Some(Waiting::new(self.staging.scratch()?)),
         };
         Ok(Sink { waiting, ..self })
     }
@@ -103,10 +69,4 @@ impl Sink<'_> {
         let mixed = mixed.filter(|(_, (some, others))| is_mixed(*some, *others));
         mixed.map(|(pack, _)| pack).collect()
     }
-}
-
-/// Whether a pack with so many bytes of chunks that are read first, and of others, is not made for the first: what the next
-/// version of an image does not read any more may be in it.
-pub(crate) fn is_mixed(first: u64, others: u64) -> bool {
-    first > 0 && others.saturating_mul(4) > first
 }
