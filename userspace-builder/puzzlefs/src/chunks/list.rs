@@ -33,7 +33,7 @@ pub fn to_bytes(chunks: &[Digest]) -> Vec<u8> {
 
 /// The chunks that a blob lists, each once.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Digest>> {
-    Ok(damage(parse_list(bytes))?)
+    damage(parse_list(bytes))
 }
 
 fn parse_list(bytes: &[u8]) -> anyhow::Result<Vec<Digest>> {
