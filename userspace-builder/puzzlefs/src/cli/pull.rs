@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs pull, puzzlefs complete, and puzzlefs serve, which a pull asks.
 
+use puzzlefs::chunks::list;
 use puzzlefs::layout::manifest::MAX_DOCUMENT;
 use puzzlefs::layout::reference::Name;
 use puzzlefs::layout::Layout;
@@ -134,7 +135,10 @@ fn lazily(args: &Complete, layout: &Layout, bar: &Bar) -> Result<Option<fill::Re
         None => origins(args.registry.options()),
         Some(from) => Origins::only(remote::open(from, &args.registry.options())?.remote.into()),
     };
-    Ok(Some(fill::fill(layout, &packs, None, origins, bar)?))
+    // A profile that cannot be read says nothing.
+    let first = list::of_manifest(layout, &text).unwrap_or_default();
+    let first = first.unwrap_or_default();
+    Ok(Some(fill::fill(layout, &packs, None, first, origins, bar)?))
 }
 
 /// The sources that records name, spoken with as the command line says.

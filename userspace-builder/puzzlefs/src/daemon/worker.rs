@@ -12,6 +12,7 @@ use super::known::{Files, Known};
 use super::wire::{self, Verdict};
 use crate::base::progress::Progress;
 use crate::layout::Layout;
+use crate::lazy::first::First;
 use crate::lazy::{Engine, Origins, Told};
 
 /// Threads that fetch: more requests than that wait for each other.
@@ -67,7 +68,7 @@ pub fn work(
             Told::Came(_) => Ok(()),
         };
     });
-    let files = Files::default();
+    let (files, first) = (Files::default(), First::default());
     if options.fill {
         engine.fill();
     }
@@ -75,8 +76,9 @@ pub fn work(
         for _ in 0..THREADS {
             scope.spawn(|| engine.run());
         }
-        let tick = scope.spawn(|| tick(&engine, &files, layouts, options, &log, progress));
-        let done = serve(socket, layouts, &engine, &files, &log);
+        let tick =
+            scope.spawn(|| tick(&engine, (&files, &first), layouts, options, &log, progress));
+        let done = serve(socket, layouts, &engine, (&files, &first), &log);
         engine.stop();
         tick.thread().unpark();
         done
@@ -87,11 +89,14 @@ fn serve(
     socket: &OwnedFd,
     layouts: &[Layout],
     engine: &Engine,
-    files: &Files,
+    (files, first): (&Files, &First),
     log: &Log,
 ) -> crate::Result<()> {
     while let Some((id, range, file)) = wire::asked(socket)? {
-        let verdict = match files.of(&File::from(file), layouts, engine) {
+        let known = files.of(&File::from(file), layouts, engine);
+        // Before what is read is wanted: its image may list what is read next.
+        log.add_all(&first.look(layouts, engine));
+        let verdict = match known {
             Ok(Known::Pack(number)) if engine.is_whole(number) => Some(Verdict::Ignore),
             Ok(Known::Pack(number)) => engine.want(number, &range, id).then_some(Verdict::Allow),
             Ok(Known::Whole) => Some(Verdict::Ignore),
@@ -111,7 +116,7 @@ fn serve(
 /// Does what is to be done from time to time, until the engine is stopped.
 fn tick(
     engine: &Engine,
-    files: &Files,
+    (files, first): (&Files, &First),
     layouts: &[Layout],
     options: Options,
     log: &Log,
@@ -125,11 +130,9 @@ fn tick(
         if kept.is_none_or(|kept| kept.elapsed() >= KEEP) {
             kept = Some(Instant::now());
             for layout in layouts {
-                let faults = files.look(layout, engine);
-                faults
-                    .iter()
-                    .for_each(|fault| log.add(format!("{fault:#}")));
+                log.add_all(&files.look(layout, engine));
             }
+            log.add_all(&first.look(layouts, engine));
             if let Err(error) = engine.keep_all() {
                 log.add(format!("{error:#}"));
             }
@@ -152,6 +155,11 @@ type Lines = Vec<String>;
 type Said = Vec<(Instant, String)>;
 
 impl Log {
+    fn add_all(&self, faults: &[crate::Error]) {
+        let lines = faults.iter().map(|fault| format!("{fault:#}"));
+        lines.for_each(|line| self.add(line));
+    }
+
     fn add(&self, line: String) {
         let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (lines, said) = &mut *log;

@@ -2,11 +2,14 @@
 //! Who wants which chunks, and who fetches them: many readers of one chunk cost one request, and neighbours come
 //! together.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use std::ops::Range;
+
+use puzzlefs_format::Digest;
 
 use super::fetch::fetch;
 use super::origins::Origins;
@@ -120,6 +123,54 @@ impl Engine {
         let is_here = self.queue().want(pack, chunks, waiter);
         self.wake.notify_all();
         is_here
+    }
+
+    /// Takes what images list as the chunks that are read first, the newest image first, in place of what was known: of
+    /// each the digest of its manifest, and the chunks. What is in no pack here, or is there, is left out.
+    pub fn list(&self, images: Vec<(Digest, Vec<Digest>)>) {
+        let wanted = images.iter().flat_map(|(_, chunks)| chunks);
+        let mut places: HashMap<Digest, Option<(usize, usize)>> = HashMap::new();
+        places.extend(wanted.map(|chunk| (*chunk, None)));
+        let packs: Vec<(usize, Arc<Pack>)> = {
+            let packs = self.packs();
+            let packs = packs.iter().enumerate();
+            packs
+                .filter_map(|(number, pack)| Some((number, Arc::clone(pack.as_ref()?))))
+                .collect()
+        };
+        for (number, pack) in &packs {
+            for (chunk, entry) in pack.end.entries.iter().enumerate() {
+                if let Some(place) = places.get_mut(&entry.digest) {
+                    place.get_or_insert((*number, chunk));
+                }
+            }
+        }
+        let place = |chunk: &Digest| places.get(chunk).copied().flatten();
+        let lists = images.into_iter().map(|(image, chunks)| {
+            let chunks = chunks.iter().filter_map(place);
+            (image, chunks.collect::<Vec<_>>())
+        });
+        let lists = lists.collect();
+        let mut queue = self.queue();
+        let Queue {
+            packs,
+            lists: known,
+            ..
+        } = &mut *queue;
+        known.replace(packs, lists);
+        drop(queue);
+        self.wake.notify_all();
+    }
+
+    /// Asks for all that is listed, before what is asked for later.
+    pub fn ask_listed(&self) {
+        self.queue().ask_listed();
+        self.wake.notify_all();
+    }
+
+    /// How many packs it has ever had.
+    pub fn count(&self) -> usize {
+        self.packs().len()
     }
 
     /// Asks for a chunk of a pack, for nobody.
