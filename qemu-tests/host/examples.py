@@ -40,7 +40,7 @@ MACHINE = {
     r"puzzlefs mount --fuse ": ("qemu-tests/cases/52-fuse.py", '"puzzlefs", "mount", "--fuse"'),
     r"puzzlefs mount ": ("qemu-tests/cases/10-options.py", '"puzzlefs", "mount", "-o"'),
     r"(puzzlefs )?umount ": ("qemu-tests/cases/10-options.py", '"umount"'),
-    r"puzzlefs daemon ": ("qemu-tests/cases/51-lazy.py", '["puzzlefs", "daemon"'),
+    r"puzzlefs daemon ": ("qemu-tests/lib/lazyguest.py", '["puzzlefs", "daemon"'),
     r"puzzlefs stats ": ("qemu-tests/cases/28-counters.py", '"puzzlefs", "stats"'),
     r"mount .*image_manifest=<sha256>": ("qemu-tests/cases/10-options.py", "image_manifest="),
     r"scripts/scale ": ("scripts/bench.d/scale.py", "sys.argv"),
