@@ -79,6 +79,10 @@ pub const MAX_PACKS: u32 = 4096;
 /// of each that the index of a pack in use has.
 pub const MAX_PACKED_CHUNKS: u32 = 1 << 22;
 
+/// Chunks of an image's profile: 2 MiB of digests, and 1 GiB of chunks of 16 KiB as stored, more
+/// than any program reads before it does its work.
+pub const MAX_PROFILE_CHUNKS: u32 = 1 << 16;
+
 /// zstd frames of a chunk: the biggest one in 4 KiB frames, as upstream writes
 /// them, and the empty frame that zstd's seekable encoder may end with.
 pub const MAX_FRAMES: u32 = (16 << 20) / 4096 + 1;

@@ -40,6 +40,7 @@ MACHINE = {
     r"puzzlefs mount --fuse ": ("qemu-tests/cases/52-fuse.py", '"puzzlefs", "mount", "--fuse"'),
     r"puzzlefs mount ": ("qemu-tests/cases/10-options.py", '"puzzlefs", "mount", "-o"'),
     r"(puzzlefs )?umount ": ("qemu-tests/cases/10-options.py", '"umount"'),
+    r"puzzlefs profile record ": ("qemu-tests/cases/53-profiles.py", 'puzzlefs("profile", "record"'),
     r"puzzlefs daemon ": ("qemu-tests/lib/lazyguest.py", '["puzzlefs", "daemon"'),
     r"puzzlefs stats ": ("qemu-tests/cases/28-counters.py", '"puzzlefs", "stats"'),
     r"mount .*image_manifest=<sha256>": ("qemu-tests/cases/10-options.py", "image_manifest="),

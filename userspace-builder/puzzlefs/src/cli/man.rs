@@ -42,6 +42,11 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "TMPDIR",
+        "The directory in which there is a mount point while a program runs in an image. [/tmp]",
+        &["record"],
+    ),
+    (
         "NOTIFY_SOCKET",
         "The socket that is told when the daemon is ready, and given what is to be kept, as systemd sets it for Type=notify.",
         &["daemon"],
@@ -129,13 +134,14 @@ const SEE_ALSO: &[&str] = &["puzzlefs(1)", "mount.puzzlefs(8)", "mount(8)", "sko
 pub fn write(dir: &Path) -> Result<()> {
     let mut command = Args::command().disable_help_subcommand(true);
     command.build();
-    let below = command.get_subcommands().cloned();
-    for command in below.chain([command.clone()]) {
+    let below: Vec<&clap::Command> = command.get_subcommands().collect();
+    let second = below.iter().flat_map(|command| command.get_subcommands());
+    for command in below.iter().copied().chain(second).chain([&command]) {
         let variables = ENVIRONMENT.iter().filter(|(_, _, commands)| {
             commands.contains(&command.get_name()) || command.get_name() == "puzzlefs"
         });
         let environment: Vec<_> = variables.map(|(name, text, _)| (*name, *text)).collect();
-        page(dir, "1", command, exit::STATUS, &environment)?;
+        page(dir, "1", command.clone(), exit::STATUS, &environment)?;
     }
     page(dir, "8", MountHelper::command(), exit::MOUNT_STATUS, &[])
 }
