@@ -78,7 +78,14 @@ fn lazy_packs(dir: &Path, tag: &str) -> Vec<Digest> {
 fn complete(from: Arc<dyn Remote>, dir: &Path, tag: &str) -> Result<puzzlefs::lazy::fill::Report> {
     let layout = Layout::open(dir).unwrap();
     let packs = lazy_packs(dir, tag);
-    fill(&layout, &packs, None, Origins::only(from), &Silent)
+    fill(
+        &layout,
+        &packs,
+        None,
+        Vec::new(),
+        Origins::only(from),
+        &Silent,
+    )
 }
 
 fn here(dir: &Path) -> (u64, u64) {

@@ -71,7 +71,15 @@ fn complete(from: &Path, dir: &Path, tag: &str) -> (Report, usize) {
     let remote: Arc<dyn Remote> = counted.clone();
     let layout = Layout::open(dir).unwrap();
     let packs = lazy_packs(dir, tag);
-    let report = fill(&layout, &packs, None, Origins::only(remote), &Silent).unwrap();
+    let report = fill(
+        &layout,
+        &packs,
+        None,
+        vec![],
+        Origins::only(remote),
+        &Silent,
+    )
+    .unwrap();
     let asked = counted.asked.lock().unwrap().len();
     (report, asked)
 }
@@ -108,7 +116,7 @@ fn what_is_half_here_is_copied_as_far_as_it_is() {
     let half = only_first(&to);
     let half = &half[..half.len() / 2];
     let origins = || Origins::only(Arc::new(Liar::new(&one, Lie::None)));
-    let first = fill(&layout, half, None, origins(), &Silent).unwrap();
+    let first = fill(&layout, half, None, vec![], origins(), &Silent).unwrap();
     let (second, _) = complete(&two, &to, "b");
     assert!(second.copied > 0 && second.copied <= first.bytes);
     assert!(second.copied * 10 > first.bytes * 9, "{second:?} {first:?}");

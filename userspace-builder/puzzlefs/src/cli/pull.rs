@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs pull, puzzlefs complete, and puzzlefs serve, which a pull asks.
 
+use puzzlefs::chunks::list;
 use puzzlefs::layout::manifest::MAX_DOCUMENT;
 use puzzlefs::layout::reference::Name;
 use puzzlefs::layout::Layout;
@@ -133,7 +134,10 @@ fn lazily(args: &Complete, layout: &Layout, bar: &Bar) -> Result<Option<fill::Re
         return Ok(None);
     }
     let origins = origins(args.registry.options()).after(&args.from);
-    Ok(Some(fill::fill(layout, &packs, None, origins, bar)?))
+    // A profile that cannot be read says nothing.
+    let first = list::of_manifest(layout, &text).unwrap_or_default();
+    let first = first.unwrap_or_default();
+    Ok(Some(fill::fill(layout, &packs, None, first, origins, bar)?))
 }
 
 /// An image at `place`, whose blobs others are asked for before.

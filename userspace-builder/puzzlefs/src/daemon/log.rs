@@ -49,6 +49,13 @@ impl Log {
         lines.to_say.push((pack, line));
     }
 
+    /// Says what is wrong with packs and images.
+    pub fn add_all(&self, faults: &[crate::Error]) {
+        for fault in faults {
+            self.add(fault.fault().digest, format!("{fault:#}"));
+        }
+    }
+
     /// Says what was added, with the images of `layouts` that it is about.
     pub fn say(&self, names: &mut Names, layouts: &[Layout], progress: &dyn Progress) {
         let (to_say, left_out) = {

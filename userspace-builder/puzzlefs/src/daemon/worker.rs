@@ -15,6 +15,7 @@ use super::metrics::{self, Waits};
 use super::wire::{self, Verdict};
 use crate::base::progress::Progress;
 use crate::layout::Layout;
+use crate::lazy::first::First;
 use crate::lazy::{Engine, Origins, Pace, Told};
 
 /// Threads that fetch: more requests than that wait for each other.
@@ -99,7 +100,7 @@ pub fn work(
         log.add(None, format!("{error:#}"));
         None
     });
-    let files = Files::default();
+    let known = (&Files::default(), &First::default());
     if options.fill {
         engine.fill();
     }
@@ -110,8 +111,8 @@ pub fn work(
         if let Some(listener) = &listener {
             scope.spawn(|| answer(listener, &engine, &waits, layouts, options.restarts));
         }
-        let tick = scope.spawn(|| tick(&engine, &files, layouts, &options, &log, progress));
-        let done = serve(socket, layouts, &engine, &files, (&log, &waits));
+        let tick = scope.spawn(|| tick(&engine, known, layouts, &options, &log, progress));
+        let done = serve(socket, layouts, &engine, known, (&log, &waits));
         engine.stop();
         tick.thread().unpark();
         done
@@ -138,12 +139,15 @@ fn serve(
     socket: &OwnedFd,
     layouts: &[Layout],
     engine: &Engine<'_>,
-    files: &Files,
+    (files, first): (&Files, &First),
     (log, waits): (&Log, &Waits),
 ) -> crate::Result<()> {
     while let Some((id, range, file)) = wire::asked(socket)? {
         waits.begin(id);
-        let verdict = match files.of(&File::from(file), layouts, engine) {
+        let known = files.of(&File::from(file), layouts, engine);
+        // Before what is read is wanted: its image may list what is read next.
+        log.add_all(&first.look(layouts, engine));
+        let verdict = match known {
             Ok(Known::Pack(number)) if engine.is_whole(number) => Some(Verdict::Ignore),
             Ok(Known::Pack(number)) => engine.want(number, &range, id).then_some(Verdict::Allow),
             Ok(Known::Whole) => Some(Verdict::Ignore),
@@ -167,7 +171,7 @@ fn serve(
 /// Does what is to be done from time to time, until the engine is stopped.
 fn tick(
     engine: &Engine<'_>,
-    files: &Files,
+    (files, first): (&Files, &First),
     layouts: &[Layout],
     options: &Options,
     log: &Log,
@@ -181,11 +185,9 @@ fn tick(
         if kept.is_none_or(|kept| kept.elapsed() >= KEEP) {
             kept = Some(Instant::now());
             for layout in layouts {
-                let faults = files.look(layout, engine);
-                faults
-                    .iter()
-                    .for_each(|fault| log.add(fault.fault().digest, format!("{fault:#}")));
+                log.add_all(&files.look(layout, engine));
             }
+            log.add_all(&first.look(layouts, engine));
             engine.keep_or_tell();
             files.release(engine);
         }

@@ -165,6 +165,54 @@ impl<'a> Engine<'a> {
         is_here
     }
 
+    /// Takes what images list as the chunks that are read first, the newest image first, in place of what was known: of
+    /// each the digest of its manifest, and the chunks. What is in no pack here, or is there, is left out.
+    pub fn list(&self, images: Vec<(Digest, Vec<Digest>)>) {
+        let wanted = images.iter().flat_map(|(_, chunks)| chunks);
+        let mut places: HashMap<Digest, Option<(usize, usize)>> = HashMap::new();
+        places.extend(wanted.map(|chunk| (*chunk, None)));
+        let packs: Vec<(usize, Arc<Pack>)> = {
+            let packs = self.packs();
+            let packs = packs.iter().enumerate();
+            packs
+                .filter_map(|(number, pack)| Some((number, Arc::clone(pack.as_ref()?))))
+                .collect()
+        };
+        for (number, pack) in &packs {
+            for (chunk, entry) in pack.end.entries.iter().enumerate() {
+                if let Some(place) = places.get_mut(&entry.digest) {
+                    place.get_or_insert((*number, chunk));
+                }
+            }
+        }
+        let place = |chunk: &Digest| places.get(chunk).copied().flatten();
+        let lists = images.into_iter().map(|(image, chunks)| {
+            let chunks = chunks.iter().filter_map(place);
+            (image, chunks.collect::<Vec<_>>())
+        });
+        let lists = lists.collect();
+        let mut queue = self.queue();
+        let Queue {
+            packs,
+            lists: known,
+            ..
+        } = &mut *queue;
+        known.replace(packs, lists);
+        drop(queue);
+        self.wake.notify_all();
+    }
+
+    /// Asks for all that is listed, before what is asked for later.
+    pub fn ask_listed(&self) {
+        self.queue().ask_listed();
+        self.wake.notify_all();
+    }
+
+    /// How many packs it has ever had.
+    pub fn count(&self) -> usize {
+        self.packs().len()
+    }
+
     /// Asks for a chunk of a pack, for nobody.
     pub fn ask(&self, pack: usize, chunks: Range<usize>) {
         self.queue().ask(pack, chunks, 0);

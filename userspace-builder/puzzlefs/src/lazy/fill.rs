@@ -44,7 +44,7 @@ pub fn lazy_of(layout: &Layout, manifest: &[u8]) -> Result<Vec<Digest>> {
     Ok(lazy)
 }
 
-/// Fetches what `packs` lack: all of it, or of `only` these chunks.
+/// Fetches what `packs` lack: all of it, the chunks that are `first` before others, or of `only` these chunks.
 ///
 /// # Errors
 ///
@@ -53,6 +53,7 @@ pub fn fill(
     layout: &Layout,
     packs: &[Digest],
     only: Option<&HashSet<Digest>>,
+    first: Vec<Digest>,
     origins: Origins,
     progress: &dyn Progress,
 ) -> Result<Report> {
@@ -66,6 +67,7 @@ pub fn fill(
     let layouts = std::slice::from_ref(layout);
     let engine = Engine::new(layouts, origins, true, tell);
     let (mut total, mut count) = (0, 0);
+    let mut asked = Vec::new();
     for digest in packs {
         let Some(pack) = Pack::open(layout, digest)? else {
             continue;
@@ -85,6 +87,13 @@ pub fn fill(
             continue;
         }
         let number = engine.add(pack);
+        asked.push((number, wanted));
+    }
+    if let (false, Some(pack)) = (first.is_empty(), packs.first()) {
+        engine.list(vec![(*pack, first)]);
+        engine.ask_listed();
+    }
+    for (number, wanted) in asked {
         for run in wanted.chunk_by(|a, b| a + 1 == *b) {
             engine.ask(number, run[0]..run[run.len() - 1] + 1);
         }

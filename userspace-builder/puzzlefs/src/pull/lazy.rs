@@ -91,7 +91,7 @@ impl Found<'_> {
         let blocks = Image::blocks_of(layout, &blobs.rootfs)?;
         let blocks: HashSet<Digest> = blocks.into_iter().map(|(digest, _)| digest).collect();
         let packs: Vec<Digest> = lazy.iter().map(|pack| pack.digest).collect();
-        let filled = fill(layout, &packs, Some(&blocks), origins, progress)?;
+        let filled = fill(layout, &packs, Some(&blocks), Vec::new(), origins, progress)?;
         progress.phase("reading metadata", 0, Unit::Items);
         Image::of_text(layout, self.document.text.clone())?;
         let size = self.document.text.len() as u64;

@@ -27,7 +27,7 @@ use super::values::Format;
   puzzlefs pull oci:/media/images:debian /var/lib/images:debian
   puzzlefs pull https://files.example/images:debian /var/lib/images:debian
   puzzlefs pull ssh://build.example/srv/images:debian /var/lib/images:debian
-  puzzlefs pull --endpoint http://127.0.0.1:8333 --plain-http s3://images/team:debian /var/lib/images:debian
+  puzzlefs pull --endpoint https://s3.example s3://images/team:debian /var/lib/images:debian
   puzzlefs pull --lazy docker://registry.example/team/app:1.0 /var/lib/images:app
   puzzlefs pull oci:/media/images@sha256:DIGEST /var/lib/images:debian")]
 pub struct Pull {
