@@ -108,13 +108,13 @@ def rated():
     def bytes_so_far():
         return metrics([f"http://{ADDRESS}/metrics"]).get('puzzlefs_bytes_total{source="oci"}', 0)
 
-    with daemon(lazy, options=("--rate", "200K", "--metrics", ADDRESS)), mounted(lazy) as root:
+    with daemon(lazy, options=("--rate", "20K", "--metrics", ADDRESS)), mounted(lazy) as root:
         begin = time.monotonic()
         wait_for("a beginning", lambda: bytes_so_far() > 0)
         time.sleep(10)
         came, took = bytes_so_far(), time.monotonic() - begin
         # A request, and what came in this time.
-        check(came <= (4 << 20) + took * 200 * 1024, f"{came} bytes in {took} s")
+        check(came <= (4 << 20) + took * 20 * 1024, f"{came} bytes in {took} s")
         check(len(lazy.records()) > 0, "all is here: the image is too small for this")
         reader = Reader(root, 0, [largest()])
         reader.join(60)
