@@ -140,13 +140,27 @@ impl Group {
     ///
     /// What write(2) says: then the reader waits still.
     pub fn answer(&self, event: Event, answer: Answer) -> Result<()> {
+        self.answer_number(event.file.as_raw_fd(), answer)
+    }
+
+    /// Lets a read fail of which an earlier process was told, and nothing is known but the number that its descriptor
+    /// may have had. If there is none, that is no error.
+    ///
+    /// # Errors
+    ///
+    /// What write(2) says: then the reader waits still.
+    pub fn fail(&self, number: RawFd) -> Result<()> {
+        self.answer_number(number, Answer::Fail)
+    }
+
+    fn answer_number(&self, number: RawFd, answer: Answer) -> Result<()> {
         let answer = match answer {
             Answer::Allow => FAN_ALLOW,
             Answer::Fail => FAN_DENY | ((libc::EIO as u32) << FAN_ERRNO_SHIFT),
         };
         // struct fanotify_response
         let mut response = [0; 8];
-        response[..4].copy_from_slice(&event.file.as_raw_fd().to_ne_bytes());
+        response[..4].copy_from_slice(&number.to_ne_bytes());
         response[4..].copy_from_slice(&answer.to_ne_bytes());
         match rustix::io::write(&self.fd, &response) {
             Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(()),

@@ -221,7 +221,14 @@ fn images_keep_their_lists() {
     let found = find(&source, &name("v1"), &Platform::here()).unwrap();
     let origins = || Origins::only(Arc::new(liar()));
     found
-        .pull_lazy(&layout, "v1", "oci:/elsewhere:v1", origins(), None, &Silent)
+        .pull_lazy(
+            &layout,
+            "v1",
+            &["oci:/elsewhere:v1".into()],
+            origins(),
+            None,
+            &Silent,
+        )
         .unwrap();
     for layout in [&pulled, &lazy] {
         assert_eq!(listed(layout, "v1"), list);
@@ -269,7 +276,7 @@ fn requests(dir: &Path, from: &Path, list: &[Digest], knows: bool) -> usize {
     let origins = Origins::only(Arc::clone(&source) as Arc<dyn Remote>);
     let (tell, told) = mpsc::channel();
     let tell = std::sync::Mutex::new(tell);
-    let engine = Engine::new(origins, false, move |what| {
+    let engine = Engine::new(&[], origins, false, move |what| {
         if let Told::Ready(waiter) = what {
             let _ = tell.lock().unwrap().send(waiter);
         }
@@ -322,7 +329,14 @@ fn who_reads_the_first_gets_all_that_is_listed() {
         let layout = Layout::open_or_create(&to).unwrap();
         let origins = Origins::only(Arc::new(Liar::new(from, Lie::None)));
         found
-            .pull_lazy(&layout, "v1", "oci:/elsewhere:v1", origins, None, &Silent)
+            .pull_lazy(
+                &layout,
+                "v1",
+                &["oci:/elsewhere:v1".into()],
+                origins,
+                None,
+                &Silent,
+            )
             .unwrap();
         requests(&to, from, &list, knows)
     });
@@ -460,9 +474,16 @@ fn a_list_that_lies_does_no_harm() {
         let there = Layout::open_or_create(&to).unwrap();
         let origins = || Origins::only(Arc::new(Liar::new(&one, Lie::None)));
         found
-            .pull_lazy(&there, "v1", "oci:/elsewhere:v1", origins(), None, &Silent)
+            .pull_lazy(
+                &there,
+                "v1",
+                &["oci:/elsewhere:v1".into()],
+                origins(),
+                None,
+                &Silent,
+            )
             .unwrap();
-        let engine = Engine::new(origins(), false, |_| ());
+        let engine = Engine::new(&[], origins(), false, |_| ());
         let faults = First::default().look(std::slice::from_ref(&there), &engine);
         assert_eq!(faults.len(), usize::from(chunks == 0), "{faults:?}");
         let packs = lazy_of(&there, open(&to, "v1").manifest_bytes()).unwrap();

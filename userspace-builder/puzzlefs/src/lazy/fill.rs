@@ -9,6 +9,7 @@ use std::thread;
 use puzzlefs_format::{Digest, Manifest, MEDIA_TYPE_PACK};
 use serde::Serialize;
 
+use super::counts::NODE;
 use super::engine::{Engine, Told, AT_ONCE};
 use super::origins::Origins;
 use super::pack::Pack;
@@ -23,6 +24,8 @@ pub struct Report {
     pub packs: u64,
     /// Bytes of their chunks that came.
     pub bytes: u64,
+    /// Those of them that other packs of the layout had.
+    pub copied: u64,
     /// Requests to sources.
     pub requests: u64,
 }
@@ -61,7 +64,8 @@ pub fn fill(
             counted.fetch_add(bytes, Ordering::Relaxed);
         }
     };
-    let engine = Engine::new(origins, true, tell);
+    let layouts = std::slice::from_ref(layout);
+    let engine = Engine::new(layouts, origins, true, tell);
     let (mut total, mut count) = (0, 0);
     let mut asked = Vec::new();
     for digest in packs {
@@ -120,6 +124,7 @@ pub fn fill(
     Ok(Report {
         packs: count,
         bytes: came.load(Ordering::Relaxed),
-        requests: engine.depth().3,
+        requests: engine.counts().requests(),
+        copied: engine.counts().get().get(NODE).map_or(0, |it| it.bytes),
     })
 }

@@ -31,7 +31,7 @@ struct Known {
 impl First {
     /// Reads the lists of lazy images again if there are others by now, and gives them to `engine`; says of each image
     /// whose list cannot be read why not.
-    pub fn look(&self, layouts: &[Layout], engine: &Engine) -> Vec<crate::Error> {
+    pub fn look(&self, layouts: &[Layout], engine: &Engine<'_>) -> Vec<crate::Error> {
         let now = Known {
             indexes: layouts.iter().map(Layout::index_stamp).collect(),
             packs: engine.count(),

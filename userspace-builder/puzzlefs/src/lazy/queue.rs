@@ -32,6 +32,13 @@ pub struct Span {
     listed: u64,
 }
 
+impl Span {
+    /// Whether nobody waits for it, or it was asked for as a profile lists it.
+    pub fn is_fill(&self) -> bool {
+        self.fill || self.listed > 0
+    }
+}
+
 struct Waiter {
     left: usize,
     since: Instant,
@@ -315,6 +322,23 @@ impl Queue {
         }
         filling.unkept -= chunks.len();
         filling.unkept == 0
+    }
+
+    /// Notes that chunks that were taken are not on the disk: they are fetched again.
+    pub fn lost(&mut self, pack: usize, chunks: &[usize]) {
+        let filling = &mut self.packs[pack];
+        for chunk in chunks {
+            filling.chunks[*chunk] = Chunk::Missing;
+            filling.fill_from = filling.fill_from.min(*chunk);
+        }
+        filling.missing += chunks.len();
+    }
+
+    /// Whether a chunk of a pack was written.
+    pub fn has(&self, pack: usize, chunk: usize) -> bool {
+        let filling = &self.packs[pack];
+        let state = filling.chunks.get(chunk);
+        filling.unkept == 0 || matches!(state, Some(Chunk::Written | Chunk::Kept))
     }
 
     /// Whether a pack has all its chunks, recorded.
