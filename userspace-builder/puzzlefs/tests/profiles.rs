@@ -396,12 +396,19 @@ fn what_is_on_its_way_is_not_late() {
     let layout = Layout::open_or_create(&to).unwrap();
     let origins = Origins::only(Arc::new(liar()));
     found
-        .pull_lazy(&layout, "v1", "oci:/elsewhere:v1", origins, None, &Silent)
+        .pull_lazy(
+            &layout,
+            "v1",
+            &["oci:/elsewhere:v1".into()],
+            origins,
+            None,
+            &Silent,
+        )
         .unwrap();
     let (tell, told) = mpsc::channel();
     let tell = std::sync::Mutex::new(tell);
     let slow = Origins::only(Arc::new(Slow(liar())));
-    let engine = Engine::new(slow, false, move |what| {
+    let engine = Engine::new(&[], slow, false, move |what| {
         let _ = tell.lock().unwrap().send(what);
     });
     let pack = Pack::open(&layout, &first_pack(&one, "v1"))
