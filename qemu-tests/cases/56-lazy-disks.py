@@ -174,6 +174,7 @@ def lost(disk, source, rng):
     print(f"{disk.kind}: after each of {LOSSES} losses of power {here} bytes were here; {count} of {len(TREE)} files read, all right")
 
 
+run("modprobe", "-a", "loop", "dm_mod", "overlay", *KINDS)
 with Registry("/scratch") as registry:
     source = f"docker://{registry.host}/a/small:1"
     debian = f"docker://{registry.host}/a/debian:1"
