@@ -174,7 +174,8 @@ def lost(disk, source, rng):
     for pack in lazy.packs():
         with open(lazy.blob(pack), "rb") as f:
             equal(digest(f), pack, "the digest of a pack")
-    print(f"{disk.kind}: after each of {LOSSES} losses of power {here} bytes were here; after the first that left a third {count} of {len(TREE)} files read, all right")
+    print(f"{disk.kind}: after each of {LOSSES} losses of power {here} bytes were here; after the first that left a third "
+          f"{count} of {len(TREE)} files read, all right")
 
 
 run("modprobe", "-a", "loop", "dm_mod", "overlay", *KINDS)
