@@ -18,6 +18,9 @@ use crate::chunks::pack::{end_of, End};
 use crate::chunks::presence::Presence;
 use crate::layout::Layout;
 
+/// Bytes of a page: reads are told of in pages.
+const PAGE: u64 = 4096;
+
 /// Such a pack.
 pub struct Pack {
     layout: Layout,
@@ -111,6 +114,20 @@ impl Pack {
         let first = entries.partition_point(|entry| end_of(entry) <= range.start);
         let last = entries.partition_point(|entry| u64::from(entry.offset) < range.end);
         first..last.max(first)
+    }
+
+    /// The numbers of the chunks that whoever reads `range` waits for, which begins with a page.
+    ///
+    /// The page in which the end of the pack begins has the last bytes of a chunk, too. Who reads from there on reads the
+    /// end: a chunk is read from its beginning, and who has done so has waited for it then.
+    pub fn chunks_read(&self, range: &Range<u64>) -> Range<usize> {
+        let chunks = self.chunks_in(range);
+        if range.start != self.end.start / PAGE * PAGE {
+            return chunks;
+        }
+        let entries = &self.end.entries;
+        let first = entries.partition_point(|entry| u64::from(entry.offset) < range.start);
+        first.min(chunks.end)..chunks.end
     }
 
     /// The number of the chunk that begins at `offset`.
