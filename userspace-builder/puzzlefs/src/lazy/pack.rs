@@ -116,14 +116,20 @@ impl Pack {
         first..last.max(first)
     }
 
-    /// The numbers of the chunks that whoever reads `range` waits for, which begins with a page.
+    /// The numbers of the chunks that whoever reads `range`, which begins with a page, waits for.
     ///
-    /// The page in which the end of the pack begins has the last bytes of a chunk, too. Who reads from there on reads the
-    /// end: a chunk is read from its beginning, and who has done so has waited for it then.
+    /// The page in which the end of the pack begins may have bytes of chunks, too. Who reads from there on, and beyond that
+    /// page, reads the end; and who does not goes beyond no chunk. A chunk is read from its beginning: one that begins in an
+    /// earlier page is not what is read either.
     pub fn chunks_read(&self, range: &Range<u64>) -> Range<usize> {
         let chunks = self.chunks_in(range);
-        if range.start != self.end.start / PAGE * PAGE {
+        let page = self.end.start / PAGE * PAGE;
+        // Without an end nothing was said.
+        if range.start != page || range.end == u64::MAX {
             return chunks;
+        }
+        if range.end > page + PAGE {
+            return chunks.end..chunks.end;
         }
         let entries = &self.end.entries;
         let first = entries.partition_point(|entry| u64::from(entry.offset) < range.start);
