@@ -164,7 +164,8 @@ def full():
         wait_for("a read", lambda: not read_again(root, names))
         equal(metrics()["puzzlefs_disk_full"], 0, "whether the disk is full")
     lines = [line for line in log() if "space" in line]
-    check(len(lines) == 2 and "No space left" in lines[0] and "there is space again" in lines[1], f"{log()}")
+    # Some freed blocks may be full again at once: a few lines, and not one for each read that fails.
+    check(2 <= len(lines) <= 10 and "No space left" in lines[0] and "there is space again" in lines[-1], f"{log()}")
     check("/scratch/full:test: " in lines[0], lines[0])
     lazy = pull("/scratch/full-too", "test", "oci:/scratch/net:test")
     with daemon(lazy, options=("--no-fill", "--on-failure", "wait")), mounted(lazy) as root:
