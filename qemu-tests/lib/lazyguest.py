@@ -45,9 +45,9 @@ def puzzlefs(*arguments, **options):
 
 
 @contextlib.contextmanager
-def daemon(*layouts, options=()):
+def daemon(*layouts, options=(), program="puzzlefs"):
     with open(LOG, "a") as log:
-        command = ["puzzlefs", "daemon", "--plain-http", *options, *(lazy.layout for lazy in layouts)]
+        command = [program, "daemon", "--plain-http", *options, *(lazy.layout for lazy in layouts)]
         process = subprocess.Popen(command, stdout=log, stderr=log)
         for _ in range(200):  # its worker is there once the marks are
             if workers(process):

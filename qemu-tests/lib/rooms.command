@@ -9,7 +9,7 @@ cli: build cache pull daemon lazy remote registry upkeep reports verify extract 
 build: metadata profile cache image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
 pull: cache image lazy remote chunks layout base
-daemon: lazy chunks layout base
+daemon: lazy mount chunks layout base
 upkeep: profile image chunks layout base
 reports: profile image chunks layout base
 verify: image chunks layout base host

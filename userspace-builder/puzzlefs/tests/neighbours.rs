@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -260,4 +261,42 @@ fn sources_are_asked_in_the_order_that_the_user_says() {
         "pull", "--from", &nowhere, "--from", &place, &far, &image,
     ]));
     assert_whole(&dir.path().join("fourth"));
+}
+
+/// Packs of two images that are fetched at once: each chunk comes once, and is copied.
+#[test]
+fn what_two_packs_lack_at_once_comes_once() {
+    let dir = scratch();
+    let ((one, two), to) = (sources(dir.path()), dir.path().join("to"));
+    pull_lazily(&one, &to, "a");
+    pull_lazily(&two, &to, "b");
+    // One source for both.
+    for blob in fs::read_dir(two.join("blobs/sha256")).unwrap() {
+        let blob = blob.unwrap();
+        fs::copy(blob.path(), one.join("blobs/sha256").join(blob.file_name())).unwrap();
+    }
+    let layout = Layout::open(&to).unwrap();
+    let (a, b) = (lazy_packs(&to, "a"), lazy_packs(&to, "b"));
+    // Side by side: what has the same chunks is asked for at the same time.
+    let mut packs: Vec<Digest> = a.iter().zip(&b).flat_map(|(a, b)| [*a, *b]).collect();
+    packs.extend(
+        a.iter()
+            .chain(&b)
+            .filter(|pack| !packs.contains(pack))
+            .copied()
+            .collect::<Vec<_>>(),
+    );
+    let mut seen = HashSet::new();
+    packs.retain(|pack| seen.insert(*pack));
+    let open = |pack| Pack::open(&layout, pack).unwrap().unwrap();
+    let entries = packs.iter().flat_map(|pack| open(pack).end.entries);
+    let chunks: HashMap<_, _> = entries.map(|it| (it.digest, u64::from(it.size))).collect();
+    let once: u64 = chunks.values().sum();
+    let mut slow = Liar::new(&one, Lie::None);
+    slow.takes = std::time::Duration::from_millis(50);
+    let origins = Origins::only(Arc::new(slow));
+    let report = fill(&layout, &packs, None, vec![], origins, &Silent).unwrap();
+    assert!(once < report.bytes * 6 / 10, "{once} bytes {report:?}");
+    assert_eq!(report.bytes - report.copied, once);
+    assert_whole(&to);
 }

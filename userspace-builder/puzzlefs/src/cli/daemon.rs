@@ -14,7 +14,7 @@ use puzzlefs::lazy::status;
 use puzzlefs::Error;
 use serde::Serialize;
 
-use super::args::{Daemon, OnFailure, Status};
+use super::args::{Daemon, OnFailure, Rate, Status};
 use super::failure::Result;
 use super::pull::origins;
 use super::{out, show};
@@ -32,10 +32,13 @@ impl Progress for Lines {
 
 /// puzzlefs daemon.
 pub fn daemon(args: &Daemon) -> Result<()> {
-    // Before anything is opened. A worker is passed nothing.
+    // Before anything is opened. A worker is passed nothing, and is the program that its supervisor is.
     let inherited = match args.worker {
         true => None,
-        false => daemon::inherit()?,
+        false => {
+            daemon::stand_alone()?;
+            daemon::inherit()?
+        }
     };
     let layouts = args.layouts.iter().map(|dir| Layout::open(dir));
     let layouts = layouts.collect::<puzzlefs::Result<Vec<Layout>>>()?;
@@ -61,13 +64,21 @@ fn worker(args: &Daemon, layouts: &[Layout]) -> Result<()> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(Error::from)?;
     let null = std::fs::File::open("/dev/null").map_err(Error::from)?;
     rustix::stdio::dup2_stdin(&null).map_err(Error::from)?;
+    let (mut all, mut rates) = (Vec::new(), Vec::new());
+    for rate in &args.rate {
+        match rate {
+            Rate::All(bytes) => all.push(*bytes),
+            Rate::Of(of) => rates.push(of.clone()),
+        }
+    }
     let options = Options {
         on_failure: match args.on_failure {
             OnFailure::Error => daemon::OnFailure::Error(Duration::from_secs(args.timeout.into())),
             OnFailure::Wait => daemon::OnFailure::Wait,
         },
         fill: !args.no_fill,
-        rate: args.rate,
+        rate: all.last().copied(),
+        rates,
         metrics: args.metrics.clone(),
         restarts: args.restarts,
     };

@@ -5,19 +5,23 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::fs::{fchmod, Mode};
+use rustix::net::{listen, socket_with, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::metrics::Doing;
 use crate::base::error::{Error, Result, Where};
 
 /// Who asks has so long for it, and to read the answer.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Those that wait to be answered.
+const BACKLOG: i32 = 128;
 /// Bytes of a request.
 const MAX_REQUEST: u64 = 8 << 10;
 /// Bytes of an answer that is read.
@@ -69,12 +73,7 @@ impl Listener {
                 if is_old.is_ok_and(|it| it.file_type().is_socket()) {
                     std::fs::remove_file(path).with_context(context).at(path)?;
                 }
-                let listener = UnixListener::bind(path).with_context(context).at(path)?;
-                let mode = std::fs::Permissions::from_mode(0o600);
-                std::fs::set_permissions(path, mode)
-                    .with_context(context)
-                    .at(path)?;
-                listener.set_nonblocking(true)?;
+                let listener = bind(path).with_context(context).at(path)?;
                 Ok(Listener::Unix(listener))
             }
             Address::Tcp(address) => {
@@ -113,6 +112,17 @@ impl Listener {
             }),
         };
     }
+}
+
+/// A socket at `path` for its owner: at no moment for others.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // bind(2) gives the file the mode that the socket has (net/unix/af_unix.c, unix_bind_bsd).
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    listen(&socket, BACKLOG)?;
+    Ok(UnixListener::from(socket))
 }
 
 fn serve(mut stream: impl Read + Write, answer: impl Fn(bool) -> Vec<u8>) -> io::Result<()> {
@@ -190,6 +200,8 @@ pub fn ask(path: &Path) -> Result<Option<Doing>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn asked(path: &Path, request: &[u8]) -> String {
@@ -213,6 +225,8 @@ mod tests {
         drop(Listener::new(&Address::Unix(path.clone())).unwrap());
         assert!(ask(&path).unwrap().is_none());
         let listener = Listener::new(&Address::Unix(path.clone())).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for _ in 0..7 {

@@ -16,7 +16,7 @@ use super::wire::{self, Verdict};
 use crate::base::progress::Progress;
 use crate::layout::Layout;
 use crate::lazy::first::First;
-use crate::lazy::{Engine, Origins, Pace, Told};
+use crate::lazy::{Engine, Origins, Pace, RateOf, Rates, Told};
 
 /// Threads that fetch: more requests than that wait for each other.
 const THREADS: usize = 10;
@@ -45,6 +45,8 @@ pub struct Options {
     pub fill: bool,
     /// Bytes of that in a second, if it is not to be as many as come.
     pub rate: Option<u64>,
+    /// The same, of single images.
+    pub rates: Vec<RateOf>,
     /// Where numbers are asked for.
     pub metrics: Option<Address>,
     /// Workers that have ended before this one.
@@ -100,6 +102,7 @@ pub fn work(
         log.add(None, format!("{error:#}"));
         None
     });
+    let rates = Rates::new(&options.rates, &engine);
     let known = (&Files::default(), &First::default());
     if options.fill {
         engine.fill();
@@ -111,7 +114,8 @@ pub fn work(
         if let Some(listener) = &listener {
             scope.spawn(|| answer(listener, &engine, &waits, layouts, options.restarts));
         }
-        let tick = scope.spawn(|| tick(&engine, known, layouts, &options, &log, progress));
+        let tick =
+            scope.spawn(|| tick(&engine, (known, &rates), layouts, &options, &log, progress));
         let done = serve(socket, layouts, &engine, known, (&log, &waits));
         engine.stop();
         tick.thread().unpark();
@@ -171,7 +175,7 @@ fn serve(
 /// Does what is to be done from time to time, until the engine is stopped.
 fn tick(
     engine: &Engine<'_>,
-    (files, first): (&Files, &First),
+    ((files, first), rates): ((&Files, &First), &Rates),
     layouts: &[Layout],
     options: &Options,
     log: &Log,
@@ -188,6 +192,7 @@ fn tick(
                 log.add_all(&files.look(layout, engine));
             }
             log.add_all(&first.look(layouts, engine));
+            log.add_all(&rates.look(layouts, engine));
             engine.keep_or_tell();
             files.release(engine);
         }

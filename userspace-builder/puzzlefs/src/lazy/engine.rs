@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use puzzlefs_format::Digest;
 
+use super::claims::Claims;
 use super::counts::Counts;
 use super::fetch::{self, Supply};
 use super::neighbours::Neighbours;
 use super::origins::Origins;
-use super::pace::{is_full, Pace};
+use super::pace::{is_full, Pace, Rate};
 use super::pack::Pack;
 use super::queue::{Queue, Span};
 use crate::base::error::{Error, Result};
@@ -74,6 +75,7 @@ pub struct Engine<'a> {
     pace: Pace,
     under_way: Mutex<BTreeMap<u64, UnderWay>>,
     begun: AtomicU64,
+    claims: Claims,
     tell: Box<dyn Fn(Told) + Send + Sync>,
 }
 
@@ -101,6 +103,7 @@ impl<'a> Engine<'a> {
             pace: Pace::default(),
             under_way: Mutex::default(),
             begun: AtomicU64::new(0),
+            claims: Claims::default(),
             tell: Box::new(tell),
         }
     }
@@ -152,6 +155,24 @@ impl<'a> Engine<'a> {
     /// Also fetches what nobody waits for.
     pub fn fill(&self) {
         self.fills.store(true, Ordering::Relaxed);
+        self.wake.notify_all();
+    }
+
+    /// Has the packs that come wait for [`Self::limit`], as far as nobody reads them.
+    pub fn hold(&self) {
+        self.queue().hold();
+    }
+
+    /// What nobody waits for comes, of each pack, by the rate that `of` gives for it, or as it comes.
+    pub fn limit(&self, of: impl Fn(&Pack) -> Option<Arc<Rate>>) {
+        let packs = self.packs();
+        let mut queue = self.queue();
+        for (number, pack) in packs.iter().enumerate() {
+            if let Some(pack) = pack {
+                queue.limit(number, of(pack));
+            }
+        }
+        drop(queue);
         self.wake.notify_all();
     }
 
@@ -281,8 +302,22 @@ impl<'a> Engine<'a> {
             trouble: &mut |error| self.trouble(&pack.digest, error),
             fetched: 0,
         };
-        let chunks = span.chunks.clone();
-        let fetched = self.supply.fetch(pack, chunks, &is_here, &mut told);
+        let chunks = || span.chunks.clone();
+        let digests = chunks().filter_map(|it| Some((it, pack.chunk(it)?.digest)));
+        let (claim, others) = self.claims.claim(digests);
+        let mut fetched = self
+            .supply
+            .fetch(pack, chunks(), &others, &is_here, &mut told);
+        // Before it is waited for others, who may wait for this.
+        drop(claim);
+        if fetched.is_ok() && !others.is_empty() {
+            let digests = others.iter().filter_map(|it| Some(pack.chunk(*it)?.digest));
+            self.claims.wait(&digests.collect::<Vec<_>>());
+            let leave = chunks().filter(|it| !others.contains(it)).collect();
+            fetched = self
+                .supply
+                .fetch(pack, chunks(), &leave, &is_here, &mut told);
+        }
         if span.is_fill() {
             self.pace.spend(told.fetched);
         }

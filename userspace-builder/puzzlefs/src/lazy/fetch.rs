@@ -42,8 +42,8 @@ pub struct Told<'a> {
 }
 
 impl Supply<'_> {
-    /// Brings the chunks of these numbers, from other packs as far as `is_here` says that they have them, and else from
-    /// the first source that gives them.
+    /// Brings the chunks of these numbers but for those to `leave`, from other packs as far as `is_here` says that they
+    /// have them, and else from the first source that gives them.
     ///
     /// # Errors
     ///
@@ -52,11 +52,13 @@ impl Supply<'_> {
         &self,
         pack: &Pack,
         chunks: Range<usize>,
+        leave: &HashSet<usize>,
         is_here: &IsHere<'_>,
         told: &mut Told<'_>,
     ) -> Result<()> {
-        let mut copied = HashSet::new();
-        for (number, bytes) in self.neighbours.find(pack, chunks.clone(), is_here) {
+        let mut copied = leave.clone();
+        let wanted = chunks.clone().filter(|number| !leave.contains(number));
+        for (number, bytes) in self.neighbours.find(pack, wanted, is_here) {
             pack.write(number, &bytes)?;
             self.counts.came(NODE, bytes.len() as u64);
             copied.insert(number);

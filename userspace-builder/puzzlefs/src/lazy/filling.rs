@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
+use super::pace::Rate;
 use super::pack::Pack;
 
 /// What is known of a chunk.
@@ -38,6 +40,8 @@ pub struct Filling {
     /// Chunks that are [`Chunk::Written`], and their bytes.
     pub written: Vec<usize>,
     pub written_bytes: u64,
+    /// By which what nobody waits for comes, if its images have one.
+    pub rate: Option<Arc<Rate>>,
 }
 
 impl Filling {
@@ -65,6 +69,7 @@ impl Filling {
             fill_from: 0,
             written: Vec::new(),
             written_bytes: 0,
+            rate: None,
         }
     }
 

@@ -5,12 +5,14 @@
 //! - [`Pack`]: such a pack, to be written to;
 //! - [`Engine`]: who wants which chunks, and who fetches them; `queue`: what is fetched next, `listed`: of what images
 //!   list as read first, `filling`: what is known of a pack;
-//! - [`first`]: what images list; [`Pace`]: when nothing is fetched, for a rate or a full disk;
+//! - [`first`]: what images list; [`Pace`]: when nothing is fetched, for a rate or a full disk; [`Rates`]: of single
+//!   images;
 //! - `fetch`: bytes become checked chunks of a pack: of `neighbours`, other packs of the node, or of [`Origins`], the
-//!   sources, once they were opened; [`counts`]: what came from where;
+//!   sources, once they were opened; `claims`: each chunk once; [`counts`]: what came from where;
 //! - [`fill`]: fetching chunks while somebody waits at a terminal;
 //! - [`status`]: how much of an image is there.
 
+mod claims;
 pub mod counts;
 mod engine;
 mod fetch;
@@ -23,9 +25,11 @@ mod origins;
 mod pace;
 mod pack;
 mod queue;
+mod rates;
 pub mod status;
 
 pub use engine::{Engine, Told, UnderWay};
 pub use origins::Origins;
 pub use pace::Pace;
 pub use pack::Pack;
+pub use rates::{RateOf, Rates};

@@ -13,66 +13,100 @@ const PROBE: Duration = Duration::from_secs(2);
 /// No rate makes anything wait for longer.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
+/// So many bytes a second, in the mean: each takes what it gets, and is paid for by the time until the next one.
+#[derive(Debug)]
+pub struct Rate {
+    /// None come if that is 0.
+    bytes: u64,
+    spent_until: Mutex<Option<Instant>>,
+}
+
+impl Rate {
+    /// So many bytes in a second.
+    pub fn new(bytes: u64) -> Self {
+        Rate {
+            bytes,
+            spent_until: Mutex::default(),
+        }
+    }
+
+    /// Bytes in a second.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn until(&self) -> MutexGuard<'_, Option<Instant>> {
+        // It is whole between any two statements.
+        self.spent_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing may come now.
+    pub fn is_spent(&self) -> bool {
+        self.bytes == 0 || self.until().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// So many bytes are paid for from now on.
+    pub fn spend(&self, bytes: u64) {
+        let cost = Duration::try_from_secs_f64(bytes as f64 / self.bytes as f64);
+        let cost = cost.unwrap_or(Duration::MAX).min(LONGEST);
+        let mut until = self.until();
+        let now = Instant::now();
+        let from = until.map_or(now, |until| until.max(now));
+        *until = from.checked_add(cost);
+    }
+}
+
 /// When to fetch.
 #[derive(Default)]
 pub struct Pace {
-    /// Bytes that may come in a second which nobody waits for.
-    rate: Option<u64>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// Before that the rate is spent.
-    spent_until: Option<Instant>,
+    /// Of what nobody waits for.
+    rate: Option<Rate>,
     /// The disk is full, and before that nobody tries whether it still is.
-    full_until: Option<Instant>,
+    full_until: Mutex<Option<Instant>>,
 }
 
 impl Pace {
     /// With so many bytes in a second that nobody waits for; without `rate`, as many as come.
     pub fn new(rate: Option<u64>) -> Self {
         Pace {
-            rate: rate.map(|rate| rate.max(1)),
-            state: Mutex::default(),
+            rate: rate.map(|rate| Rate::new(rate.max(1))),
+            full_until: Mutex::default(),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn full_until(&self) -> MutexGuard<'_, Option<Instant>> {
         // It is whole between any two statements.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.full_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many requests that nobody waits for may be under way, of `most`.
     pub fn fillers(&self, most: usize) -> usize {
-        if self.rate.is_none() {
-            return most;
+        match &self.rate {
+            None => most,
+            // What it gets is known afterwards: so there is one.
+            Some(rate) => usize::from(!rate.is_spent()).min(most),
         }
-        // Each takes what it gets, and is paid for afterwards: so there is one.
-        let is_spent = |until: Instant| Instant::now() < until;
-        let is_spent = self.state().spent_until.is_some_and(is_spent);
-        usize::from(!is_spent).min(most)
     }
 
     /// So many bytes came that nobody waited for.
     pub fn spend(&self, bytes: u64) {
-        let Some(rate) = self.rate else { return };
-        let cost = Duration::try_from_secs_f64(bytes as f64 / rate as f64);
-        let cost = cost.unwrap_or(Duration::MAX).min(LONGEST);
-        let mut state = self.state();
-        let now = Instant::now();
-        let from = state.spent_until.map_or(now, |until| until.max(now));
-        state.spent_until = from.checked_add(cost);
+        if let Some(rate) = &self.rate {
+            rate.spend(bytes);
+        }
     }
 
     /// Whether one who has nothing to do may look for something: of a full disk one does now and then.
     pub fn may_fetch(&self) -> bool {
-        let mut state = self.state();
+        let mut full_until = self.full_until();
         let now = Instant::now();
-        match state.full_until {
+        match *full_until {
             Some(until) if now < until => false,
             Some(_) => {
-                state.full_until = Some(now + PROBE);
+                *full_until = Some(now + PROBE);
                 true
             }
             None => true,
@@ -82,17 +116,17 @@ impl Pace {
     /// Notes that the disk is full; whether it is news.
     pub fn full(&self) -> bool {
         let until = Instant::now() + PROBE;
-        self.state().full_until.replace(until).is_none()
+        self.full_until().replace(until).is_none()
     }
 
     /// Notes that something could be written; whether the disk was full before.
     pub fn written(&self) -> bool {
-        self.state().full_until.take().is_some()
+        self.full_until().take().is_some()
     }
 
     /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
-        self.state().full_until.is_some()
+        self.full_until().is_some()
     }
 }
 
@@ -122,6 +156,9 @@ mod tests {
         free.spend(u64::MAX);
         assert_eq!(free.fillers(4), 4);
         Pace::new(Some(0)).spend(u64::MAX);
+        let none = Rate::new(0);
+        none.spend(1);
+        assert!(none.is_spent());
     }
 
     #[test]
@@ -130,7 +167,7 @@ mod tests {
         assert!(pace.may_fetch() && !pace.is_full() && !pace.written());
         assert!(pace.full() && !pace.full() && pace.is_full());
         assert!(!pace.may_fetch());
-        pace.state().full_until = Some(Instant::now());
+        *pace.full_until() = Some(Instant::now());
         assert!(pace.may_fetch() && !pace.may_fetch() && pace.is_full());
         assert!(pace.written() && !pace.is_full() && pace.may_fetch());
     }

@@ -3,10 +3,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::filling::{Chunk, Filling};
 use super::listed::Lists;
+use super::pace::Rate;
 use super::pack::Pack;
 
 /// Bytes of a request that somebody waits for, but for a chunk that is larger.
@@ -59,13 +61,27 @@ pub struct Queue {
     filling: usize,
     /// Nothing is filled before that.
     paused: Option<(Instant, u32)>,
+    /// By which a pack comes before it is said whose it is.
+    rate: Option<Arc<Rate>>,
 }
 
 impl Queue {
     /// A pack more; its number.
     pub fn add(&mut self, pack: &Pack) -> usize {
-        self.packs.push(Filling::new(pack));
+        let mut filling = Filling::new(pack);
+        filling.rate.clone_from(&self.rate);
+        self.packs.push(filling);
         self.packs.len() - 1
+    }
+
+    /// What nobody waits for of a pack that is new comes when [`Self::limit`] was called for it, and not before.
+    pub fn hold(&mut self) {
+        self.rate = Some(Arc::new(Rate::new(0)));
+    }
+
+    /// What nobody waits for of a pack comes by a rate, or as it comes.
+    pub fn limit(&mut self, pack: usize, rate: Option<Arc<Rate>>) {
+        self.packs[pack].rate = rate;
     }
 
     /// Wants chunks of a pack for `waiter`; whether they are all there.
@@ -147,7 +163,8 @@ impl Queue {
             return None;
         }
         for (pack, filling) in self.packs.iter_mut().enumerate() {
-            if filling.missing == 0 {
+            let is_spent = filling.rate.as_ref().is_some_and(|rate| rate.is_spent());
+            if filling.missing == 0 || is_spent {
                 continue;
             }
             let missing = |chunk: &Chunk| *chunk == Chunk::Missing;
@@ -159,6 +176,10 @@ impl Queue {
             let first = filling.fill_from + behind;
             filling.fill_from = first;
             let chunks = filling.take(first, first + 1, LARGEST_FILL, LARGEST_FILL);
+            if let Some(rate) = &filling.rate {
+                let sizes = filling.sizes[chunks.clone()].iter();
+                rate.spend(sizes.map(|size| u64::from(*size)).sum());
+            }
             self.under_way += 1;
             self.filling += 1;
             return Some(Span {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::mount::FS_TYPE;
 
 /// `f_type` of the filesystem (`FileSystem::MAGIC` in kmod/puzzlefs.rs).
-const MAGIC: u64 = 0x5a5a_5550;
+pub const MAGIC: u64 = 0x5a5a_5550;
 
 /// What a superblock has read since it was mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -5,6 +5,7 @@ use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use puzzlefs::layout::reference::Name;
 use puzzlefs::layout::Layout;
@@ -43,6 +44,8 @@ pub struct Liar {
     pub later: bool,
     /// After how many requests for blobs it fails.
     pub fails_after: usize,
+    /// How long it takes for each answer.
+    pub takes: Duration,
     /// What was asked for: blobs, with the bytes of each that were wanted.
     pub asked: Mutex<Vec<(Digest, Range<u64>)>>,
 }
@@ -55,11 +58,13 @@ impl Liar {
             lie,
             later: false,
             fails_after: usize::MAX,
+            takes: Duration::ZERO,
             asked: Mutex::default(),
         }
     }
 
     fn ask(&self, digest: &Digest, range: Range<u64>) -> Result<()> {
+        std::thread::sleep(self.takes);
         let mut asked = self.asked.lock().unwrap();
         if asked.len() >= self.fails_after {
             return Err(Error::from(std::io::Error::other("the line is cut")));

@@ -8,7 +8,7 @@ use puzzlefs::daemon::Address;
 use puzzlefs::remote::Place;
 
 use super::registry::Registry;
-use super::values::{rate, Format};
+use super::values::{Format, Rate};
 
 /// Fetch what is read of lazy images, as it is read
 ///
@@ -23,7 +23,8 @@ use super::values::{rate, Format};
 #[command(after_help = "Example:
   puzzlefs daemon /var/lib/images
   puzzlefs daemon --on-failure wait --no-fill /var/lib/images
-  puzzlefs daemon --rate 2M --metrics /run/puzzlefs/daemon.sock /var/lib/images
+  puzzlefs daemon --rate 2M --rate /var/lib/images:debian=200K /var/lib/images
+  puzzlefs daemon --metrics /run/puzzlefs/daemon.sock /var/lib/images
   puzzlefs daemon --from oci:/net/images:any /var/lib/images")]
 pub struct Daemon {
     /// What becomes of a read whose chunks no source gives
@@ -40,12 +41,14 @@ pub struct Daemon {
     /// What `puzzlefs pull` takes. Which image it names does not matter: the place is asked for packs by their digests.
     #[arg(long, value_name = "PLACE")]
     pub from: Vec<Place>,
-    /// Fetch what nobody reads by so many bytes a second, or K, M, G, for all images together
+    /// Fetch what nobody reads by so many bytes a second, or K, M, G: of all images together, or of one; it may be given
+    /// several times
     ///
     /// That is the mean: a request has up to 4 MiB, and the next one waits until they are paid for. What somebody waits for
-    /// comes as fast as it can, and is not counted.
-    #[arg(long, value_name = "BYTES", value_parser = rate)]
-    pub rate: Option<u64>,
+    /// comes as fast as it can, and is not counted. With OCI_DIR:TAG=0 nothing comes of an image but what is read. What
+    /// several images have comes by the highest of their rates.
+    #[arg(long, value_name = "[OCI_DIR:TAG=]BYTES")]
+    pub rate: Vec<Rate>,
     /// Where numbers are asked for, by HTTP: a socket in the filesystem, or ADDRESS:PORT [default: nowhere]
     ///
     /// /metrics has them as Prometheus reads them. `puzzlefs status` asks there too. Nobody but root may ask at a socket,

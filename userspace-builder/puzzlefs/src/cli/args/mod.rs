@@ -26,7 +26,7 @@ pub use pull::{Complete, Pull, Serve};
 pub use read::{Extract, Inspect, Ls, Verify};
 pub use registry::{Home, Image, Push, Registry};
 pub use store::{Du, Gc, Images, Repack, Rm, Tag, Tags, Unpack};
-pub use values::Format;
+pub use values::{Format, Rate};
 
 /// Builds, checks, extracts and mounts PuzzleFS images
 ///

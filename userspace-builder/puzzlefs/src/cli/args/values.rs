@@ -2,8 +2,10 @@
 //! Values that arguments of several commands have.
 
 use std::num::NonZero;
+use std::str::FromStr;
 
 use clap::ValueEnum;
+use puzzlefs::lazy::RateOf;
 use puzzlefs_format::limits;
 
 /// How a report is printed.
@@ -43,11 +45,27 @@ pub fn pack_size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Bytes in a second: one at least.
-pub fn rate(text: &str) -> Result<u64, String> {
-    match size(text)? {
-        0 => Err("with a rate of 0 nothing would come: --no-fill".into()),
-        rate => Ok(rate),
+/// Bytes in a second: of all images, or of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rate {
+    /// Of all of them: one at least.
+    All(u64),
+    /// Of one: 0 for none.
+    Of(RateOf),
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((image, bytes)) = text.rsplit_once('=') else {
+            return match size(text)? {
+                0 => Err("with a rate of 0 nothing would come: --no-fill".into()),
+                bytes => Ok(Rate::All(bytes)),
+            };
+        };
+        let (image, bytes) = (image.parse()?, size(bytes)?);
+        Ok(Rate::Of(RateOf { image, bytes }))
     }
 }
 

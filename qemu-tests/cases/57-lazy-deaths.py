@@ -1,0 +1,265 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# needs: images small; memory 3G; cpus 2; scratch 3G
+# shows: four readers of lazy images, all bytes right. Who fetches is killed 200 times at random, and at each call by which it
+# writes and records; what it leaves each time is sound, and is completed. Its source cuts answers, lies, stalls, refuses, and
+# is away for a time. There is no deadlock while the memory is full and pages are dirty, nor beside others who listen to
+# fanotify and read what they are asked about, nor where the daemon's own program lies in the image that it serves.
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+from case import Image, check, drop_caches, equal, mounted
+from fanotify import FAN_ACCESS_PERM, FAN_MARK_FILESYSTEM, FAN_OPEN_PERM, Watch
+from lazyguest import IMAGE, LOG, TREE, Lazy, Reader, daemon, digest, puzzlefs, workers
+from webserver import FAULTS, Web
+
+KILLS = 200
+# By which a worker writes a chunk; brings chunks to the disk; writes a record and gives it its name; ends one.
+CALLS = {"pwrite64": (1, 2, 5), "fdatasync": (1, 2), "fsync": (1, 2), "write": (1, 2), "renameat,renameat2": (1, 2), "unlinkat": (1, 2)}
+WAITING = ("--on-failure", "wait", "--retry-times", "1")
+
+
+def fresh(name, source):
+    shutil.rmtree(f"/scratch/{name}", ignore_errors=True)
+    puzzlefs("pull", "--lazy", source, f"/scratch/{name}:test")
+    lazy = Lazy(name)
+    check(len(lazy.records()) > 0, "nothing is missing")
+    return lazy
+
+
+def is_completed(lazy):
+    puzzlefs("complete", f"{lazy.layout}:test")
+    equal(lazy.records(), [], "packs that lack something")
+    for pack in lazy.packs():
+        with open(lazy.blob(pack), "rb") as f:
+            equal(digest(f), pack, "the digest of a pack")
+
+
+def ended(readers, seconds=300):
+    """Waits for readers, all of which must end with right bytes; gives how many these were."""
+    deadline = time.monotonic() + seconds
+    for reader in readers:
+        reader.join(max(0, deadline - time.monotonic()))
+        check(not reader.is_alive(), f"a reader has not ended in {seconds} s; the log: {open(LOG).read()[-2000:]}")
+        equal(reader.faults, [], "what a reader found")
+    return sum(reader.bytes for reader in readers)
+
+
+def at_random(source):
+    deaths, size, rounds, rng = 0, 0, 0, random.Random(1)
+    while deaths < KILLS:
+        lazy = fresh("killed", source)
+        with daemon(lazy, options=(*WAITING, "--no-fill")) as process, mounted(lazy) as root:
+            readers = [Reader(root, seed) for seed in range(4)]
+            before = deaths
+            while any(reader.is_alive() for reader in readers):
+                time.sleep(rng.uniform(0, 0.3))
+                for pid in workers(process) if deaths < KILLS else []:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        deaths += 1
+            size += ended(readers)
+        check(deaths > before, "nobody was killed: the tree was read too fast")
+        is_completed(lazy)
+        rounds += 1
+    print(f"killed at random: {deaths} workers in {rounds} rounds, {size} bytes read by four, all right")
+
+
+def tracer(process, calls, number):
+    """strace of the worker there is, which kills it at that call of that name, in any of its threads; or None."""
+    for pid in workers(process):
+        return subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={calls}",
+                                 "-e", f"inject={calls}:signal=KILL:when={number}"], stderr=subprocess.DEVNULL)
+    return None
+
+
+def at_writes(source):
+    died = {}
+    for calls, numbers in CALLS.items():
+        for number in numbers:
+            lazy = fresh("written", source)
+            deaths = 0
+            with daemon(lazy, options=WAITING) as process, mounted(lazy) as root:
+                readers = [Reader(root, seed, random.Random(seed).sample(list(TREE), 100)) for seed in range(4)]
+                for _ in range(3):
+                    trace, worker = tracer(process, calls, number), workers(process)
+                    while trace and trace.poll() is None and lazy.records():
+                        time.sleep(0.05)
+                    if trace:
+                        trace.terminate()
+                        trace.wait()
+                    if workers(process) == worker:
+                        break  # it has done all, and not died
+                    deaths += 1
+                ended(readers)
+            puzzlefs("verify", f"{lazy.layout}:test")
+            is_completed(lazy)
+            died[calls] = died.get(calls, 0) + deaths
+    print(f"killed at a call: {died}")
+    for calls, deaths in died.items():
+        check(deaths > 0, f"nobody was killed at {calls}")
+
+
+def bad_source(web):
+    web.faults = 0.5
+    port = web.server_port
+    lazy = fresh_from(web, "bad")
+    with daemon(lazy, options=(*WAITING, "--no-fill")), mounted(lazy) as root:
+        readers = [Reader(root, seed) for seed in range(4)]
+        time.sleep(2)
+        web.close()
+        asked, made = len(web.asked), web.made
+        time.sleep(2)
+        web = Web(port, faults=0.5)
+        size = ended(readers, 600)
+        check(len(web.asked) > 0, "nothing was asked for after it was away")
+    for fault, count in web.made.items():
+        made[fault] = made.get(fault, 0) + count
+    web.faults = 0
+    print(f"a bad source: {asked} requests, then away, then {len(web.asked)}; {made}; {size} bytes, all right")
+    equal(sorted(made), sorted(fault.__name__ for fault in FAULTS), "what it has done")
+    is_completed(lazy)
+    return web
+
+
+def fresh_from(web, name):
+    faults, web.faults = web.faults, 0
+    lazy = fresh(name, source_of(web))
+    web.faults = faults
+    return lazy
+
+
+def source_of(web):
+    return f"http://127.0.0.1:{web.server_port}/source:test"
+
+
+@contextlib.contextmanager
+def short_of_memory():
+    """Somebody writes all the time, and somebody has nearly all memory."""
+    with open("/proc/meminfo") as f:
+        free = next(int(line.split()[1]) for line in f if line.startswith("MemAvailable")) << 10
+    hog = subprocess.Popen(["python3", "-c", f"import time; x = bytearray(b'x') * {free - (400 << 20)}; time.sleep(1e6)"])
+    writer = subprocess.Popen(["sh", "-c", "while :; do dd if=/dev/zero of=/scratch/dirty bs=1M count=600 2>/dev/null; done"],
+                              start_new_session=True)
+    try:
+        yield hog
+    finally:
+        os.killpg(writer.pid, signal.SIGKILL)
+        for process in hog, writer:
+            process.kill()
+            process.wait()
+        os.unlink("/scratch/dirty")
+
+
+def dirty_pages():
+    with open("/proc/meminfo") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("Dirty:")) << 10
+
+
+def full_memory(source):
+    lazy, most = fresh("pressed", source), 0
+    with short_of_memory() as hog, daemon(lazy, options=WAITING), mounted(lazy) as root:
+        readers = [Reader(root, seed) for seed in range(4)]
+        while any(reader.is_alive() for reader in readers):
+            most = max(most, dirty_pages())
+            time.sleep(0.1)
+        ended(readers)
+        check(hog.poll() is None, "the memory was not full all the time")
+    check(most > 16 << 20, f"{most} bytes were dirty at most")
+    print(f"memory full, {most >> 20} MiB dirty at most: all bytes right")
+
+
+class Scanner:
+    """Who looks at all that others read, below and above, before they may: it reads what it is asked about."""
+
+    def __init__(self, root):
+        events = {"mask": FAN_OPEN_PERM | FAN_ACCESS_PERM, "mark": FAN_MARK_FILESYSTEM}
+        self.watch, self.device = Watch(root, **events), os.stat(root).st_dev
+        self.watch.add("/scratch", **events)
+        self.above = self.below = 0
+        self.is_ended = False
+        self.threads = [threading.Thread(target=self.answer) for _ in range(8)]
+        for thread in self.threads:
+            thread.start()
+
+    def answer(self):
+        while not self.is_ended:
+            for event in self.watch.events(0.1, at_once=1):
+                if os.fstat(event.fd).st_dev == self.device:
+                    self.above += 1
+                    if event.mask & FAN_OPEN_PERM:
+                        os.pread(event.fd, 4096, 0)
+                else:
+                    self.below += 1
+                event.allow()
+
+    def close(self):
+        self.is_ended = True
+        for thread in self.threads:
+            thread.join()
+        self.watch.close()
+
+
+def others_listen(source):
+    lazy = fresh("listened", source)
+    with daemon(lazy, options=WAITING), mounted(lazy) as root:
+        scanner = Scanner(root)
+        try:
+            ended([Reader(root, seed, random.Random(seed).sample(list(TREE), 200)) for seed in range(4)])
+        finally:
+            scanner.close()
+    check(scanner.above > 400 and scanner.below > 100, f"{scanner.above} and {scanner.below} events")
+    print(f"another listener: {scanner.above} events of the image, {scanner.below} of its layout")
+
+
+def own_program():
+    """The daemon's program in the image that it serves: it takes it into memory, or does not start."""
+    os.mkdir("/scratch/tree")
+    shutil.copy("/proc/self/exe", "/scratch/tree/python")
+    shutil.copy(shutil.which("puzzlefs"), "/scratch/tree/puzzlefs")
+    shutil.copytree(f"{IMAGE.source}/etc", "/scratch/tree/etc", symlinks=True)
+    puzzlefs("build", "/scratch/tree", "/scratch/with-it:test")
+    puzzlefs("pull", "--lazy", "oci:/scratch/with-it:test", "/scratch/own:test")
+    lazy = Image(IMAGE.name)
+    lazy.layout = "/scratch/own"
+    lazy.digest = puzzlefs("inspect", "--format", "json", "/scratch/own:test")["manifest"]
+    wanted = digest(open("/scratch/tree/python", "rb"))
+    with mounted(lazy) as root:
+        refused = subprocess.run([f"{root}/puzzlefs", "daemon", lazy.layout], stderr=subprocess.PIPE, timeout=60)
+        check(refused.returncode != 0, "it runs although it is not there")
+    with contextlib.ExitStack() as first, mounted(lazy) as root:
+        first.enter_context(daemon(lazy, options=(*WAITING, "--no-fill")))
+        own = first.enter_context(daemon(lazy, options=(*WAITING, "--no-fill"), program=f"{root}/puzzlefs"))
+        for pid in own.pid, *workers(own):
+            check("memfd" in os.readlink(f"/proc/{pid}/exe"), f"it runs from {os.readlink(f'/proc/{pid}/exe')}")
+        drop_caches()
+        with open(f"{root}/python", "rb") as f:
+            equal(digest(f), wanted, "what is read through a daemon of the image")
+        # Its own file is read again while nobody else serves it.
+        drop_caches()
+        with open(f"{root}/puzzlefs", "rb") as f:
+            equal(digest(f), digest(open("/scratch/tree/puzzlefs", "rb")), "the program")
+    for name in "tree", "with-it", "own":
+        shutil.rmtree(f"/scratch/{name}")
+    print("the daemon's program in its own image: taken into memory, refused where it is not there")
+
+
+shutil.copytree(IMAGE.layout, "/scratch/source")
+web = Web()
+at_random(source_of(web))
+at_writes(source_of(web))
+full_memory(source_of(web))
+others_listen(source_of(web))
+web = bad_source(web)
+web.close()
+own_program()
+for name in "source", "killed", "written", "bad", "pressed", "listened":
+    shutil.rmtree(f"/scratch/{name}")
+print("lazy images, whoever dies: right bytes")
