@@ -13,9 +13,9 @@ use common::message::{tag_rootfs, tree, Message, DIR, FILE};
 use common::{open, scratch};
 use puzzlefs::fuse::filesystem::{Filesystem, SeekTo};
 use puzzlefs::fuse::tree::ImageTree;
-use puzzlefs::lazy::Patience;
 use puzzlefs::layout::manifest::Descriptor;
 use puzzlefs::layout::Layout;
+use puzzlefs::lazy::Patience;
 use puzzlefs_format::{limits, MEDIA_TYPE_CHUNK_ZSTD};
 use rustix::io::Errno;
 
@@ -166,7 +166,9 @@ fn files_that_share_extents() {
             let found = soon("lookup", || tree.lookup(1, name.as_bytes()));
             let found = found.unwrap().unwrap();
             assert_eq!(found.size, 4096 * len);
-            let read = soon("read", || tree.read(found.ino, found.size - 100, 4096, &Patience::None));
+            let read = soon("read", || {
+                tree.read(found.ino, found.size - 100, 4096, &Patience::None)
+            });
             assert_eq!(*read.unwrap(), [0; 100]);
             let data = soon("seek", || tree.seek(found.ino, 0, SeekTo::Data));
             assert_eq!(data, Err(Errno::NXIO));

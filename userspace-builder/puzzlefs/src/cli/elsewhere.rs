@@ -42,7 +42,9 @@ pub fn pull(place: &Place, how: Option<&Mount>) -> Result<Digest> {
         Err(error) => match known.filter(|_| !matches!(error, Error::NotFound(_))) {
             None => Err(error.into()),
             Some(known) => {
-                out::note(&format!("{error:#}; {place} is mounted as it was when it was pulled last"));
+                out::note(&format!(
+                    "{error:#}; {place} is mounted as it was when it was pulled last"
+                ));
                 Ok(known)
             }
         },
@@ -79,7 +81,14 @@ fn pull_into(
     let sources = sources.map(|place| place.at_digest(&digest));
     let sources = sources.collect::<puzzlefs::Result<Vec<String>>>()?;
     let cache = remembered(false);
-    found.pull_lazy(&layout, tag, &sources, origins(options()), cache.as_ref(), &Bar::new())?;
+    found.pull_lazy(
+        &layout,
+        tag,
+        &sources,
+        origins(options()),
+        cache.as_ref(),
+        &Bar::new(),
+    )?;
     Ok(digest)
 }
 

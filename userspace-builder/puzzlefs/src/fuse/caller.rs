@@ -55,7 +55,9 @@ pub(super) fn is_gone(pid: u32) -> bool {
         return true;
     };
     let masks = status.lines().filter_map(|line| {
-        let mask = line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:"))?;
+        let mask = line
+            .strip_prefix("SigPnd:")
+            .or(line.strip_prefix("ShdPnd:"))?;
         u64::from_str_radix(mask.trim(), 16).ok()
     });
     masks.fold(0, |all, mask| all | mask) & KILL != 0

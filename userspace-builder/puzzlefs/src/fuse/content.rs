@@ -201,7 +201,11 @@ impl<'a> Contents<'a> {
             Err((_, Absent::Later)) => Err(Errno::AGAIN.into()),
             Err((_, Absent::Left)) => Err(Errno::INTR.into()),
             Err((chunk, Absent::Late)) => {
-                faults.of_chunk(ino, &chunk, "it is not here yet, and no source gave it in time");
+                faults.of_chunk(
+                    ino,
+                    &chunk,
+                    "it is not here yet, and no source gave it in time",
+                );
                 Err(Errno::IO.into())
             }
         }

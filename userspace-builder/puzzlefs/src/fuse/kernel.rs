@@ -305,7 +305,8 @@ impl<F: Filesystem + 'static> Requests for Server<F> {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let read = move |of: &F, patience: &Patience<'_>| of.read(ino.0, offset, size as usize, patience);
+        let read =
+            move |of: &F, patience: &Patience<'_>| of.read(ino.0, offset, size as usize, patience);
         match answered(|| read(&self.filesystem, &Patience::None)) {
             Ok(bytes) => reply.data(&bytes),
             Err(errno) if errno == Errno::EAGAIN => {

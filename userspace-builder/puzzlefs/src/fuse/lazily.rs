@@ -143,13 +143,18 @@ fn open(image: &Image, pack: &Whole) -> Result<Option<Pack>> {
 
 impl ChunkSource for LazySource {
     fn bring(&self, chunks: &[Digest], patience: &Patience<'_>) -> Result<(), (Digest, Absent)> {
-        let places = chunks.iter().filter_map(|it| Some((self.missing(it)?, *it)));
+        let places = chunks
+            .iter()
+            .filter_map(|it| Some((self.missing(it)?, *it)));
         let places: HashMap<(usize, usize), Digest> = places.collect();
         let brought = self.fetcher.bring(places.keys().copied(), patience);
         brought.map_err(|(at, absent)| {
             // It is one of those that were asked for.
             let chunk = places.get(&at).or(chunks.first());
-            (chunk.copied().unwrap_or(Digest::from_bytes([0; 32])), absent)
+            (
+                chunk.copied().unwrap_or(Digest::from_bytes([0; 32])),
+                absent,
+            )
         })
     }
 

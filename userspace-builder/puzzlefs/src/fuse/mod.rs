@@ -77,7 +77,9 @@ pub fn serve(
     };
     // It is served until the process ends.
     let image: &'static Image = Box::leak(Box::new(Image::open(&source)?));
-    let name = request.name.map_or_else(|| source.to_string(), str::to_owned);
+    let name = request
+        .name
+        .map_or_else(|| source.to_string(), str::to_owned);
     let log: Arc<dyn Fn(&str) + Send + Sync> = request.log.into();
     let (notes, called) = (Arc::clone(&log), name.clone());
     let notes = Arc::new(move |line: &str| notes(&format!("{called}: {line}")));

@@ -173,7 +173,9 @@ impl Pack {
     pub fn read(&self, number: usize) -> Option<Vec<u8>> {
         let entry = self.chunk(number)?;
         let mut bytes = vec![0; usize::try_from(entry.size).ok()?];
-        self.file.read_exact_at(&mut bytes, entry.offset.into()).ok()?;
+        self.file
+            .read_exact_at(&mut bytes, entry.offset.into())
+            .ok()?;
         (sha256(&[&bytes]) == entry.digest).then_some(bytes)
     }
 
@@ -253,7 +255,8 @@ impl Pack {
             );
             return Err(Error::damaged(text).of(&self.digest));
         }
-        self.layout.forget_lazy_if(&self.digest, || self.has_name())?;
+        self.layout
+            .forget_lazy_if(&self.digest, || self.has_name())?;
         self.is_done.store(true, Ordering::Release);
         Ok(())
     }
