@@ -23,6 +23,7 @@ use puzzlefs::fuse::tree::ImageTree;
 use puzzlefs::layout::Layout;
 use puzzlefs::lazy::status::status;
 use puzzlefs::lazy::{Fetcher, OnFailure, Options, Origins, Patience};
+use puzzlefs::profile::{Part, Profile};
 use puzzlefs::{registry, remote};
 use rustix::io::Errno;
 
@@ -243,6 +244,50 @@ fn what_nobody_gives_is_an_error_or_waits() {
     let is_gone = || begun.elapsed() > Duration::from_secs(1);
     let read = served.read_with("005", 0, 4096, &Patience::Until(&is_gone));
     assert_eq!(read, Err(Errno::INTR));
+}
+
+/// What a profile lists comes next, once a part of it was read.
+#[test]
+fn a_profile_is_fetched_first() {
+    const READ: [&str; 8] = ["033", "017", "035", "005", "025", "021", "031", "011"];
+    let dir = scratch();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    tree(&dir.path().join("root"), 40);
+    let parts = READ.map(|name| Part {
+        path: format!("/{name}").into_bytes(),
+        range: 0..200_000,
+    });
+    let first = Some(Profile {
+        parts: parts.into(),
+    });
+    let form = Form::Packs { target: 1 << 20 };
+    let options = BuildOptions {
+        form,
+        first,
+        ..options()
+    };
+    build_into(&dir.path().join("root"), &from, "v", &options);
+    let server = Server::new(&from, Fault::None);
+    pull_lazily(&server, &to);
+    let served = serve(&to, TIMEOUT);
+    let asked = ranges(&server);
+    served.read(READ[0]).unwrap();
+    let begun = Instant::now();
+    for name in READ {
+        let content = content(dir.path(), name);
+        while served.read_with(name, 0, 1 << 20, &Patience::None).as_ref() != Ok(&content) {
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "{name} has not come"
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let requests = ranges(&server) - asked;
+    assert!(requests <= 4, "{requests} requests");
+    // What it does not list has not.
+    let other = served.read_with("000", 0, 4096, &Patience::None);
+    assert_eq!(other, Err(Errno::AGAIN));
 }
 
 /// Two servers of one layout: what one has recorded the other one does not ask for.
