@@ -184,7 +184,7 @@ impl Composer {
     /// The bytes of a blob that it knows of.
     pub fn size(&self, blob: &Digest) -> Option<u64> {
         match self.ends.get(blob) {
-            Some(end) => Some(end.start + end.bytes.len() as u64),
+            Some(end) => Some(end.start + end.size),
             None => Some(self.places.get(blob)?.first()?.size),
         }
     }
@@ -217,7 +217,7 @@ impl Composer {
             pack: *blob,
             next: end.entries.partition_point(is_before),
             at: range.start,
-            to: range.end.min(end.start + end.bytes.len() as u64),
+            to: range.end.min(end.start + end.size),
             part: Vec::new(),
             used: 0,
         }))

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use anyhow::{ensure, Context};
 use puzzlefs_format::{limits, Digest, PackEntry, PackIndex, PackTrailer};
 
+use crate::base::digest::sha256;
 use crate::base::error::{damage, is_trouble, Result, Where};
 use crate::layout::Layout;
 
@@ -53,8 +54,12 @@ fn index(file: &File) -> anyhow::Result<Vec<PackEntry>> {
 /// The end of a pack: its index and its trailer, checked but for the chunks themselves.
 #[derive(Clone, Debug)]
 pub struct End {
-    /// Its bytes.
+    /// Its bytes; none if nobody needs them any more ([`Self::without_bytes`]).
     pub bytes: Vec<u8>,
+    /// How many they are.
+    pub size: u64,
+    /// Their SHA-256.
+    pub digest: Digest,
     /// What the index lists, in order of the offsets.
     pub entries: Vec<PackEntry>,
     /// Where it begins in the pack.
@@ -98,10 +103,19 @@ impl End {
         let is_apart = |a: &PackEntry, b: &PackEntry| end_of(a) <= b.offset.into();
         ensure!(entries.is_sorted_by(is_apart), "its chunks overlap");
         Ok(End {
+            size: bytes.len() as u64,
+            digest: sha256(&[&bytes]),
             bytes,
             entries,
             start: trailer.index_offset(),
         })
+    }
+
+    /// The same for who has to know the chunks only, and keeps many.
+    pub fn without_bytes(mut self) -> Self {
+        self.bytes = Vec::new();
+        self.entries.shrink_to_fit();
+        self
     }
 
     /// Whether there is nothing between the chunks: then chunks and end are all of the pack.

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use puzzlefs_format::{Digest, PackEntry};
 use serde::{Deserialize, Serialize};
 
-use crate::base::digest::{hex, sha256};
+use crate::base::digest::hex;
 use crate::base::error::{Error, Result};
 use crate::chunks::pack::End;
 use crate::layout::Layout;
@@ -51,9 +51,9 @@ impl Presence {
         let chunks = end.entries.len();
         Presence {
             pack: *pack,
-            size: end.start + end.bytes.len() as u64,
+            size: end.start + end.size,
             sources,
-            end: sha256(&[&end.bytes]),
+            end: end.digest,
             chunks,
             bits: vec![0; chunks.div_ceil(8)],
         }
@@ -106,7 +106,7 @@ impl Presence {
 
     /// Whether it is of a pack with this end.
     pub fn is_of(&self, end: &End) -> bool {
-        self.end == sha256(&[&end.bytes]) && self.chunks == end.entries.len()
+        self.end == end.digest && self.chunks == end.entries.len()
     }
 
     /// Whether a chunk is there, by its number in order of the offsets.
@@ -136,12 +136,22 @@ impl Presence {
         })
     }
 
-    /// Records that `chunks` are on disk too. Of a pack that has no record any more there is nothing to say.
-    pub fn record(layout: &Layout, pack: &Digest, end: &End, chunks: &[usize]) -> Result<()> {
+    /// Records that `chunks` are on disk too, if `is_ours`, which is asked while nobody else changes records. Of a pack
+    /// that has no record any more there is nothing to say.
+    pub fn record(
+        layout: &Layout,
+        pack: &Digest,
+        end: &End,
+        chunks: &[usize],
+        is_ours: impl FnOnce() -> Result<bool>,
+    ) -> Result<()> {
         layout.change_lazy(pack, |old| {
             let Some(old) = old else {
                 return Ok(None);
             };
+            if !is_ours()? {
+                return Ok(Some(old));
+            }
             let mut record = match Self::parse(pack, &old) {
                 Ok(record) if record.is_of(end) => record,
                 _ => return Ok(Some(old)),
@@ -205,6 +215,8 @@ mod tests {
         };
         let end = End {
             bytes: b"an end".to_vec(),
+            size: 6,
+            digest: Digest::from_bytes([9; 32]),
             entries: (0..11).map(entry).collect(),
             start: 110,
         };
@@ -222,7 +234,7 @@ mod tests {
         // Of another pack, another end, or cut.
         assert!(Presence::parse(&Digest::from_bytes([8; 32]), &text).is_err());
         let mut other = end.clone();
-        other.bytes.push(0);
+        other.digest = Digest::from_bytes([8; 32]);
         assert!(!read.is_of(&other));
         assert!(Presence::parse(&pack, &text[..text.len() - 1]).is_err());
         let text = String::from_utf8(text).unwrap();

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::time::Duration;
 
 use puzzlefs::base::progress::{Progress, Unit};
 use puzzlefs::base::text;
@@ -14,7 +13,7 @@ use puzzlefs::lazy::status;
 use puzzlefs::Error;
 use serde::Serialize;
 
-use super::args::{Daemon, OnFailure, Rate, Status};
+use super::args::{Daemon, Status};
 use super::failure::Result;
 use super::pull::origins;
 use super::{out, show};
@@ -64,25 +63,15 @@ fn worker(args: &Daemon, layouts: &[Layout]) -> Result<()> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(Error::from)?;
     let null = std::fs::File::open("/dev/null").map_err(Error::from)?;
     rustix::stdio::dup2_stdin(&null).map_err(Error::from)?;
-    let (mut all, mut rates) = (Vec::new(), Vec::new());
-    for rate in &args.rate {
-        match rate {
-            Rate::All(bytes) => all.push(*bytes),
-            Rate::Of(of) => rates.push(of.clone()),
-        }
-    }
     let options = Options {
-        on_failure: match args.on_failure {
-            OnFailure::Error => daemon::OnFailure::Error(Duration::from_secs(args.timeout.into())),
-            OnFailure::Wait => daemon::OnFailure::Wait,
-        },
+        on_failure: args.fetching.on_failure(),
         fill: !args.no_fill,
-        rate: all.last().copied(),
-        rates,
+        rate: args.fetching.rate,
+        rates: args.image_rate.clone(),
         metrics: args.metrics.clone(),
         restarts: args.restarts,
     };
-    let origins = origins(args.registry.options()).after(&args.from);
+    let origins = origins(args.registry.options()).after(&args.fetching.from);
     Ok(daemon::work(&socket, layouts, origins, options, &Lines)?)
 }
 

@@ -6,6 +6,7 @@ mod bar;
 mod build;
 mod cache;
 mod daemon;
+mod elsewhere;
 mod exit;
 mod export;
 mod failure;

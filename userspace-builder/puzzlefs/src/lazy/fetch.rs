@@ -57,8 +57,17 @@ impl Supply<'_> {
         told: &mut Told<'_>,
     ) -> Result<()> {
         let mut copied = leave.clone();
-        let wanted = chunks.clone().filter(|number| !leave.contains(number));
-        for (number, bytes) in self.neighbours.find(pack, wanted, is_here) {
+        // Another process may fill it too.
+        let recorded = pack.recorded();
+        let is_recorded =
+            |number: &usize| recorded.as_ref().is_some_and(|record| record.has(*number));
+        let wanted = || chunks.clone().filter(|number| !leave.contains(number));
+        for number in wanted().filter(is_recorded) {
+            copied.insert(number);
+            (told.here)(number);
+        }
+        let others = wanted().filter(|number| !is_recorded(number));
+        for (number, bytes) in self.neighbours.find(pack, others, is_here) {
             pack.write(number, &bytes)?;
             self.counts.came(NODE, bytes.len() as u64);
             copied.insert(number);

@@ -9,6 +9,8 @@
 //!   images;
 //! - `fetch`: bytes become checked chunks of a pack: of `neighbours`, other packs of the node, or of [`Origins`], the
 //!   sources, once they were opened; `claims`: each chunk once; [`counts`]: what came from where;
+//! - [`Fetcher`]: an engine for readers in threads of this process, which [`Waits`] has; [`tend`]: what any engine that
+//!   serves readers needs from time to time; [`log`]: what people are told;
 //! - [`fill`]: fetching chunks while somebody waits at a terminal;
 //! - [`status`]: how much of an image is there.
 
@@ -16,10 +18,12 @@ mod claims;
 pub mod counts;
 mod engine;
 mod fetch;
+mod fetcher;
 pub mod fill;
 mod filling;
 pub mod first;
 mod listed;
+pub mod log;
 mod neighbours;
 mod origins;
 mod pace;
@@ -27,9 +31,14 @@ mod pack;
 mod queue;
 mod rates;
 pub mod status;
+mod tend;
+mod waits;
 
 pub use engine::{Engine, Told, UnderWay};
+pub use fetcher::{Absent, Fetcher, Options, Patience};
 pub use origins::Origins;
 pub use pace::Pace;
 pub use pack::Pack;
 pub use rates::{RateOf, Rates};
+pub use tend::{tend, OnFailure};
+pub use waits::Waits;

@@ -143,6 +143,8 @@ mod tests {
             said: None,
             end: Some(End {
                 bytes: Vec::new(),
+                size: 0,
+                digest: Digest::from_bytes([0; 32]),
                 entries: places.iter().enumerate().map(entry).collect(),
                 start: 0,
             }),

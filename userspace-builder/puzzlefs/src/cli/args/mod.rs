@@ -4,6 +4,7 @@
 mod build;
 mod daemon;
 mod export;
+mod fetching;
 mod mount;
 mod profile;
 mod pull;
@@ -18,15 +19,15 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use build::{Build, ChunkForm, ConfigFrom, Convert, Storing};
-pub use daemon::{Daemon, OnFailure, Status};
+pub use daemon::{Daemon, Status};
 pub use export::{Cat, Diff, Export, LayerCompression};
-pub use mount::{Mount, MountHelper, Stats, Umount};
+pub use mount::{Mount, MountHelper, Stats, Umount, What};
 pub use profile::{Profile, ProfileCommand, ProfileFrom, Record};
 pub use pull::{Complete, Pull, Serve};
 pub use read::{Extract, Inspect, Ls, Verify};
 pub use registry::{Home, Image, Push, Registry};
 pub use store::{Du, Gc, Images, Repack, Rm, Tag, Tags, Unpack};
-pub use values::{Format, Rate};
+pub use values::Format;
 
 /// Builds, checks, extracts and mounts PuzzleFS images
 ///

@@ -2,7 +2,6 @@
 //! Values that arguments of several commands have.
 
 use std::num::NonZero;
-use std::str::FromStr;
 
 use clap::ValueEnum;
 use puzzlefs::lazy::RateOf;
@@ -45,28 +44,20 @@ pub fn pack_size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Bytes in a second: of all images, or of one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rate {
-    /// Of all of them: one at least.
-    All(u64),
-    /// Of one: 0 for none.
-    Of(RateOf),
+/// Bytes in a second: one at least.
+pub fn rate(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("with a rate of 0 nothing would come: --no-fill".into()),
+        rate => Ok(rate),
+    }
 }
 
-impl FromStr for Rate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let Some((image, bytes)) = text.rsplit_once('=') else {
-            return match size(text)? {
-                0 => Err("with a rate of 0 nothing would come: --no-fill".into()),
-                bytes => Ok(Rate::All(bytes)),
-            };
-        };
-        let (image, bytes) = (image.parse()?, size(bytes)?);
-        Ok(Rate::Of(RateOf { image, bytes }))
-    }
+/// Bytes in a second of an image: 0 for none.
+pub fn image_rate(text: &str) -> Result<RateOf, String> {
+    let parts = text.rsplit_once('=');
+    let (image, bytes) = parts.ok_or("expected OCI_DIR:TAG=BYTES")?;
+    let (image, bytes) = (image.parse()?, size(bytes)?);
+    Ok(RateOf { image, bytes })
 }
 
 /// Threads: so many that no machine has more to gain.
