@@ -17,12 +17,12 @@ import time
 
 from case import Image, check, drop_caches, equal, mounted
 from fanotify import FAN_ACCESS_PERM, FAN_MARK_FILESYSTEM, FAN_OPEN_PERM, Watch
-from lazyguest import IMAGE, LOG, TREE, Lazy, Reader, daemon, digest, puzzlefs, workers
+from lazyguest import IMAGE, LOG, TREE, Lazy, Reader, daemon, digest, is_alive, puzzlefs, workers
 from webserver import FAULTS, Web
 
 KILLS = 200
 # By which a worker writes a chunk; brings chunks to the disk; writes a record and gives it its name; ends one.
-CALLS = {"pwrite64": (1, 2, 5), "fdatasync": (1, 2), "fsync": (1, 2), "write": (1, 2), "renameat,renameat2": (1, 2), "unlinkat": (1, 2)}
+CALLS = {"pwrite64": (1, 3), "fdatasync": (1,), "fsync": (1,), "write": (1, 2), "renameat,renameat2": (1,), "unlinkat": (1,)}
 WAITING = ("--on-failure", "wait", "--retry-times", "1")
 
 
@@ -72,32 +72,37 @@ def at_random(source):
     print(f"killed at random: {deaths} workers in {rounds} rounds, {size} bytes read by four, all right")
 
 
-def tracer(process, calls, number):
-    """strace of the worker there is, which kills it at that call of that name, in any of its threads; or None."""
-    for pid in workers(process):
-        return subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={calls}",
-                                 "-e", f"inject={calls}:signal=KILL:when={number}"], stderr=subprocess.DEVNULL)
-    return None
+def tracer(worker, calls, number):
+    """strace of a worker, which kills it at that call of that name, in any of its threads."""
+    trace = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(worker), "-e", f"trace={calls}",
+                              "-e", f"inject={calls}:signal=KILL:when={number}"], stderr=subprocess.PIPE, text=True)
+    while trace.poll() is None:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{worker}/status") as f:
+            if "TracerPid:\t0\n" not in f.read():
+                return trace
+        time.sleep(0.02)
+    check(not is_alive(worker), f"strace: {trace.stderr.read()}")
+    return trace
 
 
 def at_writes(source):
     died = {}
     for calls, numbers in CALLS.items():
         for number in numbers:
-            lazy = fresh("written", source)
-            deaths = 0
-            with daemon(lazy, options=WAITING) as process, mounted(lazy) as root:
-                readers = [Reader(root, seed, random.Random(seed).sample(list(TREE), 100)) for seed in range(4)]
-                for _ in range(3):
-                    trace, worker = tracer(process, calls, number), workers(process)
-                    while trace and trace.poll() is None and lazy.records():
-                        time.sleep(0.05)
-                    if trace:
-                        trace.terminate()
-                        trace.wait()
-                    if workers(process) == worker:
-                        break  # it has done all, and not died
-                    deaths += 1
+            lazy, readers = fresh("written", source), []
+            with daemon(lazy, options=(*WAITING, "--no-fill")) as process, mounted(lazy) as root:
+                deaths = 0
+                while deaths < 3 and lazy.records():
+                    worker = workers(process)
+                    if not worker:
+                        continue  # the next one is on its way
+                    trace = tracer(worker[0], calls, number)
+                    readers = readers or [Reader(root, seed) for seed in range(4)]
+                    while trace.poll() is None and lazy.records():
+                        time.sleep(0.02)
+                    deaths += not is_alive(worker[0])
+                    trace.terminate()
+                    trace.wait()
                 ended(readers)
             puzzlefs("verify", f"{lazy.layout}:test")
             is_completed(lazy)
@@ -253,10 +258,10 @@ def own_program():
 
 shutil.copytree(IMAGE.layout, "/scratch/source")
 web = Web()
-at_random(source_of(web))
 at_writes(source_of(web))
 full_memory(source_of(web))
 others_listen(source_of(web))
+at_random(source_of(web))
 web = bad_source(web)
 web.close()
 own_program()
