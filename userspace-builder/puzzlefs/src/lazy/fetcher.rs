@@ -2,10 +2,11 @@
 //! An engine for readers in threads of this process: they wait for what they read, each for itself.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use puzzlefs_format::Digest;
 
@@ -21,6 +22,9 @@ use crate::layout::Layout;
 
 /// How often it is looked whether who waits has gone.
 const LOOK: Duration = Duration::from_millis(300);
+/// Who ends waits for requests that are under way for so long, and looks so often whether they have ended.
+const LAST: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_millis(5);
 
 /// What the user chooses.
 pub struct Options {
@@ -58,6 +62,8 @@ pub struct Fetcher {
     engine: Engine<'static>,
     waits: Arc<Waits>,
     packs: usize,
+    /// Threads that have not ended.
+    at_work: AtomicUsize,
 }
 
 impl Fetcher {
@@ -83,6 +89,7 @@ impl Fetcher {
             engine,
             waits,
             packs: packs.len(),
+            at_work: AtomicUsize::new(AT_ONCE),
         });
         let engine = &fetcher.engine;
         packs.into_iter().for_each(|pack| {
@@ -94,8 +101,11 @@ impl Fetcher {
         }
         for _ in 0..AT_ONCE {
             let fetcher = Arc::clone(&fetcher);
-            // One that does not end has no errors to return.
-            thread::spawn(move || fetcher.engine.run());
+            thread::spawn(move || {
+                // One that does not end has no errors to return.
+                let _ = fetcher.engine.run();
+                fetcher.at_work.fetch_sub(1, Ordering::Release);
+            });
         }
         let (own, on_failure) = (Arc::clone(&fetcher), options.on_failure);
         thread::spawn(move || {
@@ -187,9 +197,13 @@ impl Fetcher {
         outcome
     }
 
-    /// Ends it: what came is recorded, and nobody is told of anything any more.
+    /// Ends it: what came is recorded, and nobody is told of anything any more. Requests that are under way have a moment.
     pub fn end(&self) {
         self.engine.stop();
+        let begun = Instant::now();
+        while self.at_work.load(Ordering::Acquire) > 0 && begun.elapsed() < LAST {
+            thread::sleep(TICK);
+        }
         // What cannot be kept now is fetched again.
         let _ = self.engine.keep_all();
     }

@@ -11,6 +11,7 @@ use super::values::rate;
 
 /// How what is read is fetched.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Fetching options")]
 pub struct Fetching {
     /// What becomes of a read whose chunks no source gives
     #[arg(long, value_enum, default_value_t = OnFailure::Error)]

@@ -47,7 +47,8 @@ pub struct Mount {
     /// log.
     ///
     /// Of an image of which not all is here (puzzlefs pull --lazy) it fetches what is read, as it is read, and keeps it in
-    /// the layout; no daemon is needed for that.
+    /// the layout; no daemon is needed for that. The options of fetching and of registries are for that, and mean nothing to
+    /// the module.
     #[arg(long, conflicts_with = "overlay")]
     pub fuse: bool,
     /// With --fuse: stay in the foreground, and log to standard error
