@@ -92,13 +92,14 @@ def at_writes(source):
             lazy, readers = fresh("written", source), []
             with daemon(lazy, options=(*WAITING, "--no-fill")) as process, mounted(lazy) as root:
                 deaths = 0
-                while deaths < 3 and lazy.records():
+                deadline = time.monotonic() + 120
+                while deaths < 3 and lazy.records() and time.monotonic() < deadline:
                     worker = workers(process)
                     if not worker:
                         continue  # the next one is on its way
                     trace = tracer(worker[0], calls, number)
                     readers = readers or [Reader(root, seed) for seed in range(4)]
-                    while trace.poll() is None and lazy.records():
+                    while trace.poll() is None and lazy.records() and time.monotonic() < deadline:
                         time.sleep(0.02)
                     deaths += not is_alive(worker[0])
                     trace.terminate()

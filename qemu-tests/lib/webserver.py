@@ -19,7 +19,7 @@ class Web(http.server.ThreadingHTTPServer):
     def __init__(self, port=0, faults=0.0):
         super().__init__(("127.0.0.1", port), Answers)
         self.asked, self.faults, self.made, self.random = [], faults, {}, random.Random(1)
-        self.serving = threading.Thread(target=self.serve_forever)
+        self.serving = threading.Thread(target=self.serve_forever, daemon=True)
         self.serving.start()
 
     def close(self):

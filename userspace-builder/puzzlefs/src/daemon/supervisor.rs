@@ -11,15 +11,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use puzzlefs_fanotify::{Answer, Event, Group};
-use rustix::event::{poll, PollFd, PollFlags};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{shutdown, socketpair, AddressFamily, Shutdown, SocketFlags, SocketType};
-use rustix::process::{pidfd_open, Pid, PidfdFlags};
+use rustix::process::{pidfd_open, pidfd_send_signal, Pid, PidfdFlags, Signal};
 
 use super::notify;
 use super::store::{Inherited, Journal};
@@ -220,6 +221,22 @@ impl Events {
     }
 }
 
+/// Ends a worker before this process is ended by a signal.
+fn end(socket: &OwnedFd, process: &OwnedFd) {
+    let ends_within = |patience: Duration| {
+        let mut polled = [PollFd::new(process, PollFlags::IN)];
+        let patience = Timespec::try_from(patience).ok();
+        matches!(poll(&mut polled, patience.as_ref()), Ok(1..))
+    };
+    // It ends with that, as soon as the requests that are under way have ended.
+    let _ = shutdown(socket, Shutdown::Both);
+    if !ends_within(LAST) {
+        // What it has not recorded is fetched again.
+        let _ = pidfd_send_signal(process, Signal::KILL);
+        ends_within(LAST);
+    }
+}
+
 struct Worker {
     child: Child,
     socket: OwnedFd,
@@ -236,15 +253,22 @@ impl Worker {
         let mut command = command(restarts);
         let child = command.stdin(Stdio::from(theirs)).stdout(Stdio::null());
         let its = socket.try_clone().context("a pair of sockets")?;
-        let child = child.spawn().context("starting a worker")?;
-        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
-        let last = cleanup::on_signal(move || {
-            // It ends with that.
-            let _ = shutdown(&its, Shutdown::Both);
-            if let (Ok(process), Ok(last)) = (process, LAST.try_into()) {
-                let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&last));
-            }
-        });
+        let process = Arc::new(OnceLock::new());
+        let started = Arc::clone(&process);
+        // No signal comes between.
+        let made = cleanup::make(
+            move || {
+                let child = child.spawn()?;
+                let _ = started.set(pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?);
+                Ok(child)
+            },
+            move || {
+                if let Some(process) = process.get() {
+                    end(&its, process);
+                }
+            },
+        );
+        let (child, last) = made.context("starting a worker")?;
         Ok(Worker {
             child,
             socket,
