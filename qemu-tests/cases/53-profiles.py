@@ -3,7 +3,7 @@
 # needs: images small debian; memory 3G; cpus 2; scratch 3G
 # shows: what Python reads of an image is recorded, in the image and at a mount point of it; the image is packed by that and
 # pulled by --lazy from a web server. Started from there, Python costs a few requests, where it takes as many as it has
-# places to read without a profile, and its answer is the same. What nobody reads comes afterwards.
+# places to read without a profile, and its answer is the same. What nobody reads comes afterwards. A daemon with fifty images is small.
 
 import json
 import os
@@ -13,7 +13,7 @@ import subprocess
 import time
 
 from case import Image, check, equal, mounted
-from lazyguest import daemon
+from lazyguest import daemon, workers
 from webserver import Web
 
 PYTHON = """
@@ -121,6 +121,29 @@ def started(web, there, *options):
     return asked, size
 
 
+def idle(source):
+    """What a daemon takes that serves fifty images of which nothing is read."""
+    puzzlefs("pull", "--lazy", source, There("idle-0").tag())
+    layouts = [There(f"idle-{number}") for number in range(50)]
+    for there in layouts[1:]:
+        run("cp", "-a", "--sparse=always", layouts[0].layout, there.layout)
+    with daemon(*layouts, options=("--no-fill",)) as process:
+        time.sleep(10)
+        size = sum(proportional(pid) for pid in (process.pid, *workers(process)))
+        status = puzzlefs("status", "--format", "json", layouts[-1].layout)
+    chunks = sum(pack["chunks"] for pack in status["images"][0]["lazy"])
+    print(f"idle: {size / 1e6:.1f} MB for 50 images, each with {chunks} chunks that are not here")
+    check(size < 20 << 20 and chunks > 2000, "a daemon that does nothing takes more than 20 MiB")
+    for there in layouts:
+        shutil.rmtree(there.layout)
+
+
+def proportional(pid):
+    """Bytes of memory of a process, of what others have too its part."""
+    with open(f"/proc/{pid}/smaps_rollup") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("Pss:")) << 10
+
+
 plain = There("plain")
 for name in "plain", "packed":
     shutil.copytree(IMAGE.layout, f"/scratch/{name}")
@@ -135,6 +158,7 @@ print([(name[:8], start, end - start) for name, start, end in asked])
 check(len(asked) <= 6, f"{len(asked)} requests: {asked}")
 check(size < 2 * profile["bytes"], f"{size} bytes came, and {profile['bytes']} are listed")
 started(web, packed)
+idle(f"http://127.0.0.1:{web.server_port}/plain:test")
 web.close()
 for there in plain, packed:
     shutil.rmtree(there.layout)

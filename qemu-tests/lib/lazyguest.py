@@ -56,12 +56,15 @@ def daemon(*layouts, options=(), program="puzzlefs"):
         check(process.poll() is None, "the daemon has ended: " + open(LOG).read())
         try:
             yield process
-        finally:
-            at_work = workers(process)
+        except BaseException:  # what has failed is not to be hidden
             process.terminate()
             process.wait()
-            at_work = [pid for pid in at_work if is_alive(pid)]
-            check(not at_work, f"the daemon has ended, and its worker {at_work} has not")
+            raise
+        at_work = workers(process)
+        process.terminate()
+        process.wait()
+        at_work = [pid for pid in at_work if is_alive(pid)]
+        check(not at_work, f"the daemon has ended, and its worker {at_work} has not")
 
 
 def is_alive(pid):

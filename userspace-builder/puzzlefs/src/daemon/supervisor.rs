@@ -190,6 +190,11 @@ impl Events {
                 match wire::ask(socket, id, &event.range, event.as_fd()) {
                     // Too many descriptors are under way.
                     Err(Errno::AGAIN | Errno::TOOMANYREFS | Errno::INTR) => return Ok(()),
+                    // It has ended, or is about to: it is heard of. All that waits is told to the next one.
+                    Err(Errno::PIPE) => {
+                        self.untold.clear();
+                        return Ok(());
+                    }
                     told => told?,
                 }
             }
@@ -228,8 +233,8 @@ fn end(socket: &OwnedFd, process: &OwnedFd) {
         let patience = Timespec::try_from(patience).ok();
         matches!(poll(&mut polled, patience.as_ref()), Ok(1..))
     };
-    // It ends with that, as soon as the requests that are under way have ended.
-    let _ = shutdown(socket, Shutdown::Both);
+    // It ends with that, as soon as the requests that are under way have ended. Until then what it reads itself is answered.
+    let _ = shutdown(socket, Shutdown::Write);
     if !ends_within(LAST) {
         // What it has not recorded is fetched again.
         let _ = pidfd_send_signal(process, Signal::KILL);
