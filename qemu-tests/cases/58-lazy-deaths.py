@@ -185,15 +185,20 @@ def full_memory(source):
 class Scanner:
     """Who looks at all that others read, below and above, before they may: it reads what it is asked about."""
 
-    def __init__(self, root):
-        events = {"mask": FAN_OPEN_PERM | FAN_ACCESS_PERM, "mark": FAN_MARK_FILESYSTEM}
-        self.watch, self.device = Watch(root, **events), os.stat(root).st_dev
-        self.watch.add("/scratch", **events)
+    EVENTS = {"mask": FAN_OPEN_PERM | FAN_ACCESS_PERM, "mark": FAN_MARK_FILESYSTEM}
+
+    def __init__(self):
+        # Before the image is mounted: of files that are open then nobody is told.
+        self.watch, self.device = Watch("/scratch", **self.EVENTS), None
         self.above = self.below = 0
         self.is_ended = False
         self.threads = [threading.Thread(target=self.answer) for _ in range(8)]
         for thread in self.threads:
             thread.start()
+
+    def add(self, root):
+        self.device = os.stat(root).st_dev
+        self.watch.add(root, **self.EVENTS)
 
     def answer(self):
         while not self.is_ended:
@@ -214,13 +219,13 @@ class Scanner:
 
 
 def others_listen(source):
-    lazy = fresh("listened", source)
-    with daemon(lazy, options=WAITING), mounted(lazy) as root:
-        scanner = Scanner(root)
-        try:
+    lazy, scanner = fresh("listened", source), Scanner()
+    try:
+        with daemon(lazy, options=WAITING), mounted(lazy) as root:
+            scanner.add(root)
             ended([Reader(root, seed, random.Random(seed).sample(list(TREE), 200)) for seed in range(4)])
-        finally:
-            scanner.close()
+    finally:
+        scanner.close()
     check(scanner.above > 400 and scanner.below > 100, f"{scanner.above} and {scanner.below} events")
     print(f"another listener: {scanner.above} events of the image, {scanner.below} of its layout")
 
@@ -259,13 +264,13 @@ def own_program():
 
 shutil.copytree(IMAGE.layout, "/scratch/source")
 web = Web()
-at_writes(source_of(web))
-full_memory(source_of(web))
 others_listen(source_of(web))
-at_random(source_of(web))
-web = bad_source(web)
-web.close()
 own_program()
+web = bad_source(web)
+full_memory(source_of(web))
+at_writes(source_of(web))
+at_random(source_of(web))
+web.close()
 for name in "source", "killed", "written", "bad", "pressed", "listened":
     shutil.rmtree(f"/scratch/{name}")
 print("lazy images, whoever dies: right bytes")
