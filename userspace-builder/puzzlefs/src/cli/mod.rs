@@ -4,6 +4,7 @@
 mod args;
 mod bar;
 mod build;
+mod bundle;
 mod cache;
 mod daemon;
 mod exit;
@@ -88,6 +89,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Tag(args) => tags::tag(&args),
         Command::Rm(args) => return tags::rm(&args),
         Command::Gc(args) => return store::gc(&args),
+        Command::Bundle(args) => bundle::bundle(&args),
         Command::Mount(args) => mount::mount(&args),
         Command::Umount(args) => mount::umount(&args),
         Command::Stats(args) => mount::stats(&args),

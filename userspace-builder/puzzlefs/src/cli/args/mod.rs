@@ -2,6 +2,7 @@
 //! The command line. Help texts end with an example each.
 
 mod build;
+mod bundle;
 mod daemon;
 mod export;
 mod mount;
@@ -18,6 +19,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use build::{Build, ChunkForm, ConfigFrom, Convert, Storing};
+pub use bundle::Bundle;
 pub use daemon::{Daemon, OnFailure, Status};
 pub use export::{Cat, Diff, Export, LayerCompression};
 pub use mount::{Mount, MountHelper, Stats, Umount};
@@ -72,6 +74,7 @@ pub enum Command {
     Tag(Tag),
     Rm(Rm),
     Gc(Gc),
+    Bundle(Bundle),
     Mount(Mount),
     Umount(Umount),
     Stats(Stats),
