@@ -2,14 +2,19 @@
 //! An image becomes a bundle (OCI runtime-spec, bundle.md), which crun, runc and other runtimes run.
 //!
 //! - this file: the directory, made as a whole or not at all, and removed;
+//! - `options`: what the caller says of it;
 //! - `program`: what runs in it, by the config of the image;
+//! - [`run`]: one for a single run;
 //! - `users`: as whom;
-//! - `spec`: its config.json;
+//! - `spec`: its config.json, and which system calls that allows (`seccomp`);
 //! - `volumes`: directories that outlive what the image is changed to.
 //!
 //! All that an image says is what a stranger says. It decides what runs in the container and nothing outside.
 
+mod options;
 mod program;
+pub mod run;
+mod seccomp;
 mod spec;
 mod users;
 mod volumes;
@@ -18,6 +23,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{bail, ensure, Context, Result};
 use rustix::fs::OFlags;
@@ -31,91 +37,16 @@ use crate::base::text;
 use crate::image::Image;
 use crate::layout::reference::{Name, Reference};
 use crate::mount::{overlay, table, Request};
+pub use options::{Bind, Network, Options};
+use options::{IMAGE, ROOTFS};
 use program::Program;
 
 const CONFIG: &str = "config.json";
-const ROOTFS: &str = "rootfs";
 const VOLUMES: &str = "volumes";
 /// What a bundle of ours has.
 const PARTS: [&str; 5] = [ROOTFS, "upper", "work", VOLUMES, CONFIG];
-/// The annotation of config.json that names the image.
-const IMAGE: &str = "io.puzzlefsoci.puzzlefs.image";
 /// Bytes of a config.json, at most, which others may have changed.
 const MAX_CONFIG: u64 = 16 << 20;
-
-/// How a container runs, where that is not as its image says.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Arguments in the place of the image's, if there are some.
-    pub arguments: Vec<String>,
-    /// A program in the place of the image's entrypoint and its arguments; the first of `arguments` if it is empty.
-    pub entrypoint: Option<String>,
-    /// Further variables, `NAME=VALUE`.
-    pub env: Vec<String>,
-    /// The user, as the config of an image names one.
-    pub user: Option<String>,
-    /// The working directory.
-    pub cwd: Option<String>,
-    /// What of this machine is in the container.
-    pub binds: Vec<Bind>,
-    /// The name of its machine; that of the directory if it is empty.
-    pub hostname: String,
-    /// Whether it runs on a terminal.
-    pub terminal: bool,
-    /// Whether its root cannot be written to.
-    pub read_only: bool,
-    /// Its network.
-    pub network: Network,
-    /// Whether the caller mounts the image.
-    pub no_mount: bool,
-}
-
-/// The network of a container.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Network {
-    /// This machine's.
-    #[default]
-    Host,
-    /// None but a loopback of its own.
-    None,
-}
-
-/// A file or a directory of this machine that is in a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bind {
-    /// Where it is: an absolute path.
-    pub source: PathBuf,
-    /// Where it is in the container: an absolute path.
-    pub target: String,
-    /// Whether it cannot be changed from there.
-    pub read_only: bool,
-}
-
-impl std::str::FromStr for Bind {
-    type Err = String;
-
-    /// `SOURCE:TARGET`, or with `:ro` or `:rw` behind it.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.split(':');
-        let (source, target, mode) = (parts.next(), parts.next(), parts.next());
-        let read_only = match mode {
-            None | Some("rw") => false,
-            Some("ro") => true,
-            Some(_) => return Err("expected SOURCE:TARGET, and ro or rw behind it".into()),
-        };
-        let (Some(source), Some(target), None) = (source, target, parts.next()) else {
-            return Err("expected SOURCE:TARGET, or SOURCE:TARGET:ro".into());
-        };
-        if !target.starts_with('/') {
-            return Err(format!("{target} is no absolute path"));
-        }
-        Ok(Bind {
-            source: std::path::absolute(source).map_err(|error| error.to_string())?,
-            target: program::volume(target).map_err(|error| format!("{error:#}"))?,
-            read_only,
-        })
-    }
-}
 
 /// A bundle that was made.
 #[derive(Clone, Debug, Serialize)]
@@ -152,6 +83,17 @@ pub fn make(
     options: &Options,
     progress: &dyn Progress,
 ) -> crate::Result<Report> {
+    make_marked(reference, dir, options, progress, &AtomicBool::new(false))
+}
+
+/// The same. `is_ours` says from when on the directory is there.
+fn make_marked(
+    reference: &Reference,
+    dir: &Path,
+    options: &Options,
+    progress: &dyn Progress,
+    is_ours: &AtomicBool,
+) -> crate::Result<Report> {
     let image = Image::open(reference)?;
     // Whatever the tag is said to be from now on.
     let exact = Reference {
@@ -165,7 +107,11 @@ pub fn make(
     }
     let doomed = dir.to_owned();
     let made = cleanup::make(
-        || DirBuilder::new().mode(0o700).create(dir),
+        || {
+            DirBuilder::new().mode(0o700).create(dir)?;
+            is_ours.store(true, Ordering::Relaxed);
+            Ok(())
+        },
         move || cleanup::remove_dir(&doomed),
     );
     let made = match made {

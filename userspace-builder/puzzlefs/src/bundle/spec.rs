@@ -15,8 +15,9 @@ use oci_spec::runtime::{
 };
 use serde_json::Value;
 
+use super::options::{Bind, Network, Options, IMAGE, ROOTFS};
 use super::program::Program;
-use super::{Bind, Network, Options, IMAGE, ROOTFS};
+use super::seccomp;
 
 /// Of all capabilities what podman leaves to a container's root.
 const CAPABILITIES: [Capability; 11] = [
@@ -84,6 +85,9 @@ pub fn text(program: &Program, binds: &[Bind], image: &str, options: &Options) -
         .allow(false)
         .access("rwm");
     let resources = LinuxResourcesBuilder::default().devices(vec![nothing.build()?]);
+    let names = CAPABILITIES.map(|capability| serde_json::to_value(capability));
+    let names = names.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
     let texts = |paths: &[&str]| {
         paths
             .iter()
@@ -95,6 +99,10 @@ pub fn text(program: &Program, binds: &[Bind], image: &str, options: &Options) -
         .namespaces(namespaces(options.network)?)
         .masked_paths(texts(&MASKED))
         .readonly_paths(texts(&READ_ONLY));
+    let linux = match seccomp::of_machine(&names)? {
+        Some(filter) => linux.seccomp(filter),
+        None => linux,
+    };
     let mut annotations = HashMap::from([(IMAGE.to_owned(), image.to_owned())]);
     if let Some(signal) = &program.stop_signal {
         annotations.insert("org.opencontainers.image.stopSignal".into(), signal.clone());

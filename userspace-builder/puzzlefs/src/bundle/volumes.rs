@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{bail, Context, Result};
 use puzzlefs_format::FileType;
 
-use super::{program, Bind};
+use super::options::{mount_point, Bind};
 use crate::base::error::Error;
 use crate::base::progress::Progress;
 use crate::base::text;
@@ -51,7 +51,7 @@ fn fill(image: &Image, target: &str, place: &Path, progress: &dyn Progress) -> R
         path => path?,
     };
     // A link may lead to where no volume can be.
-    let shown = std::str::from_utf8(&path).map_or(Ok(target.to_owned()), program::volume)?;
+    let shown = std::str::from_utf8(&path).map_or(Ok(target.to_owned()), mount_point)?;
     if image.lookup(&path)?.file_type() != FileType::Dir {
         bail!(Error::refused(format!(
             "{} is no directory in the image",

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Arguments of the commands that run images.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
 use puzzlefs::bundle::{Bind, Network, Options};
 use puzzlefs::layout::reference::Reference;
 
+use super::registry::{Image, Registry};
 use super::values::Format;
 
 /// The network of a container.
@@ -77,7 +79,7 @@ impl Container {
 /// DIR/rootfs is the image, mounted, with an overlayfs above whose changes are in DIR/upper. DIR/config.json says what
 /// runs there, by the config of the image: its user (by the image's own /etc/passwd and /etc/group), environment,
 /// entrypoint, arguments and working directory. It has the capabilities, mounts, hidden and read-only paths that podman
-/// gives a container, and no filter of system calls. Each volume of the image is a directory below DIR/volumes, which
+/// gives a container, and its filter of system calls if this machine has that (/usr/share/containers/seccomp.json). Each volume of the image is a directory below DIR/volumes, which
 /// has at first what the image has there.
 ///
 /// DIR is made, for root alone: programs of the image that are set-uid are nothing for other users of this machine. If the
@@ -112,6 +114,58 @@ pub struct Bundle {
     /// The bundle, which must not be there
     #[arg(required_unless_present = "remove")]
     pub dir: Option<PathBuf>,
+    /// What to run in the place of the image's arguments
+    #[arg(
+        value_name = "ARGUMENT",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub arguments: Vec<String>,
+}
+
+/// Run an image once
+///
+/// Makes a bundle of the image (puzzlefs-bundle(1)), has crun or runc run it, with the standard streams of this command, and
+/// removes it with all that was changed. The exit status is that of the program. Signals go to it.
+///
+/// An image in a registry is pulled into a layout before, where it stays; only its metadata, if a `puzzlefs daemon` that has
+/// the layout runs. It must be a PuzzleFS image: puzzlefs convert makes one of another.
+///
+/// This is to try an image, and no replacement for podman: there are no ports (the network is that of this machine), no
+/// container in the background, no volumes that outlive it but --volume.
+#[derive(Parser, Debug)]
+#[command(after_help = "Example:
+  puzzlefs run /var/lib/images:debian cat /etc/os-release
+  puzzlefs run docker://registry.example/team/app:1.0")]
+pub struct Run {
+    /// How it runs.
+    #[command(flatten)]
+    pub container: Container,
+    /// The program that runs bundles [default: crun or runc]
+    #[arg(long, value_name = "PROGRAM")]
+    pub runtime: Option<OsString>,
+    /// What the container is called [default: a name with the number of this process]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Where the bundle is, as long as it runs: on a filesystem that can be an upper layer of overlayfs
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/puzzlefs/run")]
+    pub bundles: PathBuf,
+    /// The layout that images of registries are pulled into
+    #[arg(
+        long,
+        value_name = "OCI_DIR",
+        default_value = "/var/lib/puzzlefs/images"
+    )]
+    pub layout: PathBuf,
+    /// Where to ask a running `puzzlefs daemon` which layouts it has: its --metrics
+    #[arg(long, value_name = "PATH", default_value = "/run/puzzlefs/daemon.sock")]
+    pub daemon: PathBuf,
+    /// How a registry is spoken with.
+    #[command(flatten)]
+    pub registry: Registry,
+    /// The image
+    #[arg(value_name = "OCI_DIR:TAG|docker://HOST/REPOSITORY:TAG")]
+    pub image: Image,
     /// What to run in the place of the image's arguments
     #[arg(
         value_name = "ARGUMENT",

@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use build::{Build, ChunkForm, ConfigFrom, Convert, Storing};
-pub use bundle::Bundle;
+pub use bundle::{Bundle, Run};
 pub use daemon::{Daemon, OnFailure, Status};
 pub use export::{Cat, Diff, Export, LayerCompression};
 pub use mount::{Mount, MountHelper, Stats, Umount};
@@ -74,6 +74,7 @@ pub enum Command {
     Tag(Tag),
     Rm(Rm),
     Gc(Gc),
+    Run(Run),
     Bundle(Bundle),
     Mount(Mount),
     Umount(Umount),

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# needs: images services; memory 3G; cpus 2; scratch 3G
+# shows: docs/running.md, each command as it stands there: nginx answers a request and PostgreSQL a query, run from images
+# by crun, runc, podman, Quadlet, systemd-nspawn, a unit of systemd with RootDirectory= and LXC, all as Debian has them.
+# Each time nothing is left: no mount, no loop device, no process. A bundle that cannot be made leaves no mount.
+
+import contextlib
+import os
+import re
+import time
+import urllib.request
+
+from case import Image, check, equal
+from systemguest import system
+
+IMAGE = Image("services")
+PAGE = "Welcome to nginx"
+
+
+def blocks():
+    """The blocks of the document, each with the file that it is said to be, if it is one."""
+    with open(f"{os.environ['PUZZLEFS_TOP']}/docs/running.md") as f:
+        text = f.read()
+    found = []
+    for block in re.finditer(r"(?:^    .*\n)(?:^(?:    .*)?\n(?=\n*    )|^    .*\n)*", text, re.M):
+        name = re.findall(r"`(/(?:etc|var)/[^`]*)`[^`]*:\n$", text[:block.start()].rstrip("\n") + "\n")
+        section = re.findall(r"^## (.*)$", text[:block.start()], re.M)[-1]
+        found.append([section, name[0] if name else None, re.sub("^    ", "", block[0], flags=re.M).strip("\n")])
+    return found
+
+
+BLOCKS = blocks()
+USED = set()
+
+
+def recipe(section):
+    """The files and the scripts of a section, in order."""
+    files, scripts = {}, []
+    for index, (of, name, text) in enumerate(BLOCKS):
+        if of == section:
+            USED.add(index)
+            if name:
+                files[name] = text + "\n"
+            else:
+                scripts.append(text)
+    check(scripts, f"docs/running.md has no commands in {section}")
+    return files, scripts
+
+
+def answers():
+    """nginx, on this machine's network."""
+    for _ in range(300):
+        with contextlib.suppress(OSError), urllib.request.urlopen("http://127.0.0.1/", timeout=30) as answer:
+            return PAGE in answer.read().decode()
+        time.sleep(0.2)
+    return False
+
+
+def left(it):
+    """What is there that should not be."""
+    mounts = it.run("grep -E ' - (puzzlefs|fuse|overlay) ' /proc/self/mountinfo | grep -v ' - overlay system ' || :")
+    loops = it.run("losetup --list --noheadings")
+    names = "nginx|postgres|conmon|crun|runc|podman|systemd-nspawn|lxc-start|puzzlefs"
+    processes = it.run(f"pgrep -l '^({names})' || :")
+    return mounts + loops + processes
+
+
+def gone(it, what):
+    for _ in range(100):
+        rest = left(it)
+        if not rest:
+            return
+        time.sleep(0.2)
+    check(False, f"{what} has left:\n{rest}\n{it.log()}")
+
+
+def write(it, files):
+    for name, text in files.items():
+        it.run(f"mkdir -p {os.path.dirname(name)}; cat >{name} <<'END'\n{text}END\n")
+
+
+@contextlib.contextmanager
+def lasting(what):
+    start = time.monotonic()
+    yield
+    print(f"{what}: {time.monotonic() - start:.0f} s", flush=True)
+
+
+def bundles(it):
+    _, (make, end, make_db, end_db) = recipe("crun and runc")
+    with lasting("crun"):
+        print(it.run(make))
+        check(answers(), "nginx by crun does not answer")
+        upper = it.run("ls /run/web/upper").split()
+        check("etc" not in upper and "var" in upper, f"what was changed: {upper}")
+        it.run(end)
+        check(not it.run("ls -d /run/web 2>/dev/null || :"), "the bundle is there")
+        gone(it, "crun")
+    with lasting("runc"):
+        script = make_db.splitlines()
+        print(it.run("\n".join(script[:-1])))
+        for _ in range(100):
+            out = it.run(f"{script[-1]} 2>&1 || :")
+            if out == "42\n":
+                break
+            time.sleep(1)
+        equal(out, "42\n", "the database's answer by runc")
+        equal(it.run("runc exec db id -nG").split(), ["postgres", "ssl-cert"], "its groups")
+        equal(it.run("ls /run/db/volumes/0").split(), ["17"], "its volume")
+        it.run(end_db)
+        gone(it, "runc")
+    # The last step fails, as an overlayfs is no place for the changes of another one: nothing of the others is left.
+    said = it.run("puzzlefs bundle /var/lib/images:web /srv/half 2>&1", status=1)
+    check("cannot be an upper layer" in said and not it.run("ls /srv"), f"half a bundle: {said}")
+    gone(it, "half a bundle")
+
+
+def podman(it):
+    _, (make, end) = recipe("podman")
+    with lasting("podman"):
+        it.run(make)
+        check(answers(), "nginx by podman does not answer: " + it.run("podman logs web 2>&1 || :"))
+        it.run(end)
+        gone(it, "podman")
+
+
+def unit(it, section, files, what):
+    more, (make, end) = recipe(section)
+    write(it, files | more)
+    with lasting(what):
+        it.run(make)
+        check(answers(), f"nginx by {what} does not answer: {it.log()}")
+        it.run(end)
+        gone(it, what)
+    return more
+
+
+def nspawn(it):
+    _, (make, end, last) = recipe("systemd-nspawn")
+    with lasting("systemd-nspawn"):
+        process = it.start(make)
+        check(answers(), "nginx by systemd-nspawn does not answer: " + it.log())
+        it.run(end)
+        process.wait(60)
+        it.run(last)
+        gone(it, "systemd-nspawn")
+
+
+def lxc(it):
+    files, (make, end) = recipe("LXC")
+    write(it, files)
+    it.run("apparmor_parser --replace /etc/apparmor.d/lxc-containers")  # as at boot
+    with lasting("LXC"):
+        it.run(make)
+        check(answers(), "nginx by LXC does not answer: " + it.log())
+        it.run(end)
+        gone(it, "LXC")
+
+
+with system() as it:
+    it.run(f"mkdir -p /var/lib; ln -s {IMAGE.layout} /var/lib/images")
+    bundles(it)
+    podman(it)
+    mount = unit(it, "Quadlet", {}, "Quadlet")
+    unit(it, "A unit of systemd", mount, "RootDirectory=")
+    nspawn(it)
+    lxc(it)
+equal([BLOCKS[index][2] for index in range(len(BLOCKS)) if index not in USED], [], "blocks that nobody has run")
+print(f"{len(BLOCKS)} blocks of docs/running.md run; nothing is left of any")
