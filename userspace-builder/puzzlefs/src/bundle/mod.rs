@@ -103,7 +103,9 @@ fn make_marked(
     let program = Program::of(&image, options)?;
     for bind in &options.binds {
         // Runtimes would say it late.
-        bind.source.symlink_metadata().at(&bind.source)?;
+        let found = bind.source.symlink_metadata();
+        let found = found.with_context(|| text::path(&bind.source));
+        found.at(&bind.source)?;
     }
     let doomed = dir.to_owned();
     let made = cleanup::make(
