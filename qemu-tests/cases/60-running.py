@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # needs: images services; memory 3G; cpus 2; scratch 3G
 # shows: docs/running.md, each command as it stands there: nginx answers a request and PostgreSQL a query, run from images
-# by crun, runc, podman, Quadlet, systemd-nspawn, a unit of systemd with RootDirectory= and LXC, all as Debian has them.
+# by crun, runc, podman, Quadlet, systemd-nspawn, a unit of systemd with RootDirectory=, LXC and LXC's template, all as Debian has them.
 # Each time nothing is left: no mount, no loop device, no process. A bundle that cannot be made leaves no mount.
 
 import contextlib
@@ -25,7 +25,7 @@ def blocks():
     found = []
     for block in re.finditer(r"(?:^    .*\n)(?:^(?:    .*)?\n(?=\n*    )|^    .*\n)*", text, re.M):
         name = re.findall(r"`(/(?:etc|var)/[^`]*)`[^`]*:\n$", text[:block.start()].rstrip("\n") + "\n")
-        section = re.findall(r"^## (.*)$", text[:block.start()], re.M)[-1]
+        section = re.findall(r"^##+ (.*)$", text[:block.start()], re.M)[-1]
         found.append([section, name[0] if name else None, re.sub("^    ", "", block[0], flags=re.M).strip("\n")])
     return found
 
@@ -158,6 +158,62 @@ def lxc(it):
         gone(it, "LXC")
 
 
+def template(it):
+    files, (make, start, stop) = recipe("LXC's template")
+    write(it, files)
+    with lasting("LXC's template"):
+        create, execute = make.splitlines()
+        print(it.run(create))
+        gone(it, "lxc-create")
+        process = it.start(execute)
+        check(answers(), "nginx by lxc-execute does not answer: " + it.log())
+        equal(it.run("lxc-attach --name app -- hostname").strip(), "app", "its name")
+        it.run(stop.splitlines()[0])
+        process.wait(60)
+        gone(it, "lxc-execute")
+        it.run("test -e /var/lib/lxc/app/upper/upper/etc/hostname")
+        it.run(start)
+        check(answers(), "nginx by lxc-start does not answer: " + it.log())
+        it.run(stop)
+        gone(it, "lxc-destroy")
+    # What another image says: a user, and what was changed is there again.
+    it.run("lxc-create --name db --template oci --config /etc/lxc/host.conf -- --url oci:/var/lib/images:db")
+    with open("/scratch/system/var/lib/lxc/db/config") as f:
+        config = f.read()
+    ids = it.run("puzzlefs cat /var/lib/images:db /etc/passwd | grep ^postgres: | cut -d: -f3,4").strip().split(":")
+    for line in (f"lxc.init.uid = {ids[0]}", f"lxc.init.gid = {ids[1]}", "lxc.init.cwd = /var/lib/postgresql",
+                 "lxc.environment = PGDATA=/var/lib/postgresql/17/main"):
+        check(line in config.splitlines(), f"{line} is not in {config}")
+    it.run("lxc-destroy --name db")
+    gone(it, "lxc-destroy of db")
+
+
+def once(it):
+    _, (command,) = recipe("To try an image")
+    with lasting("puzzlefs run"):
+        process = it.start(f"exec {command}")
+        check(answers(), "nginx by puzzlefs run does not answer: " + it.log())
+        it.run("pkill -QUIT -f '^nginx: master'")
+        equal(process.wait(60), 0, "its exit status")
+        gone(it, "puzzlefs run")
+    for runtime in "crun", "runc":
+        run = f"puzzlefs run --runtime {runtime} --entrypoint ''"
+        out = it.run(f"{run} -e A=b -v /etc/lxc:/mnt/it:ro /var/lib/images:db sh -c 'id -un; echo $A; pwd; ls /mnt/it; exit 7'", status=7)
+        equal(out.split(), ["postgres", "b", "/var/lib/postgresql", "default.conf", "host.conf"], f"what a program by {runtime} says")
+        process = it.start(f"exec {run} /var/lib/images:web sh -c 'trap \"exit 9\" TERM; touch /mnt/it; while :; do sleep 0.1; done'")
+        for _ in range(200):
+            if it.run("ls /var/lib/puzzlefs/run/*/upper/mnt/it 2>/dev/null || :"):
+                break
+            time.sleep(0.2)
+        it.run("kill -TERM $(pgrep -x puzzlefs)")
+        equal(process.wait(60), 9, f"the exit status after a signal by {runtime}")
+        gone(it, f"puzzlefs run by {runtime}")
+    # On a terminal.
+    out = it.run("script --quiet --return --command \"puzzlefs run --entrypoint '' /var/lib/images:web tty\" /dev/null")
+    check("/dev/pts/0" in out or "/dev/console" in out, f"no terminal: {out}")
+    equal(it.run("ls /var/lib/puzzlefs/run"), "", "bundles that are left")
+
+
 with system() as it:
     it.run(f"cp -r {IMAGE.layout} /var/lib/images")  # overlayfs does not stack so deep as on virtiofs
     bundles(it)
@@ -166,5 +222,7 @@ with system() as it:
     unit(it, "A unit of systemd", mount, "RootDirectory=")
     nspawn(it)
     lxc(it)
+    template(it)
+    once(it)
 equal([BLOCKS[index][2] for index in range(len(BLOCKS)) if index not in USED], [], "blocks that nobody has run")
 print(f"{len(BLOCKS)} blocks of docs/running.md run; nothing is left of any")

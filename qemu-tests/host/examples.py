@@ -37,6 +37,7 @@ MACHINE = {
     r"puzzlefs pull .*s3://": ("qemu-tests/host/elsewhere.py", 'pull(f"{source}:debian:12", "W:1", plain)'),
     r"curl --unix-socket ": ("qemu-tests/cases/54-service.py", '"--unix-socket", SOCKET'),
     r"(puzzlefs bundle|crun run) ": ("qemu-tests/cases/60-running.py", 'recipe("crun and runc")'),
+    r"puzzlefs run ": ("qemu-tests/cases/60-running.py", 'recipe("To try an image")'),
     r"puzzlefs mount --overlay ": ("qemu-tests/cases/30-writable.py", '"puzzlefs", "mount", *options, "--overlay"'),
     r"puzzlefs mount --fuse ": ("qemu-tests/cases/52-fuse.py", '"puzzlefs", "mount", "--fuse"'),
     r"puzzlefs mount ": ("qemu-tests/cases/10-options.py", '"puzzlefs", "mount", "-o"'),
