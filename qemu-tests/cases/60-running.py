@@ -24,7 +24,8 @@ def blocks():
         text = f.read()
     found = []
     for block in re.finditer(r"(?:^    .*\n)(?:^(?:    .*)?\n(?=\n*    )|^    .*\n)*", text, re.M):
-        name = re.findall(r"`(/(?:etc|var)/[^`]*)`[^`]*:\n$", text[:block.start()].rstrip("\n") + "\n")
+        before = text[:block.start()].rstrip().split("\n\n")[-1]
+        name = re.findall(r"`(/(?:etc|var)/[^`]*)`", before if not before.startswith(" ") else "")
         section = re.findall(r"^##+ (.*)$", text[:block.start()], re.M)[-1]
         found.append([section, name[0] if name else None, re.sub("^    ", "", block[0], flags=re.M).strip("\n")])
     return found

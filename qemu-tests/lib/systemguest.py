@@ -5,6 +5,7 @@ can be written to. All of it ends with it."""
 import contextlib
 import os
 import subprocess
+import tempfile
 import time
 
 from case import check
@@ -47,12 +48,15 @@ class System:
 
     def run(self, script, status=0):
         """What a script prints, which ends with that status."""
-        process = self.start(script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        try:
-            out, _ = process.communicate(timeout=300)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            check(False, f"{script}: it does not end\n{self.log()}")
+        # A file, as a container in the background keeps what it was given open.
+        with tempfile.TemporaryFile("w+", errors="replace") as file:
+            process = self.start(script, stdout=file, stderr=file)
+            try:
+                process.wait(300)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            file.seek(0)
+            out = file.read()
         check(process.returncode == status, f"{script}: status {process.returncode}: {out}\n{self.log()}")
         return out
 

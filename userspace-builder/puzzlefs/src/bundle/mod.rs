@@ -203,7 +203,7 @@ pub fn remove(dir: &Path) -> crate::Result<()> {
     if table::is_mount_point(&rootfs)? {
         table::umount(&rootfs, false)?;
     }
-    Ok(take_apart(dir, &rootfs).at(dir)?)
+    take_apart(dir, &rootfs).at(dir)
 }
 
 fn take_apart(dir: &Path, rootfs: &Path) -> Result<()> {

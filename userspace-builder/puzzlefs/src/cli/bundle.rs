@@ -36,8 +36,11 @@ pub fn bundle(args: &Bundle) -> Result<()> {
     show::done(args.format, &made, |out| {
         writeln!(out, "bundle    {}", made.bundle.display())?;
         writeln!(out, "manifest  {}", made.manifest)?;
-        let groups: String = made.groups.iter().map(|gid| format!(",{gid}")).collect();
-        writeln!(out, "user      {}:{}{groups}", made.uid, made.gid)?;
+        write!(out, "user      {}:{}", made.uid, made.gid)?;
+        for gid in &made.groups {
+            write!(out, ",{gid}")?;
+        }
+        writeln!(out)?;
         writeln!(out, "runs      {} in {}", made.args.join(" "), made.cwd)?;
         if !made.volumes.is_empty() {
             writeln!(out, "volumes   {}", made.volumes.join(" "))?;
