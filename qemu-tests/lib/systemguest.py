@@ -57,7 +57,7 @@ class System:
                 process.kill()
             file.seek(0)
             out = file.read()
-        check(process.returncode == status, f"{script}: status {process.returncode}: {out}\n{self.log()}")
+        check(status is None or process.returncode == status, f"{script}: status {process.returncode}: {out}\n{self.log()}")
         return out
 
     def log(self):

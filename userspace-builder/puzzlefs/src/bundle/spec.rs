@@ -85,7 +85,7 @@ pub fn text(program: &Program, binds: &[Bind], image: &str, options: &Options) -
         .allow(false)
         .access("rwm");
     let resources = LinuxResourcesBuilder::default().devices(vec![nothing.build()?]);
-    let names = CAPABILITIES.map(|capability| serde_json::to_value(capability));
+    let names = CAPABILITIES.map(serde_json::to_value);
     let names = names.into_iter().collect::<Result<Vec<_>, _>>()?;
     let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
     let texts = |paths: &[&str]| {
