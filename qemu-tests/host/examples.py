@@ -39,6 +39,8 @@ MACHINE = {
     r"(puzzlefs bundle|crun run) ": ("qemu-tests/cases/60-running.py", 'recipe("crun and runc")'),
     r"puzzlefs run ": ("qemu-tests/cases/60-running.py", 'recipe("To try an image")'),
     r"puzzlefs mount --overlay ": ("qemu-tests/cases/30-writable.py", '"puzzlefs", "mount", *options, "--overlay"'),
+    r"puzzlefs mount --fuse .*(docker|https)://": ("qemu-tests/cases/57-fuse-lazy.py", 'mount = "puzzlefs", "mount", "--fuse"'),
+    r"puzzlefs mount --fuse LAYOUT:app": ("qemu-tests/cases/57-fuse-lazy.py", 'puzzlefs("mount", "--fuse"'),
     r"puzzlefs mount --fuse ": ("qemu-tests/cases/52-fuse.py", '"puzzlefs", "mount", "--fuse"'),
     r"puzzlefs mount ": ("qemu-tests/cases/10-options.py", '"puzzlefs", "mount", "-o"'),
     r"(puzzlefs )?umount ": ("qemu-tests/cases/10-options.py", '"umount"'),

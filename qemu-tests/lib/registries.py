@@ -24,7 +24,7 @@ def port():
 
 
 def wait(at, host="127.0.0.1"):
-    for _ in range(200):
+    for _ in range(600):  # a machine that does much else takes its time
         with contextlib.suppress(OSError), socket.create_connection((host, at), 1):
             return
         time.sleep(0.05)

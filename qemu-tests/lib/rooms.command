@@ -17,7 +17,7 @@ bundle: extract mount image layout base
 extract: image base host
 export: image layout base
 profile: mount image chunks layout base
-fuse: mount image chunks layout base
+fuse: mount image lazy chunks layout base
 mount: layout host base
 cache: encode chunks layout tree host base
 image: chunks layout base

@@ -16,6 +16,7 @@ use puzzlefs::fuse::faults::Log;
 use puzzlefs::fuse::filesystem::{Attributes, Filesystem, SeekTo};
 use puzzlefs::fuse::tree::ImageTree;
 use puzzlefs::image::Image;
+use puzzlefs::lazy::Patience;
 use puzzlefs_format::FileType;
 use rustix::io::Errno;
 
@@ -81,7 +82,9 @@ fn walk(tree: &ImageTree<'_>) -> BTreeMap<PathBuf, Attributes> {
 fn read_all(tree: &ImageTree<'_>, of: &Attributes) -> Vec<u8> {
     let mut content = Vec::new();
     loop {
-        let part = tree.read(of.ino, content.len() as u64, 100_000).unwrap();
+        let part = tree
+            .read(of.ino, content.len() as u64, 100_000, &Patience::None)
+            .unwrap();
         if part.is_empty() {
             return content;
         }
@@ -213,7 +216,7 @@ fn reads_at_any_place_are_right() {
             {
                 count += got;
             }
-            let found = tree.read(*ino, offset, len).unwrap();
+            let found = tree.read(*ino, offset, len, &Patience::None).unwrap();
             assert!(*found == wanted[..count], "{ino} {offset}+{len}");
         }
     };
@@ -274,9 +277,17 @@ fn damage_is_an_error_and_a_line() {
             }
         }
         for _ in 0..3 {
-            assert_eq!(tree.read(ino(b"bad"), 0, 100).unwrap_err(), Errno::IO);
+            assert_eq!(
+                tree.read(ino(b"bad"), 0, 100, &Patience::None).unwrap_err(),
+                Errno::IO
+            );
         }
-        assert!(*tree.read(ino(b"good"), 100, 2 << 20).unwrap() == good[100..][..2 << 20]);
+        assert!(
+            *tree
+                .read(ino(b"good"), 100, 2 << 20, &Patience::None)
+                .unwrap()
+                == good[100..][..2 << 20]
+        );
         let lines = lines.lock().unwrap();
         assert_eq!(lines.len(), 1, "{lines:?}");
         let begin = format!("/l:tag: inode {}: chunk sha256:{chunk}: ", ino(b"bad"));
@@ -321,16 +332,22 @@ fn questions_that_make_no_sense_have_an_errno() {
     for none in [0, 1 << 40, u64::MAX] {
         assert_eq!(tree.attributes(none), Err(Errno::STALE));
         assert_eq!(tree.lookup(none, b"x"), Err(Errno::STALE));
-        assert_eq!(tree.read(none, 0, 1).unwrap_err(), Errno::STALE);
+        assert_eq!(
+            tree.read(none, 0, 1, &Patience::None).unwrap_err(),
+            Errno::STALE
+        );
     }
     assert_eq!(tree.lookup(file, b"x"), Err(Errno::NOTDIR));
     assert_eq!(tree.list(file, 0, false, &mut |_| true), Err(Errno::NOTDIR));
     assert_eq!(tree.list(1, u64::MAX, false, &mut |_| panic!()), Ok(()));
-    assert_eq!(tree.read(1, 0, 1).unwrap_err(), Errno::INVAL);
+    assert_eq!(
+        tree.read(1, 0, 1, &Patience::None).unwrap_err(),
+        Errno::INVAL
+    );
     assert_eq!(tree.link_target(file), Err(Errno::INVAL));
-    assert!(tree.read(file, 0, 1).unwrap().is_empty());
+    assert!(tree.read(file, 0, 1, &Patience::None).unwrap().is_empty());
     assert!(tree
-        .read(ino(b"sparse"), u64::MAX, usize::MAX)
+        .read(ino(b"sparse"), u64::MAX, usize::MAX, &Patience::None)
         .unwrap()
         .is_empty());
     assert_eq!(tree.xattr(file, b"user.x"), Err(Errno::NODATA));

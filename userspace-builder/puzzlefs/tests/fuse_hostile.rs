@@ -15,6 +15,7 @@ use puzzlefs::fuse::filesystem::{Filesystem, SeekTo};
 use puzzlefs::fuse::tree::ImageTree;
 use puzzlefs::layout::manifest::Descriptor;
 use puzzlefs::layout::Layout;
+use puzzlefs::lazy::Patience;
 use puzzlefs_format::{limits, MEDIA_TYPE_CHUNK_ZSTD};
 use rustix::io::Errno;
 
@@ -92,7 +93,7 @@ fn a_byte_of_each_chunk() {
     let said = ask(fill, |tree| {
         let found = tree.lookup(1, b"000000").unwrap().unwrap();
         assert_eq!(found.size, 256_000);
-        let read = |len| soon("read", || tree.read(found.ino, 0, len));
+        let read = |len| soon("read", || tree.read(found.ino, 0, len, &Patience::None));
         assert_eq!(read(64_000).unwrap_err(), Errno::IO);
         assert_eq!(*read(3).unwrap(), [0, 1, 2]);
         assert_eq!(tree.seek(found.ino, 5, SeekTo::Hole), Ok(256_000));
@@ -165,7 +166,9 @@ fn files_that_share_extents() {
             let found = soon("lookup", || tree.lookup(1, name.as_bytes()));
             let found = found.unwrap().unwrap();
             assert_eq!(found.size, 4096 * len);
-            let read = soon("read", || tree.read(found.ino, found.size - 100, 4096));
+            let read = soon("read", || {
+                tree.read(found.ino, found.size - 100, 4096, &Patience::None)
+            });
             assert_eq!(*read.unwrap(), [0; 100]);
             let data = soon("seek", || tree.seek(found.ino, 0, SeekTo::Data));
             assert_eq!(data, Err(Errno::NXIO));

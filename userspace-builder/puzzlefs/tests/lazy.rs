@@ -132,6 +132,56 @@ fn a_file_without_a_name_has_no_record() {
     assert_whole(&to);
 }
 
+/// The same of one that had its name when it was opened: the record that is there by now is of another file.
+#[test]
+fn a_file_that_lost_its_name_has_no_record() {
+    let dir = scratch();
+    let (from, to) = (source(dir.path()), dir.path().join("to"));
+    pull_lazily(&from, &to, "v1");
+    let (layout, digest) = (Layout::open(&to).unwrap(), lazy_packs(&to, "v1")[0]);
+    let old = Pack::open(&layout, &digest).unwrap().unwrap();
+    assert!(old.recorded().is_some() && !old.is_replaced());
+    remove(&layout, &common::pulls::name("v1"), true, &Silent).unwrap();
+    assert!(old.recorded().is_none());
+    pull_lazily(&from, &to, "v1");
+    let (before, packs) = (here(&to), lazy_packs(&to, "v1"));
+    let whole = fs::read(from.join(format!("blobs/sha256/{digest}"))).unwrap();
+    let count = old.end.entries.len();
+    for number in 0..count {
+        let chunk = old.chunk(number).unwrap();
+        let start = chunk.offset as usize;
+        old.write(number, &whole[start..start + chunk.size as usize])
+            .unwrap();
+        assert!(old.read(number).is_some());
+    }
+    old.sync().unwrap();
+    old.record(&(0..count).collect::<Vec<_>>()).unwrap();
+    old.finish().unwrap();
+    assert!(old.recorded().is_none() && !old.is_replaced());
+    assert_eq!((here(&to), lazy_packs(&to, "v1")), (before, packs));
+    complete(local(&from), &to, "v1").unwrap();
+    assert!(old.is_replaced());
+    assert_whole(&to);
+}
+
+/// Two pulls of one image at once: neither replaces what the other one has begun to fill.
+#[test]
+fn two_at_once_are_one_after_the_other() {
+    let dir = scratch();
+    let (from, to) = (source(dir.path()), dir.path().join("to"));
+    std::thread::scope(|scope| {
+        for tag in ["a", "b", "c", "d"] {
+            let (from, to) = (&from, &to);
+            scope.spawn(move || {
+                pull_lazily(from, to, tag);
+                complete(local(from), to, tag).unwrap();
+            });
+        }
+    });
+    assert_eq!(lazy_packs(&to, "a"), []);
+    assert_whole(&to);
+}
+
 #[test]
 fn only_metadata_come() {
     let dir = scratch();

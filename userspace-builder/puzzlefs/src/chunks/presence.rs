@@ -136,12 +136,22 @@ impl Presence {
         })
     }
 
-    /// Records that `chunks` are on disk too. Of a pack that has no record any more there is nothing to say.
-    pub fn record(layout: &Layout, pack: &Digest, end: &End, chunks: &[usize]) -> Result<()> {
+    /// Records that `chunks` are on disk too, if `is_ours`, which is asked while nobody else changes records. Of a pack
+    /// that has no record any more there is nothing to say.
+    pub fn record(
+        layout: &Layout,
+        pack: &Digest,
+        end: &End,
+        chunks: &[usize],
+        is_ours: impl FnOnce() -> Result<bool>,
+    ) -> Result<()> {
         layout.change_lazy(pack, |old| {
             let Some(old) = old else {
                 return Ok(None);
             };
+            if !is_ours()? {
+                return Ok(Some(old));
+            }
             let mut record = match Self::parse(pack, &old) {
                 Ok(record) if record.is_of(end) => record,
                 _ => return Ok(Some(old)),

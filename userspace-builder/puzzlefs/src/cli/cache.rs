@@ -6,12 +6,23 @@ use std::path::PathBuf;
 
 use puzzlefs::cache;
 
-/// Where builds and pulls keep what they remember: $XDG_CACHE_HOME/puzzlefs, or .cache/puzzlefs in the home of
-/// whoever runs them. Root's is /var/cache/puzzlefs, if HOME is that of a user, as sudo may leave it.
+/// Where builds and pulls keep what they remember.
 pub fn remembered(no_cache: bool) -> Option<cache::Options> {
-    if no_cache {
-        return None;
-    }
+    let dir = directory().filter(|_| !no_cache)?;
+    Some(cache::Options {
+        dir: dir.join("builds"),
+        force: false,
+    })
+}
+
+/// Where images from elsewhere are kept that are mounted: beside that.
+pub fn images() -> Option<PathBuf> {
+    Some(directory()?.join("images"))
+}
+
+/// $XDG_CACHE_HOME/puzzlefs, or .cache/puzzlefs in the home of whoever runs this. Root's is /var/cache/puzzlefs, if HOME is
+/// that of a user, as sudo may leave it.
+fn directory() -> Option<PathBuf> {
     let path = |name| std::env::var_os(name).map(PathBuf::from);
     let path = |name| path(name).filter(|path| path.is_absolute());
     let is_ours = |path: &PathBuf| {
@@ -24,8 +35,5 @@ pub fn remembered(no_cache: bool) -> Option<cache::Options> {
     });
     let is_root = rustix::process::geteuid().is_root();
     let all = own.or_else(|| is_root.then(|| "/var/cache".into()))?;
-    Some(cache::Options {
-        dir: all.join("puzzlefs/builds"),
-        force: false,
-    })
+    Some(all.join("puzzlefs"))
 }

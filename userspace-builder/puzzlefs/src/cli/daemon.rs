@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::time::Duration;
 
 use puzzlefs::base::progress::{Progress, Unit};
 use puzzlefs::base::text;
@@ -14,7 +13,7 @@ use puzzlefs::lazy::status;
 use puzzlefs::Error;
 use serde::Serialize;
 
-use super::args::{Daemon, OnFailure, Status};
+use super::args::{Daemon, Status};
 use super::failure::Result;
 use super::pull::origins;
 use super::{out, show};
@@ -62,16 +61,13 @@ fn worker(args: &Daemon, layouts: &[Layout]) -> Result<()> {
     let null = std::fs::File::open("/dev/null").map_err(Error::from)?;
     rustix::stdio::dup2_stdin(&null).map_err(Error::from)?;
     let options = Options {
-        on_failure: match args.on_failure {
-            OnFailure::Error => daemon::OnFailure::Error(Duration::from_secs(args.timeout.into())),
-            OnFailure::Wait => daemon::OnFailure::Wait,
-        },
+        on_failure: args.fetching.on_failure(),
         fill: !args.no_fill,
-        rate: args.rate,
+        rate: args.fetching.rate,
         metrics: args.metrics.clone(),
         restarts: args.restarts,
     };
-    let origins = origins(args.registry.options()).after(&args.from);
+    let origins = origins(args.registry.options()).after(&args.fetching.from);
     Ok(daemon::work(&socket, layouts, origins, options, &Lines)?)
 }
 

@@ -15,11 +15,11 @@ use super::{bar, exit};
 
 /// The commands that speak with registries.
 const REGISTRY: &[&str] = &[
-    "build", "complete", "convert", "daemon", "inspect", "ls", "pull", "push", "tags",
+    "build", "complete", "convert", "daemon", "inspect", "ls", "mount", "pull", "push", "tags",
 ];
 
 /// The commands that know buckets.
-const S3: &[&str] = &["complete", "daemon", "pull"];
+const S3: &[&str] = &["complete", "daemon", "mount", "pull"];
 
 /// Environment variables: name, what it is for, and the commands that look at it, all if none.
 const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
@@ -30,8 +30,8 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
     ),
     (
         "XDG_CACHE_HOME",
-        "The directory in which puzzlefs/builds is what builds remember, unless --no-cache is given. [~/.cache]",
-        &["build", "convert"],
+        "The directory in which puzzlefs/builds is what builds remember, unless --no-cache is given, and puzzlefs/images what is mounted from elsewhere. [~/.cache]",
+        &["build", "convert", "mount"],
     ),
     (
         bar::SECONDS,
@@ -89,7 +89,7 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
     (
         "PUZZLEFS_SSH",
         "The program that is run in place of ssh, with its first arguments, separated by spaces. [ssh]",
-        &["pull", "complete", "daemon"],
+        &["pull", "complete", "daemon", "mount"],
     ),
     (
         "REGISTRY_AUTH_FILE",

@@ -7,6 +7,7 @@ mod build;
 mod bundle;
 mod cache;
 mod daemon;
+mod elsewhere;
 mod exit;
 mod export;
 mod failure;

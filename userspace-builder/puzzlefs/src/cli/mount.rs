@@ -7,17 +7,27 @@ use puzzlefs::base::text;
 use puzzlefs::layout::reference::Reference;
 use puzzlefs::mount::{options, overlay, table, Request};
 
-use super::args::{Mount, MountHelper, Stats, Umount};
+use super::args::{Mount, MountHelper, Stats, Umount, What};
 use super::failure::{Failure, Result};
-use super::{fuse, out, show};
+use super::fuse::{self, Asked};
+use super::{out, show};
 
 /// puzzlefs mount.
 pub fn mount(args: &Mount) -> Result<()> {
     if args.fuse {
-        let options = &args.options;
-        return fuse::mount(&args.image, &args.mountpoint, options, args.foreground);
+        return fuse::mount(&Asked {
+            image: &args.image,
+            target: &args.mountpoint,
+            options: &args.options,
+            foreground: args.foreground,
+            fetching: Some(args),
+        });
     }
-    let mut request = Request::of_image(&args.image)?;
+    let What::Here(image) = &args.image else {
+        let text = "the kernel mounts what is in a layout: puzzlefs pull --lazy, or --fuse";
+        return Err(Failure::Usage(text.into()));
+    };
+    let mut request = Request::of_image(image)?;
     if let Some(upper) = &args.overlay {
         overlay::mount(&request, upper, &args.options, &args.mountpoint)?;
         return Ok(());
@@ -83,9 +93,15 @@ fn try_helper(args: &MountHelper, is_fuse: bool) -> Result<()> {
         return Ok(table::remount(&args.dir, &text)?);
     }
     if is_fuse && !args.fake {
-        let image = args.spec.parse::<Reference>();
+        let image = args.spec.parse::<What>();
         let image = image.map_err(|error| Failure::Usage(format!("{}: {error}", args.spec)))?;
-        return fuse::mount(&image, &args.dir, &args.options, false);
+        return fuse::mount(&Asked {
+            image: &image,
+            target: &args.dir,
+            options: &args.options,
+            foreground: false,
+            fetching: None,
+        });
     }
     let named = options.iter().any(|o| o.name == "image_manifest");
     let mut request = match args.spec.parse::<Reference>() {

@@ -141,7 +141,11 @@ fn lazily(args: &Complete, layout: &Layout, bar: &Bar) -> Result<Option<fill::Re
 }
 
 /// An image at `place`, whose blobs others are asked for before.
-fn opened(place: &Place, before: &[Place], options: registry::Options) -> puzzlefs::Result<Opened> {
+pub fn opened(
+    place: &Place,
+    before: &[Place],
+    options: registry::Options,
+) -> puzzlefs::Result<Opened> {
     let Opened { remote, name } = remote::open(place, &options)?;
     let open = move |place: &Place| Ok(remote::open(place, &options)?.remote);
     let remote = remote::first_of(before.to_vec(), open, remote);

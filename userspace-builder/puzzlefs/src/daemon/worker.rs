@@ -6,35 +6,22 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::known::{Files, Known};
 use super::listen::{Address, Listener};
-use super::log::{Log, Names};
 use super::metrics::{self, Waits};
 use super::wire::{self, Verdict};
 use crate::base::progress::Progress;
 use crate::layout::Layout;
 use crate::lazy::first::First;
-use crate::lazy::{Engine, Origins, Pace, Told};
+use crate::lazy::log::Log;
+use crate::lazy::{tend, Engine, OnFailure, Origins, Pace};
 
 /// Threads that fetch: more requests than that wait for each other.
 const THREADS: usize = 10;
-/// How often what waits is looked at.
-const TICK: Duration = Duration::from_millis(100);
-/// How often what was written is brought to the disk, and new packs are looked for.
-const KEEP: Duration = Duration::from_secs(2);
 /// How often who listens looks whether it is to end.
 const LISTEN: Duration = Duration::from_millis(500);
-
-/// What becomes of a read whose chunk nobody gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFailure {
-    /// It fails (`EIO`) after this time.
-    Error(Duration),
-    /// It waits, and can be killed.
-    Wait,
-}
 
 /// What the user chooses.
 #[derive(Clone, Debug)]
@@ -67,31 +54,15 @@ pub fn work(
     let (noted, waits) = (Arc::clone(&log), Arc::new(Waits::default()));
     let waited = Arc::clone(&waits);
     let engine = Engine::new(layouts, origins, false, move |told| {
-        // Nobody hears any more: this one ends with that.
-        let _ = match told {
-            Told::Ready(id) => {
-                waited.end(id, true);
-                wire::say(&answers, id, Verdict::Allow)
-            }
-            Told::Late(id) => {
-                waited.end(id, false);
-                wire::say(&answers, id, Verdict::Fail)
-            }
-            Told::Trouble(pack, error) => {
-                noted.add(Some(pack), format!("{error:#}"));
-                Ok(())
-            }
-            Told::Full(error) => {
-                let text = "nothing is fetched until there is space";
-                noted.add(error.fault().digest, format!("{error:#}; {text}"));
-                Ok(())
-            }
-            Told::Space => {
-                noted.add(None, "there is space again".into());
-                Ok(())
-            }
-            Told::Came(_) => Ok(()),
-        };
+        if let Some((id, is_there)) = noted.told(told) {
+            waited.end(id, is_there);
+            let verdict = match is_there {
+                true => Verdict::Allow,
+                false => Verdict::Fail,
+            };
+            // Nobody hears any more: this one ends with that.
+            let _ = wire::say(&answers, id, verdict);
+        }
     });
     let engine = engine.at(Pace::new(options.rate));
     let listener = options.metrics.as_ref().map(Listener::new).transpose();
@@ -104,6 +75,15 @@ pub fn work(
     if options.fill {
         engine.fill();
     }
+    let look = || {
+        let (files, first) = known;
+        for layout in layouts {
+            log.add_all(&files.look(layout, &engine));
+        }
+        log.add_all(&first.look(layouts, &engine));
+        engine.keep_or_tell();
+        files.release(&engine);
+    };
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| engine.run());
@@ -111,7 +91,8 @@ pub fn work(
         if let Some(listener) = &listener {
             scope.spawn(|| answer(listener, &engine, &waits, layouts, options.restarts));
         }
-        let tick = scope.spawn(|| tick(&engine, known, layouts, &options, &log, progress));
+        let tick =
+            scope.spawn(|| tend(&engine, options.on_failure, (&log, layouts), progress, look));
         let done = serve(socket, layouts, &engine, known, (&log, &waits));
         engine.stop();
         tick.thread().unpark();
@@ -166,35 +147,4 @@ fn serve(
         }
     }
     Ok(())
-}
-
-/// Does what is to be done from time to time, until the engine is stopped.
-fn tick(
-    engine: &Engine<'_>,
-    (files, first): (&Files, &First),
-    layouts: &[Layout],
-    options: &Options,
-    log: &Log,
-    progress: &dyn Progress,
-) {
-    let (mut kept, mut names): (Option<Instant>, _) = (None, Names::default());
-    while !engine.is_stopped() {
-        if let OnFailure::Error(timeout) = options.on_failure {
-            engine.expire(timeout);
-        }
-        if kept.is_none_or(|kept| kept.elapsed() >= KEEP) {
-            kept = Some(Instant::now());
-            for layout in layouts {
-                log.add_all(&files.look(layout, engine));
-            }
-            log.add_all(&first.look(layouts, engine));
-            engine.keep_or_tell();
-            files.release(engine);
-        }
-        log.say(&mut names, layouts, progress);
-        thread::park_timeout(TICK);
-    }
-    // What cannot be kept now is fetched again.
-    let _ = engine.keep_all();
-    log.say(&mut names, layouts, progress);
 }

@@ -129,6 +129,11 @@ impl Decoded {
         }
     }
 
+    /// Whether the chunk is there.
+    pub fn has(&self, key: &Key) -> bool {
+        matches!(locked(&self.state).slots.get(key), Some(Slot::There(..)))
+    }
+
     /// The chunk `key`, by `decode` if it is not there. Whoever asks for it meanwhile gets the same, or the
     /// same error. Errors are not kept.
     pub fn get(&self, key: Key, decode: impl FnOnce() -> Answer<Vec<u8>>) -> Answer<Chunk> {

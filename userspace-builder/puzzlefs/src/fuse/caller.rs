@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who asks: the one question that the kernel leaves to the filesystem.
+//! Who asks: what the kernel leaves to the filesystem to know of that.
 
 use std::fs;
 use std::path::PathBuf;
@@ -40,6 +40,29 @@ impl Trusted {
     }
 }
 
+/// Whether the process (or thread) `pid`, which waits for an answer, was killed, or is not there any more.
+///
+/// The protocol has a request of its own for that, which the crate fuser refuses; a process that was killed is not gone
+/// before it has its answer, and the signal is pending.
+pub(super) fn is_gone(pid: u32) -> bool {
+    /// SIGKILL in the masks of proc_pid_status(5).
+    const KILL: u64 = 1 << (9 - 1);
+    // A request that nobody in particular made, or one whom this process cannot see.
+    if pid == 0 {
+        return false;
+    }
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return true;
+    };
+    let masks = status.lines().filter_map(|line| {
+        let mask = line
+            .strip_prefix("SigPnd:")
+            .or(line.strip_prefix("ShdPnd:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    });
+    masks.fold(0, |all, mask| all | mask) & KILL != 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +76,6 @@ mod tests {
         assert!(!trusted.includes(0));
         let nobody = Trusted { initial: None };
         assert!(!nobody.includes(std::process::id()));
+        assert!(!is_gone(std::process::id()) && !is_gone(0) && is_gone(u32::MAX));
     }
 }

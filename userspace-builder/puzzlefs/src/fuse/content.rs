@@ -13,6 +13,7 @@ use super::faults::Faults;
 use super::filesystem::{Answer, Bytes, SeekTo};
 use super::source::ChunkSource;
 use crate::image::chunk::Decoder;
+use crate::lazy::{Absent, Patience};
 
 /// Bytes of decoded chunks that are kept. The kernel keeps what was read of files; here is what
 /// a small file or a part of a chunk has left over for the next.
@@ -28,6 +29,8 @@ const MAP_BYTES: usize = 8 << 20;
 /// do harm.
 const WORK: u64 = 256 << 20;
 const WORK_PER_BYTE: u64 = 64;
+/// Chunks of a read that are fetched together.
+const TOGETHER: u32 = 64;
 
 /// The contents of an image's files.
 pub(super) struct Contents<'a> {
@@ -121,8 +124,7 @@ impl<'a> Contents<'a> {
         faults: &Faults,
         ino: u64,
         extents: &Extents<'_>,
-        offset: u64,
-        len: usize,
+        (offset, len, patience): (u64, usize, &Patience<'_>),
     ) -> Result<Bytes, Failure> {
         let map = self.map(ino, extents)?;
         let left = map.size.saturating_sub(offset);
@@ -130,6 +132,7 @@ impl<'a> Contents<'a> {
         let mut work = WORK.saturating_add((len as u64).saturating_mul(WORK_PER_BYTE));
         let mut bytes = Vec::new();
         let (mut index, mut start) = map.begin(offset);
+        let mut brought = 0;
         while bytes.len() < len {
             // The sum of all extents was found to be the size.
             let extent = extents.get(index)?;
@@ -146,6 +149,11 @@ impl<'a> Contents<'a> {
                 match &extent.chunk {
                     None => bytes.resize(bytes.len() + count, 0),
                     Some(chunk) => {
+                        if index >= brought {
+                            let until = offset.saturating_add(len as u64);
+                            let first = (index, start);
+                            brought = self.bring(faults, ino, extents, (first, until), patience)?;
+                        }
                         let whole = self.chunk(faults, ino, chunk, &mut work)?;
                         let range = part(chunk, located.within, count, &whole);
                         let Some(range) = range else {
@@ -168,6 +176,39 @@ impl<'a> Contents<'a> {
             index = index.saturating_add(1);
         }
         Ok(Bytes::Own(bytes))
+    }
+
+    /// Has the chunks brought that inode `ino` uses from the extent `first` on, which begins at `start`, until `until`, as
+    /// far as they are not decoded yet, but not more than some; says which extent is the first one behind them.
+    fn bring(
+        &self,
+        faults: &Faults,
+        ino: u64,
+        extents: &Extents<'_>,
+        ((first, mut start), until): ((u32, u64), u64),
+        patience: &Patience<'_>,
+    ) -> Result<u32, Failure> {
+        let (mut index, mut chunks) = (first, Vec::new());
+        while index < first.saturating_add(TOGETHER) && start < until {
+            let extent = extents.get(index)?;
+            let chunk = extent.chunk.as_ref().map(|it| (it.digest, it.compressed));
+            chunks.extend(chunk.filter(|key| !self.cache.has(key)).map(|(it, _)| it));
+            start = extent.end(start)?;
+            index = index.saturating_add(1);
+        }
+        match self.source.bring(&chunks, patience) {
+            Ok(()) => Ok(index),
+            Err((_, Absent::Later)) => Err(Errno::AGAIN.into()),
+            Err((_, Absent::Left)) => Err(Errno::INTR.into()),
+            Err((chunk, Absent::Late)) => {
+                faults.of_chunk(
+                    ino,
+                    &chunk,
+                    "it is not here yet, and no source gave it in time",
+                );
+                Err(Errno::IO.into())
+            }
+        }
     }
 
     /// The content of a chunk that inode `ino` uses, verified and decoded.

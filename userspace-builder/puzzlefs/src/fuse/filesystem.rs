@@ -7,6 +7,8 @@ use std::sync::Arc;
 use puzzlefs_format::{FileType, Timespec};
 use rustix::io::Errno;
 
+use crate::lazy::Patience;
+
 /// What a caller of the filesystem gets.
 pub type Answer<T> = std::result::Result<T, Errno>;
 
@@ -89,8 +91,8 @@ pub struct Statistics {
 }
 
 /// A read-only filesystem. Inodes are named by their numbers; that of the root is 1. Nothing ever
-/// changes, so answers may be kept. Many threads ask at once. Each answer comes in a bounded time,
-/// whatever is read.
+/// changes, so answers may be kept. Many threads ask at once. Each answer comes in a bounded time, but for
+/// [`Self::read`].
 pub trait Filesystem: Send + Sync {
     /// Tells inodes of this filesystem from those of another one that have the same number.
     fn generation(&self) -> u32;
@@ -117,8 +119,9 @@ pub trait Filesystem: Send + Sync {
     /// The target of a symbolic link.
     fn link_target(&self, ino: u64) -> Answer<Vec<u8>>;
 
-    /// The `len` bytes of a file from `offset` on, fewer only at its end.
-    fn read(&self, ino: u64, offset: u64, len: usize) -> Answer<Bytes>;
+    /// The `len` bytes of a file from `offset` on, fewer only at its end. What has to be fetched first takes the time that
+    /// `patience` has: without any it is `EAGAIN`, and `EINTR` for who has gone meanwhile.
+    fn read(&self, ino: u64, offset: u64, len: usize, patience: &Patience<'_>) -> Answer<Bytes>;
 
     /// Where from `offset` on there is what is sought; `ENXIO` if nowhere.
     fn seek(&self, ino: u64, offset: u64, to: SeekTo) -> Answer<u64>;

@@ -11,6 +11,7 @@ use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -23,8 +24,10 @@ use fuser::{
 };
 use puzzlefs_format::{limits, FileType as Kind, ROOT_INO};
 
-use super::caller::Trusted;
+use super::caller::{is_gone, Trusted};
 use super::filesystem::{Answer, Attributes, Entry, Filesystem, SeekTo};
+use super::pool::Pool;
+use crate::lazy::Patience;
 
 /// How long the kernel may keep what it was told: for ever, as far as it counts.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -47,9 +50,10 @@ pub(super) fn serve(
     device: OwnedFd,
 ) -> anyhow::Result<Serving> {
     let server = Server {
-        filesystem,
+        filesystem: Arc::new(filesystem),
         trusted: Trusted::new(),
         opens: false,
+        waiting: Arc::default(),
     };
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let mut config = Config::default();
@@ -69,10 +73,12 @@ impl Serving {
 
 /// What answers the kernel's requests.
 struct Server<F> {
-    filesystem: F,
+    filesystem: Arc<F>,
     trusted: Trusted,
     /// Whether the kernel insists on opening files.
     opens: bool,
+    /// Who waits for what is to be fetched.
+    waiting: Arc<Pool>,
 }
 
 /// The errno of an answer; `EIO` if to find it panicked.
@@ -290,7 +296,7 @@ impl<F: Filesystem + 'static> Requests for Server<F> {
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -299,8 +305,23 @@ impl<F: Filesystem + 'static> Requests for Server<F> {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match answered(|| self.filesystem.read(ino.0, offset, size as usize)) {
+        let read =
+            move |of: &F, patience: &Patience<'_>| of.read(ino.0, offset, size as usize, patience);
+        match answered(|| read(&self.filesystem, &Patience::None)) {
             Ok(bytes) => reply.data(&bytes),
+            Err(errno) if errno == Errno::EAGAIN => {
+                let (filesystem, pid) = (Arc::clone(&self.filesystem), request.pid());
+                let read = move || {
+                    let is_gone = || is_gone(pid);
+                    match answered(|| read(&filesystem, &Patience::Until(&is_gone))) {
+                        Ok(bytes) => reply.data(&bytes),
+                        Err(errno) => reply.error(errno),
+                    }
+                };
+                if let Err(read) = self.waiting.run(Box::new(read)) {
+                    read();
+                }
+            }
             Err(errno) => reply.error(errno),
         }
     }

@@ -7,9 +7,9 @@
 //! - [`tree`]: an image as such a filesystem: names, inodes;
 //! - `content`: what is in its files;
 //! - [`cache`]: chunks that are decoded;
-//! - [`source`]: where chunks come from;
+//! - [`source`]: where chunks come from, and [`lazily`]: those that are fetched when they are read;
 //! - [`faults`]: what is wrong, for the log, and `failure`: for the caller;
-//! - `kernel`: the protocol, by the crate fuser; `caller`: who asks;
+//! - `kernel`: the protocol, by the crate fuser; `caller`: who asks; `pool`: who waits for an answer;
 //! - `connect`: /dev/fuse, and the mount.
 
 pub mod cache;
@@ -20,6 +20,8 @@ mod failure;
 pub mod faults;
 pub mod filesystem;
 mod kernel;
+pub mod lazily;
+mod pool;
 pub mod source;
 pub mod tree;
 
@@ -34,34 +36,67 @@ use crate::base::cleanup;
 use crate::base::error::Where;
 use crate::image::Image;
 use crate::layout::reference::Reference;
+use crate::lazy;
 use crate::mount::{fusermount, table};
 use connect::Connection;
 use faults::Log;
+use lazily::LazySource;
 use tree::ImageTree;
 
-/// Mounts the image that `reference` names at `target`, with `options` as mount(8) has them, and serves it
-/// until it is unmounted. Calls `mounted` as soon as it can be read; if that fails, it is unmounted. A
-/// signal that ends the process unmounts it, too. What is wrong with the image later on goes to `log`.
+/// An image that is to be mounted.
+pub struct Request<'a> {
+    /// The image.
+    pub image: &'a Reference,
+    /// What the mount table and the log call it, if that is not its name.
+    pub name: Option<&'a str>,
+    /// Where to mount it.
+    pub target: &'a Path,
+    /// Options, as mount(8) has them.
+    pub options: &'a [String],
+    /// How what is not here is fetched.
+    pub fetching: lazy::Options,
+    /// Where it goes what is wrong with the image later on.
+    pub log: Log,
+}
+
+/// Mounts an image, and serves it until it is unmounted. Calls `mounted` as soon as it can be read; if that fails, it is
+/// unmounted. A signal that ends the process unmounts it, too.
 ///
 /// # Errors
 ///
-/// The image is not there or is damaged, a pack of it is missing, or it cannot be mounted there.
+/// The image is not there or is damaged, a pack of it is missing, not all of it is here and the layout may not be written
+/// to, or it cannot be mounted there.
 pub fn serve(
-    reference: &Reference,
-    target: &Path,
-    options: &[String],
-    log: Log,
+    request: Request<'_>,
     mounted: impl FnOnce() -> crate::Result<()>,
 ) -> crate::Result<()> {
+    let layout = &request.image.layout;
     let source = Reference {
-        layout: reference.layout.canonicalize().at(&reference.layout)?,
-        name: reference.name.clone(),
+        layout: layout.canonicalize().at(layout)?,
+        name: request.image.name.clone(),
     };
     // It is served until the process ends.
     let image: &'static Image = Box::leak(Box::new(Image::open(&source)?));
-    let name = source.to_string();
-    let tree = ImageTree::new(image, &name, log)?;
-    run(tree, &name, target, options, mounted).at(target)
+    let name = request
+        .name
+        .map_or_else(|| source.to_string(), str::to_owned);
+    let log: Arc<dyn Fn(&str) + Send + Sync> = request.log.into();
+    let (notes, called) = (Arc::clone(&log), name.clone());
+    let notes = Arc::new(move |line: &str| notes(&format!("{called}: {line}")));
+    let log: Log = Box::new(move |line| log(line));
+    let lazy = LazySource::new(image, request.fetching, notes)?;
+    let fetcher = lazy.as_ref().map(|lazy| Arc::clone(lazy.fetcher()));
+    let tree = match lazy {
+        Some(lazy) => ImageTree::with_source(image, Box::new(lazy), &name, log)?,
+        None => ImageTree::new(image, &name, log)?,
+    };
+    let end = move || fetcher.iter().for_each(|fetcher| fetcher.end());
+    // The one below, by which it is unmounted, is done before.
+    let guard = cleanup::on_signal(end.clone());
+    let served = run(tree, &name, request.target, request.options, mounted);
+    drop(guard);
+    end();
+    served.at(request.target)
 }
 
 fn run(

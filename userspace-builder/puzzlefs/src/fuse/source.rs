@@ -5,6 +5,7 @@ use puzzlefs_format::Digest;
 
 use crate::base::digest::sha256;
 use crate::chunks::places::Places;
+use crate::lazy::{Absent, Patience};
 
 /// The bytes of a chunk as they are stored, which have its digest.
 pub struct Verified(Vec<u8>);
@@ -24,6 +25,13 @@ impl Verified {
 /// Where chunks come from: a layout, or something that fetches them first. Several threads ask at
 /// once, each chunk being asked for by one at a time.
 pub trait ChunkSource: Send + Sync {
+    /// Sees to it that [`Self::stored`] has these chunks. The time that it takes is `patience`'s.
+    ///
+    /// # Errors
+    ///
+    /// Which of them is not there, and why.
+    fn bring(&self, chunks: &[Digest], patience: &Patience<'_>) -> Result<(), (Digest, Absent)>;
+
     /// The stored bytes of `chunk`, in a bounded time.
     ///
     /// # Errors
@@ -42,9 +50,19 @@ impl<'a> LayoutSource<'a> {
         places.keep_open()?;
         Ok(LayoutSource(places))
     }
+
+    /// Where chunks are.
+    pub(super) fn places(&self) -> &Places<'a> {
+        &self.0
+    }
 }
 
 impl ChunkSource for LayoutSource<'_> {
+    /// What is not here does not come.
+    fn bring(&self, _: &[Digest], _: &Patience<'_>) -> Result<(), (Digest, Absent)> {
+        Ok(())
+    }
+
     fn stored(&self, chunk: &Digest) -> crate::Result<Verified> {
         // Places give no bytes that do not have the digest.
         Ok(Verified(self.0.read(chunk)?))

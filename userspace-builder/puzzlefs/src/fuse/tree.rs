@@ -15,6 +15,7 @@ use super::faults::{Faults, Log};
 use super::filesystem::{Answer, Attributes, Bytes, Entry, Filesystem, SeekTo, Statistics};
 use super::source::{ChunkSource, LayoutSource};
 use crate::image::Image;
+use crate::lazy::Patience;
 
 /// Files of more extents are taken as if they had no holes by `st_blocks`, as by the module.
 const MAX_EXTENTS_FOR_HOLES: u32 = 64;
@@ -294,9 +295,12 @@ impl Filesystem for ImageTree<'_> {
         })
     }
 
-    fn read(&self, ino: u64, offset: u64, len: usize) -> Answer<Bytes> {
+    fn read(&self, ino: u64, offset: u64, len: usize, patience: &Patience<'_>) -> Answer<Bytes> {
         self.look(ino, |rootfs| match inode(rootfs, ino)?.kind()? {
-            Kind::File(extents) => self.contents.read(&self.faults, ino, &extents, offset, len),
+            Kind::File(extents) => {
+                let wanted = (offset, len, patience);
+                self.contents.read(&self.faults, ino, &extents, wanted)
+            }
             _ => Err(Errno::INVAL.into()),
         })
     }

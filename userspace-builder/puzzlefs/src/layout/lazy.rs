@@ -137,8 +137,17 @@ impl Layout {
 
     /// Removes the record of a pack, if it has one: it is there as a whole, or not at all any more.
     pub(crate) fn forget_lazy(&self, pack: &Digest) -> Result<()> {
+        self.forget_lazy_if(pack, || Ok(true))
+    }
+
+    /// The same, if it is the record of what `is_it`, which is asked while nobody else changes records.
+    pub(crate) fn forget_lazy_if(
+        &self,
+        pack: &Digest,
+        is_it: impl FnOnce() -> Result<bool>,
+    ) -> Result<()> {
         match self.is_lazy(pack)? {
-            true => self.change_lazy(pack, |_| Ok(None)),
+            true => self.change_lazy(pack, |old| Ok(old.filter(|_| !matches!(is_it(), Ok(true))))),
             false => Ok(()),
         }
     }

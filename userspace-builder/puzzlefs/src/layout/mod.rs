@@ -34,6 +34,7 @@ pub mod staging;
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -344,10 +345,26 @@ impl Layout {
         self.lock_blobs(FlockOperation::LockExclusive, progress)
     }
 
+    /// Keeps others from making lazy packs: of two that did it at once, one would replace what the other one has begun to
+    /// fill.
+    pub(crate) fn alone_lazy(&self, progress: &dyn Progress) -> Result<BlobLock> {
+        let dir = self.blob_dir().and_then(Dir::readable);
+        self.lock(dir, FlockOperation::LockExclusive, progress)
+    }
+
     fn lock_blobs(&self, operation: FlockOperation, progress: &dyn Progress) -> Result<BlobLock> {
         // Not the directory that `Lock` takes, which is for moments only.
-        let context = || format!("locking {}", self.path.join(BLOBS).display());
         let dir = self.root.linked(BLOBS).and_then(|dir| dir.readable());
+        self.lock(dir, operation, progress)
+    }
+
+    fn lock(
+        &self,
+        dir: io::Result<OwnedFd>,
+        operation: FlockOperation,
+        progress: &dyn Progress,
+    ) -> Result<BlobLock> {
+        let context = || format!("locking {}", self.path.join(BLOBS).display());
         let dir = dir.with_context(context).at(&self.path)?;
         let try_first = match operation {
             FlockOperation::LockShared => FlockOperation::NonBlockingLockShared,

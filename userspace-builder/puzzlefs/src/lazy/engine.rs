@@ -132,7 +132,7 @@ impl<'a> Engine<'a> {
     }
 
     /// The pack of this number, as [`Self::add`] gave it; `None` if it was released.
-    fn pack(&self, number: usize) -> Option<Arc<Pack>> {
+    pub fn pack(&self, number: usize) -> Option<Arc<Pack>> {
         self.packs().get(number).cloned().flatten()
     }
 
@@ -157,12 +157,27 @@ impl<'a> Engine<'a> {
 
     /// Wants some bytes of a pack for `waiter`; whether they are there. If not, it is told when they are.
     pub fn want(&self, pack: usize, bytes: &Range<u64>, waiter: u64) -> bool {
-        let Some(chunks) = self.pack(pack).map(|pack| pack.chunks_read(bytes)) else {
-            return true;
-        };
+        match self.pack(pack) {
+            Some(it) => self.want_chunks(pack, it.chunks_read(bytes), waiter),
+            None => true,
+        }
+    }
+
+    /// The same of chunks by their numbers.
+    pub fn want_chunks(&self, pack: usize, chunks: Range<usize>, waiter: u64) -> bool {
         let is_here = self.queue().want(pack, chunks, waiter);
         self.wake.notify_all();
         is_here
+    }
+
+    /// One who waits has gone: it is told of nothing.
+    pub fn leave(&self, waiter: u64) {
+        self.queue().leave(waiter);
+    }
+
+    /// Whether a chunk of a pack was written.
+    pub fn has(&self, pack: usize, chunk: usize) -> bool {
+        self.queue().has(pack, chunk)
     }
 
     /// Takes what images list as the chunks that are read first, the newest image first, in place of what was known: of

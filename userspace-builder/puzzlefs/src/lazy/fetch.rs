@@ -56,7 +56,16 @@ impl Supply<'_> {
         told: &mut Told<'_>,
     ) -> Result<()> {
         let mut copied = HashSet::new();
-        for (number, bytes) in self.neighbours.find(pack, chunks.clone(), is_here) {
+        // Another process may fill it too.
+        let recorded = pack.recorded();
+        let is_recorded =
+            |number: &usize| recorded.as_ref().is_some_and(|record| record.has(*number));
+        for number in chunks.clone().filter(is_recorded) {
+            copied.insert(number);
+            (told.here)(number);
+        }
+        let others = chunks.clone().filter(|number| !is_recorded(number));
+        for (number, bytes) in self.neighbours.find(pack, others, is_here) {
             pack.write(number, &bytes)?;
             self.counts.came(NODE, bytes.len() as u64);
             copied.insert(number);

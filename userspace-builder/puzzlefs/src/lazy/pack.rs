@@ -2,9 +2,9 @@
 //! A pack of which not all chunks are there, open to be written to.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, ErrorKind, Read};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 
@@ -169,6 +169,42 @@ impl Pack {
         written.with_context(context).of(&self.digest)
     }
 
+    /// The bytes of a chunk, if they are there. Records are not asked.
+    pub fn read(&self, number: usize) -> Option<Vec<u8>> {
+        let entry = self.chunk(number)?;
+        let mut bytes = vec![0; usize::try_from(entry.size).ok()?];
+        self.file
+            .read_exact_at(&mut bytes, entry.offset.into())
+            .ok()?;
+        (sha256(&[&bytes]) == entry.digest).then_some(bytes)
+    }
+
+    /// Whether it is still the file that the layout has under its name.
+    fn has_name(&self) -> Result<bool> {
+        let named = self.layout.blob_dir()?.status(self.digest.to_string());
+        let (named, ours) = match named {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            named => (named?, self.file.metadata()?),
+        };
+        Ok((named.st_dev, named.st_ino) == (ours.dev(), ours.ino()))
+    }
+
+    /// Whether the layout has all of the pack in another file by now.
+    pub fn is_replaced(&self) -> bool {
+        let is_whole = || -> Result<bool> {
+            let is_other = !self.has_name()? && self.layout.names_blob(&self.digest)?;
+            Ok(is_other && !self.layout.is_lazy(&self.digest)?)
+        };
+        is_whole().unwrap_or(false)
+    }
+
+    /// What its record says by now: others may write to it as well. `None` if it has none.
+    pub fn recorded(&self) -> Option<Presence> {
+        let is_ours = self.is_recorded && self.has_name().ok()?;
+        let record = Presence::load(&self.layout, &self.digest).ok().flatten()?;
+        (is_ours && record.is_of(&self.end)).then_some(record)
+    }
+
     /// Brings all that was written to the disk.
     ///
     /// # Errors
@@ -190,7 +226,9 @@ impl Pack {
         }
         // One at a time: each writes a whole record.
         let _held = self.syncing.lock().unwrap_or_else(|e| e.into_inner());
-        Presence::record(&self.layout, &self.digest, &self.end, chunks)
+        // Of a file that has lost its name meanwhile nothing is recorded: see `has_name`.
+        let is_ours = || self.has_name();
+        Presence::record(&self.layout, &self.digest, &self.end, chunks, is_ours)
     }
 
     /// Ends a pack of which all chunks were recorded, once: it has no record any more, if it is what its name says.
@@ -217,7 +255,8 @@ impl Pack {
             );
             return Err(Error::damaged(text).of(&self.digest));
         }
-        self.layout.forget_lazy(&self.digest)?;
+        self.layout
+            .forget_lazy_if(&self.digest, || self.has_name())?;
         self.is_done.store(true, Ordering::Release);
         Ok(())
     }

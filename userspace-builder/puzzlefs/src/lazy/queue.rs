@@ -294,6 +294,11 @@ impl Queue {
         late
     }
 
+    /// Forgets one who waits. What it waited for is not asked for again if it does not come.
+    pub fn leave(&mut self, waiter: u64) {
+        self.waiters.remove(&waiter);
+    }
+
     /// The chunks of a pack that were written and not brought to the disk, if they have so many bytes, or are the last.
     /// They count as recorded from now on.
     pub fn take_written(&mut self, pack: usize, least: u64) -> Vec<usize> {

@@ -58,6 +58,7 @@ impl Found<'_> {
                         lazy pack for a damaged one";
             return Err(Error::refused(text).into());
         }
+        let _alone = layout.alone_lazy(progress)?;
         let staging = Staging::new(layout)?;
         let known = Cache::open(cache, progress).map(|cache| Sound::load(&cache, layout));
         let known = known.transpose()?.unwrap_or_default();

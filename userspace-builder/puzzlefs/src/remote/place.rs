@@ -12,8 +12,9 @@ use super::layout::Local;
 use super::s3::{self, S3};
 use super::seam::Remote;
 use super::ssh::{self, Ssh};
+use crate::base::digest::sha256;
 use crate::base::error::{Result, Where};
-use crate::layout::reference::{Name, Reference};
+use crate::layout::reference::{is_tag, Name, Reference};
 use crate::layout::Layout;
 use crate::registry::{self, web, Sources};
 
@@ -86,6 +87,28 @@ impl Place {
         }
     }
 
+    /// A tag for the image in a layout that has images from many places: its name, or what stands for that if no tag can be
+    /// the same.
+    pub fn tag(&self) -> String {
+        let name = self.to_string();
+        let tag = name.replacen("://", "/", 1);
+        match is_tag(&tag) {
+            true => tag,
+            false => format!("{}/{}", self.kind(), sha256(&[name.as_bytes()])),
+        }
+    }
+
+    /// What it is called there.
+    pub fn name(&self) -> &Name {
+        match self {
+            Place::Oci(reference) => &reference.name,
+            Place::Docker(reference) => &reference.name,
+            Place::Web(reference) => &reference.name,
+            Place::Ssh(reference) => &reference.name,
+            Place::S3(reference) => &reference.name,
+        }
+    }
+
     /// What the command line calls an image of the same place by its digest, from any directory.
     ///
     /// # Errors
@@ -136,5 +159,25 @@ impl fmt::Display for Place {
             Place::Ssh(reference) => reference.fmt(f),
             Place::S3(reference) => reference.fmt(f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_has_a_tag() {
+        let tag = |text: &str| text.parse::<Place>().unwrap().tag();
+        assert_eq!(
+            tag("docker://127.0.0.1:5000/a/small:1"),
+            "docker/127.0.0.1:5000/a/small:1"
+        );
+        assert_eq!(tag("https://h.example/i:v"), "https/h.example/i:v");
+        let other = tag("https://h.example/~me/i:v");
+        assert!(other.starts_with("web/") && is_tag(&other), "{other}");
+        let digest = "0123456789abcdef".repeat(4);
+        let of = format!("ssh://h.example/i@sha256:{digest}");
+        assert_eq!(tag(&of), format!("ssh/h.example/i@sha256:{digest}"));
     }
 }

@@ -3,12 +3,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use puzzlefs::daemon::Address;
-use puzzlefs::remote::Place;
 
+use super::fetching::Fetching;
 use super::registry::Registry;
-use super::values::{rate, Format};
+use super::values::Format;
 
 /// Fetch what is read of lazy images, as it is read
 ///
@@ -26,26 +26,12 @@ use super::values::{rate, Format};
   puzzlefs daemon --rate 2M --metrics /run/puzzlefs/daemon.sock /var/lib/images
   puzzlefs daemon --from oci:/net/images:any /var/lib/images")]
 pub struct Daemon {
-    /// What becomes of a read whose chunks no source gives
-    #[arg(long, value_enum, default_value_t = OnFailure::Error)]
-    pub on_failure: OnFailure,
-    /// After so many seconds such a read is an error
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub timeout: u32,
+    /// How what is read is fetched.
+    #[command(flatten)]
+    pub fetching: Fetching,
     /// Fetch only what is read
     #[arg(long)]
     pub no_fill: bool,
-    /// Where to ask for chunks before where images were pulled from; it may be given several times
-    ///
-    /// What `puzzlefs pull` takes. Which image it names does not matter: the place is asked for packs by their digests.
-    #[arg(long, value_name = "PLACE")]
-    pub from: Vec<Place>,
-    /// Fetch what nobody reads by so many bytes a second, or K, M, G, for all images together
-    ///
-    /// That is the mean: a request has up to 4 MiB, and the next one waits until they are paid for. What somebody waits for
-    /// comes as fast as it can, and is not counted.
-    #[arg(long, value_name = "BYTES", value_parser = rate)]
-    pub rate: Option<u64>,
     /// Where numbers are asked for, by HTTP: a socket in the filesystem, or ADDRESS:PORT [default: nowhere]
     ///
     /// /metrics has them as Prometheus reads them. `puzzlefs status` asks there too. Nobody but root may ask at a socket,
@@ -64,15 +50,6 @@ pub struct Daemon {
     /// The layouts
     #[arg(value_name = "OCI_DIR", required = true)]
     pub layouts: Vec<PathBuf>,
-}
-
-/// What becomes of a read whose chunks no source gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OnFailure {
-    /// It is an error (EIO)
-    Error,
-    /// It waits until a source gives them, or it is killed
-    Wait,
 }
 
 /// Say how much of the images of a layout is here

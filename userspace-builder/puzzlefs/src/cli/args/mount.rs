@@ -2,10 +2,14 @@
 //! Arguments of the commands about mounted images, and of the helper of mount(8).
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Parser;
 use puzzlefs::layout::reference::Reference;
+use puzzlefs::remote::Place;
 
+use super::fetching::Fetching;
+use super::registry::Registry;
 use super::values::Format;
 
 /// Mount an image by the kernel's puzzlefs module, or by FUSE
@@ -13,7 +17,9 @@ use super::values::Format;
 #[command(after_help = "Example:
   puzzlefs mount -o nosuid,nodev /var/lib/images:debian /mnt
   puzzlefs mount --overlay /var/lib/changes /var/lib/images:debian /mnt
-  puzzlefs mount --fuse /var/lib/images:debian /mnt")]
+  puzzlefs mount --fuse /var/lib/images:debian /mnt
+  puzzlefs mount --fuse docker://registry.example/team/app:1.0 /mnt
+  puzzlefs mount --fuse --fill --cache /var/lib/images https://files.example/images:debian /mnt")]
 pub struct Mount {
     /// Mount options, as mount(8) has them, and those of the filesystem
     ///
@@ -39,16 +45,61 @@ pub struct Mount {
     /// before it is used, as by the module. Users need fusermount3, of the package fuse3; others see the
     /// mount only with the option allow_other. What is wrong with the image later on is in the system's
     /// log.
+    ///
+    /// Of an image of which not all is here (puzzlefs pull --lazy) it fetches what is read, as it is read, and keeps it in
+    /// the layout; no daemon is needed for that. The options of fetching and of registries are for that, and mean nothing to
+    /// the module.
     #[arg(long, conflicts_with = "overlay")]
     pub fuse: bool,
     /// With --fuse: stay in the foreground, and log to standard error
     #[arg(short, long, requires = "fuse")]
     pub foreground: bool,
-    /// The image
+    /// With --fuse: fetch what nobody reads as well
+    #[arg(long, requires = "fuse")]
+    pub fill: bool,
+    /// With --fuse: the layout in which an image from elsewhere is kept; it is made if need be
+    ///
+    /// [default: $XDG_CACHE_HOME/puzzlefs/images or ~/.cache/puzzlefs/images, or in /var/cache/puzzlefs/images if root runs
+    /// it with the home of a user] What it has is not fetched again, whichever image it came with: puzzlefs tags, du, rm and
+    /// gc are for it as for any layout.
+    #[arg(long, value_name = "OCI_DIR", requires = "fuse")]
+    pub cache: Option<PathBuf>,
+    /// How what is read is fetched, by FUSE.
+    #[command(flatten)]
+    pub fetching: Fetching,
+    /// How a registry is spoken with.
+    #[command(flatten)]
+    pub registry: Registry,
+    /// The image; with --fuse also one that is elsewhere: docker://HOST/REPOSITORY:TAG, https://HOST/DIR:TAG,
+    /// ssh://HOST/DIR:TAG, s3://BUCKET/PREFIX:TAG
+    ///
+    /// Of one that is elsewhere only the metadata come before it is mounted, as by puzzlefs pull --lazy. Where its source
+    /// does not answer, the cache's image of this name is mounted.
     #[arg(value_name = "OCI_DIR:TAG")]
-    pub image: Reference,
+    pub image: What,
     /// Where to mount it
     pub mountpoint: PathBuf,
+}
+
+/// An image that is to be mounted.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// In a layout.
+    Here(Reference),
+    /// Somewhere else.
+    Elsewhere(Place),
+}
+
+impl FromStr for What {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const ELSEWHERE: [&str; 5] = ["docker://", "https://", "http://", "ssh://", "s3://"];
+        match ELSEWHERE.iter().any(|start| text.starts_with(start)) {
+            true => text.parse().map(What::Elsewhere),
+            false => text.parse().map(What::Here),
+        }
+    }
 }
 
 /// Unmount an image

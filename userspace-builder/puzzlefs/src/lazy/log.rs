@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use puzzlefs_format::{limits, Digest, Manifest};
 
+use super::engine::Told;
 use crate::base::progress::Progress;
 use crate::layout::Layout;
 
@@ -54,6 +55,23 @@ impl Log {
         for fault in faults {
             self.add(fault.fault().digest, format!("{fault:#}"));
         }
+    }
+
+    /// Says what an engine tells that people are to know; gives a reader that waits no more, and whether what it waited for
+    /// is there.
+    pub fn told(&self, told: Told) -> Option<(u64, bool)> {
+        match told {
+            Told::Ready(waiter) => return Some((waiter, true)),
+            Told::Late(waiter) => return Some((waiter, false)),
+            Told::Came(_) => {}
+            Told::Trouble(pack, error) => self.add(Some(pack), format!("{error:#}")),
+            Told::Full(error) => {
+                let text = "nothing is fetched until there is space";
+                self.add(error.fault().digest, format!("{error:#}; {text}"));
+            }
+            Told::Space => self.add(None, "there is space again".into()),
+        }
+        None
     }
 
     /// Says what was added, with the images of `layouts` that it is about.

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Images from elsewhere that are mounted: they are pulled lazily into a layout, the cache.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use puzzlefs::image::Image;
+use puzzlefs::layout::reference::{Name, Reference};
+use puzzlefs::layout::Layout;
+use puzzlefs::pull;
+use puzzlefs::remote::Place;
+use puzzlefs::source::Platform;
+use puzzlefs::Error;
+use puzzlefs_format::Digest;
+
+use super::args::Mount;
+use super::bar::Bar;
+use super::cache::{images, remembered};
+use super::failure::{Failure, Result};
+use super::out;
+use super::pull::{opened, origins};
+
+/// The layout in which they are.
+fn cache(how: Option<&Mount>) -> Result<PathBuf> {
+    let own = how.and_then(|how| how.cache.clone());
+    let none = || Failure::Usage("there is no home for a cache: name one by --cache".into());
+    own.or_else(images).ok_or_else(none)
+}
+
+/// Sees to it that the metadata of an image are in the cache; gives the digest of its manifest.
+pub fn pull(place: &Place, how: Option<&Mount>) -> Result<Digest> {
+    let dir = cache(how)?;
+    let tag = place.tag();
+    let known = known(&dir, &tag);
+    // What a digest names does not change.
+    if let (Some(known), Name::Digest(_)) = (known, place.name()) {
+        return Ok(known);
+    }
+    match pull_into(place, how, &dir, &tag, known) {
+        Ok(digest) => Ok(digest),
+        Err(error) => match known.filter(|_| !matches!(error, Error::NotFound(_))) {
+            None => Err(error.into()),
+            Some(known) => {
+                out::note(&format!(
+                    "{error:#}; {place} is mounted as it was when it was pulled last"
+                ));
+                Ok(known)
+            }
+        },
+    }
+}
+
+/// The manifest that the cache has under a tag.
+fn known(dir: &Path, tag: &str) -> Option<Digest> {
+    let layout = Layout::open(dir).ok()?;
+    let digest = layout.resolve(&Name::Tag(tag.into())).ok()?.digest;
+    Image::is_there(&layout, &digest).ok()?.then_some(digest)
+}
+
+fn pull_into(
+    place: &Place,
+    how: Option<&Mount>,
+    dir: &Path,
+    tag: &str,
+    known: Option<Digest>,
+) -> puzzlefs::Result<Digest> {
+    let options = || how.map(|how| how.registry.options()).unwrap_or_default();
+    let from = how.map_or(&[][..], |how| &how.fetching.from);
+    let remote = opened(place, from, options())?;
+    let found = pull::find(&*remote.remote, &remote.name, &Platform::here())?;
+    let digest = *found.digest();
+    if known == Some(digest) {
+        return Ok(digest);
+    }
+    // Images may be for the eyes of who has pulled them only.
+    // What fails here is said by what comes next.
+    let _ = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let layout = Layout::open_or_create(dir)?;
+    let sources = from.iter().chain([place]);
+    let sources = sources.map(|place| place.at_digest(&digest));
+    let sources = sources.collect::<puzzlefs::Result<Vec<String>>>()?;
+    let cache = remembered(false);
+    found.pull_lazy(
+        &layout,
+        tag,
+        &sources,
+        origins(options()),
+        cache.as_ref(),
+        &Bar::new(),
+    )?;
+    Ok(digest)
+}
+
+/// The image in the cache whose manifest has this digest.
+pub fn pulled(digest: &str, how: Option<&Mount>) -> Result<Reference> {
+    let digest = Digest::parse(digest.as_bytes());
+    let digest = digest.map_err(|_| Failure::Usage("no manifest was pulled".into()))?;
+    let name = Name::Digest(digest);
+    let layout = cache(how)?;
+    Ok(Reference { layout, name })
+}
