@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs bundle and puzzlefs run.
 
+use std::fs::DirBuilder;
 use std::io::{self, IsTerminal};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,7 +19,7 @@ use super::args::{self, Bundle, Run};
 use super::bar::Bar;
 use super::cache::remembered;
 use super::failure::Result;
-use super::{pull, show};
+use super::{out, pull, show};
 
 /// puzzlefs bundle.
 pub fn bundle(args: &Bundle) -> Result<()> {
@@ -56,7 +58,7 @@ pub fn run(args: &Run) -> Result<ExitCode> {
         args::Image::Registry(image) => pulled(args, image)?,
     };
     let options = Options {
-        terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
+        terminal: io::stdin().is_terminal() && out::is_terminal(),
         ..args.container.options(&args.arguments)
     };
     let name = args.name.clone();
@@ -76,7 +78,9 @@ fn pulled(args: &Run, image: &registry::Reference) -> Result<Reference> {
     let tag = place.to_string();
     let tag = tag.strip_prefix(registry::name::PREFIX).unwrap_or(&tag);
     if let Some(above) = args.layout.parent() {
-        std::fs::create_dir_all(above).map_err(puzzlefs::Error::from)?;
+        // Images may be for the eyes of who has pulled them only.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(above);
+        made.map_err(puzzlefs::Error::from)?;
     }
     let opened = remote::open(&place, &args.registry.options())?;
     let found = puzzlefs::pull::find(&*opened.remote, &opened.name, &Platform::here())?;
