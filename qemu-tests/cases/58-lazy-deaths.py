@@ -249,9 +249,8 @@ def own_program():
             check(refused.returncode != 0, "it runs although it is not there")
         except OSError as error:
             equal(error.errno, errno.EIO, "the error")
-    with contextlib.ExitStack() as first, mounted(lazy) as root:
-        first.enter_context(daemon(lazy, options=(*WAITING, "--no-fill")))
-        own = first.enter_context(daemon(lazy, options=(*WAITING, "--no-fill"), program=f"{root}/puzzlefs"))
+    options = (*WAITING, "--no-fill")
+    with daemon(lazy, options=options), mounted(lazy) as root, daemon(lazy, options=options, program=f"{root}/puzzlefs") as own:
         for pid in own.pid, *workers(own):
             check("memfd" in os.readlink(f"/proc/{pid}/exe"), f"it runs from {os.readlink(f'/proc/{pid}/exe')}")
         drop_caches()
