@@ -36,6 +36,8 @@ MACHINE = {
     r"puzzlefs pull ssh://": ("qemu-tests/host/elsewhere.py", 'pull(f"{source}:'),
     r"puzzlefs pull .*s3://": ("qemu-tests/host/elsewhere.py", 'pull(f"{source}:debian:12", "W:1", plain)'),
     r"curl --unix-socket ": ("qemu-tests/cases/54-service.py", '"--unix-socket", SOCKET'),
+    r"(puzzlefs bundle|crun run) ": ("qemu-tests/cases/60-running.py", 'recipe("crun and runc")'),
+    r"puzzlefs run ": ("qemu-tests/cases/60-running.py", 'recipe("To try an image")'),
     r"puzzlefs mount --overlay ": ("qemu-tests/cases/30-writable.py", '"puzzlefs", "mount", *options, "--overlay"'),
     r"puzzlefs mount --fuse .*(docker|https)://": ("qemu-tests/cases/57-fuse-lazy.py", 'mount = "puzzlefs", "mount", "--fuse"'),
     r"puzzlefs mount --fuse LAYOUT:app": ("qemu-tests/cases/57-fuse-lazy.py", 'puzzlefs("mount", "--fuse"'),
@@ -48,6 +50,8 @@ MACHINE = {
     r"mount .*image_manifest=<sha256>": ("qemu-tests/cases/10-options.py", "image_manifest="),
     r"scripts/scale ": ("scripts/bench.d/scale.py", "sys.argv"),
 }
+# All of a document.
+DOCUMENTS = {"running.md": ("qemu-tests/cases/60-running.py", "docs/running.md")}
 # What is not there yet where these begin.
 BEFORE = {"extract": "rm -r rootfs", "export": "rm -r rootfs; mkdir rootfs"}
 STARTS = re.compile(r"(puzzlefs|curl|make|mount|umount|skopeo|jq|zstdcat|scripts/\w+|[A-Z_]+=\S+ puzzlefs)( |$)")
@@ -124,6 +128,9 @@ with place.registry():
     documents = [(path, markdown_blocks(path.read_text())) for path in MARKDOWN]
     documents.append((TOP / "in-tree/puzzlefs.rst", rst_blocks((TOP / "in-tree/puzzlefs.rst").read_text())))
     for path, blocks in documents:
+        if path.name in DOCUMENTS:
+            elsewhere(DOCUMENTS[path.name], path.name)
+            continue
         for lines in blocks:
             drawn = is_drawn(lines[0])
             if drawn:

@@ -5,7 +5,7 @@
 
 top: base # the errors of the library
 main: cli
-cli: build cache pull daemon lazy remote registry upkeep reports verify extract export profile fuse mount image encode chunks source layout tree base
+cli: build bundle cache pull daemon lazy remote registry upkeep reports verify extract export profile fuse mount image encode chunks source layout tree base
 build: metadata profile cache image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
 pull: cache image lazy remote chunks layout base
@@ -13,6 +13,7 @@ daemon: lazy chunks layout base
 upkeep: profile image chunks layout base
 reports: profile image chunks layout base
 verify: image chunks layout base host
+bundle: extract mount image layout base
 extract: image base host
 export: image layout base
 profile: mount image chunks layout base

@@ -10,6 +10,7 @@
 //! - [`upkeep`]: removing garbage, and putting chunks into packs and out of them;
 //! - [`reports`]: what an image or a layout holds;
 //! - [`verify`]: checking an image;
+//! - [`bundle`]: an image becomes what runtimes of containers run;
 //! - [`extract`]: an image becomes a directory tree of the host;
 //! - [`export`]: an image becomes a tar, or an ordinary image;
 //! - [`profile`]: what a program reads of an image, in order;
@@ -38,6 +39,7 @@
 
 pub mod base;
 pub mod build;
+pub mod bundle;
 pub mod cache;
 pub mod chunks;
 pub mod daemon;

@@ -4,6 +4,7 @@
 mod args;
 mod bar;
 mod build;
+mod bundle;
 mod cache;
 mod daemon;
 mod elsewhere;
@@ -89,6 +90,8 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Tag(args) => tags::tag(&args),
         Command::Rm(args) => return tags::rm(&args),
         Command::Gc(args) => return store::gc(&args),
+        Command::Run(args) => return bundle::run(&args),
+        Command::Bundle(args) => bundle::bundle(&args),
         Command::Mount(args) => mount::mount(&args),
         Command::Umount(args) => mount::umount(&args),
         Command::Stats(args) => mount::stats(&args),

@@ -2,8 +2,9 @@
 //! The content of a file, from its beginning to its end.
 
 use anyhow::{Context, Result};
-use puzzlefs_format::Extents;
+use puzzlefs_format::{Extents, Kind};
 
+use crate::base::error::Error;
 use crate::image::chunk::ChunkReader;
 use crate::image::Image;
 
@@ -14,6 +15,39 @@ pub enum Piece<'a> {
     Data(&'a [u8]),
     /// So many zeros that are not stored.
     Hole(u64),
+}
+
+/// All of the file at `path`, symbolic links followed; none if there is nothing.
+///
+/// # Errors
+///
+/// It is no regular file, has more than `limit` bytes, or cannot be read.
+pub(crate) fn read(image: &Image, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    let inode = match image.follow(path.as_bytes()) {
+        Err(Error::NotFound(_)) => return Ok(None),
+        inode => inode?,
+    };
+    let Kind::File(extents) = inode.kind()? else {
+        return Err(Error::refused(format!("{path} of the image is no regular file")).into());
+    };
+    let content = Content::new(image, extents)?;
+    if content.size() > limit {
+        let text = format!("{path} of the image has more than {limit} bytes");
+        return Err(Error::refused(text).into());
+    }
+    let places = image.sound_places()?;
+    let mut chunks = ChunkReader::new(&places, image.rootfs()?.version())?;
+    let mut whole = Vec::new();
+    let read = content.for_each(&mut chunks, |piece| {
+        match piece {
+            Piece::Data(bytes) => whole.extend(bytes),
+            // All of them are within the limit.
+            Piece::Hole(len) => whole.resize(whole.len() + usize::try_from(len)?, 0),
+        }
+        Ok(())
+    });
+    read.with_context(|| format!("{path} of the image"))?;
+    Ok(Some(whole))
 }
 
 /// A file that is being read. What it costs is charged to [`Image::work`].

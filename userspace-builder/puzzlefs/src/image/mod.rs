@@ -6,6 +6,7 @@
 //! - `message`: its metadata, in one piece or in blocks, and which chunks these are (`blocks`);
 //! - [`chunk`]: the content of its chunks, and which of them files use (`used`);
 //! - [`file`]: the content of a file;
+//! - `path`: from a path to what it names;
 //! - `kept`: the config of the ordinary image that it was;
 //! - [`walk`]: all names in it, one after another;
 //! - [`work`]: how much it may cost to look at it.
@@ -15,6 +16,7 @@ pub(crate) mod chunk;
 pub(crate) mod file;
 mod kept;
 mod message;
+mod path;
 mod used;
 pub(crate) mod walk;
 pub(crate) mod work;
@@ -22,21 +24,17 @@ pub(crate) mod work;
 use std::collections::HashSet;
 
 use anyhow::{ensure, Context};
-use puzzlefs_format::{limits, Digest, Inode, Kind, Manifest, Rootfs, RootfsBlob};
+use puzzlefs_format::{limits, Digest, Manifest, Rootfs, RootfsBlob};
 use puzzlefs_format::{MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS};
 
 use crate::base::digest::sha256;
 use crate::base::error::{damage, Error, Result, Where};
-use crate::base::text;
 use crate::chunks::places::Places;
 use crate::image::chunk::Key;
 use crate::image::message::Message;
 use crate::image::work::Work;
 use crate::layout::reference::Reference;
 use crate::layout::Layout;
-
-/// Symbolic links on the way to a file, at most, as the kernel has it (MAXSYMLINKS).
-const MAX_LINKS: u32 = 40;
 
 /// An open image.
 pub struct Image {
@@ -273,58 +271,6 @@ impl Image {
     pub(crate) fn sound_places(&self) -> anyhow::Result<Places<'_>> {
         let (places, faults) = self.places()?;
         faults.into_iter().next().map_or(Ok(places), Err)
-    }
-
-    /// The inode at `path`, symbolic links followed as if the image was the root of all.
-    pub fn follow(&self, path: &[u8]) -> Result<Inode<'_>> {
-        // What is still to be gone, the next name last, and where that is.
-        let names = |path: &[u8]| -> Vec<Vec<u8>> {
-            let names = path.split(|&b| b == b'/').filter(|n| !n.is_empty());
-            names.rev().map(<[u8]>::to_vec).collect()
-        };
-        let (mut rest, mut at) = (names(path), Vec::<u8>::new());
-        let mut links = 0;
-        while let Some(name) = rest.pop() {
-            if name == b"." || name == b".." {
-                let parent = at.iter().rposition(|b| *b == b'/').unwrap_or(0);
-                at.truncate(if name == b"." { at.len() } else { parent });
-                continue;
-            }
-            let dir = at.len();
-            at.push(b'/');
-            at.extend(name);
-            let Kind::Symlink(target) = self.lookup(&at)?.kind()? else {
-                continue;
-            };
-            links += 1;
-            if links > MAX_LINKS {
-                let text = format!("{}: more than {MAX_LINKS} links", text::quoted(path));
-                return Err(Error::refused(text));
-            }
-            at.truncate(if target.starts_with(b"/") { 0 } else { dir });
-            rest.extend(names(target));
-        }
-        self.lookup(&at)
-    }
-
-    /// The inode at `path`, byte strings between slashes; symlinks are not followed.
-    pub fn lookup(&self, path: &[u8]) -> Result<Inode<'_>> {
-        let rootfs = self.rootfs()?;
-        let show = || text::quoted(path);
-        let mut inode = rootfs.root()?;
-        for name in path.split(|&b| b == b'/').filter(|n| !n.is_empty()) {
-            let Kind::Dir(dir) = inode.kind().with_context(show)? else {
-                let text = format!("{}: a part of the path is no directory", show());
-                return Err(Error::not_found(text));
-            };
-            self.work.entries(&dir).with_context(show)?;
-            let found = rootfs
-                .lookup(&dir, name, dir.is_sorted()?)
-                .with_context(show)?;
-            let missing = || Error::not_found(format!("{}: not in the image", show()));
-            inode = found.ok_or_else(missing)?;
-        }
-        Ok(inode)
     }
 }
 

@@ -128,6 +128,14 @@ pub(crate) fn mount_id(target: &Path) -> Result<u64> {
     Ok(found.stx_mnt_id)
 }
 
+/// Whether something is mounted at `target`; nothing is where nothing is there.
+pub(crate) fn is_mount_point(target: &Path) -> crate::Result<bool> {
+    match mount_id(target).map_err(Error::from) {
+        Err(Error::NotFound(_)) => Ok(false),
+        found => found.map(|_| true),
+    }
+}
+
 /// Unmounts the image, or the writable view of one, at `target`; `lazy` as umount(8) -l.
 ///
 /// # Errors

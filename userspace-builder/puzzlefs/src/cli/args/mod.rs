@@ -2,6 +2,7 @@
 //! The command line. Help texts end with an example each.
 
 mod build;
+mod bundle;
 mod daemon;
 mod export;
 mod fetching;
@@ -19,6 +20,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use build::{Build, ChunkForm, ConfigFrom, Convert, Storing};
+pub use bundle::{Bundle, Run};
 pub use daemon::{Daemon, Status};
 pub use export::{Cat, Diff, Export, LayerCompression};
 pub use mount::{Mount, MountHelper, Stats, Umount, What};
@@ -73,6 +75,8 @@ pub enum Command {
     Tag(Tag),
     Rm(Rm),
     Gc(Gc),
+    Run(Run),
+    Bundle(Bundle),
     Mount(Mount),
     Umount(Umount),
     Stats(Stats),

@@ -35,8 +35,8 @@ pub struct Mount {
     /// umount(8) leaves UPPER and nothing more. UPPER is made if need be, on a filesystem that can
     /// be an upper layer of overlayfs (ext4, xfs, btrfs, tmpfs). UPPER/upper has what was
     /// changed, UPPER/work is overlayfs's own; mounted again with the same image it goes on from
-    /// there. Options that are not of the mount are those of overlayfs, as volatile.
-    #[arg(long, value_name = "UPPER")]
+    /// there. Options that are not of the mount are those of overlayfs, as volatile. LXC's templates call it --persist.
+    #[arg(long, value_name = "UPPER", visible_alias = "persist")]
     pub overlay: Option<PathBuf>,
     /// Mount it by FUSE: without the module, and without root
     ///
