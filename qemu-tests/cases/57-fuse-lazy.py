@@ -4,7 +4,8 @@
 # shows: `puzzlefs mount --fuse` of lazy images from Debian's docker-registry. All of a tree of which nothing was fetched is
 # as its source; the server is killed while four readers go through it, and mounted again: no wrong byte, and packs that are
 # what their names say. A user mounts docker:// by way of a cache, whose second mount fetches no chunk, also without the
-# registry. What nobody gives is EIO after its time, or waits, and who waits can be killed. With a daemon beside it.
+# registry. What one image fetched another one from the same cache copies. A line of fstab mounts an image from a web server.
+# What nobody gives is EIO after its time, or waits, and who waits can be killed. With a daemon beside it.
 
 import errno
 import os
@@ -20,6 +21,7 @@ from case import check, compare, equal, mounted
 from lazyguest import IMAGE, TREE, Lazy, Reader, daemon, digest, largest, path_of, puzzlefs
 from registries import Registry
 from users import User, as_user
+from webserver import Web
 
 TARGET = "/mnt/fuse"
 # One who has a name, which fusermount3 wants.
@@ -212,6 +214,41 @@ def cached(proxy, source):
     print(f"cached: {first} requests for blobs, then none")
 
 
+def related(proxy, source):
+    """The same files in other packs: from one cache no chunk comes twice."""
+    with mounted(IMAGE) as root:
+        puzzlefs("build", "--pack-size", "900K", root, "/scratch/other:test")
+    packs = [set(image.packs()) for image in (Lazy("lazy"), Lazy("other", "test"))]
+    check(len(packs[1] - packs[0]) > 3, f"the same packs: {packs}")
+    puzzlefs("push", "--plain-http", "/scratch/other:test", f"docker://{proxy.target}/a/small:2")
+    mount = "mount", "--fuse", "--plain-http", "--cache", "/scratch/related"
+    puzzlefs(*mount, source, TARGET)
+    compare(TARGET, IMAGE, least=2000)
+    umount()
+    puzzlefs(*mount, source.replace(":1", ":2"), TARGET)
+    chunks(proxy)
+    compare(TARGET, IMAGE, least=2000)
+    equal(chunks(proxy), 0, "requests for chunks that the other image has")
+    umount()
+    tags = puzzlefs("tags", "/scratch/related")
+    check(all(f"docker/{proxy.host}/a/small:{tag}" in tags for tag in (1, 2)), tags)
+    print("related: no chunk of the second image came")
+
+
+def by_fstab(_proxy, _source):
+    web = Web()
+    source = f"http://127.0.0.1:{web.server_address[1]}/other:test"
+    with open("/scratch/fstab", "w") as f:
+        f.write(f"{source} {TARGET} fuse.puzzlefs nodev 0 0\n")
+    status, out = run("mount", "-a", "-T", "/scratch/fstab", env={**os.environ, "XDG_CACHE_HOME": "/scratch/by-fstab"})
+    equal((status, out), (0, ""), "mount -a")
+    compare(TARGET, IMAGE, least=2000)
+    umount()
+    web.close()
+    check(os.path.exists("/scratch/by-fstab/puzzlefs/images/index.json"), "there is no cache")
+    print(f"by fstab: {len(web.asked)} requests")
+
+
 def nobody_gives(proxy, source):
     lazy, name = pull("gone", source), largest()
     small = min((it for it in TREE if TREE[it]["size"]), key=lambda it: TREE[it]["size"])
@@ -269,10 +306,10 @@ with Registry("/scratch") as registry:
     proxy = Proxy(registry.host)
     puzzlefs("push", "--plain-http", f"{IMAGE.layout}:test", f"docker://{registry.host}/a/small:1")
     source = f"docker://{proxy.host}/a/small:1"
-    for part in all_of_it, killed, cached, nobody_gives:
+    for part in all_of_it, killed, cached, related, by_fstab, nobody_gives:
         print(f"{part.__name__} begins", flush=True)
         part(proxy, source)
     print("beside begins", flush=True)
     beside(source)
-for name in "lazy", "killed", "lazy-of-root", "gone", "beside", "home":
+for name in "lazy", "killed", "lazy-of-root", "gone", "beside", "home", "other", "related", "by-fstab":
     shutil.rmtree(f"/scratch/{name}")

@@ -5,6 +5,7 @@ them in one virtual machine a run, prints the table and saves what docs/ shows."
 import argparse
 
 import floor
+import fuse
 import images
 import native
 import profiles
@@ -30,7 +31,11 @@ def arguments():
                              "read rows beside those that docs/bench.json has")
     parser.add_argument("--profiles", action="store_true",
                         help="what the profiles were chosen from; writes what docs/profiles.md shows")
+    parser.add_argument("--fuse", action="store_true",
+                        help="the module beside FUSE, ours and upstream's; writes docs/bench-fuse.json")
     options = parser.parse_args()
+    if options.fuse and (options.only or options.rows or options.perf or options.native or options.profiles):
+        parser.error("--fuse says itself what is measured")
     if options.profiles and (options.only or options.rows or options.perf or options.native):
         parser.error("--profiles says itself what is measured")
     if options.native and options.perf:
@@ -45,6 +50,9 @@ def arguments():
 
     if options.profiles:
         options.systems, options.chosen = profiles.SHOWN, profiles.MEASURED
+        return options
+    if options.fuse:
+        options.systems, options.chosen = fuse.SHOWN, fuse.MEASURED
         return options
     options.systems = chosen(options.only, systems.SYSTEMS, systems.BY_DEFAULT, "system")
     options.chosen = chosen(options.perf or options.rows, ROWS, ROWS, "row")
@@ -73,7 +81,7 @@ def everything(options, built):
 
 def main():
     options = arguments()
-    part = options.only or options.rows or options.perf or options.profiles
+    part = options.only or options.rows or options.perf or options.profiles or options.fuse
     if options.native and not part:
         native.everything(options.runs)
         return
@@ -84,6 +92,8 @@ def main():
         report.measured(options.systems, options.chosen, runs[0])
         if options.profiles:
             profiles.write(runs[0])
+        if options.fuse:
+            fuse.write(runs[0])
     else:
         runs = everything(options, built)
     if options.runs > 1:

@@ -61,7 +61,7 @@ class Mount:
         command = self.command(cold, *arguments)
         if not perf:
             return run(*command, stdout=subprocess.PIPE).stdout
-        if arguments[0] != "mount" and self.type != "fuse":
+        if arguments[0] != "mount" and not self.program:
             remount = [["umount", MOUNT], self.command(False, "mount")] if cold else []
             again = [command, *(remount + [command]) * (ROUNDS - 1)]
             command = ["sh", "-ec", "\n".join(map(shlex.join, again))]
@@ -70,14 +70,13 @@ class Mount:
                    f"--output={SAMPLES}", *command, stdout=subprocess.PIPE).stdout.splitlines()[0]
 
     def mount(self):
-        if self.type == "fuse":
-            # In the foreground: as a daemon it wants a syslog.
+        if self.program:
             with open(SERVER_LOG, "w") as log:
-                self.server = subprocess.Popen([self.program, "mount", "-f", f"{IMAGE}:bench", MOUNT], stderr=log)
+                self.server = subprocess.Popen([*self.program, f"{IMAGE}:bench", MOUNT], stderr=log)
             while not os.path.ismount(MOUNT):
                 if self.server.poll() is not None:
                     with open(SERVER_LOG) as log:
-                        sys.exit(f"{self.program} ended with status {self.server.returncode}\n{log.read()}")
+                        sys.exit(f"{self.program[0]} ended with status {self.server.returncode}\n{log.read()}")
                 time.sleep(0.01)
         else:
             self.walk(False, "mount")

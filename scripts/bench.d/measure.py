@@ -43,11 +43,18 @@ def plan(chosen_systems, chosen_rows, built, bare=None, perf=None):
         "perf": perf,
         "bare": bare and {"module": floor.module(bare), **floor.frames()},
         "systems": [{"name": s.name, "mount": s.mount,
-                     "program": systems.upstream() if s.mount == "fuse" else None,
+                     "program": server(s),
                      "path": built[s.name]["path"], "manifest": built[s.name]["manifest"],
                      "rows": [walk_of(row) for row in walked(s, chosen_rows)]}
                     for s in chosen_systems],
     }
+
+
+def server(system):
+    """The command that mounts by FUSE and serves, without image and mount point."""
+    # In the foreground: as a daemon upstream's wants a syslog.
+    return {"fuse": [systems.upstream(), "mount", "-f"] if system.mount == "fuse" else None,
+            "fuse-ours": [f"{systems.TOP}/build/puzzlefs", "mount", "--fuse", "-f"]}.get(system.mount)
 
 
 def machine(plan, command):

@@ -71,8 +71,13 @@ CANDIDATES = [
     puzzlefs("puzzlefs-small-9", "small, zstd:9", "shown", "--profile", "small", "--compression", "zstd:9"),
 ]
 
+# The same image as of PuzzleFS balanced, without the module: measured if it is named, and by --fuse.
+FUSE = System("puzzlefs-fuse", "PuzzleFS balanced, FUSE", "shown", "fuse-ours", OURS[0].build,
+              ("size", "stat-cold", "stat-warm", "read-cold", "read-warm", "shuffle-cold", "random-cold", "large-cold",
+               "exec-cold"))
+
 BY_DEFAULT = {s.name: s for s in OURS + PEERS}
-SYSTEMS = BY_DEFAULT | {s.name: s for s in CANDIDATES}
+SYSTEMS = BY_DEFAULT | {s.name: s for s in [*CANDIDATES, FUSE]}
 
 
 def upstream():

@@ -4,6 +4,9 @@
 use std::fs;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+use rustix::process::{test_kill_process, Pid};
+
 /// The bit of `CAP_SYS_ADMIN` (linux/capability.h).
 const SYS_ADMIN: u32 = 21;
 
@@ -48,11 +51,13 @@ pub(super) fn is_gone(pid: u32) -> bool {
     /// SIGKILL in the masks of proc_pid_status(5).
     const KILL: u64 = 1 << (9 - 1);
     // A request that nobody in particular made, or one whom this process cannot see.
-    if pid == 0 {
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let Some(number) = number else {
         return false;
-    }
+    };
     let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
-        return true;
+        // There may be no /proc, or none that shows others.
+        return test_kill_process(number) == Err(Errno::SRCH);
     };
     let masks = status.lines().filter_map(|line| {
         let mask = line
@@ -76,6 +81,9 @@ mod tests {
         assert!(!trusted.includes(0));
         let nobody = Trusted { initial: None };
         assert!(!nobody.includes(std::process::id()));
-        assert!(!is_gone(std::process::id()) && !is_gone(0) && is_gone(u32::MAX));
+        assert!(!is_gone(std::process::id()) && !is_gone(0));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(is_gone(child.id()));
     }
 }
