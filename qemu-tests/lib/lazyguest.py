@@ -45,10 +45,10 @@ def puzzlefs(*arguments, **options):
 
 
 @contextlib.contextmanager
-def daemon(*layouts, options=(), program="puzzlefs"):
+def daemon(*layouts, options=(), program=None):
     with open(LOG, "a") as log:
-        command = [program, "daemon", "--plain-http", *options, *(lazy.layout for lazy in layouts)]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        command = ["puzzlefs", "daemon", "--plain-http", *options, *(lazy.layout for lazy in layouts)]
+        process = subprocess.Popen(command, executable=program, stdout=log, stderr=log)
         for _ in range(200):  # its worker is there once the marks are
             if workers(process):
                 break

@@ -92,6 +92,11 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
         &["pull", "complete", "daemon", "mount"],
     ),
     (
+        "PATH",
+        "Where the runtime is looked for, crun or runc, that --runtime does not name by a path.",
+        &["run"],
+    ),
+    (
         "REGISTRY_AUTH_FILE",
         "The file with credentials for registries, unless --authfile names one.",
         REGISTRY,
