@@ -15,7 +15,8 @@ use super::{bar, exit};
 
 /// The commands that speak with registries.
 const REGISTRY: &[&str] = &[
-    "build", "complete", "convert", "daemon", "inspect", "ls", "mount", "pull", "push", "tags",
+    "build", "complete", "convert", "daemon", "inspect", "ls", "mount", "pull", "push", "run",
+    "tags",
 ];
 
 /// The commands that know buckets.
