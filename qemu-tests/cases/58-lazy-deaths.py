@@ -8,6 +8,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import random
 import shutil
@@ -21,6 +22,7 @@ from fanotify import FAN_ACCESS_PERM, FAN_MARK_FILESYSTEM, FAN_OPEN_PERM, Watch
 from lazyguest import IMAGE, LOG, TREE, Lazy, Reader, daemon, digest, is_alive, puzzlefs, workers
 from webserver import FAULTS, Web
 
+print = functools.partial(print, flush=True)  # what has been shown if it takes too long
 KILLS = 200
 # By which a worker writes a chunk; brings chunks to the disk; writes a record and gives it its name; ends one.
 CALLS = {"pwrite64": (1, 3), "fdatasync": (1,), "fsync": (1,), "write": (1, 2), "renameat,renameat2": (1,), "unlinkat": (1,)}
