@@ -62,9 +62,10 @@ pub const MAX_EXTENTS: u32 = 1 << 24;
 /// Bytes of a file: what `loff_t` holds (`i64::MAX`).
 pub const MAX_FILE_BYTES: u64 = 0x7fff_ffff_ffff_ffff;
 
-/// Bytes of a chunk as stored, and the bytes that come out of it: a reader may
-/// have to hold both in memory at once.
-pub const MAX_CHUNK_BYTES: u64 = 16 << 20;
+/// Bytes of a chunk as stored, and the bytes that come out of it: 1.25 MiB, the largest chunk of
+/// those that have 512 KiB on average. A reader verifies a chunk as a whole, so it may have to hold
+/// both at once, and the window of a decoder, in memory that nobody can reclaim meanwhile.
+pub const MAX_CHUNK_BYTES: u64 = 1280 << 10;
 
 /// Bytes of a pack: offsets in it have 32 bits. Writers make far smaller ones.
 pub const MAX_PACK_BYTES: u64 = 0xffff_ffff;
@@ -76,12 +77,16 @@ pub const MAX_PACK_CHUNKS: u32 = 1 << 18;
 pub const MAX_PACKS: u32 = 4096;
 
 /// Chunks of all packs of an image: 256 GiB in chunks of 64 KiB. A reader keeps the 40 bytes
-/// of each that the index of a pack in use has.
+/// of each that the index of a pack in use has, as long as there is memory.
 pub const MAX_PACKED_CHUNKS: u32 = 1 << 22;
+
+/// Chunks of an image's profile: 2 MiB of digests, and 1 GiB of chunks of 16 KiB as stored, more
+/// than any program reads before it does its work.
+pub const MAX_PROFILE_CHUNKS: u32 = 1 << 16;
 
 /// zstd frames of a chunk: the biggest one in 4 KiB frames, as upstream writes
 /// them, and the empty frame that zstd's seekable encoder may end with.
-pub const MAX_FRAMES: u32 = (16 << 20) / 4096 + 1;
+pub const MAX_FRAMES: u32 = (1280 << 10) / 4096 + 1;
 
 /// Largest device major number: 12 bits (`MINORBITS` of linux/kdev_t.h).
 pub const MAX_MAJOR: u32 = 0xfff;

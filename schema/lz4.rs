@@ -59,6 +59,9 @@ impl<'a> Lz4Frame<'a> {
         if !is_ours {
             return Err(Error::BadLz4Frame);
         }
+        if size > limits::MAX_CHUNK_BYTES {
+            return Err(Error::LimitExceeded);
+        }
         let block_size = usize::try_from(block_size).map_err(|_| Error::LimitExceeded)?;
         let (block, end) = rest.split_at_checked(block_size).ok_or(Error::Truncated)?;
         if end != END_MARK.to_le_bytes() {

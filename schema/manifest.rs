@@ -21,6 +21,10 @@ pub const MEDIA_TYPE_CHUNK_ZSTD: &str = "application/vnd.puzzlefs.image.filedata
 /// Media type of an LZ4 chunk's layer.
 pub const MEDIA_TYPE_CHUNK_LZ4: &str = "application/vnd.puzzlefs.image.filedata.v1+lz4";
 
+/// Media type of the list of those chunks that whoever starts from the image reads first. Who does
+/// not know it loses time only.
+pub const MEDIA_TYPE_PROFILE: &str = "application/vnd.puzzlefs.image.profile.v1";
+
 /// Annotation of a pack's descriptor: its fs-verity digest, 64 hexadecimal digits.
 pub const ANNOTATION_FS_VERITY: &str = "io.puzzlefsoci.puzzlefs.fs_verity";
 

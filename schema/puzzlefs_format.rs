@@ -55,7 +55,8 @@ pub use listing::Listing;
 pub use lz4::Lz4Frame;
 pub use manifest::{
     blob_kind, BlobKind, Descriptor, Layers, Manifest, ANNOTATION_FS_VERITY, MEDIA_TYPE_CHUNK,
-    MEDIA_TYPE_CHUNK_LZ4, MEDIA_TYPE_CHUNK_ZSTD, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_ROOTFS,
+    MEDIA_TYPE_CHUNK_LZ4, MEDIA_TYPE_CHUNK_ZSTD, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PROFILE,
+    MEDIA_TYPE_ROOTFS,
 };
 pub use pack::{PackEntry, PackIndex, PackTrailer, MEDIA_TYPE_PACK};
 pub use rootfs::{

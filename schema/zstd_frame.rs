@@ -115,7 +115,7 @@ impl<'a> ZstdFrame<'a> {
         let block_max = self.window.min(MAX_BLOCK_BYTES);
         let mut rest = self.blocks;
         // What is known to come out, and what may come out of compressed blocks. Neither
-        // overflows: a chunk has 16 MiB.
+        // overflows: a chunk has 1.25 MiB.
         let (mut known, mut more) = (0_u64, 0_u64);
         loop {
             let [a, b, c] = take(&mut rest)?;

@@ -10,7 +10,7 @@
 //! the lie of another image ([`crate::sharing`], [`super::index`]).
 
 use super::{
-    index::{Index, Indexes, LoadedIndex},
+    index::{Indexes, LoadedIndex},
     segments::Segments,
 };
 use crate::{
@@ -299,8 +299,10 @@ impl Packs {
         digest: &Digest,
         faults: &Faults,
     ) -> Result<Option<u32>> {
-        let index = match self.in_use(number, pack) {
-            Ok(in_use) => in_use.index.get()?,
+        let entries = self.in_use(number, pack);
+        let entries = entries.and_then(|in_use| in_use.index.get(&pack.file));
+        let entries = match entries {
+            Ok(entries) => entries,
             Err(error) if is_passing(error) => return Err(error),
             Err(EUCLEAN) => {
                 pack.report(
@@ -314,6 +316,7 @@ impl Packs {
                 return Ok(None);
             }
         };
+        let index = entries.index()?;
         let found = index.find(digest);
         Ok(found.filter(|found| match index.get(*found) {
             Ok(_) => true,
@@ -345,10 +348,8 @@ impl Packs {
     }
 
     fn load(&self, pack: &Pack) -> Result<InUse> {
-        let file = &pack.file;
-        let key = (file.id(), pack.fs_verity.is_some());
-        let index = Indexes::get(&self.indexes, key, || Index::load(file))?;
-        InUse::new(file, index, &self.numbers)
+        let index = self.indexes.load(&pack.file, pack.fs_verity.is_some())?;
+        InUse::new(&pack.file, index, &self.numbers)
     }
 
     /// The number of the chunk at `place`: no other chunk in a pack of the image has it.
@@ -376,11 +377,13 @@ impl Packs {
     ///
     /// # Errors
     ///
-    /// `EUCLEAN` for an entry that is not sound, `EINVAL` for a place of another image.
+    /// `EUCLEAN` for an entry that is not sound, `EINVAL` for a place of another image, and those
+    /// of [`super::index::Index::get`].
     pub(crate) fn get(&self, place: Place) -> Result<(PackEntry, &Pack)> {
         let pack = self.packs.get(number(place.pack)?).ok_or(EINVAL)?;
         let in_use = pack.used().ok_or(EINVAL)?;
-        let entry = in_use.index.get()?.get(place.index).map_err(errno)?;
+        let entries = in_use.index.get(&pack.file)?;
+        let entry = entries.index()?.get(place.index).map_err(errno)?;
         Ok((entry, pack))
     }
 }

@@ -10,9 +10,9 @@ use crate::{
     report::{is_passing, Purpose},
 };
 use kernel::prelude::*;
-use pool::{Mounted, Taken, LARGE_BYTES};
+use pool::{Mounted, Taken};
 use slot::{Key, Slot};
-use vfs::{BitGuard, BitLocks, Output, Permit};
+use vfs::{BitGuard, BitLocks, Output};
 
 mod decoder;
 mod pool;
@@ -146,27 +146,17 @@ impl<'a> Locked<'a> {
         let mut stored = self.chunk.stored;
         let mut taken = self.chunk.content.pool.take(&key)?;
         let slot = taken.slot()?;
-        let mut large = self.load(slot, &key, &mut stored)?;
-        self.use_loaded(slot, &stored, &mut large, read)
+        self.load(slot, &key, &mut stored)?;
+        self.use_loaded(slot, &stored, read)
     }
 
     /// Loads the chunk into `slot`, from `stored` or, if that is damaged, from another pack, which
-    /// is `stored` then. Returns the permit that it took, if it is a large one.
-    fn load(
-        &self,
-        slot: &mut Slot,
-        key: &Key,
-        stored: &mut Stored<'a>,
-    ) -> Result<Option<Permit<'a>>> {
-        let pool = &self.chunk.content.pool;
-        let mut large = None;
+    /// is `stored` then.
+    fn load(&self, slot: &mut Slot, key: &Key, stored: &mut Stored<'a>) -> Result {
         loop {
-            if large.is_none() {
-                large = pool.large(stored.size()?)?;
-            }
             match slot.load(key, stored) {
                 Err(error) if !is_passing(error) => stored.take_another(error)?,
-                result => break result.map(|()| large),
+                result => break result,
             }
         }
     }
@@ -178,15 +168,9 @@ impl<'a> Locked<'a> {
         &self,
         slot: &mut Slot,
         stored: &Stored<'_>,
-        large: &mut Option<Permit<'a>>,
         read: impl FnOnce(&mut Loaded<'_>) -> Result<R>,
     ) -> Result<R> {
-        let (key, pool) = (self.chunk.key(), &self.chunk.content.pool);
-        let mut loaded = slot.loaded(&key, stored)?;
-        if large.is_none() {
-            *large = pool.large(loaded.size())?;
-        }
-        read(&mut loaded)
+        read(&mut slot.loaded(&self.chunk.key(), stored)?)
     }
 
     /// Reads the chunk, and allocates what it takes to verify it and to decompress `len` bytes,
@@ -202,16 +186,12 @@ impl<'a> Locked<'a> {
         if self.chunk.stored.is_damaged() {
             return None;
         }
-        // A helper cannot be killed either, so it gets nothing that takes long.
-        let is_short = |size: &usize| *size <= LARGE_BYTES;
-        self.chunk.stored.size().ok().filter(is_short)?;
         // A task that has several slots must not wait for another.
         let mut slot = self.chunk.content.pool.try_take(&key)?;
         let stored = &self.chunk.stored;
         let size = slot.slot().and_then(|slot| slot.prepare(&key, stored, len));
-        let size = size.ok().filter(is_short)?;
         let locked = self;
-        fits(size).then_some(Prepared { locked, slot })
+        fits(size.ok()?).then_some(Prepared { locked, slot })
     }
 }
 

@@ -28,10 +28,6 @@ const MIN_PERMITS: u32 = 16;
 /// largest size, 256 KiB, as stored and decompressed, and the contexts of zstd.
 const SLOT_BYTES: usize = 1536 << 10;
 
-/// Chunks of more bytes, as stored or decompressed, are large: readers of one mount have one of
-/// these at a time, since one takes up to 32 MiB.
-pub(super) const LARGE_BYTES: usize = 1 << 20;
-
 /// The slots that no reader is using, the one used last at the end. One pool serves all
 /// mounts.
 #[pin_data]
@@ -90,7 +86,6 @@ impl Pool {
         let permits = u32::try_from(this.max_slots).unwrap_or(u32::MAX);
         let permits = permits.max(MIN_PERMITS);
         let permits = KBox::pin_init(Semaphore::new(permits), GFP_KERNEL)?;
-        let large = KBox::pin_init(Semaphore::new(1), GFP_KERNEL)?;
         let mut idle = this.idle.lock();
         idle.mounts = idle.mounts.saturating_add(1);
         idle.last_mount = idle.last_mount.wrapping_add(1);
@@ -100,7 +95,6 @@ impl Pool {
             pool: this.clone(),
             id,
             permits,
-            large,
         })
     }
 
@@ -195,8 +189,6 @@ pub(crate) struct Mounted {
     id: u64,
     /// One for each slot that its readers have.
     permits: Pin<KBox<Semaphore>>,
-    /// The one permit to read a large chunk.
-    large: Pin<KBox<Semaphore>>,
 }
 
 impl Mounted {
@@ -228,17 +220,6 @@ impl Mounted {
             slot,
             _permit,
         })
-    }
-
-    /// Waits until nobody else reads a large chunk, if a chunk of `bytes` is large. The caller
-    /// has a slot.
-    ///
-    /// # Errors
-    ///
-    /// `EINTR` when the task was killed.
-    pub(crate) fn large(&self, bytes: usize) -> Result<Option<Permit<'_>>> {
-        let is_large = bytes > LARGE_BYTES;
-        is_large.then(|| self.large.acquire()).transpose()
     }
 }
 

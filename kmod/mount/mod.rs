@@ -24,8 +24,8 @@ pub(crate) mod request;
 /// What all mounts share.
 pub(crate) struct Shared {
     pool: Arc<Pool>,
-    _shrinker: Shrinker<Pool>,
     indexes: Arc<Indexes>,
+    _shrinkers: (Shrinker<Pool>, Shrinker<Indexes>),
     filesystems: Filesystems,
 }
 
@@ -37,11 +37,13 @@ impl Shared {
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         let pool = Pool::new()?;
-        let _shrinker = Shrinker::new(c"puzzlefs-slots", pool.clone())?;
+        let indexes = Indexes::new()?;
+        let slots = Shrinker::new(c"puzzlefs-slots", pool.clone())?;
+        let of_packs = Shrinker::new(c"puzzlefs-indexes", indexes.clone())?;
         Ok(Self {
             pool,
-            _shrinker,
-            indexes: Indexes::new(GFP_KERNEL)?,
+            indexes,
+            _shrinkers: (slots, of_packs),
             filesystems: Filesystems::new()?,
         })
     }

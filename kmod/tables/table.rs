@@ -97,6 +97,13 @@ impl<K: Ord + Copy + Unpin, V: Unpin> Table<K, V> {
         Ok(lent)
     }
 
+    /// Calls `visit` with each value. It must not use the table.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&V)) {
+        for (_, counted) in self.values.lock().iter() {
+            visit(&counted.pair.value);
+        }
+    }
+
     /// How many values are in use.
     pub(crate) fn len(&self) -> usize {
         self.len.load(Relaxed)

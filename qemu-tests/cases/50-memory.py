@@ -3,7 +3,7 @@
 # needs: memory 2G; append movablecore=768M
 # shows: pages of metadata, and of chunks that small files share, can be moved as those of files can: they are in
 # the zone that has no others. A cgroup of 8 MiB that is the first to read of a pack with the largest index gets
-# right bytes, and does not pay for what all others use too.
+# right bytes, and does not pay for what all others use too. That index can be had back by the kernel.
 
 import collections
 import hashlib
@@ -15,6 +15,7 @@ import struct
 import subprocess
 
 from case import check, drop_caches, equal
+from meminfo import settled
 
 SCRATCH = "/tmp/memory"
 LAYOUT, TARGET, CGROUP = f"{SCRATCH}/oci", "/mnt/memory", "/sys/fs/cgroup/first"
@@ -124,6 +125,23 @@ def fields(name):
         return {key: int(value) for key, value in (line.split() for line in f)}
 
 
+def vmalloced():
+    with open("/proc/meminfo") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmallocUsed:"))
+
+
+def indexes_go(content):
+    """What an index of the largest size takes can be had back, and the pack is read as before."""
+    for _ in range(2):
+        with open(f"{TARGET}/file", "rb") as f:
+            equal(f.read() == content, True, "whether the content is right")
+        held = vmalloced()
+        settled(2)
+        freed = held - vmalloced()
+        print(f"{freed} of {held} KiB of vmalloc were given back")
+        check(freed >= MAX_PACK_CHUNKS * ENTRY.size >> 10, "the index is still there")
+
+
 def first_reader():
     # Enough that it has a chunk of its own, which is compressed.
     tree, content = f"{SCRATCH}/one", RNG.randbytes(100_000).hex().encode()
@@ -151,6 +169,7 @@ def first_reader():
     # Of what it has used itself not much is left, but what was made for all is still there.
     kernel, events = fields("stat")["kernel"], fields("events")
     print(f"the first reader: status {status}, {kernel} bytes of the kernel's, {events}")
+    indexes_go(content)
     subprocess.run(["umount", TARGET], check=True)
     os.rmdir(CGROUP)
     equal((status, events["oom_kill"]), (0, 0), "the status of the first reader")

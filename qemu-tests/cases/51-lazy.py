@@ -7,44 +7,17 @@
 
 import contextlib
 import errno
-import json
 import os
 import random
 import shutil
 import signal
-import subprocess
-import threading
 import time
 
-from case import Image, check, compare, drop_caches, equal, mounted
+from case import check, compare, drop_caches, equal, mounted
+from lazyguest import IMAGE, TREE, Lazy, Reader, daemon, digest, puzzlefs, workers
 from registries import Registry
-from tree import read
 
-IMAGE = Image("small")
-TREE = {path: entry for path, entry in read(IMAGE.list).items() if entry["type"] == "file"}
 KILLS = 40
-
-
-class Lazy(Image):
-    """A layout below /scratch that has the image, and not its chunks."""
-
-    def __init__(self, name):
-        super().__init__(IMAGE.name)
-        self.layout = f"/scratch/{name}"
-
-    def records(self):
-        return os.listdir(f"{self.layout}/puzzlefs-lazy")
-
-    def packs(self):
-        with open(self.blob(self.digest)) as f:
-            layers = json.load(f)["layers"]
-        return [layer["digest"][7:] for layer in layers if layer["mediaType"].endswith(".pack.v1")]
-
-
-def puzzlefs(*arguments, **options):
-    done = subprocess.run(["puzzlefs", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-    check(done.returncode == 0, f"puzzlefs {' '.join(arguments)}: status {done.returncode}: {done.stderr}")
-    return json.loads(done.stdout) if "json" in arguments else done.stdout
 
 
 def pull(name, source):
@@ -57,28 +30,6 @@ def pull(name, source):
     print(f"{name}: {report['requests']} requests, {report['bytes_fetched']} of {whole} bytes, "
           f"{len(lazy.records())} of {len(lazy.packs())} packs are lazy")
     return lazy
-
-
-@contextlib.contextmanager
-def daemon(*layouts, options=()):
-    with open("/scratch/daemon.log", "a") as log:
-        command = ["puzzlefs", "daemon", "--plain-http", *options, *(lazy.layout for lazy in layouts)]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        for _ in range(200):  # its worker is there once the marks are
-            if workers(process):
-                break
-            time.sleep(0.05)
-        check(process.poll() is None, "the daemon has ended: " + open("/scratch/daemon.log").read())
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def workers(process):
-    found = subprocess.run(["pgrep", "-P", str(process.pid)], stdout=subprocess.PIPE, text=True).stdout
-    return [int(pid) for pid in found.split()]
 
 
 def alone(lazy):
@@ -96,33 +47,6 @@ def alone(lazy):
             equal(found, entry["sha256"], name)
             outcome["right"] += 1
     return outcome
-
-
-def digest(f):
-    import hashlib
-    return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-class Reader(threading.Thread):
-    """Reads all files, in an order of its own."""
-
-    def __init__(self, root, seed):
-        super().__init__()
-        self.root, self.names, self.faults, self.bytes = root.encode(), list(TREE), [], 0
-        random.Random(seed).shuffle(self.names)
-        self.start()
-
-    def run(self):
-        for name in self.names:
-            try:
-                with open(os.path.join(self.root, name.encode("latin-1").lstrip(b"/")), "rb") as f:
-                    found = digest(f)
-                    self.bytes += f.tell()
-            except OSError as error:
-                self.faults.append(f"{name}: {error}")
-                continue
-            if found != TREE[name]["sha256"]:
-                self.faults.append(f"{name}: other bytes")
 
 
 def killed(source):

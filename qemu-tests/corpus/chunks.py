@@ -115,11 +115,11 @@ def bombs():
     yield "rle-frames", chunk([(rle(65 + n % 26, 4096), 4096) for n in range(FRAMES - 1)]), CHUNK, 3
     yield "frames-limit", chunk([(rle(65 + n % 26, 64), 64) for n in range(FRAMES)]), 64 * FRAMES, 3
     yield "frames-over", chunk([(rle(65 + n % 26, 64), 64) for n in range(FRAMES + 1)]), 64 * (FRAMES + 1), 3
-    yield "frames-empty", chunk([(real(b""), 0)] * 4000 + [(real(TEXT), len(TEXT))]), len(TEXT), 3
+    yield "frames-empty", chunk([(real(b""), 0)] * (FRAMES - 1) + [(real(TEXT), len(TEXT))]), len(TEXT), 3
     tiny = [(RLE, 1, b"A")] * 20000
     yield "tiny-blocks", chunk([(frame(tiny, 20000), 20000)]), 20000, 3
     yield "empty-blocks", chunk([(frame([(RAW, 0, b"")] * 30000 + [(RAW, 5, b"bytes")], 5), 5)]), 5, 3
-    for size in MIB, 4 * MIB, 4 * MIB + 1:
+    for size in MIB, CHUNK, CHUNK + 1, 4 * MIB, 4 * MIB + 1:
         body = frames.lz4_sequence(b"A", 1, size - 1 - 12) + frames.lz4_last(b"123456789012")
         yield f"lz4-{size}", frames.lz4_frame(body, size), size, 5
 
@@ -169,8 +169,8 @@ def add(corpus, wanted):
     image(corpus, "zstd-as-raw", one, len(one), compressed=False)
     image(corpus, "lz4-in-version-3", frames.lz4(noise(22, 97) * 90), 97 * 90, version=3)
     image(corpus, "lz4-in-version-4", frames.lz4(noise(22, 97) * 90), 97 * 90, version=4)
-    image(corpus, "stored=16MiB", noise(25, 64 * KIB) * 256, CHUNK, compressed=False)
-    image(corpus, "stored=16MiB+1", noise(25, 64 * KIB) * 256 + b"!", CHUNK, compressed=False)
+    image(corpus, "stored=limit", noise(25, 64 * KIB) * (CHUNK // (64 * KIB)), CHUNK, compressed=False)
+    image(corpus, "stored=limit+1", noise(25, 64 * KIB) * (CHUNK // (64 * KIB)) + b"!", CHUNK, compressed=False)
     image(corpus, "none", b"", 0, compressed=False)
     digests(corpus)
 

@@ -29,12 +29,6 @@ KERNEL = [(re.compile(name), re.compile(what), reason) for name, what, reason in
      "it takes a chunk from packs that list it; it tries no loose blob, which cannot be opened in a page fault"),
 )]
 
-# Patterns of what asks for too much, until that is mended.
-HEAVY = [(re.compile(what), reason) for what, reason in (
-    (r"4k-of-two-16m: (read|read-middle|read-end|fault): .*(reclaimable|keeps)",
-     "a chunk is verified as a whole: 16 MiB as stored, as much decompressed, and those of the chunk read before it"),
-)]
-
 
 def explained(words):
     """Which of them says why verify alone refuses, if one does."""

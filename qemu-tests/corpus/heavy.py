@@ -136,7 +136,7 @@ def xattrs_of(corpus, name):
 
 
 # `make test` takes these only: of those that are alike one.
-SAMPLE = ("dir-of-16m,flags=0", "dir-by-256-layers", f"holes={1 << 24},size", f"bytes={1 << 20}", "xattrs", "4k-of-two-16m")
+SAMPLE = ("dir-of-16m,flags=0", "dir-by-256-layers", f"holes={1 << 24},size", f"bytes={1 << 20}", "xattrs", "4k-of-two-largest")
 
 
 def add(corpus):
@@ -154,5 +154,5 @@ def add(corpus):
     xattrs_of(corpus, "xattrs")
     big = [Chunk(frames.chunk([(frames.rle(65 + n, CHUNK), CHUNK)]), True, CHUNK) for n in range(2)]
     two = file(2, [extent(big[0], 2048, CHUNK - 2048), extent(big[1], 2048, CHUNK - 2048)])
-    corpus.of_message("heavy:4k-of-two-16m", Message(rootfs([[directory(1, [(b"f", 2)]), two]])).bytes,
+    corpus.of_message("heavy:4k-of-two-largest", Message(rootfs([[directory(1, [(b"f", 2)]), two]])).bytes,
                       [(corpus.add(chunk.stored), "application/vnd.puzzlefs.image.filedata.v1+zstd") for chunk in big])

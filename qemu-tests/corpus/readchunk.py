@@ -32,7 +32,7 @@ def decode(stored, compressed, version):
 def lz4(stored):
     flags, largest, size, _, length = struct.unpack_from("<BBQBI", stored, 4)
     most = {0x40: 64 << 10, 0x50: 256 << 10, 0x60: 1 << 20, 0x70: 4 << 20}.get(largest, 0)
-    if flags not in (0x48, 0x68) or not 0 < size <= most or not 0 < length < 1 << 31:
+    if flags not in (0x48, 0x68) or not 0 < size <= min(most, LIMIT) or not 0 < length < 1 << 31:
         raise Refuse
     if len(stored) != 19 + length + 4 or stored[-4:] != bytes(4):
         raise Refuse

@@ -5,7 +5,9 @@ looked at here."""
 import ctypes
 import struct
 
-LIMIT = 16 << 20
+from .schema import CHUNK as LIMIT
+from .schema import FRAMES
+
 BLOCK_MAX = 128 << 10
 RLE, COMPRESSED, RESERVED = 1, 2, 3
 EMPTY_SUM = 0x51D8E999
@@ -21,7 +23,7 @@ class Refuse(Exception):
 def seekable(stored):
     """What comes out of a chunk, and whether that is all: what is behind a damaged block must not be used."""
     frames, descriptor, magic = struct.unpack("<IBI", stored[-9:])
-    if magic != 0x8F92EAB1 or descriptor & 0x7C or frames > 4097:
+    if magic != 0x8F92EAB1 or descriptor & 0x7C or frames > FRAMES:
         raise Refuse
     width = 12 if descriptor & 0x80 else 8
     size = 8 + frames * width + 9

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shows: images are pulled from layouts that nginx has, over http and TLS, with a password and where it knows no ranges, and
 # from another machine by OpenSSH: only chunks that are missing, right bytes or an error, and again after a connection was cut.
+# The same from a bucket that rclone serves as S3: lazily as well, with wrong credentials, and after the server was restarted.
 
 import base64
 import contextlib
@@ -115,9 +116,10 @@ def damaged():
     largest = max(layers, key=lambda layer: layer["size"])["digest"].split(":")[1]
     with open(f"D/blobs/sha256/{largest}", "r+b") as f:
         f.write(b"\xff" * 4096)
+    subprocess.run(["cp", "-r", "D", "buckets/images/D"], check=True)
     for source in of_all("D"):
         fresh("W")
-        text = puzzlefs("pull", source, "W:1", fails="damaged")
+        text = puzzlefs("pull", "--plain-http", source, "W:1", fails="damaged")
         check(not os.path.exists(f"W/blobs/sha256/{largest}"), text)
         sound("W", f"after {source}")
     fresh("D")
@@ -150,9 +152,69 @@ def sshd():
         server.wait()
 
 
+SECRET = "a-secret-of-the-test"
+
+
+@contextlib.contextmanager
+def s3(at=None):
+    """rclone's server of S3, whose buckets are the directories of `buckets`."""
+    at = at or port()
+    server = subprocess.Popen([RCLONE, "serve", "s3", "--addr", f"127.0.0.1:{at}", "--auth-key", f"tester,{SECRET}",
+                               "--vfs-cache-mode", "off", "--dir-cache-time", "0s", f"{top}/buckets"],
+                              stdout=open("s3.log", "a"), stderr=subprocess.STDOUT, env={**ENV, "HOME": top})
+    try:
+        wait(at)
+        yield at
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def keys(at, secret=SECRET):
+    return {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": secret, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{at}"}
+
+
+def bucket(at):
+    source, plain = "s3://images/team/L", "--plain-http"
+    ENV.update(keys(at))
+    fresh("W")
+    check("--plain-http" in puzzlefs("pull", f"{source}:debian:12", "Q:1", fails="refused"), "no word of --plain-http")
+    is_right(pull(f"{source}:debian:12", "W:1", plain), "W:1")
+    report = pull(f"{source}:repo/next", "W:2", plain)
+    is_right(report, "W:2", later)
+    check(0 < report["chunks_fetched"] < 10 and report["chunks_found"] > 10, report)
+    for place in f"{source}:none", f"{source}@sha256:{'0' * 64}", "s3://images/nowhere:1", "s3://nobucket/team/L:1":
+        puzzlefs("pull", plain, place, "Q:1", fails="not found")
+    text = puzzlefs("pull", plain, f"{source}:debian:12", "Q:1", env=keys(at, "another-secret"), fails="refused")
+    check(SECRET not in text and "another-secret" not in text, text)
+    # The command line goes before the environment.
+    other = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    puzzlefs("pull", plain, f"{source}:debian:12", "Q:1", env=other, fails="trouble")
+    check(not os.path.exists("Q"), "a layout was made for nothing")
+    puzzlefs("pull", plain, "--endpoint", f"http://127.0.0.1:{at}", f"{source}:debian:12", fresh("X") + ":1", env=other)
+
+
+def bucket_lazily():
+    """What is pulled lazily is completed by a server that has ended meanwhile, and was started again."""
+    with s3() as at:
+        ENV.update(keys(at))
+        fresh("W")
+        report = pull("s3://images/team/L:debian:12", "W:1", "--lazy", "--plain-http")
+        check(not report["complete"], report)
+    options = "--plain-http", "--retry-times", "1"
+    text = puzzlefs("complete", *options, "W:1", fails="trouble")
+    check(f"from s3://images/team/L@sha256:{image['manifest']}" in text, text)
+    with s3(at):
+        puzzlefs("complete", *options, "W:1", env=keys(at, "another-secret"), fails="refused")
+        done = puzzlefs("complete", *options, *JSON, "W:1")
+        check(done["lazy"]["requests"] > 3, done)
+        is_right({"manifest": done["manifest"]}, "W:1")
+
+
 def of_all(layout):
     """Its image at each place; the servers are those that run."""
-    return [f"{place}/{layout}:debian:12" for place in (f"http://{running['web']}", f"{running['ssh']}{top}")]
+    places = f"http://{running['web']}/{layout}", f"{running['ssh']}{top}/{layout}", f"s3://images/{layout}"
+    return [f"{place}:debian:12" for place in places]
 
 
 running = {}
@@ -226,8 +288,14 @@ def cut(place):
 
 said = [web(), web_secret()]
 ENV.update(SSH)
-with nginx() as running["web"], sshd() as running["ssh"]:
+os.makedirs("buckets/images/team")
+subprocess.run(["cp", "-r", "L", "buckets/images/team/L"], check=True)
+RCLONE = subprocess.run([f"{os.environ['PUZZLEFS_TOP']}/scripts/rclone"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+bucket_lazily()
+with nginx() as running["web"], sshd() as running["ssh"], s3() as running["s3"]:
     ssh(running["ssh"])
+    bucket(running["s3"])
     damaged()
     killed = cut(running["ssh"])
-print(f"nginx: {', '.join(said)}; ssh: only what is missing, known hosts and keys, {killed} sessions killed")
+print(f"nginx: {', '.join(said)}; ssh: only what is missing, known hosts and keys, {killed} sessions "
+      "killed; S3: keys, lazily, after a restart")

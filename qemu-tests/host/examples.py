@@ -34,18 +34,21 @@ ELSEWHERE = {
 MACHINE = {
     r"puzzlefs pull https://": ("qemu-tests/host/elsewhere.py", 'pull(f"http'),
     r"puzzlefs pull ssh://": ("qemu-tests/host/elsewhere.py", 'pull(f"{source}:'),
+    r"puzzlefs pull .*s3://": ("qemu-tests/host/elsewhere.py", 'pull(f"{source}:debian:12", "W:1", plain)'),
+    r"curl --unix-socket ": ("qemu-tests/cases/54-service.py", '"--unix-socket", SOCKET'),
     r"puzzlefs mount --overlay ": ("qemu-tests/cases/30-writable.py", '"puzzlefs", "mount", *options, "--overlay"'),
     r"puzzlefs mount --fuse ": ("qemu-tests/cases/52-fuse.py", '"puzzlefs", "mount", "--fuse"'),
     r"puzzlefs mount ": ("qemu-tests/cases/10-options.py", '"puzzlefs", "mount", "-o"'),
     r"(puzzlefs )?umount ": ("qemu-tests/cases/10-options.py", '"umount"'),
-    r"puzzlefs daemon ": ("qemu-tests/cases/51-lazy.py", '["puzzlefs", "daemon"'),
+    r"puzzlefs profile record ": ("qemu-tests/cases/53-profiles.py", 'puzzlefs("profile", "record"'),
+    r"puzzlefs daemon ": ("qemu-tests/lib/lazyguest.py", '["puzzlefs", "daemon"'),
     r"puzzlefs stats ": ("qemu-tests/cases/28-counters.py", '"puzzlefs", "stats"'),
     r"mount .*image_manifest=<sha256>": ("qemu-tests/cases/10-options.py", "image_manifest="),
     r"scripts/scale ": ("scripts/bench.d/scale.py", "sys.argv"),
 }
 # What is not there yet where these begin.
 BEFORE = {"extract": "rm -r rootfs", "export": "rm -r rootfs; mkdir rootfs"}
-STARTS = re.compile(r"(puzzlefs|make|mount|umount|skopeo|jq|zstdcat|scripts/\w+|[A-Z_]+=\S+ puzzlefs)( |$)")
+STARTS = re.compile(r"(puzzlefs|curl|make|mount|umount|skopeo|jq|zstdcat|scripts/\w+|[A-Z_]+=\S+ puzzlefs)( |$)")
 
 
 def elsewhere(what, first):

@@ -98,6 +98,7 @@ class Place:
                 (here / name / path).parent.mkdir(parents=True, exist_ok=True)
                 (here / name / path).write_text("NAME=Debian\n" + rng.randbytes(9000).hex())
             (here / name / "own").write_bytes(rng.randbytes(400_000 + number))
+        (here / "python.profile").write_text('{"schema":"puzzlefs-profile-1"}\n{"path":"/own","start":0,"end":1}\n')
         quiet("tar", "-C", here / "rootfs", "--zstd", "-cf", here / "rootfs.tar.zst", ".")
         for layout, tag in ("build", "v1"), ("ordinary", "app"):
             image = here / layout

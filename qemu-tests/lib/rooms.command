@@ -5,16 +5,17 @@
 
 top: base # the errors of the library
 main: cli
-cli: build cache pull daemon lazy remote registry upkeep reports verify extract export fuse mount image encode chunks source layout tree base
-build: metadata cache image encode chunks source layers layout tree host base
+cli: build cache pull daemon lazy remote registry upkeep reports verify extract export profile fuse mount image encode chunks source layout tree base
+build: metadata profile cache image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
 pull: cache image lazy remote chunks layout base
 daemon: lazy chunks layout base
-upkeep: image chunks layout base
-reports: image chunks layout base
+upkeep: profile image chunks layout base
+reports: profile image chunks layout base
 verify: image chunks layout base host
 extract: image base host
 export: image layout base
+profile: mount image chunks layout base
 fuse: mount image chunks layout base
 mount: layout host base
 cache: encode chunks layout tree host base

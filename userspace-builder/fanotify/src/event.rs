@@ -24,6 +24,18 @@ pub struct Event {
     pub range: Range<u64>,
 }
 
+impl Event {
+    /// A read that an earlier process was told of, and has not answered. `file` is the same file, or any other if it is
+    /// only to be answered: what counts is that its descriptor has the number that the event's had.
+    pub fn again(file: OwnedFd, range: Range<u64>) -> Self {
+        Event {
+            file,
+            process: 0,
+            range,
+        }
+    }
+}
+
 impl AsFd for Event {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

@@ -10,12 +10,15 @@ use crate::event::{Event, Events};
 // linux/fanotify.h.
 const FAN_CLOEXEC: u32 = 0x1;
 const FAN_NONBLOCK: u32 = 0x2;
+const FAN_CLASS_NOTIF: u32 = 0;
 const FAN_CLASS_PRE_CONTENT: u32 = 0x8;
 const FAN_UNLIMITED_QUEUE: u32 = 0x10;
 const FAN_MARK_ADD: u32 = 0x1;
 const FAN_MARK_ONLYDIR: u32 = 0x8;
+const FAN_MARK_MOUNT: u32 = 0x10;
 const FAN_MARK_IGNORED_SURV_MODIFY: u32 = 0x40;
 const FAN_MARK_IGNORE: u32 = 0x400;
+const FAN_OPEN: u64 = 0x20;
 const FAN_PRE_ACCESS: u64 = 0x0010_0000;
 const FAN_EVENT_ON_CHILD: u64 = 0x0800_0000;
 const FAN_ALLOW: u32 = 1;
@@ -49,8 +52,23 @@ impl Group {
     /// `EPERM` for whoever has not `CAP_SYS_ADMIN` in the first user namespace, `EINVAL` where the kernel has no
     /// pre-content events.
     pub fn new() -> Result<Self> {
-        let flags = FAN_CLASS_PRE_CONTENT | FAN_UNLIMITED_QUEUE | FAN_CLOEXEC | FAN_NONBLOCK;
-        let access = (libc::O_RDONLY | libc::O_LARGEFILE | libc::O_CLOEXEC) as u32;
+        Self::of_class(FAN_CLASS_PRE_CONTENT)
+    }
+
+    /// A group that is only told of what it watches, and answers nothing: its events wait for nobody.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Group::new`].
+    pub fn of_notes() -> Result<Self> {
+        Self::of_class(FAN_CLASS_NOTIF)
+    }
+
+    fn of_class(class: u32) -> Result<Self> {
+        let flags = class | FAN_UNLIMITED_QUEUE | FAN_CLOEXEC | FAN_NONBLOCK;
+        // Nobody waits for the other end of a pipe.
+        let access = libc::O_RDONLY | libc::O_LARGEFILE | libc::O_CLOEXEC | libc::O_NONBLOCK;
+        let access = access as u32;
         // SAFETY: fanotify_init(2) takes two numbers and touches no memory of ours.
         #[allow(unsafe_code, reason = "a system call that rustix does not have")]
         let fd = checked(unsafe { libc::fanotify_init(flags, access) })?;
@@ -71,6 +89,16 @@ impl Group {
             dir.as_fd(),
             Some(c"."),
         )
+    }
+
+    /// Notes each file that is opened by the mount that `dir` is on.
+    ///
+    /// # Errors
+    ///
+    /// What fanotify_mark(2) says.
+    pub fn watch_opens(&self, dir: impl AsFd) -> Result<()> {
+        let flags = FAN_MARK_ADD | FAN_MARK_MOUNT;
+        self.mark(flags, FAN_OPEN, dir.as_fd(), Some(c"."))
     }
 
     /// Makes no events of a file any more, however it changes.
@@ -112,13 +140,27 @@ impl Group {
     ///
     /// What write(2) says: then the reader waits still.
     pub fn answer(&self, event: Event, answer: Answer) -> Result<()> {
+        self.answer_number(event.file.as_raw_fd(), answer)
+    }
+
+    /// Lets a read fail of which an earlier process was told, and nothing is known but the number that its descriptor
+    /// may have had. If there is none, that is no error.
+    ///
+    /// # Errors
+    ///
+    /// What write(2) says: then the reader waits still.
+    pub fn fail(&self, number: RawFd) -> Result<()> {
+        self.answer_number(number, Answer::Fail)
+    }
+
+    fn answer_number(&self, number: RawFd, answer: Answer) -> Result<()> {
         let answer = match answer {
             Answer::Allow => FAN_ALLOW,
             Answer::Fail => FAN_DENY | ((libc::EIO as u32) << FAN_ERRNO_SHIFT),
         };
         // struct fanotify_response
         let mut response = [0; 8];
-        response[..4].copy_from_slice(&event.file.as_raw_fd().to_ne_bytes());
+        response[..4].copy_from_slice(&number.to_ne_bytes());
         response[4..].copy_from_slice(&answer.to_ne_bytes());
         match rustix::io::write(&self.fd, &response) {
             Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(()),

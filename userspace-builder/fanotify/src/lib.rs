@@ -3,10 +3,13 @@
 //! seen to it that there is something to read.
 //!
 //! - [`Group`]: who is told of reads, and answers;
-//! - [`Event`]: a read that waits; `event`: how the kernel writes one.
+//! - [`Event`]: a read that waits; `event`: how the kernel writes one;
+//! - [`inherited()`]: descriptors that somebody has kept while there was no listener.
 
 mod event;
 mod group;
+mod inherited;
 
 pub use event::{Event, Events};
 pub use group::{Answer, Group};
+pub use inherited::inherited;

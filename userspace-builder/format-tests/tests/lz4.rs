@@ -94,7 +94,7 @@ proptest! {
         if let Ok(frame) = Lz4Frame::parse(&stored) {
             // The content size, the block's maximum, a flag without a meaning here, and the checksum.
             prop_assert!((4..15).contains(&at), "at {}", at);
-            prop_assert!(frame.decompressed_size() <= 4 << 20);
+            prop_assert!(frame.decompressed_size() <= limits::MAX_CHUNK_BYTES);
             prop_assert_eq!(frame.block().len() + HEADER + 4, stored.len());
         }
     }
@@ -180,7 +180,8 @@ fn sizes() {
         (BlockSize::Max64KB, 64 << 10),
         (BlockSize::Max256KB, 256 << 10),
         (BlockSize::Max1MB, 1 << 20),
-        (BlockSize::Max4MB, 4 << 20),
+        // The block could have 4 MiB, the chunk cannot.
+        (BlockSize::Max4MB, limits::MAX_CHUNK_BYTES as usize),
     ] {
         for len in [1000, max, max + 1] {
             let data = vec![1; len];

@@ -38,15 +38,16 @@ impl Machine {
     pub fn new() -> Result<Self> {
         Ok(Self {
             pool: Pool::new()?,
-            indexes: Indexes::new(GFP_KERNEL)?,
+            indexes: Indexes::new()?,
             filesystems: Filesystems::new()?,
             caches: Arc::new(SharedCaches::default(), GFP_KERNEL)?,
         })
     }
 
-    /// The slots that mounts share.
+    /// Takes back slots that mounts share, and indexes of packs.
     pub fn shrink(&self, pages: usize) -> usize {
-        vfs::Shrink::shrink(&*self.pool, pages)
+        let slots = vfs::Shrink::shrink(&*self.pool, pages);
+        slots + vfs::Shrink::shrink(&*self.indexes, pages)
     }
 
     /// Page caches that mounts share.

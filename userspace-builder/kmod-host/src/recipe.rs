@@ -16,14 +16,15 @@ const SIZES: [usize; 12] = [
 ];
 
 /// Numbers in the place of others.
-const NUMBERS: [u64; 10] = [
+const NUMBERS: [u64; 11] = [
     0,
     1,
     4095,
     4096,
     65_536,
-    (16 << 20) - 1,
-    16 << 20,
+    limits::MAX_CHUNK_BYTES - 1,
+    limits::MAX_CHUNK_BYTES,
+    limits::MAX_CHUNK_BYTES + 1,
     1 << 31,
     u32::MAX as u64,
     u64::MAX,

@@ -14,8 +14,8 @@ const PAGE: u64 = kernel::page::PAGE_SIZE as u64;
 const MAX_PAGES: u64 = 64;
 
 /// Memory that the module may have in use for one of these images, in bytes: idle slots, and
-/// one large chunk, of which a damaged table says 16 MiB, in its three forms.
-const MAX_MEMORY: isize = (12 + 64) << 20;
+/// one large chunk, of which a damaged table says as much as it may, in its three forms.
+const MAX_MEMORY: isize = (12 + 5) << 20;
 
 /// What each page of a file is: its bytes, or why they cannot be had.
 type Pages = Vec<Result<Vec<u8>>>;

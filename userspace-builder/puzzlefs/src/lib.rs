@@ -12,6 +12,7 @@
 //! - [`verify`]: checking an image;
 //! - [`extract`]: an image becomes a directory tree of the host;
 //! - [`export`]: an image becomes a tar, or an ordinary image;
+//! - [`profile`]: what a program reads of an image, in order;
 //! - [`fuse`]: mounting by FUSE;
 //! - [`mount`]: mounting by the kernel, with overlayfs above, and the kernel's counters;
 //! - [`cache`]: what builds and pulls remember;
@@ -51,6 +52,7 @@ pub mod layout;
 pub mod lazy;
 pub(crate) mod metadata;
 pub mod mount;
+pub mod profile;
 pub mod pull;
 pub mod registry;
 pub mod remote;

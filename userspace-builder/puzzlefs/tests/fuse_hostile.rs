@@ -15,7 +15,7 @@ use puzzlefs::fuse::filesystem::{Filesystem, SeekTo};
 use puzzlefs::fuse::tree::ImageTree;
 use puzzlefs::layout::manifest::Descriptor;
 use puzzlefs::layout::Layout;
-use puzzlefs_format::MEDIA_TYPE_CHUNK_ZSTD;
+use puzzlefs_format::{limits, MEDIA_TYPE_CHUNK_ZSTD};
 use rustix::io::Errno;
 
 /// For an answer, on a machine that has much else to do.
@@ -45,9 +45,9 @@ fn ask(fill: impl Fn(&Path) -> (Vec<u8>, Vec<Descriptor>), ask: impl Fn(&ImageTr
     lines
 }
 
-/// A chunk of 16 MiB of one byte, stored in a few KiB.
+/// The largest chunk, of one byte, stored in a few bytes.
 fn bomb(layout: &Path, byte: u8) -> Descriptor {
-    let content = vec![byte; 16 << 20];
+    let content = vec![byte; limits::MAX_CHUNK_BYTES as usize];
     let mut stored = zstd::bulk::compress(&content, 3).unwrap();
     let size = stored.len() as u32;
     for number in [0x184d_2a5e, 17, size, content.len() as u32, 1] {
@@ -82,7 +82,7 @@ fn bytes_of(message: &mut Message, at: usize, chunks: &[Descriptor], times: usiz
 #[test]
 fn a_byte_of_each_chunk() {
     let fill = |layout: &Path| {
-        let chunks: Vec<Descriptor> = (0..64).map(|byte| bomb(layout, byte)).collect();
+        let chunks: Vec<Descriptor> = (0..=255).map(|byte| bomb(layout, byte)).collect();
         let rootfs = tree(5, 1, 1, |message, at, _| {
             message.inode(at, 2, FILE, 0);
             bytes_of(message, at, &chunks, 1000);
@@ -91,11 +91,11 @@ fn a_byte_of_each_chunk() {
     };
     let said = ask(fill, |tree| {
         let found = tree.lookup(1, b"000000").unwrap().unwrap();
-        assert_eq!(found.size, 64_000);
+        assert_eq!(found.size, 256_000);
         let read = |len| soon("read", || tree.read(found.ino, 0, len));
         assert_eq!(read(64_000).unwrap_err(), Errno::IO);
         assert_eq!(*read(3).unwrap(), [0, 1, 2]);
-        assert_eq!(tree.seek(found.ino, 5, SeekTo::Hole), Ok(64_000));
+        assert_eq!(tree.seek(found.ino, 5, SeekTo::Hole), Ok(256_000));
     });
     assert!(said.contains("far larger chunks than files use"), "{said}");
 }

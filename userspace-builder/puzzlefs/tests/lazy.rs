@@ -48,7 +48,14 @@ fn lazily(remote: &dyn Remote, filler: Arc<dyn Remote>, dir: &Path, tag: &str) -
     let found = find(remote, &name("v1"), &Platform::here())?;
     let layout = Layout::open_or_create(dir)?;
     let origins = Origins::only(filler);
-    found.pull_lazy(&layout, tag, "oci:/elsewhere:v1", origins, None, &Silent)
+    found.pull_lazy(
+        &layout,
+        tag,
+        &["oci:/elsewhere:v1".into()],
+        origins,
+        None,
+        &Silent,
+    )
 }
 
 /// The same of the layout `from`, honestly.
@@ -71,7 +78,14 @@ fn lazy_packs(dir: &Path, tag: &str) -> Vec<Digest> {
 fn complete(from: Arc<dyn Remote>, dir: &Path, tag: &str) -> Result<puzzlefs::lazy::fill::Report> {
     let layout = Layout::open(dir).unwrap();
     let packs = lazy_packs(dir, tag);
-    fill(&layout, &packs, None, Origins::only(from), &Silent)
+    fill(
+        &layout,
+        &packs,
+        None,
+        Vec::new(),
+        Origins::only(from),
+        &Silent,
+    )
 }
 
 fn here(dir: &Path) -> (u64, u64) {
@@ -97,7 +111,7 @@ fn a_file_without_a_name_has_no_record() {
     let (before, packs) = (here(&to), lazy_packs(&to, "v1"));
     let present = Presence::load(&layout, &pack).unwrap().unwrap();
     let end = Pack::open(&layout, &pack).unwrap().unwrap().end;
-    let present = Presence::none(&pack, &end, present.sources[0].clone());
+    let present = Presence::none(&pack, &end, present.sources);
     let nameless = Pack::nameless(&layout, present, old.try_clone().unwrap()).unwrap();
     let whole = fs::read(from.join(format!("blobs/sha256/{pack}"))).unwrap();
     let count = nameless.end.entries.len();
@@ -107,7 +121,8 @@ fn a_file_without_a_name_has_no_record() {
         let bytes = &whole[start..start + chunk.size as usize];
         nameless.write(number, bytes).unwrap();
     }
-    nameless.sync(&(0..count).collect::<Vec<_>>()).unwrap();
+    nameless.sync().unwrap();
+    nameless.record(&(0..count).collect::<Vec<_>>()).unwrap();
     nameless.finish().unwrap();
     let mut written = vec![0; whole.len()];
     old.read_exact_at(&mut written, 0).unwrap();

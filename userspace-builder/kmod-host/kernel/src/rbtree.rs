@@ -73,6 +73,11 @@ impl<K: Ord, V> RBTree<K, V> {
         self.0.get_mut(key).map(|(value, _)| value)
     }
 
+    /// All entries, in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.0.iter().map(|(key, (value, _))| (key, value))
+    }
+
     /// Where `key` is, or would be.
     pub fn entry(&mut self, key: K) -> Entry<'_, K, V> {
         match self.0.entry(key) {

@@ -7,7 +7,7 @@ use crate::chunks::{Chunks, Indexes, Listed, Packs};
 use crate::layout::Blobs;
 use crate::report::Faults;
 use crate::{Image, Machine, Request};
-use kernel::{prelude::*, sync::Arc};
+use kernel::sync::Arc;
 use puzzlefs_format::Digest;
 use vfs::{
     lower::{Credentials, Layout},
@@ -51,7 +51,7 @@ fn packs(layout: &Layout, indexes: &Arc<Indexes>, packs: &[Vec<u8>]) -> Packs {
 
 /// The chunks of an image with these packs; what else is in the layout is loose.
 fn chunks(layout: &Layout, listed: &[Vec<u8>], lines: &Lines) -> Chunks {
-    let indexes = Indexes::new(GFP_KERNEL).unwrap();
+    let indexes = Indexes::new().unwrap();
     let blobs = Blobs::new(layout.directory(), Credentials::current());
     let packs = packs(layout, &indexes, listed);
     let faults = Faults::new(KernelLog::new(lines).unwrap());

@@ -8,10 +8,10 @@ use crate::chunks::{Indexes, Source};
 use crate::message::{extent, files};
 use crate::report::{Faults, Purpose};
 use crate::{How, Machine};
-use kernel::prelude::*;
+use kernel::{alloc, prelude::*};
 use puzzlefs_format::{limits, Digest, PackEntry};
 use std::collections::BTreeSet;
-use vfs::{lower::Layout, parallel::Tasks, KernelLog, Lines, PageCache};
+use vfs::{lower::Layout, parallel::Tasks, KernelLog, Lines, PageCache, Shrink};
 
 const WAY: How = How {
     window: 1 << 17,
@@ -35,7 +35,7 @@ fn a_pack_that_is_none_is_read_once_and_remembered() {
     let listed = [junk, pack(&sound)];
     let layout = layout(&listed);
     let lines = Lines::new(10);
-    let indexes = Indexes::new(GFP_KERNEL).unwrap();
+    let indexes = Indexes::new().unwrap();
     let packs = packs(&layout, &indexes, &listed);
     let faults = faults(&lines);
     assert!(packs.find(&digest(&sound[0]), &faults).unwrap().is_some());
@@ -57,13 +57,68 @@ fn a_pack_that_cannot_be_read_is_read_again() {
     let off = vfs::FsVerity::Off;
     layout.insert_as(&name(&bytes), bytes.clone(), Some(EIO), off);
     let lines = Lines::new(10);
-    let packs = packs(&layout, &Indexes::new(GFP_KERNEL).unwrap(), &[bytes]);
+    let packs = packs(&layout, &Indexes::new().unwrap(), &[bytes]);
     let faults = faults(&lines);
     for times in 1..4 {
         assert!(packs.find(&digest(&sound[0]), &faults).unwrap().is_none());
         assert_eq!(layout.counts().0, times);
     }
     assert_eq!(lines.take().len(), 1, "said once");
+}
+
+#[test]
+fn an_index_is_taken_back_and_read_again() {
+    let sound = some_chunks(1, 300);
+    let listed = [pack(&sound)];
+    let layout = layout(&listed);
+    let lines = Lines::new(10);
+    let indexes = Indexes::new().unwrap();
+    let packs = packs(&layout, &indexes, &listed);
+    let faults = faults(&lines);
+    let places: Vec<_> = sound
+        .iter()
+        .map(|chunk| packs.find(&digest(chunk), &faults).unwrap().unwrap())
+        .collect();
+    let pages = indexes.count();
+    assert_eq!(pages, (300usize * 40).div_ceil(4096));
+    for _ in 0..2 {
+        let (before, (reads, ..)) = (alloc::in_use(), layout.counts());
+        assert_eq!(indexes.shrink(usize::MAX), pages);
+        assert_eq!((indexes.count(), indexes.shrink(usize::MAX)), (0, 0));
+        assert!(before - alloc::in_use() >= 300 * 40, "the memory is free");
+        // It is read once, and places are those of the same chunks.
+        for (place, chunk) in places.iter().zip(&sound) {
+            assert_eq!(packs.get(*place).unwrap().0.digest, digest(chunk));
+        }
+        assert_eq!((layout.counts().0, indexes.count()), (reads + 1, pages));
+    }
+    assert_eq!(lines.take(), Vec::<String>::new());
+    drop(packs);
+    assert_eq!(indexes.count(), 0, "it went with its last user");
+}
+
+#[test]
+fn an_index_that_is_another_one_when_it_is_read_again_is_none() {
+    let sound = some_chunks(1, 3);
+    let listed = [pack(&sound)];
+    let layout = layout(&listed);
+    let lines = Lines::new(10);
+    let indexes = Indexes::new().unwrap();
+    let packs = packs(&layout, &indexes, &listed);
+    let faults = faults(&lines);
+    let wanted = digest(&sound[0]);
+    let place = packs.find(&wanted, &faults).unwrap().unwrap();
+    // As sound, but the chunks have other digests, so that places are those of others.
+    let other = pack(&some_chunks(7, 3));
+    layout.overwrite(&name(&listed[0]), other);
+    assert_eq!(packs.get(place).unwrap().0.digest, wanted);
+    indexes.shrink(usize::MAX);
+    assert_eq!(packs.get(place).err(), Some(EIO));
+    assert!(packs.find(&wanted, &faults).unwrap().is_none());
+    assert!(lines.take()[0].contains("cannot be read"));
+    // The one that it was is taken again.
+    layout.overwrite(&name(&listed[0]), listed[0].clone());
+    assert_eq!(packs.get(place).unwrap().0.digest, wanted);
 }
 
 #[test]
@@ -111,7 +166,7 @@ fn an_image_has_no_more_chunks_in_packs_than_it_may() {
     listed.push(pack(&sound));
     let layout = layout(&listed);
     let lines = Lines::new(10);
-    let packs = packs(&layout, &Indexes::new(GFP_KERNEL).unwrap(), &listed);
+    let packs = packs(&layout, &Indexes::new().unwrap(), &listed);
     let faults = faults(&lines);
     assert!(packs.find(&digest(&sound[0]), &faults).unwrap().is_none());
     let lines = lines.take();
@@ -216,7 +271,7 @@ fn what_a_task_that_was_killed_has_not_read_is_read_later() {
     let listed = [pack(&sound)];
     let layout = layout(&listed);
     let lines = Lines::new(10);
-    let packs = packs(&layout, &Indexes::new(GFP_KERNEL).unwrap(), &listed);
+    let packs = packs(&layout, &Indexes::new().unwrap(), &listed);
     let faults = faults(&lines);
     for after in 0..4 {
         kernel::alloc::fail_in(Some(after));
@@ -241,11 +296,7 @@ macro_rules! opened {
 fn segments() -> (crate::chunks::Packs, Vec<(u64, u64)>) {
     let chunks: Vec<_> = (0..180).map(|seed| content(70_001, seed)).collect();
     let listed = [pack(&chunks)];
-    let packs = packs(
-        &layout(&listed),
-        &Indexes::new(GFP_KERNEL).unwrap(),
-        &listed,
-    );
+    let packs = packs(&layout(&listed), &Indexes::new().unwrap(), &listed);
     opened!(packs).file().forget(0, u64::MAX >> 1);
     let size = listed[0].len() as u64;
     let starts = (0..size - 70_001).step_by(70_001);

@@ -6,7 +6,7 @@ use crate::task::killed;
 use kernel::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 /// How much is read between two looks for a fatal signal, in bytes.
 const KILLABLE_BYTES: usize = 1 << 20;
@@ -21,12 +21,18 @@ fn unique() -> u64 {
 /// What is in a file.
 #[derive(Debug)]
 struct Blob {
-    bytes: Vec<u8>,
+    bytes: RwLock<Vec<u8>>,
     id: FileId,
     /// Reads of it fail so.
     fault: Option<Error>,
     fs_verity: FsVerity,
     cache: LowerCache,
+}
+
+impl Blob {
+    fn bytes(&self) -> RwLockReadGuard<'_, Vec<u8>> {
+        self.bytes.read().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A page of the page cache below, in bytes.
@@ -113,13 +119,25 @@ impl Layout {
         self.set(
             name,
             Ok(Arc::new(Blob {
-                bytes,
+                bytes: RwLock::new(bytes),
                 id,
                 fault,
                 fs_verity,
                 cache: LowerCache::default(),
             })),
         );
+    }
+
+    /// Writes other bytes into a file that is there: who has it open sees them.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn overwrite(&self, name: &str, bytes: Vec<u8>) {
+        let files = self.0.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let blob = files.get(name.as_bytes()).and_then(|it| it.as_ref().ok());
+        let blob = blob.expect("a file");
+        *blob.bytes.write().unwrap_or_else(PoisonError::into_inner) = bytes;
     }
 
     /// Puts something there that cannot be opened.
@@ -218,7 +236,7 @@ pub struct LowerFile {
 impl LowerFile {
     /// The size in bytes.
     pub fn size(&self) -> u64 {
-        self.blob.bytes.len() as u64
+        self.blob.bytes().len() as u64
     }
 
     /// What tells it from other files, as long as it is open.
@@ -268,7 +286,8 @@ impl LowerFile {
             if let Some(fault) = self.blob.fault {
                 return Err(fault);
             }
-            let bytes = self.blob.bytes.get(at..).unwrap_or_default();
+            let bytes = self.blob.bytes();
+            let bytes = bytes.get(at..).unwrap_or_default();
             let bytes = bytes.get(..part.len()).ok_or(EIO)?;
             part.copy_from_slice(bytes);
             let ahead = (bytes.len() as u64).saturating_add(self.ahead_bytes());

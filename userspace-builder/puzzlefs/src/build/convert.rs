@@ -16,7 +16,7 @@ use super::kept::Keeper;
 use super::memory::Memory;
 use super::past::Past;
 use super::report::{self, Report};
-use super::{content, finish, held, Options, Whole};
+use super::{content, finish, held, place, Options, Whole};
 use crate::base::error::{self, damage};
 use crate::base::progress::{Progress, Unit};
 use crate::cache;
@@ -128,6 +128,9 @@ fn convert_one(
     let settings = options.content(compression);
     let held = held(layout, options.form, progress)?;
     let mut sink = Sink::new(&staging, options.form, held, progress);
+    if options.first.is_some() {
+        sink = sink.waiting()?;
+    }
     memory.vouch(&mut sink)?;
     let known = memory.known(compression, &sink)?;
     progress.phase("storing", 0, Unit::Bytes);
@@ -137,9 +140,11 @@ fn convert_one(
         text: image.config.clone(),
         annotations: image.annotations.clone(),
     };
+    let chunks = &stored.chunks.list;
     let what = Whole {
         tree: &stored.tree,
-        chunks: &stored.chunks.list,
+        chunks,
+        first: &place(options, &stored.tree, chunks, &mut sink, progress)?,
         base: None,
         layers: options.keep_layers.then_some(&stored.layers),
         config: &|layers| Ok(config::of(&kept, layers, "puzzlefs convert")?),

@@ -8,6 +8,7 @@
 //! - `past`: what of that saves to read files;
 //! - `config`: what those need to know who run it;
 //! - `cut`: a file in chunks of its own;
+//! - `first`: those that are read first;
 //! - [`profile`]: ready choices of chunk size and compression;
 //! - [`report`]: what is said of it.
 
@@ -15,6 +16,7 @@ mod config;
 mod content;
 pub mod convert;
 mod cut;
+mod first;
 mod kept;
 mod memory;
 mod past;
@@ -26,7 +28,8 @@ use std::num::NonZero;
 use std::path::Path;
 
 use anyhow::{ensure, Context};
-use puzzlefs_format::{limits, MEDIA_TYPE_PACK, MEDIA_TYPE_ROOTFS, VERSION_BASE, VERSION_BLOCKS};
+use puzzlefs_format::{limits, Digest, VERSION_BASE, VERSION_BLOCKS};
+use puzzlefs_format::{MEDIA_TYPE_PACK, MEDIA_TYPE_PROFILE, MEDIA_TYPE_ROOTFS};
 
 use crate::base::digest::{hex, Blob};
 use crate::base::error::{Error, Result};
@@ -35,6 +38,7 @@ use crate::build::memory::Memory;
 use crate::build::report::Report;
 use crate::cache;
 use crate::cache::files::Purpose;
+use crate::chunks::list;
 use crate::chunks::places::Places;
 use crate::chunks::sink::{Form, Homes, Sink};
 use crate::encode::chunker::Policy;
@@ -53,6 +57,7 @@ use crate::layout::Layout;
 use crate::metadata::blocks::{self, Cutter};
 use crate::metadata::delta::Delta;
 use crate::metadata::Metadata;
+use crate::profile::Profile;
 use crate::tree::scan::{self, scan};
 use crate::tree::Tree;
 
@@ -91,6 +96,8 @@ pub struct Options {
     pub threads: Option<NonZero<usize>>,
     /// What builds remember; `None`: nothing.
     pub cache: Option<cache::Options>,
+    /// What is read first of the image: these chunks lie side by side, and the image lists them.
+    pub first: Option<Profile>,
 }
 
 impl Options {
@@ -152,6 +159,9 @@ pub fn build(
     let settings = options.content(compression);
     let held = held(layout, options.form, progress)?;
     let mut sink = Sink::new(&staging, options.form, held, progress);
+    if options.first.is_some() {
+        sink = sink.waiting()?;
+    }
     let purpose = Purpose {
         root,
         policy: options.policy,
@@ -163,9 +173,11 @@ pub fn build(
     progress.phase("storing", data_bytes, Unit::Bytes);
     let content = content::store(&mut scanned, &settings, &past, &known, &mut sink, progress)
         .with_context(|| format!("building from {}", root.display()))?;
+    let chunks = &content.chunks.list;
     let what = Whole {
         tree: &scanned.tree,
-        chunks: &content.chunks.list,
+        chunks,
+        first: &place(options, &scanned.tree, chunks, &mut sink, progress)?,
         base: base.as_ref(),
         layers: None,
         config: &|layers| Ok(config::of(&options.config, layers, "puzzlefs build")?),
@@ -192,6 +204,8 @@ struct Whole<'a> {
     tree: &'a Tree,
     /// Its chunks, which are stored.
     chunks: &'a [Stored],
+    /// Those of them that are read first.
+    first: &'a [Digest],
     base: Option<&'a Image>,
     /// The layer of each inode, if it has layers.
     layers: Option<&'a [u32]>,
@@ -205,6 +219,25 @@ struct Done<'a> {
     blocks: Chunks,
     homes: Homes<'a>,
     layers: Vec<Descriptor>,
+}
+
+/// Puts the chunks that are read first side by side, if it is known which they are.
+fn place(
+    options: &Options,
+    tree: &Tree,
+    chunks: &[Stored],
+    sink: &mut Sink<'_>,
+    progress: &dyn Progress,
+) -> Result<Vec<Digest>> {
+    let Some(profile) = &options.first else {
+        return Ok(Vec::new());
+    };
+    let first = first::order(profile, tree, chunks)?;
+    if first.is_empty() {
+        progress.note("the profile names nothing that the image has");
+    }
+    sink.place(&first, chunks.iter().map(|chunk| chunk.digest))?;
+    Ok(first)
 }
 
 /// Stores the metadata of an image and its manifest, brings all to the disk, and lets `tag` name it, if
@@ -227,8 +260,9 @@ fn finish<'a>(
     progress.phase("writing metadata", metadata.bytes(), Unit::Bytes);
     let (rootfs, blocks) = store(&metadata, options, known, &mut sink, progress)?;
     let homes = sink.finish()?;
-    let order = blocks.list.iter().chain(*chunks).map(|chunk| chunk.digest);
-    let stored = homes.layers(order)?;
+    let digests = |chunks: &[Stored]| chunks.iter().map(|chunk| chunk.digest).collect::<Vec<_>>();
+    let order = [digests(&blocks.list), what.first.to_vec(), digests(chunks)];
+    let stored = homes.layers(order.into_iter().flatten())?;
     let packs = stored
         .iter()
         .filter(|home| home.media_type == MEDIA_TYPE_PACK);
@@ -243,6 +277,11 @@ fn finish<'a>(
         // The Rootfs cannot hold its own.
         let annotations = &mut layers[0].annotations;
         annotations.insert(manifest::ROOTFS_VERITY.into(), verity.into());
+    }
+    if !what.first.is_empty() {
+        let list = list::to_bytes(what.first);
+        let blob = staging.put_with(|out| Ok(out.write_all(&list)?))?;
+        layers.push(Descriptor::new(MEDIA_TYPE_PROFILE, blob.digest, blob.size));
     }
     layers.extend(stored);
     let config = (what.config)(&layers)?;

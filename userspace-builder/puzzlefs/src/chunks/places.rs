@@ -163,6 +163,11 @@ impl<'a> Places<'a> {
         Ok(())
     }
 
+    /// The layout of the packs.
+    pub fn layout(&self) -> &Layout {
+        self.layout
+    }
+
     /// The packs that could be opened.
     pub fn packs(&self) -> &[Pack] {
         &self.packs

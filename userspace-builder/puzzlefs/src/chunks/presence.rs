@@ -47,12 +47,12 @@ struct Written {
 
 impl Presence {
     /// Of a pack with this `end` nothing else is there.
-    pub fn none(pack: &Digest, end: &End, source: String) -> Self {
+    pub fn none(pack: &Digest, end: &End, sources: Vec<String>) -> Self {
         let chunks = end.entries.len();
         Presence {
             pack: *pack,
             size: end.start + end.bytes.len() as u64,
-            sources: vec![source],
+            sources,
             end: sha256(&[&end.bytes]),
             chunks,
             bits: vec![0; chunks.div_ceil(8)],
@@ -123,15 +123,14 @@ impl Presence {
     }
 
     /// Records that of a pack with this `end` nothing is there yet but that. Of one that has such a record already the
-    /// source is added.
-    pub fn begin(layout: &Layout, pack: &Digest, end: &End, source: &str) -> Result<()> {
+    /// sources are added, before those that it has: the newest are the likeliest to answer.
+    pub fn begin(layout: &Layout, pack: &Digest, end: &End, sources: &[String]) -> Result<()> {
         layout.change_lazy(pack, |old| {
             let old = old.and_then(|text| Self::parse(pack, &text).ok());
             let known = old.filter(|old| old.is_of(end));
-            let mut record = known.unwrap_or_else(|| Self::none(pack, end, source.to_owned()));
-            record.sources.retain(|known| known != source);
-            // The newest is the likeliest to answer.
-            record.sources.insert(0, source.to_owned());
+            let mut record = known.unwrap_or_else(|| Self::none(pack, end, sources.to_vec()));
+            record.sources.retain(|known| !sources.contains(known));
+            record.sources.splice(0..0, sources.iter().cloned());
             record.sources.truncate(MAX_SOURCES);
             record.text().map(Some)
         })
@@ -209,7 +208,7 @@ mod tests {
             entries: (0..11).map(entry).collect(),
             start: 110,
         };
-        let mut record = Presence::none(&pack, &end, "oci:somewhere".into());
+        let mut record = Presence::none(&pack, &end, vec!["oci:somewhere".into()]);
         assert!((0..20).all(|chunk| !record.has(chunk)));
         [0, 7, 8, 10, 50]
             .into_iter()

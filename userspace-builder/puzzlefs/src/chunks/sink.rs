@@ -10,6 +10,8 @@
 //! true: readers may rely on that and hash nothing. So of a pack that comes from elsewhere all is
 //! looked at, also what the new image does not use: a reader might find that.
 
+mod order;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use crate::base::error::is_trouble;
 use crate::base::progress::{Progress, Unit};
 use crate::chunks::pack::PackWriter;
 use crate::chunks::places::{Place, Places};
+use crate::chunks::waiting::{Waiting, TARGET};
 use crate::layout::manifest::{Descriptor, MAX_CHUNKS};
 use crate::layout::staging::{Draft, Staging};
 
@@ -44,6 +47,8 @@ enum Home {
     Held(u32),
     /// One of this build: an index of [`Homes::packs`].
     New(usize),
+    /// None yet.
+    Waiting,
 }
 
 /// Takes chunks, best in the order in which files use them.
@@ -56,6 +61,8 @@ pub(crate) struct Sink<'a> {
     sound: HashSet<Digest>,
     /// The pack that is being written: its index in [`Homes::packs`], which keeps a place for it.
     packing: Option<(usize, PackWriter<Draft>)>,
+    /// Chunks that wait until their order is known, if they are to.
+    waiting: Option<Waiting>,
     homes: Homes<'a>,
 }
 
@@ -87,6 +94,7 @@ impl<'a> Sink<'a> {
             take_loose: true,
             sound: HashSet::new(),
             packing: None,
+            waiting: None,
             homes: Homes {
                 chunks: HashMap::new(),
                 held: Arc::new(held),
@@ -224,6 +232,19 @@ impl<'a> Sink<'a> {
         Ok(filled)
     }
 
+    /// The same with chunks that are read first: in as few packs as can be.
+    pub fn first<T>(&mut self, fill: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let form = self.form;
+        if let Form::Packs { target } = form {
+            self.form = Form::Packs {
+                target: target.max(TARGET),
+            };
+        }
+        let filled = self.apart(fill);
+        self.form = form;
+        filled
+    }
+
     /// A pack of the layout that holds the chunk. All that claim to are put to the proof.
     fn held(&mut self, digest: &Digest, chunk: &[u8], target: u64) -> Result<Option<u32>> {
         let mut held = None;
@@ -263,6 +284,11 @@ impl<'a> Sink<'a> {
     }
 
     fn pack(&mut self, digest: Digest, chunk: &[u8], target: u64) -> Result<()> {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.push(digest, chunk)?;
+            self.homes.chunks.insert(digest, Home::Waiting);
+            return Ok(());
+        }
         let (index, mut packing) = match self.packing.take() {
             Some(packing) => packing,
             None => {
@@ -380,6 +406,7 @@ impl Homes<'_> {
                     layers.push(self.loose[chunk].clone());
                     continue;
                 }
+                Home::Waiting => anyhow::bail!("a chunk without a pack"),
                 Home::New(pack) => {
                     let pack = self.packs[pack].clone();
                     pack.context("a pack that is not complete")?

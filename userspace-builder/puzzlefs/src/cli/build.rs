@@ -22,7 +22,7 @@ use super::args::{Build, ChunkForm, ConfigFrom, Convert, Storing};
 use super::bar::Bar;
 use super::cache::remembered;
 use super::failure::{Failure, Result};
-use super::show;
+use super::{profile, show};
 
 /// Builds, and reports what was stored.
 pub fn run(args: &Build) -> Result<()> {
@@ -170,11 +170,15 @@ fn tag(image: &Reference) -> Result<&str> {
 
 fn options(args: &Storing) -> Result<Options> {
     let profile = Profile::from(args.profile);
+    let form = form(args)?;
+    if args.profile_from.is_some() && form == Form::Loose {
+        return usage("--profile-from: loose chunks lie side by side with no others");
+    }
     Ok(Options {
         policy: policy(args, profile)?,
         compression: compression(args, profile)?,
         metadata: profile.metadata(),
-        form: form(args)?,
+        form,
         compat: args.compat,
         source_date_epoch: source_date_epoch()?,
         one_file_system: false,
@@ -185,6 +189,7 @@ fn options(args: &Storing) -> Result<Options> {
         fs_verity: args.fs_verity,
         threads: args.threads,
         cache: remembered(args.no_cache),
+        first: profile::read(args.profile_from.as_ref())?,
     })
 }
 

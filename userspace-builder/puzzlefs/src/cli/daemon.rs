@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use puzzlefs::base::progress::{Progress, Unit};
 use puzzlefs::base::text;
+use puzzlefs::daemon::metrics::Doing;
 use puzzlefs::daemon::{self, Options};
 use puzzlefs::layout::Layout;
 use puzzlefs::lazy::status;
 use puzzlefs::Error;
+use serde::Serialize;
 
 use super::args::{Daemon, OnFailure, Status};
 use super::failure::Result;
@@ -30,21 +32,28 @@ impl Progress for Lines {
 
 /// puzzlefs daemon.
 pub fn daemon(args: &Daemon) -> Result<()> {
+    // Before anything is opened. A worker is passed nothing.
+    let inherited = match args.worker {
+        true => None,
+        false => daemon::inherit()?,
+    };
     let layouts = args.layouts.iter().map(|dir| Layout::open(dir));
     let layouts = layouts.collect::<puzzlefs::Result<Vec<Layout>>>()?;
     if args.worker {
         return worker(args, &layouts);
     }
-    let command = || {
+    let command = |restarts: u64| {
+        let restarts = restarts.to_string();
+        let more = ["--worker", "--restarts", &restarts];
         let mut command = Command::new("/proc/self/exe");
         // Before the layouts, in front of which a `--` may stand.
         for argument in std::env::args_os().skip(1) {
             let is_name = argument == "daemon" && command.get_args().all(|it| it != "daemon");
-            command.arg(argument).args(is_name.then_some("--worker"));
+            command.arg(argument).args(more.iter().filter(|_| is_name));
         }
         command
     };
-    Ok(daemon::supervise(&layouts, command, &Lines)?)
+    Ok(daemon::supervise(inherited, &layouts, command, &Lines)?)
 }
 
 fn worker(args: &Daemon, layouts: &[Layout]) -> Result<()> {
@@ -58,16 +67,34 @@ fn worker(args: &Daemon, layouts: &[Layout]) -> Result<()> {
             OnFailure::Wait => daemon::OnFailure::Wait,
         },
         fill: !args.no_fill,
+        rate: args.rate,
+        metrics: args.metrics.clone(),
+        restarts: args.restarts,
     };
-    let origins = origins(args.registry.options());
+    let origins = origins(args.registry.options()).after(&args.from);
     Ok(daemon::work(&socket, layouts, origins, options, &Lines)?)
+}
+
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    here: status::Status,
+    /// What a daemon that has the layout does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    daemon: Option<Doing>,
 }
 
 /// puzzlefs status.
 pub fn status(args: &Status) -> Result<()> {
-    let report = status::status(&Layout::open(&args.layout)?)?;
+    let layout = Layout::open(&args.layout)?;
+    let here = status::status(&layout)?;
+    let path = layout.path().canonicalize().map_err(Error::from)?;
+    let path = path.display().to_string();
+    let daemon = daemon::ask(&args.daemon)?;
+    let daemon = daemon.filter(|daemon| daemon.layouts.contains(&path));
+    let report = Report { here, daemon };
     show::report(args.format, &report, |out| {
-        for image in &report.images {
+        for image in &report.here.images {
             let name = match &image.tags[..] {
                 [] => format!("sha256:{}", image.manifest),
                 tags => show::tags(tags),
@@ -76,12 +103,31 @@ pub fn status(args: &Status) -> Result<()> {
             writeln!(out, "{name}: {here} of {all} here, {} packs", image.packs)?;
             for pack in &image.lazy {
                 let (here, all) = (pack.chunks_here, pack.chunks);
-                writeln!(out, "  sha256:{}: {here} of {all} chunks", pack.pack)?;
+                write!(out, "  sha256:{}: {here} of {all} chunks", pack.pack)?;
+                let fetching = report.daemon.iter().flat_map(|daemon| &daemon.fetching);
+                let fetching = fetching.filter(|it| it.pack == pack.pack);
+                let chunks: u64 = fetching.map(|it| it.chunks).sum();
+                match chunks {
+                    0 => writeln!(out)?,
+                    chunks => writeln!(out, ", {chunks} are being fetched")?,
+                }
             }
             let sources = image.lazy.iter().flat_map(|pack| &pack.sources);
             for source in sources.collect::<BTreeSet<_>>() {
                 writeln!(out, "  from {}", text::quoted(source.as_bytes()))?;
             }
+        }
+        if let Some(daemon) = &report.daemon {
+            let (waiting, requests) = (daemon.waiting, daemon.fetching.len());
+            let full = if daemon.disk_full {
+                "; no space is left"
+            } else {
+                ""
+            };
+            writeln!(
+                out,
+                "daemon: {waiting} reads wait, {requests} requests under way{full}"
+            )?;
         }
         Ok(())
     })

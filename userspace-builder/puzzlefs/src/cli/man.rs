@@ -18,6 +18,9 @@ const REGISTRY: &[&str] = &[
     "build", "complete", "convert", "daemon", "inspect", "ls", "pull", "push", "tags",
 ];
 
+/// The commands that know buckets.
+const S3: &[&str] = &["complete", "daemon", "pull"];
+
 /// Environment variables: name, what it is for, and the commands that look at it, all if none.
 const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
     (
@@ -39,14 +42,54 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "TMPDIR",
+        "The directory in which there is a mount point while a program runs in an image. [/tmp]",
+        &["record"],
+    ),
+    (
         "NOTIFY_SOCKET",
-        "The socket that is told when the daemon is ready, as systemd sets it for Type=notify.",
+        "The socket that is told when the daemon is ready, and given what is to be kept, as systemd sets it for Type=notify.",
         &["daemon"],
+    ),
+    (
+        "LISTEN_PID",
+        "The process that LISTEN_FDS is for, as systemd sets it.",
+        &["daemon"],
+    ),
+    (
+        "LISTEN_FDS",
+        "How many descriptors are passed that were kept (FileDescriptorStoreMax=).",
+        &["daemon"],
+    ),
+    (
+        "LISTEN_FDNAMES",
+        "Their names.",
+        &["daemon"],
+    ),
+    (
+        "AWS_ACCESS_KEY_ID",
+        "With AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN for some, the credentials for s3://.",
+        S3,
+    ),
+    (
+        "AWS_ENDPOINT_URL",
+        "The address of the server that has s3:// places, unless --endpoint names one.",
+        S3,
+    ),
+    (
+        "AWS_REGION",
+        "Where Amazon has them. [us-east-1]",
+        S3,
+    ),
+    (
+        "AWS_SKIP_SIGNATURE",
+        "With true, no credentials are looked for.",
+        S3,
     ),
     (
         "PUZZLEFS_SSH",
         "The program that is run in place of ssh, with its first arguments, separated by spaces. [ssh]",
-        &["pull", "complete"],
+        &["pull", "complete", "daemon"],
     ),
     (
         "REGISTRY_AUTH_FILE",
@@ -91,13 +134,14 @@ const SEE_ALSO: &[&str] = &["puzzlefs(1)", "mount.puzzlefs(8)", "mount(8)", "sko
 pub fn write(dir: &Path) -> Result<()> {
     let mut command = Args::command().disable_help_subcommand(true);
     command.build();
-    let below = command.get_subcommands().cloned();
-    for command in below.chain([command.clone()]) {
+    let below: Vec<&clap::Command> = command.get_subcommands().collect();
+    let second = below.iter().flat_map(|command| command.get_subcommands());
+    for command in below.iter().copied().chain(second).chain([&command]) {
         let variables = ENVIRONMENT.iter().filter(|(_, _, commands)| {
             commands.contains(&command.get_name()) || command.get_name() == "puzzlefs"
         });
         let environment: Vec<_> = variables.map(|(name, text, _)| (*name, *text)).collect();
-        page(dir, "1", command, exit::STATUS, &environment)?;
+        page(dir, "1", command.clone(), exit::STATUS, &environment)?;
     }
     page(dir, "8", MountHelper::command(), exit::MOUNT_STATUS, &[])
 }

@@ -13,6 +13,7 @@ mod fuse;
 mod man;
 mod mount;
 mod out;
+mod profile;
 mod pull;
 mod push;
 mod read;
@@ -70,6 +71,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Complete(args) => pull::complete(&args),
         Command::Daemon(args) => daemon::daemon(&args),
         Command::Status(args) => daemon::status(&args),
+        Command::Profile(args) => profile::profile(&args),
         Command::Push(args) => push::push(&args),
         Command::Serve(args) => pull::serve(&args),
         Command::Inspect(args) => read::inspect(&args),

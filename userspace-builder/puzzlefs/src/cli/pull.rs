@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs pull, puzzlefs complete, and puzzlefs serve, which a pull asks.
 
+use puzzlefs::chunks::list;
 use puzzlefs::layout::manifest::MAX_DOCUMENT;
 use puzzlefs::layout::reference::Name;
 use puzzlefs::layout::Layout;
@@ -8,7 +9,7 @@ use puzzlefs::lazy::fill::{self, lazy_of};
 use puzzlefs::lazy::Origins;
 use puzzlefs::pull::{self, complete, Report};
 use puzzlefs::registry;
-use puzzlefs::remote;
+use puzzlefs::remote::{self, Opened, Place};
 use puzzlefs::source::Platform;
 use serde::Serialize;
 
@@ -32,7 +33,7 @@ pub fn pull(args: &Pull) -> Result<()> {
         let text = format!("{}: a pulled image is named by a tag", args.image);
         return Err(Failure::Usage(text));
     };
-    let from = remote::open(&args.source, &args.registry.options())?;
+    let from = opened(&args.source, &args.from, args.registry.options())?;
     let platform = args.platform.clone().unwrap_or_else(Platform::here);
     let found = pull::find(&*from.remote, &from.name, &platform)?;
     // What is not there, or is something else, makes no layout.
@@ -41,9 +42,11 @@ pub fn pull(args: &Pull) -> Result<()> {
     let bar = Bar::new();
     let report = match args.lazy {
         true => {
-            let source = args.source.at_digest(found.digest())?;
+            let sources = args.from.iter().chain([&args.source]);
+            let sources = sources.map(|place| place.at_digest(found.digest()));
+            let sources = sources.collect::<puzzlefs::Result<Vec<String>>>()?;
             let origins = origins(args.registry.options());
-            found.pull_lazy(&layout, tag, &source, origins, cache.as_ref(), &bar)?
+            found.pull_lazy(&layout, tag, &sources, origins, cache.as_ref(), &bar)?
         }
         false => found.pull(&layout, tag, cache.as_ref(), &bar)?,
     };
@@ -88,11 +91,10 @@ pub fn pull(args: &Pull) -> Result<()> {
 /// puzzlefs complete.
 pub fn complete(args: &Complete) -> Result<()> {
     let layout = Layout::open(&args.image.layout)?;
-    let from = args
-        .from
-        .as_ref()
-        .map(|from| remote::open(from, &args.registry.options()));
-    let from = from.transpose()?;
+    let from = match args.from.split_last() {
+        None => None,
+        Some((last, before)) => Some(opened(last, before, args.registry.options())?),
+    };
     let (bar, name) = (Bar::new(), &args.image.name);
     let lazy = lazily(args, &layout, &bar)?;
     let from = from.as_ref().map(|from| &*from.remote);
@@ -103,9 +105,10 @@ pub fn complete(args: &Complete) -> Result<()> {
         writeln!(out, "manifest  sha256:{}", report.manifest)?;
         if let Some(lazy) = lazy {
             let (bytes, requests) = (show::bytes(lazy.bytes), lazy.requests);
+            let copied = show::bytes(lazy.copied);
             writeln!(
                 out,
-                "fetched   {bytes} for {} packs, {requests} requests",
+                "came      {bytes} for {} packs, {copied} of other packs here, {requests} requests",
                 lazy.packs
             )?;
         }
@@ -130,11 +133,19 @@ fn lazily(args: &Complete, layout: &Layout, bar: &Bar) -> Result<Option<fill::Re
     if packs.is_empty() {
         return Ok(None);
     }
-    let origins = match &args.from {
-        None => origins(args.registry.options()),
-        Some(from) => Origins::only(remote::open(from, &args.registry.options())?.remote.into()),
-    };
-    Ok(Some(fill::fill(layout, &packs, None, origins, bar)?))
+    let origins = origins(args.registry.options()).after(&args.from);
+    // A profile that cannot be read says nothing.
+    let first = list::of_manifest(layout, &text).unwrap_or_default();
+    let first = first.unwrap_or_default();
+    Ok(Some(fill::fill(layout, &packs, None, first, origins, bar)?))
+}
+
+/// An image at `place`, whose blobs others are asked for before.
+fn opened(place: &Place, before: &[Place], options: registry::Options) -> puzzlefs::Result<Opened> {
+    let Opened { remote, name } = remote::open(place, &options)?;
+    let open = move |place: &Place| Ok(remote::open(place, &options)?.remote);
+    let remote = remote::first_of(before.to_vec(), open, remote);
+    Ok(Opened { remote, name })
 }
 
 /// The sources that records name, spoken with as the command line says.

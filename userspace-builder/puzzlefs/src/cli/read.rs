@@ -72,6 +72,7 @@ pub fn inspect(args: &Inspect) -> Result<()> {
             None => writeln!(out, "chunks       {chunks}, used {extents} times")?,
         }
         writeln!(out, "  stored     {}", show::bytes(report.stored_bytes))?;
+        listed(out, report.profile.as_ref())?;
         writeln!(
             out,
             "metadata     {}, in {} blocks",
@@ -90,6 +91,20 @@ pub fn inspect(args: &Inspect) -> Result<()> {
         }
         writeln!(out, "overall {:.2}", report.overall_ratio)
     })
+}
+
+/// What an image says is read first.
+fn listed(out: &mut dyn Write, listed: Option<&inspect::Listed>) -> io::Result<()> {
+    let Some(listed) = listed else {
+        return Ok(());
+    };
+    match &listed.fault {
+        None => {
+            let (chunks, bytes) = (listed.chunks, show::bytes(listed.bytes));
+            writeln!(out, "profile      {chunks} chunks, {bytes}")
+        }
+        Some(fault) => writeln!(out, "profile      {}", text::line(fault)),
+    }
 }
 
 /// What is shown of an image whose chunks are not here.

@@ -14,13 +14,16 @@ use serde::Serialize;
 use super::args::{Du, Gc, Images, Repack, Unpack};
 use super::bar::Bar;
 use super::failure::Result;
-use super::{exit, out, show};
+use super::{exit, out, profile, show};
 
 /// puzzlefs repack.
 pub fn repack(args: &Repack) -> Result<ExitCode> {
     let layout = Layout::open(&args.images.layout)?;
     let tags = &args.images.tags;
-    let report = convert::repack(&layout, tags, args.pack_size, args.max_unused, &Bar::new())?;
+    let profile = profile::read(args.profile_from.as_ref())?;
+    let (target, max_unused) = (args.pack_size, args.max_unused);
+    let bar = Bar::new();
+    let report = convert::repack_by(&layout, tags, target, max_unused, profile.as_ref(), &bar)?;
     finish(&args.images, &layout, report)
 }
 

@@ -36,7 +36,7 @@ pub struct Files(Mutex<HashMap<(u64, u64), usize>>);
 
 impl Files {
     /// Notes all lazy packs of a layout that are not known yet; says of each that cannot be filled why not.
-    pub fn look(&self, layout: &Layout, engine: &Engine) -> Vec<crate::Error> {
+    pub fn look(&self, layout: &Layout, engine: &Engine<'_>) -> Vec<crate::Error> {
         let mut faults = Vec::new();
         let packs = layout.lazy_packs();
         for digest in packs.unwrap_or_default() {
@@ -52,7 +52,7 @@ impl Files {
     }
 
     /// Forgets packs that are done, and closes them. Whoever reads one then is told that it is there as a whole.
-    pub fn release(&self, engine: &Engine) {
+    pub fn release(&self, engine: &Engine<'_>) {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // While they are open their inode numbers are not given to other files.
         let done = files
@@ -66,7 +66,12 @@ impl Files {
     }
 
     /// The lazy pack of this name.
-    fn named(&self, layout: &Layout, digest: &Digest, engine: &Engine) -> Result<Option<usize>> {
+    fn named(
+        &self,
+        layout: &Layout,
+        digest: &Digest,
+        engine: &Engine<'_>,
+    ) -> Result<Option<usize>> {
         let place = {
             let status = layout.blob_dir()?.status(digest.to_string())?;
             (status.st_dev, status.st_ino)
@@ -85,7 +90,7 @@ impl Files {
     }
 
     /// What `file` is, which was read in a directory of blobs of one of `layouts`.
-    pub fn of(&self, file: &File, layouts: &[Layout], engine: &Engine) -> Result<Known> {
+    pub fn of(&self, file: &File, layouts: &[Layout], engine: &Engine<'_>) -> Result<Known> {
         let facts = file.metadata()?;
         let place = (facts.dev(), facts.ino());
         let known = self
@@ -122,7 +127,7 @@ impl Files {
         file: &File,
         digest: &Digest,
         layouts: &[Layout],
-        engine: &Engine,
+        engine: &Engine<'_>,
     ) -> Result<Known> {
         let end = End::of_file(file)?;
         let mut sources = Vec::new();
@@ -137,8 +142,7 @@ impl Files {
         let Some(layout) = layouts.first().filter(|_| !sources.is_empty()) else {
             return Ok(Known::Other);
         };
-        let mut present = Presence::none(digest, &end, String::new());
-        present.sources = sources;
+        let present = Presence::none(digest, &end, sources);
         let facts = file.metadata()?;
         let pack = Pack::nameless(layout, present, again(file)?)?;
         let number = engine.add(pack);
@@ -149,7 +153,7 @@ impl Files {
 }
 
 /// The digest that a file has, or had, as its name.
-fn name_of(file: &File) -> Option<Digest> {
+pub fn name_of(file: impl AsFd) -> Option<Digest> {
     let fd = file.as_fd().as_raw_fd();
     let path = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
     let path = path.as_os_str().as_bytes();

@@ -2,12 +2,14 @@
 //! Who holds the descriptor of the events. It does nothing that can fail for long: it opens no file of a layout, and
 //! speaks with nobody but the kernel and the worker.
 //!
+//! Under systemd this process may die as well: [`super::store`].
+//!
 //! A worker that dies takes nothing with it: what it was told of and has not answered, the next one is told again. The
 //! readers wait, and can be killed, until then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ use rustix::io::Errno;
 use rustix::net::{socketpair, AddressFamily, SocketFlags, SocketType};
 
 use super::notify;
+use super::store::{Inherited, Journal};
 use super::wire::{self, Heard, Verdict};
 use crate::base::progress::Progress;
 use crate::layout::Layout;
@@ -34,30 +37,56 @@ const MOST_FAILED: u32 = 100;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Watches the packs of `layouts`, and has a worker see to reads of them, as long as this process lives. `worker` is
-/// the command of one, which gets a socket as its standard input and ends with that.
+/// the command of one after so many others, which gets a socket as its standard input and ends with that.
+///
+/// `inherited` is what a process of before has left.
 ///
 /// # Errors
 ///
 /// If the kernel has no pre-content events, or the caller not the right to have them: then nothing was begun.
 pub fn supervise(
+    inherited: Option<Inherited>,
     layouts: &[Layout],
-    worker: impl Fn() -> Command,
+    worker: impl Fn(u64) -> Command,
     progress: &dyn Progress,
 ) -> crate::Result<()> {
-    Ok(run(layouts, worker, progress)?)
+    Ok(run(inherited, layouts, worker, progress)?)
 }
 
-fn run(layouts: &[Layout], worker: impl Fn() -> Command, progress: &dyn Progress) -> Result<()> {
-    let mut group = Group::new().context(
-        "fanotify: `puzzlefs daemon` needs CAP_SYS_ADMIN, and a kernel with pre-content events (6.14)",
-    )?;
+fn run(
+    inherited: Option<Inherited>,
+    layouts: &[Layout],
+    worker: impl Fn(u64) -> Command,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let (mut group, journal, old) = match inherited {
+        Some(inherited) => {
+            let (group, journal, old) = inherited.take(layouts)?;
+            let count = old.len();
+            progress.note(&format!(
+                "goes on for one that has ended; {count} reads have waited"
+            ));
+            (group, Some(journal), old)
+        }
+        None => {
+            let group = Group::new().context(
+                "fanotify: `puzzlefs daemon` needs CAP_SYS_ADMIN, and a kernel with pre-content events (6.14)",
+            )?;
+            let journal = Journal::begin(&group)?;
+            (group, journal, Vec::new())
+        }
+    };
     for layout in layouts {
         let watched = group.watch_dir(layout.blob_dir()?);
         watched.with_context(|| format!("watching the packs of {}", layout.path().display()))?;
     }
-    let mut at_work = Worker::start(&worker)?;
-    let mut events = Events::default();
-    let mut failed = 0;
+    let mut at_work = Worker::start(&worker, 0)?;
+    let mut events = Events {
+        journal,
+        ..Events::default()
+    };
+    old.into_iter().for_each(|event| events.add(event));
+    let (mut failed, mut restarts) = (0, 0);
     notify::ready();
     loop {
         let room = events.waiting.len() < MOST;
@@ -90,10 +119,11 @@ fn run(layouts: &[Layout], worker: impl Fn() -> Command, progress: &dyn Progress
         if is_gone {
             let waiting = events.waiting.len();
             at_work.end();
+            restarts += 1;
             progress.note(&format!(
                 "the worker has ended; {waiting} reads wait for the next one"
             ));
-            at_work = Worker::start_again(&worker, progress);
+            at_work = Worker::start_again(&worker, restarts, progress);
             events.untold = events.waiting.keys().copied().collect();
         }
     }
@@ -120,6 +150,8 @@ struct Events {
     waiting: BTreeMap<u64, Event>,
     /// Those that the worker was not told of.
     untold: BTreeSet<u64>,
+    /// The same, for the next supervisor.
+    journal: Option<Journal>,
 }
 
 impl Events {
@@ -131,11 +163,19 @@ impl Events {
                 group.answer(event, Answer::Allow)?;
                 continue;
             }
-            self.waiting.insert(self.next, event);
-            self.untold.insert(self.next);
-            self.next += 1;
+            if let Some(journal) = &self.journal {
+                // One that is not there fails if this process dies.
+                let _ = journal.put(&event);
+            }
+            self.add(event);
         }
         Ok(())
+    }
+
+    fn add(&mut self, event: Event) {
+        self.waiting.insert(self.next, event);
+        self.untold.insert(self.next);
+        self.next += 1;
     }
 
     /// Tells the worker of what it was not told of, as far as it hears.
@@ -166,7 +206,13 @@ impl Events {
             Verdict::Fail => Answer::Fail,
             Verdict::Allow | Verdict::Ignore => Answer::Allow,
         };
-        Ok(group.answer(event, answer)?)
+        let number = event.as_fd().as_raw_fd();
+        group.answer(event, answer)?;
+        if let Some(journal) = &self.journal {
+            // One that is answered twice is answered once.
+            let _ = journal.clear(number);
+        }
+        Ok(())
     }
 }
 
@@ -177,11 +223,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(command: &impl Fn() -> Command) -> Result<Self> {
+    fn start(command: &impl Fn(u64) -> Command, restarts: u64) -> Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
         let (socket, theirs) = pair.context("a pair of sockets")?;
-        let mut command = command();
+        let mut command = command(restarts);
         let child = command.stdin(Stdio::from(theirs)).stdout(Stdio::null());
         Ok(Worker {
             child: child.spawn().context("starting a worker")?,
@@ -191,9 +237,13 @@ impl Worker {
     }
 
     /// Starts one, as soon as that can be. Readers wait, and can be killed, meanwhile.
-    fn start_again(command: &impl Fn() -> Command, progress: &dyn Progress) -> Self {
+    fn start_again(
+        command: &impl Fn(u64) -> Command,
+        restarts: u64,
+        progress: &dyn Progress,
+    ) -> Self {
         loop {
-            match Self::start(command) {
+            match Self::start(command, restarts) {
                 Ok(worker) => return worker,
                 Err(error) => progress.note(&format!("{error:#}")),
             }

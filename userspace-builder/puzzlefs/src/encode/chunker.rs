@@ -42,12 +42,16 @@ impl Policy {
     /// Upstream's average chunk size.
     pub const DEFAULT_AVG: usize = 64 * 1024;
 
-    /// Chunks of `avg` bytes on average: a power of two from 4 KiB to 4 MiB (the
-    /// format allows no chunk of more than 16 MiB).
+    /// Largest average size, in bytes: the largest chunk has [`Policy::window`] bytes then, which is what the
+    /// format allows.
+    const MAX_AVG: usize = 512 * 1024;
+
+    /// Chunks of `avg` bytes on average: a power of two from 4 KiB to [`Policy::MAX_AVG`].
     pub fn new(avg: usize) -> Result<Self> {
-        if !avg.is_power_of_two() || !(4 << 10..=4 << 20).contains(&avg) {
+        if !avg.is_power_of_two() || !(4 << 10..=Self::MAX_AVG).contains(&avg) {
             return Err(Error::refused(format!(
-                "the average chunk size must be a power of two from 4096 to 4194304, not {avg}"
+                "the average chunk size must be a power of two from 4096 to {}, not {avg}",
+                Self::MAX_AVG
             )));
         }
         let batches = false;
@@ -230,6 +234,13 @@ mod tests {
             data = &data[n..];
         }
         sizes
+    }
+
+    #[test]
+    fn the_largest_chunk_is_what_the_format_allows() {
+        let largest = Policy::new(Policy::MAX_AVG).unwrap().window();
+        assert_eq!(largest as u64, puzzlefs_format::limits::MAX_CHUNK_BYTES);
+        assert!(Policy::new(2 * Policy::MAX_AVG).is_err());
     }
 
     #[test]

@@ -19,9 +19,6 @@ use crate::chunks::codec::Codec;
 /// zstd's default does, and the reader less than lower ones.
 pub const LZ4_LEVEL: u32 = 12;
 
-/// Largest chunk that LZ4 can compress: a block of its frame.
-pub const LZ4_MAX: usize = 4 << 20;
-
 /// Magic numbers of the seek table: its skippable frame and its footer.
 const SKIPPABLE_MAGIC: u32 = 0x184D_2A5E;
 const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
@@ -103,12 +100,8 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder for `compression` of chunks of at most `largest` bytes.
-    pub fn new(compression: Compression, largest: usize) -> Result<Self> {
-        ensure!(
-            compression.zstd.is_some() || compression.lz4.is_none() || largest <= LZ4_MAX,
-            "LZ4 takes chunks of up to {LZ4_MAX} bytes: use a smaller --chunk-size, or zstd"
-        );
+    /// An encoder for `compression`.
+    pub fn new(compression: Compression) -> Result<Self> {
         let zstd = |settings: Zstd| -> Result<_> {
             let level = settings.level;
             ensure!(
@@ -139,7 +132,7 @@ impl Encoder {
             None => None,
         };
         let zstd = zstd.filter(saves);
-        if let Some(lz4) = self.lz4.filter(|_| chunk.len() <= LZ4_MAX) {
+        if let Some(lz4) = self.lz4 {
             // What LZ4 may take: beside zstd, what that leaves and a part of the chunk more.
             let most = zstd
                 .as_ref()
@@ -225,7 +218,7 @@ fn size32(len: usize) -> io::Result<u32> {
     u32::try_from(len).map_err(|_| io::Error::other("a frame of more than 4 GiB"))
 }
 
-/// `chunk`, of [`LZ4_MAX`] bytes at most, as the one form of an LZ4 frame that FORMAT.md
+/// `chunk` as the one form of an LZ4 frame that FORMAT.md
 /// has: a single block, with the content's size and no checksums but the header's. (A block
 /// that does not get smaller is of another form; then the frame is not used.)
 fn lz4_frame(chunk: &[u8], level: u32) -> io::Result<Vec<u8>> {
@@ -279,26 +272,21 @@ mod tests {
     }
 
     fn encode(compression: Compression, chunk: &[u8]) -> Option<(Codec, Vec<u8>)> {
-        let mut encoder = Encoder::new(compression, LZ4_MAX).unwrap();
+        let mut encoder = Encoder::new(compression).unwrap();
         encoder.encode(chunk).unwrap()
     }
 
     #[test]
     fn lz4_frames_are_of_the_one_form() {
-        for limit in [64 << 10, 256 << 10, 1 << 20, LZ4_MAX] {
+        for limit in [64 << 10, 256 << 10, 1 << 20] {
             for len in [limit - 1, limit, limit + 1] {
                 let encoded = encode(Compression::lz4(1), &words(len));
-                if len > LZ4_MAX {
-                    assert_eq!(encoded, None);
-                    continue;
-                }
                 let (codec, stored) = encoded.unwrap();
                 assert_eq!((codec, Codec::of(&stored, true)), (Codec::Lz4, Codec::Lz4));
                 let encoding = Encoding::parse(&stored, VERSION_LZ4).unwrap();
                 assert_eq!(encoding.decompressed_size(), len as u64);
             }
         }
-        assert!(Encoder::new(Compression::lz4(1), LZ4_MAX + 1).is_err());
     }
 
     #[test]

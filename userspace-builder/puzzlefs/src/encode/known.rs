@@ -79,7 +79,7 @@ mod tests {
         let staging = Staging::new(&layout).unwrap();
         let texts = [b"one text ".repeat(1000), b"another text ".repeat(1000)];
         for compression in [Compression::zstd(3), Compression::lz4(3)] {
-            let mut encoder = Encoder::new(compression, 1 << 20).unwrap();
+            let mut encoder = Encoder::new(compression).unwrap();
             let forms = texts.each_ref().map(|text| {
                 let (codec, stored) = encoder.encode(text).unwrap().unwrap();
                 let (digest, size) = (sha256(&[&stored]), stored.len() as u64);

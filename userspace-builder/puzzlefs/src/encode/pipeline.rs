@@ -91,7 +91,7 @@ pub fn store(
     give: impl FnOnce(&mut Feeder<'_>) -> Result<()>,
 ) -> Result<Chunks> {
     let workers = options.workers();
-    let encoders = (0..workers).map(|_| Encoder::new(options.compression, options.largest));
+    let encoders = (0..workers).map(|_| Encoder::new(options.compression));
     let encoders: Vec<Encoder> = encoders.collect::<Result<_>>()?;
     let shared = Shared {
         verity: options.verity,
@@ -320,7 +320,7 @@ mod tests {
             first: Mutex::default(),
             compressed: AtomicU64::new(0),
         };
-        let mut encoder = Encoder::new(Compression::zstd(1), 1).unwrap();
+        let mut encoder = Encoder::new(Compression::zstd(1)).unwrap();
         let mut done = Vec::new();
         for (chunk, text) in [(2, "equal"), (0, "equal"), (3, "equal"), (1, "other")] {
             let result = shared.encode(&mut encoder, chunk, text.into()).unwrap();

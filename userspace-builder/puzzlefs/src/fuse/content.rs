@@ -23,10 +23,8 @@ const SHORT: u32 = 64;
 const STEP: u32 = 128;
 /// Bytes of places that are kept.
 const MAP_BYTES: usize = 8 << 20;
-/// Chunks that are larger, stored or decoded, are read one at a time.
-const LARGE: u64 = 1 << 20;
 /// Bytes that may be decoded for a read, and further ones for each byte of it. Chunks of files that
-/// somebody reads in order are decoded once; an image that has a chunk of 16 MiB for each byte is made to
+/// somebody reads in order are decoded once; an image that has a large chunk for each byte is made to
 /// do harm.
 const WORK: u64 = 256 << 20;
 const WORK_PER_BYTE: u64 = 64;
@@ -38,7 +36,6 @@ pub(super) struct Contents<'a> {
     cache: Decoded,
     decoders: Mutex<Vec<Decoder>>,
     maps: Mutex<Maps>,
-    large: Mutex<()>,
 }
 
 /// Where long files' extents are.
@@ -93,7 +90,6 @@ impl<'a> Contents<'a> {
             cache: Decoded::new(CACHE_BYTES),
             decoders: Mutex::default(),
             maps: Mutex::default(),
-            large: Mutex::default(),
         }
     }
 
@@ -203,8 +199,6 @@ impl<'a> Contents<'a> {
             size <= work,
             "the image has far larger chunks than files use of them"
         );
-        let is_large = size.max(stored.len() as u64) > LARGE;
-        let _alone = is_large.then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         let decoders = || self.decoders.lock().unwrap_or_else(PoisonError::into_inner);
         let decoder = decoders().pop();
         let mut decoder = match decoder {

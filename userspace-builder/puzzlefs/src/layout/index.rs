@@ -348,6 +348,13 @@ impl Layout {
         Ok(entries(&index).iter().flat_map(Entry::of).collect())
     }
 
+    /// What tells one index.json from the next without reading it: its inode, and its time of modification in seconds
+    /// and nanoseconds.
+    pub fn index_stamp(&self) -> Option<(u64, i64, i64)> {
+        let status = self.root.status(INDEX_FILE).ok()?;
+        Some((status.st_ino, status.st_mtime, status.st_mtime_nsec as i64))
+    }
+
     /// index.json, if there is one. Some tools write null where there are no manifests.
     pub fn index(&self) -> Result<Option<Value>> {
         let Some(text) = self.own_file(INDEX_FILE)? else {

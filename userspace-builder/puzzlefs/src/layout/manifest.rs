@@ -8,7 +8,7 @@
 use anyhow::Context;
 use oci_spec::image::{MediaType, ANNOTATION_CREATED};
 use puzzlefs_format::{limits, Digest, ANNOTATION_FS_VERITY};
-use puzzlefs_format::{MEDIA_TYPE_CHUNK, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK};
+use puzzlefs_format::{MEDIA_TYPE_CHUNK, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK, MEDIA_TYPE_PROFILE};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -108,7 +108,7 @@ struct Manifest<'a> {
 }
 
 /// A manifest with `layers` in place of the chunks and packs that it lists. All else
-/// stays as it is.
+/// stays as it is; a profile among them comes before those that it has.
 pub fn with_layers(text: &[u8], layers: &[Descriptor]) -> Result<Vec<u8>> {
     let mut manifest: Value = serde_json::from_slice(text).context("the manifest")?;
     let list = manifest["layers"].as_array_mut().context("no layers")?;
@@ -116,7 +116,15 @@ pub fn with_layers(text: &[u8], layers: &[Descriptor]) -> Result<Vec<u8>> {
         let media_type = layer["mediaType"].as_str().unwrap_or_default();
         media_type != MEDIA_TYPE_PACK && !media_type.starts_with(MEDIA_TYPE_CHUNK)
     });
-    for layer in layers {
+    let is_profile = |layer: &&Descriptor| layer.media_type == MEDIA_TYPE_PROFILE;
+    if let Some(profile) = layers.iter().find(is_profile) {
+        let profile = serde_json::to_value(profile)?;
+        list.retain(|layer| layer["digest"] != profile["digest"]);
+        let mut old = list.iter();
+        let first = old.position(|layer| layer["mediaType"] == MEDIA_TYPE_PROFILE);
+        list.insert(first.unwrap_or(list.len()), profile);
+    }
+    for layer in layers.iter().filter(|layer| !is_profile(layer)) {
         list.push(serde_json::to_value(layer)?);
     }
     let text = serde_json::to_vec(&manifest)?;

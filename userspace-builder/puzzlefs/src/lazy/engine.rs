@@ -2,17 +2,23 @@
 //! Who wants which chunks, and who fetches them: many readers of one chunk cost one request, and neighbours come
 //! together.
 
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use std::ops::Range;
+use puzzlefs_format::Digest;
 
-use super::fetch::fetch;
+use super::counts::Counts;
+use super::fetch::{self, Supply};
+use super::neighbours::Neighbours;
 use super::origins::Origins;
+use super::pace::{is_full, Pace};
 use super::pack::Pack;
 use super::queue::{Queue, Span};
 use crate::base::error::{Error, Result};
+use crate::layout::Layout;
 
 /// Requests that are under way at once.
 pub const AT_ONCE: usize = 10;
@@ -32,13 +38,30 @@ pub enum Told {
     Late(u64),
     /// Some bytes came.
     Came(u64),
-    /// Something failed, and is tried again.
-    Trouble(Error),
+    /// Something failed with a pack, and is tried again.
+    Trouble(Digest, Error),
+    /// There is no space on the disk: this is said once, until there is.
+    Full(Error),
+    /// There is space again.
+    Space,
+}
+
+/// A request that is under way.
+#[derive(Clone, Debug)]
+pub struct UnderWay {
+    /// The pack.
+    pub pack: Digest,
+    /// Its chunks.
+    pub chunks: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether nobody waits for it.
+    pub is_fill: bool,
 }
 
 /// Packs that are filled.
-pub struct Engine {
-    origins: Origins,
+pub struct Engine<'a> {
+    supply: Supply<'a>,
     /// Those that are to be filled, by their numbers. One that is done is kept open by nobody here.
     packs: Mutex<Vec<Option<Arc<Pack>>>>,
     queue: Mutex<Queue>,
@@ -48,24 +71,44 @@ pub struct Engine {
     /// Whether threads end where there is nothing to do, and at the first error.
     ends: bool,
     stopped: AtomicBool,
-    requests: AtomicU64,
+    pace: Pace,
+    under_way: Mutex<BTreeMap<u64, UnderWay>>,
+    begun: AtomicU64,
     tell: Box<dyn Fn(Told) + Send + Sync>,
 }
 
-impl Engine {
-    /// One without packs. With `ends` it runs until there is nothing to do.
-    pub fn new(origins: Origins, ends: bool, tell: impl Fn(Told) + Send + Sync + 'static) -> Self {
+impl<'a> Engine<'a> {
+    /// One without packs, which copies chunks from other packs of `layouts`, and asks `origins` for the others. With
+    /// `ends` it runs until there is nothing to do.
+    pub fn new(
+        layouts: &'a [Layout],
+        origins: Origins,
+        ends: bool,
+        tell: impl Fn(Told) + Send + Sync + 'static,
+    ) -> Self {
         Engine {
-            origins,
+            supply: Supply {
+                neighbours: Neighbours::of(layouts),
+                origins,
+                counts: Counts::default(),
+            },
             packs: Mutex::default(),
             queue: Mutex::default(),
             wake: Condvar::new(),
             fills: AtomicBool::new(false),
             ends,
             stopped: AtomicBool::new(false),
-            requests: AtomicU64::new(0),
+            pace: Pace::default(),
+            under_way: Mutex::default(),
+            begun: AtomicU64::new(0),
             tell: Box::new(tell),
         }
+    }
+
+    /// The same, but with another pace.
+    pub fn at(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -122,6 +165,54 @@ impl Engine {
         is_here
     }
 
+    /// Takes what images list as the chunks that are read first, the newest image first, in place of what was known: of
+    /// each the digest of its manifest, and the chunks. What is in no pack here, or is there, is left out.
+    pub fn list(&self, images: Vec<(Digest, Vec<Digest>)>) {
+        let wanted = images.iter().flat_map(|(_, chunks)| chunks);
+        let mut places: HashMap<Digest, Option<(usize, usize)>> = HashMap::new();
+        places.extend(wanted.map(|chunk| (*chunk, None)));
+        let packs: Vec<(usize, Arc<Pack>)> = {
+            let packs = self.packs();
+            let packs = packs.iter().enumerate();
+            packs
+                .filter_map(|(number, pack)| Some((number, Arc::clone(pack.as_ref()?))))
+                .collect()
+        };
+        for (number, pack) in &packs {
+            for (chunk, entry) in pack.end.entries.iter().enumerate() {
+                if let Some(place) = places.get_mut(&entry.digest) {
+                    place.get_or_insert((*number, chunk));
+                }
+            }
+        }
+        let place = |chunk: &Digest| places.get(chunk).copied().flatten();
+        let lists = images.into_iter().map(|(image, chunks)| {
+            let chunks = chunks.iter().filter_map(place);
+            (image, chunks.collect::<Vec<_>>())
+        });
+        let lists = lists.collect();
+        let mut queue = self.queue();
+        let Queue {
+            packs,
+            lists: known,
+            ..
+        } = &mut *queue;
+        known.replace(packs, lists);
+        drop(queue);
+        self.wake.notify_all();
+    }
+
+    /// Asks for all that is listed, before what is asked for later.
+    pub fn ask_listed(&self) {
+        self.queue().ask_listed();
+        self.wake.notify_all();
+    }
+
+    /// How many packs it has ever had.
+    pub fn count(&self) -> usize {
+        self.packs().len()
+    }
+
     /// Asks for a chunk of a pack, for nobody.
     pub fn ask(&self, pack: usize, chunks: Range<usize>) {
         self.queue().ask(pack, chunks, 0);
@@ -135,36 +226,111 @@ impl Engine {
     /// The first one, if it is one that ends.
     pub fn run(&self) -> Result<()> {
         while let Some(span) = self.next() {
-            let number = span.pack;
-            let Some(pack) = self.pack(number) else {
+            let Some(pack) = self.pack(span.pack) else {
                 self.queue().ended(span, true);
                 continue;
             };
-            self.requests.fetch_add(1, Ordering::Relaxed);
-            let mut here = |chunk: usize| {
-                let ready = self.queue().here(number, chunk);
-                ready
-                    .into_iter()
-                    .for_each(|waiter| (self.tell)(Told::Ready(waiter)));
-                let bytes = pack.chunk(chunk).map_or(0, |chunk| chunk.size.into());
-                (self.tell)(Told::Came(bytes));
-            };
-            let fetched = fetch(&self.origins, &pack, span.chunks.clone(), &mut here);
+            let number = span.pack;
+            let fetched = self.fetch(&pack, &span);
             let is_done = fetched.is_ok();
             self.queue().ended(span, is_done);
             self.wake.notify_all();
             let kept = self.keep(number, SYNC);
-            let failed = fetched.map(drop).and(kept);
-            match failed {
+            match fetched.and(kept) {
                 Ok(()) => {}
                 Err(error) if self.ends => {
                     self.stop();
                     return Err(error);
                 }
-                Err(error) => (self.tell)(Told::Trouble(error)),
+                Err(error) => self.trouble(&pack.digest, error),
             }
         }
         Ok(())
+    }
+
+    fn fetch(&self, pack: &Pack, span: &Span) -> Result<()> {
+        let begun = self.begun.fetch_add(1, Ordering::Relaxed);
+        let sizes = span.chunks.clone().filter_map(|it| pack.chunk(it));
+        let under_way = UnderWay {
+            pack: pack.digest,
+            chunks: span.chunks.len(),
+            bytes: sizes.map(|chunk| u64::from(chunk.size)).sum(),
+            is_fill: span.is_fill(),
+        };
+        self.all_under_way().insert(begun, under_way);
+        let mut here = |chunk: usize| {
+            if self.pace.written() {
+                (self.tell)(Told::Space);
+            }
+            let ready = self.queue().here(span.pack, chunk);
+            ready
+                .into_iter()
+                .for_each(|waiter| (self.tell)(Told::Ready(waiter)));
+            let bytes = pack.chunk(chunk).map_or(0, |chunk| chunk.size.into());
+            (self.tell)(Told::Came(bytes));
+        };
+        let filled = self.filled();
+        let is_here = |layout: &Layout, digest: &Digest, offset: u32| {
+            let mut same = filled.get(digest).into_iter().flatten();
+            let (number, other) = same.find(|(_, other)| other.is(layout, digest))?;
+            let chunk = other.chunk_at(offset)?;
+            Some(self.queue().has(*number, chunk))
+        };
+        let mut told = fetch::Told {
+            here: &mut here,
+            trouble: &mut |error| self.trouble(&pack.digest, error),
+            fetched: 0,
+        };
+        let chunks = span.chunks.clone();
+        let fetched = self.supply.fetch(pack, chunks, &is_here, &mut told);
+        if span.is_fill() {
+            self.pace.spend(told.fetched);
+        }
+        self.all_under_way().remove(&begun);
+        fetched
+    }
+
+    /// Says what went wrong with a pack. That the disk is full is said once.
+    fn trouble(&self, pack: &Digest, error: Error) {
+        if !is_full(&error) {
+            (self.tell)(Told::Trouble(*pack, error));
+        } else if self.pace.full() {
+            (self.tell)(Told::Full(error));
+        }
+    }
+
+    fn all_under_way(&self) -> MutexGuard<'_, BTreeMap<u64, UnderWay>> {
+        // It is whole between any two statements.
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The requests that are under way, the oldest first.
+    pub fn under_way(&self) -> Vec<UnderWay> {
+        self.all_under_way().values().cloned().collect()
+    }
+
+    /// When it fetches.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// The packs that are filled, by their names.
+    fn filled(&self) -> HashMap<Digest, Vec<(usize, Arc<Pack>)>> {
+        let mut filled: HashMap<_, Vec<_>> = HashMap::new();
+        for (number, pack) in self.packs().iter().enumerate() {
+            if let Some(pack) = pack {
+                let same = filled.entry(pack.digest).or_default();
+                same.push((number, Arc::clone(pack)));
+            }
+        }
+        filled
+    }
+
+    /// What came from where.
+    pub fn counts(&self) -> &Counts {
+        &self.supply.counts
     }
 
     /// What to fetch, once there is something.
@@ -176,10 +342,11 @@ impl Engine {
             }
             let fillers = match (self.fills.load(Ordering::Relaxed), self.ends) {
                 (false, _) => 0,
-                (true, false) => FILLERS,
+                (true, false) => self.pace.fillers(FILLERS),
                 (true, true) => AT_ONCE,
             };
-            if let Some(span) = queue.next(fillers) {
+            let may_fetch = self.ends || self.pace.may_fetch();
+            if let Some(span) = may_fetch.then(|| queue.next(fillers)).flatten() {
                 return Some(span);
             }
             if self.ends && queue.is_idle() {
@@ -199,28 +366,43 @@ impl Engine {
         let Some(pack) = self.pack(number) else {
             return Ok(());
         };
-        let synced = pack.sync(&chunks);
-        let is_last = self.queue().kept(number, &chunks, synced.is_ok());
-        synced?;
+        if let Err(error) = pack.sync() {
+            self.queue().lost(number, &chunks);
+            return Err(error);
+        }
+        let recorded = pack.record(&chunks);
+        let is_last = self.queue().kept(number, &chunks, recorded.is_ok());
+        recorded?;
         match is_last {
             true => pack.finish(),
             false => Ok(()),
         }
     }
 
-    /// Records what was written of all packs, and ends those of which all is recorded: who began that may have died.
+    /// Records what was written of all packs, and ends those of which all is recorded: who began that may have died. What
+    /// went wrong is told.
+    pub fn keep_or_tell(&self) {
+        let count = self.packs().len();
+        for number in 0..count {
+            if let (Err(error), Some(pack)) = (self.keep_pack(number), self.pack(number)) {
+                self.trouble(&pack.digest, error);
+            }
+        }
+    }
+
+    /// The same, of all before an error is returned.
     pub fn keep_all(&self) -> Result<()> {
         let count = self.packs().len();
-        let keep = |number| {
-            self.keep(number, 0)?;
-            match self.pack(number).filter(|_| self.is_whole(number)) {
-                Some(pack) => pack.finish(),
-                None => Ok(()),
-            }
-        };
-        // Of all, before an error is returned.
-        let kept: Vec<Result<()>> = (0..count).map(keep).collect();
+        let kept: Vec<Result<()>> = (0..count).map(|it| self.keep_pack(it)).collect();
         kept.into_iter().collect()
+    }
+
+    fn keep_pack(&self, number: usize) -> Result<()> {
+        self.keep(number, 0)?;
+        match self.pack(number).filter(|_| self.is_whole(number)) {
+            Some(pack) => pack.finish(),
+            None => Ok(()),
+        }
     }
 
     /// Tells those who have waited for longer than `timeout`.
@@ -235,15 +417,9 @@ impl Engine {
         self.queue().is_whole(number)
     }
 
-    /// How many wait, how many requests are under way, how many are to come, how many there were.
-    pub fn depth(&self) -> (usize, usize, usize, u64) {
-        let (waiting, under_way, to_come) = self.queue().depth();
-        (
-            waiting,
-            under_way,
-            to_come,
-            self.requests.load(Ordering::Relaxed),
-        )
+    /// How many wait, how many requests are under way, how many are to come.
+    pub fn depth(&self) -> (usize, usize, usize) {
+        self.queue().depth()
     }
 
     /// Whether it was stopped.

@@ -9,6 +9,7 @@ use std::thread;
 use puzzlefs_format::{Digest, Manifest, MEDIA_TYPE_PACK};
 use serde::Serialize;
 
+use super::counts::NODE;
 use super::engine::{Engine, Told, AT_ONCE};
 use super::origins::Origins;
 use super::pack::Pack;
@@ -23,6 +24,8 @@ pub struct Report {
     pub packs: u64,
     /// Bytes of their chunks that came.
     pub bytes: u64,
+    /// Those of them that other packs of the layout had.
+    pub copied: u64,
     /// Requests to sources.
     pub requests: u64,
 }
@@ -41,7 +44,7 @@ pub fn lazy_of(layout: &Layout, manifest: &[u8]) -> Result<Vec<Digest>> {
     Ok(lazy)
 }
 
-/// Fetches what `packs` lack: all of it, or of `only` these chunks.
+/// Fetches what `packs` lack: all of it, the chunks that are `first` before others, or of `only` these chunks.
 ///
 /// # Errors
 ///
@@ -50,6 +53,7 @@ pub fn fill(
     layout: &Layout,
     packs: &[Digest],
     only: Option<&HashSet<Digest>>,
+    first: Vec<Digest>,
     origins: Origins,
     progress: &dyn Progress,
 ) -> Result<Report> {
@@ -60,8 +64,10 @@ pub fn fill(
             counted.fetch_add(bytes, Ordering::Relaxed);
         }
     };
-    let engine = Engine::new(origins, true, tell);
+    let layouts = std::slice::from_ref(layout);
+    let engine = Engine::new(layouts, origins, true, tell);
     let (mut total, mut count) = (0, 0);
+    let mut asked = Vec::new();
     for digest in packs {
         let Some(pack) = Pack::open(layout, digest)? else {
             continue;
@@ -81,6 +87,13 @@ pub fn fill(
             continue;
         }
         let number = engine.add(pack);
+        asked.push((number, wanted));
+    }
+    if let (false, Some(pack)) = (first.is_empty(), packs.first()) {
+        engine.list(vec![(*pack, first)]);
+        engine.ask_listed();
+    }
+    for (number, wanted) in asked {
         for run in wanted.chunk_by(|a, b| a + 1 == *b) {
             engine.ask(number, run[0]..run[run.len() - 1] + 1);
         }
@@ -111,6 +124,7 @@ pub fn fill(
     Ok(Report {
         packs: count,
         bytes: came.load(Ordering::Relaxed),
-        requests: engine.depth().3,
+        requests: engine.counts().requests(),
+        copied: engine.counts().get().get(NODE).map_or(0, |it| it.bytes),
     })
 }

@@ -34,7 +34,7 @@ pub struct Pack {
     file: File,
     /// Whether it is the record of this file that the layout has, if it has one.
     is_recorded: bool,
-    /// Held by who brings chunks to the disk.
+    /// Held by who writes a record.
     syncing: Mutex<()>,
     /// It was looked at as a whole.
     ended: AtomicBool,
@@ -90,6 +90,16 @@ impl Pack {
         })
     }
 
+    /// The layout that it is a pack of.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Whether it is the file that a layout has under the name of this pack.
+    pub fn is(&self, layout: &Layout, digest: &Digest) -> bool {
+        self.is_recorded && self.digest == *digest && self.layout.path() == layout.path()
+    }
+
     /// The file.
     pub fn file(&self) -> &File {
         &self.file
@@ -101,6 +111,12 @@ impl Pack {
         let first = entries.partition_point(|entry| end_of(entry) <= range.start);
         let last = entries.partition_point(|entry| u64::from(entry.offset) < range.end);
         first..last.max(first)
+    }
+
+    /// The number of the chunk that begins at `offset`.
+    pub fn chunk_at(&self, offset: u32) -> Option<usize> {
+        let entries = &self.end.entries;
+        entries.binary_search_by_key(&offset, |it| it.offset).ok()
     }
 
     /// The chunk of this number.
@@ -130,16 +146,27 @@ impl Pack {
         written.with_context(context).of(&self.digest)
     }
 
-    /// Brings all that was written to the disk, and records that `chunks` are there.
-    pub fn sync(&self, chunks: &[usize]) -> Result<()> {
+    /// Brings all that was written to the disk.
+    ///
+    /// # Errors
+    ///
+    /// Then nobody knows what of it is there: it may be gone once nobody has it in memory.
+    pub fn sync(&self) -> Result<()> {
+        if !self.is_recorded {
+            return Ok(());
+        }
+        let synced = self.file.sync_data();
+        let context = || format!("syncing the pack sha256:{}", self.digest);
+        synced.with_context(context).of(&self.digest)
+    }
+
+    /// Records that `chunks` are there, which are on the disk.
+    pub fn record(&self, chunks: &[usize]) -> Result<()> {
         if !self.is_recorded {
             return Ok(());
         }
         // One at a time: each writes a whole record.
         let _held = self.syncing.lock().unwrap_or_else(|e| e.into_inner());
-        let synced = self.file.sync_data();
-        let context = || format!("syncing the pack sha256:{}", self.digest);
-        synced.with_context(context).of(&self.digest)?;
         Presence::record(&self.layout, &self.digest, &self.end, chunks)
     }
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is fetched next. This only counts and orders: it asks nobody for anything.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::filling::{Chunk, Filling};
+use super::listed::Lists;
 use super::pack::Pack;
 
-/// Bytes that are fetched behind what was asked for, at first; twice as many each time that a reader goes on there.
-const SMALLEST_AHEAD: u64 = 256 << 10;
 /// Bytes of a request that somebody waits for, but for a chunk that is larger.
 const LARGEST: u64 = 8 << 20;
 /// Bytes of one that nobody waits for: who then wants a chunk of it does not wait for long.
@@ -16,18 +16,6 @@ const LARGEST_FILL: u64 = 4 << 20;
 /// Before a request that failed is made again: twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// What is known of a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Chunk {
-    Missing,
-    /// Somebody fetches it, or is about to.
-    Asked,
-    /// It was written, and may not be on the disk.
-    Written,
-    /// It is on the disk, and is being recorded or was.
-    Kept,
-}
 
 /// Chunks of a pack that are fetched by one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,24 +28,15 @@ pub struct Span {
     tries: u32,
     /// Whether nobody waits for it.
     fill: bool,
+    /// Its bytes, if it was asked for as a profile lists it.
+    listed: u64,
 }
 
-struct Filling {
-    chunks: Vec<Chunk>,
-    sizes: Vec<u32>,
-    /// Who waits for which chunk.
-    waiting: BTreeMap<usize, Vec<u64>>,
-    /// The chunk behind those that were asked for last, and how much is fetched behind them.
-    next: usize,
-    ahead: u64,
-    /// Chunks that are not written yet, and those that are not recorded.
-    missing: usize,
-    unkept: usize,
-    /// No chunk before this one is missing.
-    fill_from: usize,
-    /// Chunks that are [`Chunk::Written`], and their bytes.
-    written: Vec<usize>,
-    written_bytes: u64,
+impl Span {
+    /// Whether nobody waits for it, or it was asked for as a profile lists it.
+    pub fn is_fill(&self) -> bool {
+        self.fill || self.listed > 0
+    }
 }
 
 struct Waiter {
@@ -68,7 +47,9 @@ struct Waiter {
 /// Packs, and what is to be fetched of them.
 #[derive(Default)]
 pub struct Queue {
-    packs: Vec<Filling>,
+    pub(super) packs: Vec<Filling>,
+    /// What profiles of images list.
+    pub(super) lists: Lists,
     demand: VecDeque<Span>,
     /// Those that have failed, and when they are asked for again.
     later: Vec<(Instant, Span)>,
@@ -83,31 +64,19 @@ pub struct Queue {
 impl Queue {
     /// A pack more; its number.
     pub fn add(&mut self, pack: &Pack) -> usize {
-        let count = pack.end.entries.len();
-        let there = |chunk| match pack.present.has(chunk) {
-            true => Chunk::Kept,
-            false => Chunk::Missing,
-        };
-        let chunks: Vec<Chunk> = (0..count).map(there).collect();
-        let missing = chunks.iter().filter(|chunk| **chunk == Chunk::Missing);
-        let missing = missing.count();
-        self.packs.push(Filling {
-            chunks,
-            sizes: pack.end.entries.iter().map(|entry| entry.size).collect(),
-            waiting: BTreeMap::new(),
-            next: 0,
-            ahead: SMALLEST_AHEAD,
-            missing,
-            unkept: missing,
-            fill_from: 0,
-            written: Vec::new(),
-            written_bytes: 0,
-        });
+        self.packs.push(Filling::new(pack));
         self.packs.len() - 1
     }
 
     /// Wants chunks of a pack for `waiter`; whether they are all there.
     pub fn want(&mut self, pack: usize, chunks: Range<usize>, waiter: u64) -> bool {
+        // Who reads the first of those that a profile lists reads the others next.
+        let begun = self.lists.begin(&self.packs, pack, chunks.clone());
+        if let Some((pack, chunks)) = begun.and_then(|list| self.lists.take(&mut self.packs, list))
+        {
+            let span = self.listed(pack, chunks);
+            self.demand.push_back(span);
+        }
         let filling = &mut self.packs[pack];
         let mut left = 0;
         let mut first = None;
@@ -123,7 +92,7 @@ impl Queue {
         let goes_on = chunks.start <= filling.next && filling.next <= chunks.end;
         filling.ahead = match goes_on {
             true => (filling.ahead * 2).min(LARGEST),
-            false => SMALLEST_AHEAD,
+            false => Filling::SMALLEST_AHEAD,
         };
         filling.next = chunks.end;
         if left == 0 {
@@ -150,6 +119,7 @@ impl Queue {
                     chunks: span,
                     tries: 0,
                     fill: false,
+                    listed: 0,
                 });
             }
         }
@@ -167,6 +137,12 @@ impl Queue {
             return Some(span);
         }
         let is_paused = self.paused.is_some_and(|(until, _)| now < until);
+        if !is_paused {
+            if let Some((pack, chunks)) = self.lists.next(&mut self.packs, fillers > 0) {
+                self.under_way += 1;
+                return Some(self.listed(pack, chunks));
+            }
+        }
         if self.filling >= fillers || is_paused {
             return None;
         }
@@ -190,9 +166,32 @@ impl Queue {
                 chunks,
                 tries: 0,
                 fill: true,
+                listed: 0,
             });
         }
         None
+    }
+
+    /// Chunks that a profile lists, and that were taken for a request.
+    fn listed(&mut self, pack: usize, chunks: Range<usize>) -> Span {
+        let sizes = &self.packs[pack].sizes[chunks.clone()];
+        let listed = sizes.iter().map(|size| u64::from(*size)).sum();
+        self.lists.begun(listed);
+        Span {
+            pack,
+            chunks,
+            tries: 0,
+            fill: false,
+            listed,
+        }
+    }
+
+    /// Asks for all that profiles list, before anything else.
+    pub fn ask_listed(&mut self) {
+        while let Some((pack, chunks)) = self.lists.take_any(&mut self.packs) {
+            let span = self.listed(pack, chunks);
+            self.demand.push_back(span);
+        }
     }
 
     /// Notes that a chunk was written; gives those who have waited for it only.
@@ -223,14 +222,18 @@ impl Queue {
     pub fn ended(&mut self, span: Span, is_done: bool) {
         self.under_way -= 1;
         self.filling -= usize::from(span.fill);
+        let is_listed = span.listed > 0;
+        if is_listed {
+            self.lists.ended(span.listed, is_done);
+        }
         if is_done {
-            if span.fill {
+            if span.fill || is_listed {
                 self.paused = None;
             }
             return;
         }
         let now = Instant::now();
-        if span.fill {
+        if span.fill || is_listed {
             let tries = self.paused.map_or(0, |(_, tries)| tries);
             self.paused = Some((now + pause(tries), tries.saturating_add(1)));
         }
@@ -265,6 +268,7 @@ impl Queue {
                 chunks,
                 tries: span.tries.saturating_add(1),
                 fill: false,
+                listed: 0,
             };
             self.later.push((now + pause(span.tries), again));
         }
@@ -313,6 +317,23 @@ impl Queue {
         filling.unkept == 0
     }
 
+    /// Notes that chunks that were taken are not on the disk: they are fetched again.
+    pub fn lost(&mut self, pack: usize, chunks: &[usize]) {
+        let filling = &mut self.packs[pack];
+        for chunk in chunks {
+            filling.chunks[*chunk] = Chunk::Missing;
+            filling.fill_from = filling.fill_from.min(*chunk);
+        }
+        filling.missing += chunks.len();
+    }
+
+    /// Whether a chunk of a pack was written.
+    pub fn has(&self, pack: usize, chunk: usize) -> bool {
+        let filling = &self.packs[pack];
+        let state = filling.chunks.get(chunk);
+        filling.unkept == 0 || matches!(state, Some(Chunk::Written | Chunk::Kept))
+    }
+
     /// Whether a pack has all its chunks, recorded.
     pub fn is_whole(&self, pack: usize) -> bool {
         self.packs[pack].unkept == 0
@@ -333,26 +354,6 @@ impl Queue {
     pub fn depth(&self) -> (usize, usize, usize) {
         let to_come = self.demand.len() + self.later.len();
         (self.waiters.len(), self.under_way, to_come)
-    }
-}
-
-impl Filling {
-    /// Takes the missing chunks from `first` on: up to `end`, and `ahead` bytes more, but `most` in all. Empty if the
-    /// first is not missing.
-    fn take(&mut self, first: usize, end: usize, ahead: u64, most: u64) -> Range<usize> {
-        let (mut last, mut bytes, mut beyond) = (first, 0, 0);
-        while self.chunks.get(last) == Some(&Chunk::Missing) {
-            let size = u64::from(self.sizes[last]);
-            let is_first = last == first;
-            if !is_first && (bytes + size > most || last >= end && beyond + size > ahead) {
-                break;
-            }
-            beyond += if last >= end { size } else { 0 };
-            bytes += size;
-            self.chunks[last] = Chunk::Asked;
-            last += 1;
-        }
-        first..last
     }
 }
 

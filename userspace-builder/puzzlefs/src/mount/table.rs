@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Component, Path};
 
 use anyhow::{Context, Result};
+use puzzlefs_format::Digest;
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -14,7 +15,7 @@ use rustix::mount::{
 
 use crate::base::error::{Error, Where};
 use crate::base::text;
-use crate::layout::reference::Reference;
+use crate::layout::reference::{Name, Reference};
 use crate::mount::options::{parse, parse_shown, unescaped, MountOption};
 use crate::mount::{configure, fusermount, refusal, Value, FS_TYPE};
 
@@ -81,6 +82,36 @@ impl Entry {
         });
         image.is_ok_and(|image| image.layout.is_absolute()) && has_upper
     }
+}
+
+/// The image that is mounted by the kernel at `target`.
+///
+/// # Errors
+///
+/// If something else is mounted there.
+pub fn image_at(target: &Path) -> crate::Result<Reference> {
+    let entry = Entry::at(target).at(target)?;
+    let options = parse_shown(&entry.shown)?;
+    let value = |name: &str| {
+        let mut options = options.iter().filter(|option| option.name == name);
+        options.find_map(|option| option.value.clone())
+    };
+    let parts = value("oci_root_dir").zip(value("image_manifest"));
+    let parts = parts.filter(|_| entry.fs_type == FS_TYPE);
+    let found = parts.and_then(|(layout, manifest)| {
+        let digest = Digest::parse(manifest.as_bytes()).ok()?;
+        Some(Reference {
+            layout: layout.into(),
+            name: Name::Digest(digest),
+        })
+    });
+    let text = || {
+        format!(
+            "{} is no mount of an image by the kernel",
+            text::path(target)
+        )
+    };
+    found.ok_or_else(|| Error::refused(text()).at(target))
 }
 
 /// The number of what is mounted at `target`, on top of all else there. It is had without a question to the

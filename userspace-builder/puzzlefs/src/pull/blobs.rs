@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use anyhow::{ensure, Context, Result};
-use puzzlefs_format::{limits, Digest, Manifest, PackTrailer, MEDIA_TYPE_PACK};
+use puzzlefs_format::{limits, Digest, Manifest, PackTrailer, MEDIA_TYPE_PACK, MEDIA_TYPE_PROFILE};
 
 use super::parallel::parallel;
 use super::source::{exactly, Source};
@@ -12,6 +12,7 @@ use crate::base::error::{damage, Error, Where};
 use crate::base::progress::{Progress, Unit};
 use crate::cache::packs::Sound;
 use crate::chunks::compose::{ends_of, is_chunk, packs_of};
+use crate::chunks::list;
 use crate::chunks::pack::End;
 use crate::chunks::places::Places;
 use crate::layout::pulled::Record;
@@ -138,12 +139,11 @@ impl Blobs {
             ("config", config, limits::MAX_MANIFEST_BYTES),
         ] {
             let size = blob.map_or(0, |blob| blob.size);
-            if size > limit as u64 {
-                let text = format!("the {what} is said to have {size} bytes, and may have {limit}");
-                return Err(Error::damaged(text).into());
-            }
+            check_size(what, size, limit as u64)?;
         }
-        Ok(())
+        let profiles = self.others.iter();
+        let mut profiles = profiles.filter(|blob| blob.media_type == MEDIA_TYPE_PROFILE);
+        profiles.try_for_each(|blob| check_size("profile", blob.size, list::MAX_BYTES))
     }
 
     /// Looks which packs are in the layout, and sound.
@@ -252,6 +252,14 @@ impl Blobs {
             "its packs have {count} chunks, more than a reader takes"
         );
         Ok(())
+    }
+}
+
+fn check_size(what: &str, size: u64, limit: u64) -> Result<()> {
+    let text = || format!("the {what} is said to have {size} bytes, and may have {limit}");
+    match size > limit {
+        true => Err(Error::damaged(text()).into()),
+        false => Ok(()),
     }
 }
 

@@ -22,8 +22,8 @@ use crate::lazy::fill::fill;
 use crate::lazy::Origins;
 
 impl Found<'_> {
-    /// Brings the metadata of the image into `layout`, and lets `tag` name it. Chunks come from `source` later, which
-    /// is what the command line calls the remote; `origins` opens that.
+    /// Brings the metadata of the image into `layout`, and lets `tag` name it. Chunks come from `sources` later, which
+    /// is what the command line calls places that have the image, the first one to be asked first; `origins` opens them.
     ///
     /// # Errors
     ///
@@ -33,13 +33,13 @@ impl Found<'_> {
         &self,
         layout: &Layout,
         tag: &str,
-        source: &str,
+        sources: &[String],
         origins: Origins,
         cache: Option<&cache::Options>,
         progress: &dyn Progress,
     ) -> crate::Result<Report> {
         let _kept = layout.keep_blobs(progress)?;
-        let pulled = self.lazy_into(layout, tag, source, origins, cache, progress);
+        let pulled = self.lazy_into(layout, tag, sources, origins, cache, progress);
         let context = || format!("pulling from {}", self.source.name());
         Ok(pulled.with_context(context)?)
     }
@@ -48,7 +48,7 @@ impl Found<'_> {
         &self,
         layout: &Layout,
         tag: &str,
-        source: &str,
+        sources: &[String],
         origins: Origins,
         cache: Option<&cache::Options>,
         progress: &dyn Progress,
@@ -81,7 +81,7 @@ impl Found<'_> {
             let end = pack.end.as_ref().context("a pack without an end")?;
             let was_lazy = layout.is_lazy(&pack.digest)? && layout.names_blob(&pack.digest)?;
             // First the record: a file without one would be damage.
-            Presence::begin(layout, &pack.digest, end, source)?;
+            Presence::begin(layout, &pack.digest, end, sources)?;
             if !was_lazy {
                 staging.put_lazy(&pack.digest, pack.size, &end.bytes)?;
             }
@@ -91,7 +91,7 @@ impl Found<'_> {
         let blocks = Image::blocks_of(layout, &blobs.rootfs)?;
         let blocks: HashSet<Digest> = blocks.into_iter().map(|(digest, _)| digest).collect();
         let packs: Vec<Digest> = lazy.iter().map(|pack| pack.digest).collect();
-        let filled = fill(layout, &packs, Some(&blocks), origins, progress)?;
+        let filled = fill(layout, &packs, Some(&blocks), Vec::new(), origins, progress)?;
         progress.phase("reading metadata", 0, Unit::Items);
         Image::of_text(layout, self.document.text.clone())?;
         let size = self.document.text.len() as u64;
@@ -105,7 +105,7 @@ impl Found<'_> {
             local_manifest: self.document.digest.to_string(),
             complete: is_complete,
             requests: self.source.requests.load(Ordering::Relaxed) + filled.requests,
-            bytes_fetched: self.source.bytes.load(Ordering::Relaxed) + filled.bytes,
+            bytes_fetched: self.source.bytes.load(Ordering::Relaxed) + filled.bytes - filled.copied,
             new_blobs: added.blobs,
             new_bytes: added.bytes,
             ..Report::default()

@@ -167,6 +167,28 @@ impl Http {
                 agent.run(request.body(body).map_err(invalid)?)
             }
         };
+        self.answered(answer, url)
+    }
+
+    /// Sends a request that somebody else has made, as to a server that is no registry.
+    pub fn send(&self, request: Request<impl AsRef<[u8]>>) -> Result<Response<Body>, Failure> {
+        let url = Url::parse(&request.uri().to_string()).map_err(Failure::Lasting)?;
+        let agent = self.agent(&url).map_err(Failure::Lasting)?;
+        let answer = match request.body().as_ref() {
+            [] => agent.run(request.map(drop)),
+            bytes => {
+                let bytes = bytes.to_vec();
+                agent.run(request.map(|_| bytes))
+            }
+        };
+        self.answered(answer, &url)
+    }
+
+    fn answered(
+        &self,
+        answer: Result<Response<Body>, ureq::Error>,
+        url: &Url,
+    ) -> Result<Response<Body>, Failure> {
         let origin = url.origin();
         match answer {
             Ok(response) => {

@@ -40,6 +40,7 @@ mod url;
 pub mod web;
 
 pub use client::{Access, Client};
+pub(crate) use http::{Failure, Http};
 pub use name::{Reference, Repository};
 pub use options::{Options, RETRIES};
 pub use sources::Sources;

@@ -19,6 +19,8 @@ pub struct Options {
     pub cert_dir: Option<PathBuf>,
     /// How often a request that failed for a reason that may pass is tried again.
     pub retries: u32,
+    /// The address of the server of `s3://`, in place of what the environment says.
+    pub endpoint: Option<String>,
 }
 
 impl Default for Options {
@@ -29,6 +31,7 @@ impl Default for Options {
             auth_file: None,
             cert_dir: None,
             retries: RETRIES,
+            endpoint: None,
         }
     }
 }

@@ -3,14 +3,16 @@
 //! another machine, or a web server that has one.
 //!
 //! - `seam`: what a place that images come from can do;
-//! - `layout`, `registry`, `ssh`: such places; `place`: what the command line calls one;
+//! - `layout`, `registry`, `ssh`, `s3`: such places; `place`: what the command line calls one; `first`: several of them;
 //! - [`serve()`]: a layout answers who asks by `ssh`; `wire`: what they say to each other;
 //! - [`push`]: an image goes to a registry; `sent`: what of it; [`with`]: an ordinary image beside it.
 
+mod first;
 mod layout;
 mod place;
 pub mod push;
 mod registry;
+pub mod s3;
 mod seam;
 mod sent;
 mod serve;
@@ -18,6 +20,7 @@ pub mod ssh;
 mod wire;
 pub mod with;
 
+pub use first::first_of;
 pub use layout::Local;
 pub use place::{open, Opened, Place};
 pub use seam::{Document, Part, Remote};

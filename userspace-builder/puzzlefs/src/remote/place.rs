@@ -5,9 +5,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use anyhow::Context;
 use puzzlefs_format::Digest;
 
 use super::layout::Local;
+use super::s3::{self, S3};
 use super::seam::Remote;
 use super::ssh::{self, Ssh};
 use crate::base::error::{Result, Where};
@@ -26,6 +28,8 @@ pub enum Place {
     Web(web::Reference),
     /// `ssh://HOST/DIR:TAG`, `ssh://HOST/DIR@sha256:DIGEST`.
     Ssh(ssh::Reference),
+    /// `s3://BUCKET/PREFIX:TAG`, `s3://BUCKET/PREFIX@sha256:DIGEST`.
+    S3(s3::Reference),
 }
 
 /// A place that was opened.
@@ -38,7 +42,7 @@ pub struct Opened {
 
 const EXPECTED: &str =
     "expected docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, https://HOST/DIR:TAG, ssh://HOST/DIR:TAG, \
-    or @sha256:DIGEST in place of :TAG; or a name without transport, as for podman pull";
+    s3://BUCKET/PREFIX:TAG, or @sha256:DIGEST in place of :TAG; or a name without transport, as for podman pull";
 
 /// Opens the place of an image.
 ///
@@ -63,10 +67,25 @@ pub fn open(place: &Place, options: &registry::Options) -> Result<Opened> {
             remote: Box::new(Ssh::new(reference, options.retries)),
             name: reference.name.clone(),
         },
+        Place::S3(reference) => Opened {
+            remote: Box::new(S3::new(reference, options)?),
+            name: reference.name.clone(),
+        },
     })
 }
 
 impl Place {
+    /// What kind of a place it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Place::Oci(_) => "oci",
+            Place::Docker(_) => "registry",
+            Place::Web(_) => "web",
+            Place::Ssh(_) => "ssh",
+            Place::S3(_) => "s3",
+        }
+    }
+
     /// What the command line calls an image of the same place by its digest, from any directory.
     ///
     /// # Errors
@@ -77,12 +96,14 @@ impl Place {
         match &mut place {
             Place::Oci(reference) => {
                 let path = reference.layout.canonicalize();
-                reference.layout = path.at(&reference.layout)?;
+                let context = || format!("the layout {}", reference.layout.display());
+                reference.layout = path.with_context(context).at(&reference.layout)?;
                 reference.name = Name::Digest(*manifest);
             }
             Place::Docker(reference) => reference.name = Name::Digest(*manifest),
             Place::Web(reference) => reference.name = Name::Digest(*manifest),
             Place::Ssh(reference) => reference.name = Name::Digest(*manifest),
+            Place::S3(reference) => reference.name = Name::Digest(*manifest),
         }
         Ok(place.to_string())
     }
@@ -96,6 +117,7 @@ impl FromStr for Place {
             Some(("oci", place)) => Ok(Place::Oci(place.parse()?)),
             Some(("http" | "https", _)) => Ok(Place::Web(text.parse()?)),
             Some(("ssh", _)) => Ok(Place::Ssh(text.parse()?)),
+            Some(("s3", _)) => Ok(Place::S3(text.parse()?)),
             Some(("docker", _)) => Ok(Place::Docker(text.parse()?)),
             _ => match registry::short::resolve(text) {
                 Ok(reference) => Ok(Place::Docker(reference)),
@@ -112,6 +134,7 @@ impl fmt::Display for Place {
             Place::Docker(reference) => reference.fmt(f),
             Place::Web(reference) => reference.fmt(f),
             Place::Ssh(reference) => reference.fmt(f),
+            Place::S3(reference) => reference.fmt(f),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::chunks::places::Slice;
 use crate::image::chunk::Key;
 use crate::image::walk::{Step, Walk};
 use crate::image::Image;
+use crate::profile::chunks::listed;
 
 /// The facts of an image.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -64,9 +65,50 @@ pub struct Report {
     pub image_bytes: u64,
     /// Bytes of all files for each byte of the image.
     pub overall_ratio: f64,
+    /// The chunks that it lists as read first, if it has a profile.
+    pub profile: Option<Listed>,
     /// What only the chunks themselves say, if all are here.
     #[serde(flatten)]
     pub contents: Option<Contents>,
+}
+
+/// What an image lists as read first.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Listed {
+    /// Those of the chunks that its files use.
+    pub chunks: u64,
+    /// Their bytes, as stored.
+    pub bytes: u64,
+    /// Why the list cannot be read, if it cannot.
+    pub fault: Option<String>,
+}
+
+impl Listed {
+    /// Of an image whose files use `chunks`, with their sizes.
+    fn of(
+        image: &Image,
+        chunks: &BTreeSet<Key>,
+        size: impl Fn(&Digest) -> Option<u64>,
+    ) -> Option<Self> {
+        let list = match listed(image) {
+            Ok(list) => list?,
+            Err(error) => {
+                let fault = Some(format!("{error:#}"));
+                return Some(Listed {
+                    fault,
+                    ..Listed::default()
+                });
+            }
+        };
+        let used: HashSet<Digest> = chunks.iter().map(|(digest, _)| *digest).collect();
+        let sizes = list.iter().filter(|chunk| used.contains(chunk)).map(size);
+        let none = Listed::default();
+        Some(sizes.flatten().fold(none, |sum, size| Listed {
+            chunks: sum.chunks + 1,
+            bytes: sum.bytes.saturating_add(size),
+            fault: None,
+        }))
+    }
 }
 
 /// What the contents of an image's chunks say.
@@ -117,6 +159,8 @@ pub fn inspect(image: &Image) -> Result<Report> {
             report.stored_bytes += stored;
         }
     }
+    let size = |chunk: &Digest| Some(places.slice(chunk).ok()?.size());
+    report.profile = Listed::of(image, &chunks, size);
     for (digest, _) in image.blocks() {
         report.metadata_bytes += places.slice(digest)?.size();
     }
@@ -208,6 +252,7 @@ pub fn inspect_metadata(
             report.stored_bytes = report.stored_bytes.saturating_add(*size(digest)?);
         }
     }
+    report.profile = Listed::of(image, &chunks, |chunk| sizes.get(chunk).copied());
     for (digest, _) in image.blocks() {
         report.metadata_bytes = report.metadata_bytes.saturating_add(*size(digest)?);
     }

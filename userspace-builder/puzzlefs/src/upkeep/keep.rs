@@ -9,6 +9,7 @@ use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_PACK};
 
 use super::images::Images;
 use crate::chunks::places::{Place, Places};
+use crate::chunks::waiting::is_mixed;
 use crate::image::Image;
 use crate::layout::reach::Reach;
 
@@ -19,8 +20,8 @@ struct Candidate {
     places: Vec<Place>,
     /// An image that is not converted has it: it stays in the layout anyway.
     pinned: bool,
-    /// It has metadata of the images to be converted, and nothing else.
-    metadata: bool,
+    /// It has metadata of the images to be converted, and nothing else, or chunks that are read first.
+    apart: bool,
 }
 
 impl Candidate {
@@ -42,7 +43,15 @@ impl Candidate {
 }
 
 /// The packs whose chunks need not be packed anew: see [`super::convert::repack`].
-pub fn packs(images: &Images<'_>, target: u64, max_unused: u8) -> Result<Vec<Digest>> {
+///
+/// One that has some of the chunks that are read `first`, among more than a few others, is not kept: an image has each
+/// chunk once, as a reader may take it from any of its packs.
+pub fn packs(
+    images: &Images<'_>,
+    target: u64,
+    max_unused: u8,
+    first: &HashSet<Digest>,
+) -> Result<Vec<Digest>> {
     let (mut needed, mut blocks) = (HashSet::new(), HashSet::new());
     for (manifest, _) in &images.list {
         let image = images.open(manifest)?;
@@ -53,6 +62,13 @@ pub fn packs(images: &Images<'_>, target: u64, max_unused: u8) -> Result<Vec<Dig
     needed.extend(&blocks);
     // Those with the most chunks first: of a chunk that several have, one is of use.
     let mut candidates = candidates(images, &blocks)?;
+    for candidate in &mut candidates {
+        candidate.apart |= candidate.bytes_of(first) == candidate.bytes();
+    }
+    candidates.retain(|candidate| {
+        let bytes = candidate.bytes_of(first);
+        !is_mixed(bytes, candidate.bytes() - bytes)
+    });
     candidates.sort_by_cached_key(|c| (Reverse(c.pinned), Reverse(c.bytes_of(&needed)), c.digest));
     let mut kept = Vec::new();
     let mut small = Vec::new();
@@ -61,7 +77,7 @@ pub fn packs(images: &Images<'_>, target: u64, max_unused: u8) -> Result<Vec<Dig
         let dense = (bytes - used) * 100 <= bytes * u64::from(max_unused);
         if used == 0 {
             continue;
-        } else if candidate.pinned || dense && (bytes >= target / 2 || candidate.metadata) {
+        } else if candidate.pinned || dense && (bytes >= target / 2 || candidate.apart) {
             candidate.remove_from(&mut needed);
             kept.push(candidate.digest);
         } else if dense {
@@ -117,12 +133,12 @@ fn candidates(images: &Images<'_>, blocks: &HashSet<Digest>) -> Result<Vec<Candi
         digest: pack.digest,
         places: Vec::new(),
         pinned: pinned.contains(&pack.digest),
-        metadata: true,
+        apart: true,
     });
     let mut candidates: Vec<_> = packs.collect();
     for place in places.table() {
         let candidate = &mut candidates[place.pack as usize];
-        candidate.metadata &= blocks.contains(&place.digest);
+        candidate.apart &= blocks.contains(&place.digest);
         candidate.places.push(*place);
     }
     Ok(candidates)

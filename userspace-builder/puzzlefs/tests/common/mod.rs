@@ -56,6 +56,7 @@ pub fn options() -> Options {
         fs_verity: false,
         threads: None,
         cache: None,
+        first: None,
     }
 }
 

@@ -2,13 +2,14 @@
 
 //! Slots, and who gets them.
 
-use super::pool::{Mounted, Pool, LARGE_BYTES};
+use super::pool::{Mounted, Pool};
 use super::slot::Key;
-use crate::chunk::content;
+use crate::chunk::{content, Zstd};
 use crate::chunks::{Chunks, Source};
 use crate::report::Purpose;
 use crate::tests::{chunks, digest, layout};
 use kernel::{alloc, prelude::*};
+use puzzlefs_format::limits;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
@@ -27,19 +28,34 @@ fn key(mounted: &Mounted, chunk: &[u8]) -> Key {
 
 struct Sample {
     data: Vec<Vec<u8>>,
+    /// The chunks; `None` if they are the data.
+    compressed: Option<Vec<Vec<u8>>>,
     chunks: Chunks,
     sources: Vec<Source>,
 }
 
 impl Sample {
     fn new(count: u64, size: usize) -> Self {
-        let data: Vec<Vec<u8>> = (0..count).map(|seed| content(size, seed + 1)).collect();
+        let data = (0..count).map(|seed| content(size, seed + 1)).collect();
+        Self::of(data, None)
+    }
+
+    /// The same, compressed.
+    fn compressed(count: u64, size: usize) -> Self {
+        let Self { data, .. } = Self::new(count, size);
+        let compressed = data.iter().map(|data| Zstd::PLAIN.chunk(data)).collect();
+        Self::of(data, Some(compressed))
+    }
+
+    fn of(data: Vec<Vec<u8>>, compressed: Option<Vec<Vec<u8>>>) -> Self {
+        let stored = compressed.as_ref().unwrap_or(&data);
         let lines = Lines::new(10);
-        let chunks = chunks(&layout(&data), &[], &lines);
+        let chunks = chunks(&layout(stored), &[], &lines);
         let open = |chunk: &Vec<u8>| chunks.acquire(&digest(chunk), Purpose::Metadata).unwrap();
-        let sources = data.iter().map(open).collect();
+        let sources = stored.iter().map(open).collect();
         Self {
             data,
+            compressed,
             chunks,
             sources,
         }
@@ -47,7 +63,11 @@ impl Sample {
 
     /// Reads chunk `index` by a slot of `mounted`; whether it was held.
     fn read(&self, mounted: &Mounted, index: usize) -> bool {
-        let key = key(mounted, &self.data[index]);
+        let stored = self.compressed.as_ref().unwrap_or(&self.data);
+        let key = Key {
+            compressed: self.compressed.is_some(),
+            ..key(mounted, &stored[index])
+        };
         let mut taken = mounted.take(&key).unwrap();
         let slot = taken.slot().unwrap();
         let was_held = slot.holds(&key);
@@ -109,28 +129,6 @@ fn slots_of_a_mount_are_bounded_and_who_waits_can_be_killed() {
 }
 
 #[test]
-fn of_large_chunks_one_is_read_at_a_time() {
-    let pool = Pool::new().unwrap();
-    let mounted = Pool::mount(&pool).unwrap();
-    assert!(mounted.large(LARGE_BYTES).unwrap().is_none());
-    let permit = mounted.large(LARGE_BYTES + 1).unwrap();
-    assert!(permit.is_some());
-    thread::scope(|scope| {
-        let waiter = scope.spawn(|| {
-            mounted
-                .large(LARGE_BYTES + 1)
-                .map(|permit| permit.is_some())
-        });
-        let small = scope.spawn(|| mounted.large(100).map(|permit| permit.is_some()));
-        assert_eq!(small.join().unwrap(), Ok(false));
-        thread::sleep(std::time::Duration::from_millis(20));
-        assert!(!waiter.is_finished());
-        drop(permit);
-        assert_eq!(waiter.join().unwrap(), Ok(true));
-    });
-}
-
-#[test]
 fn idle_slots_are_given_back() {
     let some = Sample::new(6, 100_000);
     let before = alloc::in_use();
@@ -159,7 +157,7 @@ fn idle_slots_are_given_back() {
 
 #[test]
 fn slots_do_not_keep_more_than_they_may() {
-    let some = Sample::new(8, 4 << 20);
+    let some = Sample::compressed(8, limits::MAX_CHUNK_BYTES as usize);
     let pool = Pool::new().unwrap();
     let mounted = Pool::mount(&pool).unwrap();
     assert!((0..8).all(|index| !some.read(&mounted, index)));

@@ -10,6 +10,7 @@ use puzzlefs::encode::compress::{Compression, LZ4_LEVEL};
 use puzzlefs::layout::reference::{self, Reference};
 use puzzlefs::source::{Name, Platform};
 
+use super::profile::ProfileFrom;
 use super::registry::Registry;
 use super::values::{pack_size, size, threads, Format};
 
@@ -94,6 +95,13 @@ pub struct Storing {
     /// it. The image is the same with it and without.
     #[arg(long)]
     pub no_cache: bool,
+    /// Put what a profile names side by side, in its order, and list it in the image
+    ///
+    /// A profile is a file that `puzzlefs profile record` has made, or an image that has one. The files of the image are
+    /// the same with it and without, to the digest of the Rootfs. Packs of the layout that have some of what the profile
+    /// names among other chunks are not used: those chunks are stored again.
+    #[arg(long, value_name = "FILE|OCI_DIR:TAG")]
+    pub profile_from: Option<ProfileFrom>,
     /// Number of compressing threads [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<NonZero<usize>>,
@@ -122,6 +130,7 @@ pub struct Storing {
   puzzlefs build ./rootfs /var/lib/images:debian
   puzzlefs build --base debian ./rootfs.new /var/lib/images:debian-new
   SOURCE_DATE_EPOCH=1700000000 puzzlefs build --format json ./rootfs images:v2
+  puzzlefs build --profile-from python.profile ./rootfs /var/lib/images:debian
   puzzlefs build --exclude '*.pyc' --exclude /var/cache/apt/ --owner 0:0 ./rootfs images:v3")]
 pub struct Build {
     /// How it is stored.

@@ -5,6 +5,7 @@ mod build;
 mod daemon;
 mod export;
 mod mount;
+mod profile;
 mod pull;
 mod read;
 mod registry;
@@ -20,6 +21,7 @@ pub use build::{Build, ChunkForm, ConfigFrom, Convert, Storing};
 pub use daemon::{Daemon, OnFailure, Status};
 pub use export::{Cat, Diff, Export, LayerCompression};
 pub use mount::{Mount, MountHelper, Stats, Umount};
+pub use profile::{Profile, ProfileCommand, ProfileFrom, Record};
 pub use pull::{Complete, Pull, Serve};
 pub use read::{Extract, Inspect, Ls, Verify};
 pub use registry::{Home, Image, Push, Registry};
@@ -53,6 +55,7 @@ pub enum Command {
     Complete(Complete),
     Daemon(Daemon),
     Status(Status),
+    Profile(Profile),
     Push(Push),
     Serve(Serve),
     Inspect(Inspect),

@@ -27,6 +27,7 @@ use super::values::Format;
   puzzlefs pull oci:/media/images:debian /var/lib/images:debian
   puzzlefs pull https://files.example/images:debian /var/lib/images:debian
   puzzlefs pull ssh://build.example/srv/images:debian /var/lib/images:debian
+  puzzlefs pull --endpoint https://s3.example s3://images/team:debian /var/lib/images:debian
   puzzlefs pull --lazy docker://registry.example/team/app:1.0 /var/lib/images:app
   puzzlefs pull oci:/media/images@sha256:DIGEST /var/lib/images:debian")]
 pub struct Pull {
@@ -45,6 +46,12 @@ pub struct Pull {
     /// did not change if it has the same device, inode number, size, mtime and ctime.
     #[arg(long)]
     pub no_cache: bool,
+    /// Where to ask for chunks before SOURCE, which names the image; it may be given several times
+    ///
+    /// A layout or a repository that has the same image, or packs of it. Which image it names does not matter, but where
+    /// --lazy records it.
+    #[arg(long, value_name = "PLACE")]
+    pub from: Vec<Place>,
     /// Which image of an index [default: for this machine]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
@@ -54,11 +61,12 @@ pub struct Pull {
     /// How a registry is spoken with.
     #[command(flatten)]
     pub registry: Registry,
-    /// The image, wherever it is: docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, https://HOST/DIR:TAG, or
-    /// with @sha256:DIGEST
+    /// The image, wherever it is: docker://HOST/REPOSITORY:TAG, oci:DIR:TAG, https://HOST/DIR:TAG,
+    /// ssh://HOST/DIR:TAG, s3://BUCKET/PREFIX:TAG, or with @sha256:DIGEST
     ///
     /// ssh://[USER@]HOST[:PORT]/DIR:TAG is a layout of another machine, on which puzzlefs is installed: the system's
     /// ssh runs `puzzlefs serve` there, and looks for hosts, keys and all else where it always does.
+    /// s3://BUCKET/PREFIX:TAG is a layout whose files are objects of a bucket, of Amazon S3 or what speaks the same.
     /// https:// (and http://) is a layout's directory as any web server has it. Both are split at the first colon of
     /// the path. Credentials for the host are found as those for registries.
     ///
@@ -73,9 +81,10 @@ pub struct Pull {
 
 /// Make all blobs of an image that was pulled, as its source has them
 ///
-/// Of an image that was pulled by --lazy it fetches what is missing, from where it was pulled, or from --from.
+/// Of an image that was pulled by --lazy it copies what other packs of the layout have, and fetches what is missing from
+/// --from, or from where it was pulled.
 ///
-/// Of others: /// The tag then names its manifest as the source has it.
+/// Of others: The tag then names its manifest as the source has it.
 /// Its packs are put together from chunks that the layout has. Those that have chunks which
 /// the image does not use, and the layout does not have, are fetched, if --from says where.
 /// Afterwards these chunks may be there twice, until `puzzlefs gc` or `puzzlefs repack`.
@@ -84,9 +93,9 @@ pub struct Pull {
   puzzlefs complete /var/lib/images:debian
   puzzlefs complete --from oci:/media/images:debian /var/lib/images:debian")]
 pub struct Complete {
-    /// Where to fetch what is not here
+    /// Where to fetch what is not here, before where it was pulled; it may be given several times
     #[arg(long, value_name = "SOURCE")]
-    pub from: Option<Place>,
+    pub from: Vec<Place>,
     /// How the report is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

@@ -40,6 +40,12 @@ pub struct Registry {
     /// How often a request that fails for a reason that may pass is tried again
     #[arg(long, value_name = "N", default_value_t = registry::RETRIES)]
     pub retry_times: u32,
+    /// Address of the server that has s3:// places [default: $AWS_ENDPOINT_URL, or Amazon's of $AWS_REGION]
+    ///
+    /// Credentials are $AWS_ACCESS_KEY_ID, $AWS_SECRET_ACCESS_KEY and $AWS_SESSION_TOKEN, or those that Amazon gives the
+    /// machine, the container or the web identity; $AWS_SKIP_SIGNATURE=true for none.
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
 }
 
 impl Registry {
@@ -51,6 +57,7 @@ impl Registry {
             auth_file: self.authfile.clone(),
             cert_dir: self.cert_dir.clone(),
             retries: self.retry_times,
+            endpoint: self.endpoint.clone(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use puzzlefs::layout::reference::{is_tag, Name, Reference, TAG_GRAMMAR};
 
+use super::profile::ProfileFrom;
 use super::registry::{Home, Registry};
 use super::values::{pack_size, Format};
 
@@ -21,6 +22,7 @@ use super::values::{pack_size, Format};
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
   puzzlefs repack /var/lib/images
+  puzzlefs repack --profile-from python.profile /var/lib/images debian
   puzzlefs repack --max-unused 0 --gc /var/lib/images debian debian-new")]
 pub struct Repack {
     /// Bytes in a pack, as a rule, or K, M, G
@@ -29,6 +31,12 @@ pub struct Repack {
     /// How much of a pack may be unused before its chunks are packed anew
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(..=100))]
     pub max_unused: u8,
+    /// Put what a profile names side by side, in its order, and list it in the images
+    ///
+    /// A profile is a file that `puzzlefs profile record` has made, or an image that has one. Without this option images
+    /// keep the profile that they have.
+    #[arg(long, value_name = "FILE|OCI_DIR:TAG")]
+    pub profile_from: Option<ProfileFrom>,
     /// What both directions need
     #[command(flatten)]
     pub images: Images,

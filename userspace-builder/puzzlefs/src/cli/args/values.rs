@@ -43,6 +43,14 @@ pub fn pack_size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Bytes in a second: one at least.
+pub fn rate(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("with a rate of 0 nothing would come: --no-fill".into()),
+        rate => Ok(rate),
+    }
+}
+
 /// Threads: so many that no machine has more to gain.
 pub fn threads(text: &str) -> Result<NonZero<usize>, String> {
     let number: Option<NonZero<usize>> = text.parse().ok();
