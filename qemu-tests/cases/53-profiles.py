@@ -133,12 +133,16 @@ def recorded(plain):
 
 
 def packed(name):
-    there = There(name)
+    """Packed by the profile, and copied by a tool that knows nothing of it."""
+    there, copy = There(name), There(f"{name}-copy")
     puzzlefs("repack", "--gc", "--profile-from", "/scratch/python.profile", there.layout, "test")
     report = puzzlefs("inspect", "--format", "json", there.tag())
-    there.digest = report["manifest"]
-    puzzlefs("verify", there.tag())
-    return there, report["profile"]
+    copy.digest = report["manifest"]
+    run("skopeo", "--insecure-policy", "copy", "-q", "--preserve-digests", f"oci:{there.tag()}", f"oci:{copy.tag()}")
+    shutil.rmtree(there.layout)
+    puzzlefs("verify", copy.tag())
+    equal(puzzlefs("inspect", "--format", "json", copy.tag())["profile"], report["profile"], "the profile of the copy")
+    return copy, report["profile"]
 
 
 def started(web, there, *options):
@@ -161,6 +165,9 @@ def started(web, there, *options):
             equal(lazy.records(), [], "packs that are not filled")
             puzzlefs("verify", lazy.tag())
     shutil.rmtree(lazy.layout)
+    # Not what says where the image is.
+    small = [name for name, *_ in asked if len(name) != 64 or name == there.digest]
+    asked = [request for request in asked if request[0] not in small]
     size = sum(end - start for _, start, end in asked)
     print(f"{there.layout} {' '.join(options)}: {len(asked)} requests, {size} bytes, {seconds:.1f} s")
     return asked, size
@@ -176,9 +183,10 @@ web = Web()
 without, _ = started(web, plain, "--no-fill")
 asked, size = started(web, packed, "--no-fill")
 check(len(asked) * 5 < len(without), f"{len(asked)} requests with a profile, {len(without)} without")
-check(len(asked) <= 8, f"{len(asked)} requests: {asked}")
+print([(name[:8], start, end - start) for name, start, end in asked])
+check(len(asked) <= 6, f"{len(asked)} requests: {asked}")
 check(size < 2 * profile["bytes"], f"{size} bytes came, and {profile['bytes']} are listed")
 started(web, packed)
-for name in "plain", "packed":
-    shutil.rmtree(f"/scratch/{name}")
+for there in plain, packed:
+    shutil.rmtree(there.layout)
 print(f"Python starts by {len(asked)} requests, and by {len(without)} without a profile")

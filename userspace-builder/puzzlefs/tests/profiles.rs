@@ -5,12 +5,13 @@ mod common;
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{mpsc, Arc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::layout::{packs, store};
 use common::pulls::{assert_whole, manifest, name, pull_from, tree};
@@ -23,6 +24,7 @@ use puzzlefs::chunks::list;
 use puzzlefs::chunks::pack;
 use puzzlefs::chunks::sink::Form;
 use puzzlefs::layout::manifest::{render, Config, Descriptor};
+use puzzlefs::layout::reference::Name;
 use puzzlefs::layout::Layout;
 use puzzlefs::lazy::fill::{fill, lazy_of};
 use puzzlefs::lazy::first::First;
@@ -30,11 +32,12 @@ use puzzlefs::lazy::{Engine, Origins, Pack, Told};
 use puzzlefs::profile::{Part, Profile};
 use puzzlefs::pull::complete::complete;
 use puzzlefs::pull::find;
-use puzzlefs::remote::Remote;
+use puzzlefs::remote::{Document, Part as Body, Remote};
 use puzzlefs::reports::inspect::inspect;
 use puzzlefs::source::{self, Platform};
 use puzzlefs::upkeep::convert::{repack, repack_by};
 use puzzlefs::upkeep::gc::gc;
+use puzzlefs::Result;
 use puzzlefs_format::{Digest, MEDIA_TYPE_PROFILE, MEDIA_TYPE_ROOTFS};
 
 /// Bytes of packs: several of the image's.
@@ -339,6 +342,102 @@ fn who_reads_the_first_gets_all_that_is_listed() {
     });
     assert_eq!(counts[0], 1, "{counts:?}");
     assert!(counts[1] > 1 && counts[2] > 3, "{counts:?}");
+}
+
+/// A source that takes its time.
+struct Slow(Liar);
+
+impl Remote for Slow {
+    fn name(&self) -> String {
+        "a slow source".into()
+    }
+
+    fn manifest(&self, name: &Name) -> Result<Document> {
+        self.0.manifest(name)
+    }
+
+    fn blob(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + '_>> {
+        self.0.blob(digest, size)
+    }
+
+    fn range(&self, digest: &Digest, size: u64, range: Range<u64>) -> Result<Body<'_>> {
+        match self.0.range(digest, size, range)? {
+            Body::Range(body) => Ok(Body::Range(Box::new(Slowly(body, 0)))),
+            whole => Ok(whole),
+        }
+    }
+}
+
+/// With the bytes since the last pause.
+struct Slowly<'a>(Box<dyn Read + Send + 'a>, usize);
+
+impl Read for Slowly<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.1 > 64 << 10 {
+            thread::sleep(Duration::from_millis(100));
+            self.1 = 0;
+        }
+        let len = buffer.len().min(64 << 10);
+        let read = self.0.read(&mut buffer[..len])?;
+        self.1 += read;
+        Ok(read)
+    }
+}
+
+/// Who waits for the end of a long answer waits for a slow source, and not for none.
+#[test]
+fn what_is_on_its_way_is_not_late() {
+    let dir = scratch();
+    let one = source(dir.path());
+    let to = dir.path().join("to");
+    let liar = || Liar::new(&one, Lie::None);
+    let remote = liar();
+    let found = find(&remote, &name("v1"), &Platform::here()).unwrap();
+    let layout = Layout::open_or_create(&to).unwrap();
+    let origins = Origins::only(Arc::new(liar()));
+    found
+        .pull_lazy(
+            &layout,
+            "v1",
+            &["oci:/elsewhere:v1".into()],
+            origins,
+            None,
+            &Silent,
+        )
+        .unwrap();
+    let (tell, told) = mpsc::channel();
+    let tell = std::sync::Mutex::new(tell);
+    let slow = Origins::only(Arc::new(Slow(liar())));
+    let engine = Engine::new(&[], slow, false, move |what| {
+        let _ = tell.lock().unwrap().send(what);
+    });
+    let pack = Pack::open(&layout, &first_pack(&one, "v1"))
+        .unwrap()
+        .unwrap();
+    let (last, count) = (*pack.end.entries.last().unwrap(), pack.end.entries.len());
+    let number = engine.add(pack);
+    First::default().look(std::slice::from_ref(&layout), &engine);
+    let timeout = Duration::from_millis(1500);
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        scope.spawn(|| engine.run());
+        let start = u64::from(last.offset);
+        let is_here = engine.want(number, &(start..start + 1), 7);
+        let mut came = 0;
+        let last = loop {
+            match told.recv_timeout(Duration::from_millis(50)) {
+                Ok(Told::Came(_)) => came += 1,
+                Ok(other) => break other,
+                Err(_) if begun.elapsed() > Duration::from_secs(60) => break Told::Late(0),
+                Err(_) => {}
+            }
+            engine.expire(timeout);
+        };
+        engine.stop();
+        assert!(matches!(last, Told::Ready(7)), "{last:?}");
+        assert_eq!((is_here, came), (false, count - 1));
+    });
+    assert!(begun.elapsed() > timeout);
 }
 
 /// A list may say anything: that costs time.

@@ -11,9 +11,9 @@ use super::filling::Filling;
 
 /// Bytes of a request.
 const LARGEST: u64 = 16 << 20;
-/// Bytes that are under way, at most, but for the last request: the next one begins while the first is answered, and what
-/// is first in the list does not share the line with all that follows.
-const UNDER_WAY: u64 = 16 << 20;
+/// With so many bytes under way no other request begins: what is first in the list is not to share the line with all that
+/// follows.
+const UNDER_WAY: u64 = 8 << 20;
 /// Requests that are under way, at most: small ones, if chunks do not lie side by side.
 const REQUESTS: usize = 6;
 /// Bytes between two chunks that are fetched along with them.

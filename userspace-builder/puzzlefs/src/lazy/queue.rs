@@ -205,6 +205,13 @@ impl Queue {
         filling.missing -= 1;
         filling.written.push(chunk);
         filling.written_bytes += u64::from(filling.sizes[chunk]);
+        // The answer goes on: who waits for what is behind waits for a slow source, and not for none.
+        let behind = filling.waiting.range(chunk + 1..);
+        for waiter in behind.flat_map(|(_, waiters)| waiters) {
+            if let Some(it) = self.waiters.get_mut(waiter) {
+                it.since = Instant::now();
+            }
+        }
         let mut ready = Vec::new();
         for waiter in filling.waiting.remove(&chunk).unwrap_or_default() {
             if let Some(it) = self.waiters.get_mut(&waiter) {
