@@ -14,7 +14,10 @@
 //! index that is read again must be the same one: else a place would be that of another chunk. A
 //! digest of the bytes is kept in their stead.
 
-use crate::{report::errno, tables::Lent, tables::Table};
+use crate::{
+    report::errno,
+    tables::{Lent, Table},
+};
 use kernel::{
     new_spinlock,
     page::PAGE_SIZE,

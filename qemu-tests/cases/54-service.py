@@ -126,46 +126,64 @@ def full():
     lazy = pull("/scratch/full", "test", "oci:/scratch/net:test")
 
     def fill():
-        with open("/scratch/filler", "ab", buffering=0) as f:
-            size = 64 << 20
-            while size >= 512:
-                try:
-                    os.posix_fallocate(f.fileno(), os.fstat(f.fileno()).st_size, size)
-                except OSError as error:
-                    equal(error.errno, errno.ENOSPC, "the error of a full disk")
-                    size //= 2
+        """All blocks, those too that are free only once the journal was written."""
+        for _ in range(2):
+            with open("/scratch/filler", "ab", buffering=0) as f:
+                size = 64 << 20
+                while size >= 4096:
+                    try:
+                        os.posix_fallocate(f.fileno(), os.fstat(f.fileno()).st_size, size)
+                    except OSError as error:
+                        equal(error.errno, errno.ENOSPC, "the error of a full disk")
+                        size //= 2
+            os.sync()
+        with open("/scratch/filler-too", "ab", buffering=0) as f:
+            try:
+                while f.write(bytes(4096)):
+                    os.fsync(f.fileno())
+            except OSError as error:
+                equal(error.errno, errno.ENOSPC, "the error of a full disk")
 
+    def empty():
+        os.unlink("/scratch/filler")
+        os.unlink("/scratch/filler-too")
+
+    # A mount reads a little, and what lies behind that comes with it.
+    names = sorted(TREE, key=lambda name: -TREE[name]["size"])[:12]
     log(fresh=True)
-    with daemon(lazy, options=("--no-fill", "--timeout", "5", "--metrics", SOCKET)), mounted(lazy) as root:
+    with daemon(lazy, options=("--no-fill", "--timeout", "3", "--metrics", SOCKET)), mounted(lazy) as root:
         fill()
-        readers = [Reader(root, seed, [largest()]) for seed in range(4)]
+        readers = [Reader(root, seed, names[seed::4]) for seed in range(4)]
         for reader in readers:
             reader.join(120)
-            equal(reader.errors, [errno.EIO], f"what {reader} found on a full disk: {log()}")
+        errors = [number for reader in readers for number in reader.errors]
+        check(errors and set(errors) == {errno.EIO}, f"{errors} on a full disk: {log()}")
+        check(all(len(reader.faults) == len(reader.errors) for reader in readers), "other bytes")
         equal(metrics()["puzzlefs_disk_full"], 1, "whether the disk is full")
-        os.unlink("/scratch/filler")
-        wait_for("a read", lambda: not read_again(root))
+        empty()
+        wait_for("a read", lambda: not read_again(root, names))
         equal(metrics()["puzzlefs_disk_full"], 0, "whether the disk is full")
     lines = [line for line in log() if "space" in line]
-    check(len(lines) == 2 and "No space left" in lines[0] and "there is space again" in lines[1], f"{log()}")
+    # Some freed blocks may be full again at once: a few lines, and not one for each read that fails.
+    check(2 <= len(lines) <= 10 and "No space left" in lines[0] and "there is space again" in lines[-1], f"{log()}")
     check("/scratch/full:test: " in lines[0], lines[0])
-    shutil.rmtree("/scratch/full")
-    lazy = pull("/scratch/full", "test", "oci:/scratch/net:test")
+    lazy = pull("/scratch/full-too", "test", "oci:/scratch/net:test")
     with daemon(lazy, options=("--no-fill", "--on-failure", "wait")), mounted(lazy) as root:
         fill()
-        reader = Reader(root, 0, [largest()])
+        reader = Reader(root, 0, names)
         time.sleep(8)
         check(reader.is_alive(), f"a reader has ended on a full disk: {reader.faults}")
-        os.unlink("/scratch/filler")
+        empty()
         reader.join(60)
-        equal((reader.faults, reader.bytes), ([], TREE[largest()]["size"]), "what was read when there was space")
+        size = sum(TREE[name]["size"] for name in names)
+        equal((reader.faults, reader.bytes), ([], size), "what was read when there was space")
     puzzlefs("complete", f"{lazy.layout}:test")
     puzzlefs("verify", f"{lazy.layout}:test")
     print(f"full: {lines}")
 
 
-def read_again(root):
-    reader = Reader(root, 0, [largest()])
+def read_again(root, names):
+    reader = Reader(root, 0, names)
     reader.join(60)
     return reader.faults
 
@@ -174,5 +192,6 @@ os.makedirs(os.path.dirname(SOCKET), exist_ok=True)
 for part in neighbours, gone, rated, full:
     print(f"{part.__name__} begins", flush=True)
     part()
-for name in "shared", "net", "gone", "rated", "full":
-    shutil.rmtree(f"/scratch/{name}")
+for name in "shared", "net", "gone", "rated", "full", "full-too":
+    # A worker that ends writes its records still.
+    shutil.rmtree(f"/scratch/{name}", ignore_errors=True)

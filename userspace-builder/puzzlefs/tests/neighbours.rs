@@ -18,7 +18,7 @@ use puzzlefs::build::Options;
 use puzzlefs::chunks::sink::Form;
 use puzzlefs::layout::Layout;
 use puzzlefs::lazy::fill::{fill, lazy_of, Report};
-use puzzlefs::lazy::Origins;
+use puzzlefs::lazy::{Origins, Pack};
 use puzzlefs::pull::find;
 use puzzlefs::remote::Remote;
 use puzzlefs::source::Platform;
@@ -125,6 +125,34 @@ fn what_is_half_here_is_copied_as_far_as_it_is() {
     let (third, asked) = complete(&one, &to, "a");
     assert_eq!((third.requests, asked), (0, 0), "{third:?}");
     assert_whole(&to);
+}
+
+/// The index of a pack can be read although the chunk before it, which ends in the same page, is not here.
+#[test]
+fn who_reads_an_index_waits_for_no_chunk() {
+    let dir = scratch();
+    let ((one, _), to) = (sources(dir.path()), dir.path().join("to"));
+    pull_lazily(&one, &to, "a");
+    let layout = Layout::open(&to).unwrap();
+    let mut shared = 0;
+    for digest in lazy_packs(&to, "a") {
+        let pack = Pack::open(&layout, &digest).unwrap().unwrap();
+        let (start, count) = (pack.end.start, pack.end.entries.len());
+        let page = start / 4096 * 4096;
+        let last = u64::from(pack.end.entries[count - 1].offset);
+        shared += usize::from(last < page && page < start);
+        assert!(pack.chunks_read(&(page..page + 8192)).is_empty());
+        // Chunks that begin in this page are small, and somebody may read them.
+        let near = pack.chunks_read(&(page..page + 4096));
+        assert!(near
+            .clone()
+            .all(|it| u64::from(pack.end.entries[it].offset) >= page));
+        // Who reads the chunk begins where it does.
+        let from = last / 4096 * 4096;
+        assert!(from == page || pack.chunks_read(&(from..pack.size)).contains(&(count - 1)));
+        assert_eq!(pack.chunks_read(&(0..u64::MAX)), 0..count);
+    }
+    assert!(shared > 3, "{shared}");
 }
 
 #[test]

@@ -22,6 +22,42 @@ fn jobs() -> MutexGuard<'static, (BTreeMap<u64, Job>, u64)> {
     JOBS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+type Receiver = Box<dyn Fn(i32) + Send>;
+
+/// Who gets signals while that is there.
+static RECEIVER: Mutex<Option<Receiver>> = Mutex::new(None);
+
+fn receiver() -> MutexGuard<'static, Option<Receiver>> {
+    // It is whole between any two statements.
+    RECEIVER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Signals go to a receiver until this is dropped.
+#[must_use = "it ends when it is dropped"]
+pub struct Passed(());
+
+/// Has signals go to `receiver`, by their numbers, and not end this process: for the time that another program runs
+/// which is to be ended by them.
+pub fn pass_to(receiver_of: impl Fn(i32) + Send + 'static) -> Passed {
+    *receiver() = Some(Box::new(receiver_of));
+    Passed(())
+}
+
+impl Drop for Passed {
+    fn drop(&mut self) {
+        *receiver() = None;
+    }
+}
+
+/// Passes a signal on, if somebody is to have it; whether somebody was.
+pub fn pass(signal: i32) -> bool {
+    let receiver = receiver();
+    if let Some(receiver) = &*receiver {
+        receiver(signal);
+    }
+    receiver.is_some()
+}
+
 /// Something that will be done if a signal comes before this is dropped.
 #[must_use = "it ends when it is dropped"]
 pub struct Guard(u64);
@@ -98,5 +134,23 @@ pub fn remove_dir(path: &Path) {
             // The next run removes it.
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicI32, Ordering};
+    use std::sync::Arc;
+
+    #[test]
+    fn signals_go_to_who_is_to_have_them() {
+        let last = Arc::new(AtomicI32::new(0));
+        assert!(!pass(15));
+        let seen = Arc::clone(&last);
+        let passed = pass_to(move |signal| seen.store(signal, Ordering::Relaxed));
+        assert!(pass(2) && last.load(Ordering::Relaxed) == 2);
+        drop(passed);
+        assert!(!pass(15) && last.load(Ordering::Relaxed) == 2);
     }
 }

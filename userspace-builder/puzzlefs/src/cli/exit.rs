@@ -77,7 +77,7 @@ pub fn tidy_on_signals() {
         return;
     };
     let tidy = move || {
-        if let Some(signal) = signals.forever().next() {
+        for signal in signals.forever().filter(|signal| !cleanup::pass(*signal)) {
             cleanup::run();
             let _ = emulate_default_handler(signal);
         }

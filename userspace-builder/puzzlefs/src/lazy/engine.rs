@@ -157,7 +157,7 @@ impl<'a> Engine<'a> {
 
     /// Wants some bytes of a pack for `waiter`; whether they are there. If not, it is told when they are.
     pub fn want(&self, pack: usize, bytes: &Range<u64>, waiter: u64) -> bool {
-        let Some(chunks) = self.pack(pack).map(|pack| pack.chunks_in(bytes)) else {
+        let Some(chunks) = self.pack(pack).map(|pack| pack.chunks_read(bytes)) else {
             return true;
         };
         let is_here = self.queue().want(pack, chunks, waiter);

@@ -18,6 +18,9 @@ use crate::chunks::pack::{end_of, End};
 use crate::chunks::presence::Presence;
 use crate::layout::Layout;
 
+/// Bytes of a page: reads are told of in pages.
+const PAGE: u64 = 4096;
+
 /// Such a pack.
 pub struct Pack {
     layout: Layout,
@@ -111,6 +114,26 @@ impl Pack {
         let first = entries.partition_point(|entry| end_of(entry) <= range.start);
         let last = entries.partition_point(|entry| u64::from(entry.offset) < range.end);
         first..last.max(first)
+    }
+
+    /// The numbers of the chunks that whoever reads `range`, which begins with a page, waits for.
+    ///
+    /// The page in which the end of the pack begins may have bytes of chunks, too. Who reads from there on, and beyond that
+    /// page, reads the end; and who does not goes beyond no chunk. A chunk is read from its beginning: one that begins in an
+    /// earlier page is not what is read either.
+    pub fn chunks_read(&self, range: &Range<u64>) -> Range<usize> {
+        let chunks = self.chunks_in(range);
+        let page = self.end.start / PAGE * PAGE;
+        // Without an end nothing was said.
+        if range.start != page || range.end == u64::MAX {
+            return chunks;
+        }
+        if range.end > page + PAGE {
+            return chunks.end..chunks.end;
+        }
+        let entries = &self.end.entries;
+        let first = entries.partition_point(|entry| u64::from(entry.offset) < range.start);
+        first.min(chunks.end)..chunks.end
     }
 
     /// The number of the chunk that begins at `offset`.

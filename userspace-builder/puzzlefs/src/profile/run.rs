@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::{self, IsTerminal};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -14,9 +15,9 @@ use rustix::mount::{
     mount, mount_change, move_mount, open_tree, MountFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags,
 };
-use rustix::process::{chdir, chroot};
+use rustix::process::{chdir, chroot, pidfd_open, pidfd_send_signal, Pid, PidfdFlags, Signal};
 
-use crate::base::text;
+use crate::base::{cleanup, text};
 use crate::mount::{directory, Request, Value};
 
 /// Where the program runs.
@@ -59,6 +60,17 @@ pub fn run(
     }
     let context = || text::path(Path::new(name));
     let mut process = process.spawn().with_context(context)?;
+    // A service is ended by a signal, and what it has read until then counts.
+    let program =
+        pidfd_open(Pid::from_child(&process), PidfdFlags::empty()).with_context(context)?;
+    let _passed = cleanup::pass_to(move |signal| {
+        // What comes from a terminal, the program has got as well.
+        let is_known = signal == Signal::INT.as_raw() && io::stdin().is_terminal();
+        if let Some(signal) = Signal::from_named_raw(signal).filter(|_| !is_known) {
+            // One that has ended has no need of it.
+            let _ = pidfd_send_signal(&program, signal);
+        }
+    });
     process.wait().with_context(context)
 }
 
