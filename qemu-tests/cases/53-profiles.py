@@ -1,21 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images debian; memory 3G; cpus 2; scratch 3G
+# needs: images small debian; memory 3G; cpus 2; scratch 3G
 # shows: what Python reads of an image is recorded, in the image and at a mount point of it; the image is packed by that and
 # pulled by --lazy from a web server. Started from there, Python costs a few requests, where it takes as many as it has
 # places to read without a profile, and its answer is the same. What nobody reads comes afterwards.
 
-import contextlib
-import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
-import threading
 import time
 
 from case import Image, check, equal, mounted
+from lazyguest import daemon
+from webserver import Web
 
 PYTHON = """
 import json, decimal, email.message, hashlib, http.client, sqlite3, unicodedata, xml.dom.minidom
@@ -50,57 +49,6 @@ def run(*command, **options):
 def puzzlefs(*arguments):
     out = run("puzzlefs", *arguments)
     return json.loads(out) if "json" in arguments else out
-
-
-class Web(http.server.ThreadingHTTPServer):
-    """A web server for /scratch, which notes what is asked for."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answers)
-        self.asked = []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-class Answers(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        try:
-            with open("/scratch" + self.path, "rb") as f:
-                whole = f.read()
-        except OSError:
-            self.send_error(404)
-            return
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        start, end = (int(wanted[1]), int(wanted[2]) + 1) if wanted else (0, len(whole))
-        self.server.asked.append((os.path.basename(self.path), start, end))
-        self.send_response(206 if wanted else 200)
-        if wanted:
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(whole)}")
-        self.send_header("Content-Length", str(end - start))
-        self.end_headers()
-        self.wfile.write(whole[start:end])
-
-    do_HEAD = do_GET
-
-    def log_message(self, *_):
-        pass
-
-
-@contextlib.contextmanager
-def daemon(*options):
-    with open("/scratch/daemon.log", "a") as log:
-        process = subprocess.Popen(["puzzlefs", "daemon", *options], stdout=log, stderr=log)
-        for _ in range(200):  # its worker is there once the marks are
-            if subprocess.run(["pgrep", "-P", str(process.pid)], stdout=subprocess.DEVNULL).returncode == 0:
-                break
-            time.sleep(0.05)
-        check(process.poll() is None, "the daemon has ended: " + open("/scratch/daemon.log").read())
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def record(target, *command):
@@ -152,7 +100,7 @@ def started(web, there, *options):
     puzzlefs("pull", "--lazy", f"{host}/{os.path.basename(there.layout)}:test", lazy.tag())
     check(len(lazy.records()) > 0, "nothing is missing")
     del web.asked[:]
-    with daemon(*options, lazy.layout), mounted(lazy) as root:
+    with daemon(lazy, options=options), mounted(lazy) as root:
         start = time.monotonic()
         equal(run("chroot", root, *COMMAND).strip(), ANSWER, "Python's answer")
         seconds = time.monotonic() - start
@@ -187,6 +135,7 @@ print([(name[:8], start, end - start) for name, start, end in asked])
 check(len(asked) <= 6, f"{len(asked)} requests: {asked}")
 check(size < 2 * profile["bytes"], f"{size} bytes came, and {profile['bytes']} are listed")
 started(web, packed)
+web.close()
 for there in plain, packed:
     shutil.rmtree(there.layout)
 print(f"Python starts by {len(asked)} requests, and by {len(without)} without a profile")

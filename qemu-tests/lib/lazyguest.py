@@ -57,8 +57,19 @@ def daemon(*layouts, options=()):
         try:
             yield process
         finally:
+            at_work = workers(process)
             process.terminate()
             process.wait()
+            at_work = [pid for pid in at_work if is_alive(pid)]
+            check(not at_work, f"the daemon has ended, and its worker {at_work} has not")
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def workers(process):

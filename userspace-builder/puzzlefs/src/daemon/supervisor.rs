@@ -18,11 +18,13 @@ use anyhow::{Context, Result};
 use puzzlefs_fanotify::{Answer, Event, Group};
 use rustix::event::{poll, PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::{socketpair, AddressFamily, SocketFlags, SocketType};
+use rustix::net::{shutdown, socketpair, AddressFamily, Shutdown, SocketFlags, SocketType};
+use rustix::process::{pidfd_open, Pid, PidfdFlags};
 
 use super::notify;
 use super::store::{Inherited, Journal};
 use super::wire::{self, Heard, Verdict};
+use crate::base::cleanup::{self, Guard};
 use crate::base::progress::Progress;
 use crate::layout::Layout;
 
@@ -35,6 +37,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 const MOST_FAILED: u32 = 100;
 /// How often it is tried to start a worker, while there is no memory for one, say.
 const AGAIN: Duration = Duration::from_secs(1);
+/// For how long a worker may keep what it has fetched when a signal ends this process.
+const LAST: Duration = Duration::from_secs(10);
 
 /// Watches the packs of `layouts`, and has a worker see to reads of them, as long as this process lives. `worker` is
 /// the command of one after so many others, which gets a socket as its standard input and ends with that.
@@ -220,6 +224,8 @@ struct Worker {
     child: Child,
     socket: OwnedFd,
     since: Instant,
+    /// A signal ends the worker before this process: nobody writes into a layout whose daemon has ended.
+    last: Guard,
 }
 
 impl Worker {
@@ -229,10 +235,21 @@ impl Worker {
         let (socket, theirs) = pair.context("a pair of sockets")?;
         let mut command = command(restarts);
         let child = command.stdin(Stdio::from(theirs)).stdout(Stdio::null());
+        let its = socket.try_clone().context("a pair of sockets")?;
+        let child = child.spawn().context("starting a worker")?;
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+        let last = cleanup::on_signal(move || {
+            // It ends with that.
+            let _ = shutdown(&its, Shutdown::Both);
+            if let (Ok(process), Ok(last)) = (process, LAST.try_into()) {
+                let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&last));
+            }
+        });
         Ok(Worker {
-            child: child.spawn().context("starting a worker")?,
+            child,
             socket,
             since: Instant::now(),
+            last,
         })
     }
 
@@ -251,7 +268,9 @@ impl Worker {
         }
     }
 
-    fn end(&mut self) {
+    fn end(mut self) {
+        // This is where it goes no further if a signal has come.
+        drop(self.last);
         // One that only does not speak any more is not to go on beside the next.
         let _ = self.child.kill();
         let _ = self.child.wait();
