@@ -84,9 +84,10 @@ def table(measured):
                   "|---|---:|---:|---:|---:|---:|---:|---:|"]
         peer, pull = found["start"]["layers, unpacked"], found["read"]["puzzlefs, pulled as a whole"]
         for way, start in found["start"].items():
-            read = found["read"][way]
+            read = found["read"].get(way)
+            rest = f"{seconds(read)} | {part(read, pull, 'seconds')} | {mb(read)}" if read else "- | - | -"
             lines.append(f"| {way} | {seconds(start)} | {part(start, peer, 'seconds')} | {mb(start)} | {part(start, peer, 'bytes')} | "
-                         f"{seconds(read)} | {part(read, pull, 'seconds')} | {mb(read)} |")
+                         f"{rest} |")
         lines.append("")
         for way, again in found["second"].items():
             first = found["start"][way]
