@@ -20,18 +20,20 @@ TOP = pathlib.Path(os.environ["PUZZLEFS_TOP"])
 OURS, HERE = TOP / "build/puzzlefs", TOP / "scripts/lazy-bench.d"
 DOCUMENT, SAVED = TOP / "docs/lazy.md", TOP / "docs/lazy-bench.json"
 BEGIN, END = "<!-- make lazy-bench: begin -->\n", "<!-- make lazy-bench: end -->\n"
+# For a machine: a service is started ten times, on an emulated processor.
+HOURS = 3
 SLOW, FAST = "100 Mbit/s, 20 ms", "1 Gbit/s, 1 ms"
 PARTS = {f"{service}; {link}": (service, link) for link in (SLOW, FAST) for service in SERVICES}
 
 
-def run(*command):
-    return subprocess.run([str(word) for word in command], check=True, stdout=subprocess.PIPE, text=True).stdout
+def run(*command, **options):
+    return subprocess.run([str(word) for word in command], check=True, stdout=subprocess.PIPE, text=True, **options).stdout
 
 
 def machine(*command, icount=False):
     options = ["--icount"] if icount else []
     return run(TOP / "scripts/vm", *options, "--memory", "10G", "--scratch", "2G", "--", "env", "PYTHONDONTWRITEBYTECODE=1", "python3",
-               *command)
+               *command, env=os.environ | {"PUZZLEFS_VM_TIMEOUT": str(HOURS * 3600)})
 
 
 def images(title, trees, place):
