@@ -58,6 +58,10 @@ ten-images: all
 pull-bench: all
 	scripts/pull-bench
 
+## make lazy-bench: how long services take to start from a registry, lazily and otherwise; writes docs/lazy.md
+lazy-bench: all
+	scripts/lazy-bench
+
 ## make check: what needs no virtual machine (formatting, lints, unit tests)
 check: all
 	qemu-tests/run --host
@@ -100,4 +104,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all kmod cli demo test sanitizers corpus in-tree bench bench-native scale ten-images pull-bench check fuzz fuzz-uml load rust-analyzer install clean help
+.PHONY: all kmod cli demo test sanitizers corpus in-tree bench bench-native scale ten-images pull-bench lazy-bench check fuzz fuzz-uml load rust-analyzer install clean help
