@@ -116,7 +116,7 @@ fn an_image_comes_by_its_rate() {
     pull(dir.path(), "a", "again");
     let whole = filled(dir.path(), &[("a", 0)], 2.0);
     assert!(whole.is_empty(), "{whole:?}");
-    let whole = filled(dir.path(), &[("a", 0), ("again", 1 << 30)], 2.0);
+    let whole = filled(dir.path(), &[("again", 1 << 30), ("a", 0)], 2.0);
     let came = only_a.iter().filter(|it| whole.contains(it)).count();
     assert_eq!(came, only_a.len() - 1);
     // An image that is not there, and nothing said.

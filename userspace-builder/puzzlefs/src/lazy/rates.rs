@@ -89,10 +89,17 @@ impl Rates {
             let dir = image.layout.canonicalize();
             dir.is_ok_and(|dir| dir == here)
         });
-        // One that is not there yet has no packs either.
-        let rates: HashMap<Digest, &Arc<Rate>> = said
-            .filter_map(|(image, rate)| Some((of(&image.name).ok()?, rate)))
-            .collect();
+        let mut rates: HashMap<Digest, &Arc<Rate>> = HashMap::new();
+        for (image, rate) in said {
+            // One that is not there yet has no packs either.
+            let Ok(manifest) = of(&image.name) else {
+                continue;
+            };
+            let known = rates.entry(manifest).or_insert(rate);
+            if rate.bytes() > known.bytes() {
+                *known = rate;
+            }
+        }
         let listed = layout
             .manifests()?
             .into_iter()
