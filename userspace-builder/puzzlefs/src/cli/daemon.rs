@@ -59,6 +59,9 @@ pub fn daemon(args: &Daemon) -> Result<()> {
 }
 
 fn worker(args: &Daemon, layouts: &[Layout]) -> Result<()> {
+    // However its supervisor ends, nobody writes into a layout whose daemon has ended.
+    let killed = Some(rustix::process::Signal::KILL);
+    rustix::process::set_parent_process_death_signal(killed).map_err(Error::from)?;
     // Programs that it starts are not to have the socket.
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(Error::from)?;
     let null = std::fs::File::open("/dev/null").map_err(Error::from)?;

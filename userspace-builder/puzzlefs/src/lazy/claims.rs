@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use puzzlefs_format::Digest;
 
@@ -50,13 +51,14 @@ impl Claims {
         )
     }
 
-    /// Waits until nobody fetches any of `chunks`. Who waits must have no claim.
-    pub fn wait(&self, chunks: &[Digest]) {
-        let mut coming = self.coming();
-        while chunks.iter().any(|chunk| coming.contains(chunk)) {
-            let woken = self.ended.wait(coming);
-            coming = woken.unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Waits until nobody fetches any of `chunks`, but for no longer than `patience`: they may come from a source that
+    /// stands still. Who waits must have no claim.
+    pub fn wait(&self, chunks: &[Digest], patience: Duration) {
+        let is_coming = |coming: &mut HashSet<Digest>| chunks.iter().any(|it| coming.contains(it));
+        let waited = self
+            .ended
+            .wait_timeout_while(self.coming(), patience, is_coming);
+        drop(waited);
     }
 }
 
@@ -85,11 +87,13 @@ mod tests {
         assert_eq!(others, HashSet::from([7]));
         drop(second);
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| claims.wait(&[chunk(2)]));
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            let waiter = scope.spawn(|| claims.wait(&[chunk(2)], Duration::MAX));
+            std::thread::sleep(Duration::from_millis(20));
             assert!(!waiter.is_finished());
+            // Nobody waits for one who stands still.
+            claims.wait(&[chunk(2)], Duration::from_millis(1));
             drop(first);
         });
-        claims.wait(&[chunk(1), chunk(3)]);
+        claims.wait(&[chunk(1), chunk(3)], Duration::MAX);
     }
 }

@@ -27,6 +27,8 @@ pub const AT_ONCE: usize = 10;
 const FILLERS: usize = 4;
 /// Bytes of a pack that are brought to the disk at once, while it is filled.
 const SYNC: u64 = 8 << 20;
+/// For how long a request leaves its chunks to one of another pack: that one's source is no other image's trouble.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How often who has nothing to do looks whether there is something.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -327,7 +329,7 @@ impl<'a> Engine<'a> {
         drop(claim);
         if fetched.is_ok() && !others.is_empty() {
             let digests = others.iter().filter_map(|it| Some(pack.chunk(*it)?.digest));
-            self.claims.wait(&digests.collect::<Vec<_>>());
+            self.claims.wait(&digests.collect::<Vec<_>>(), PATIENCE);
             let leave = chunks().filter(|it| !others.contains(it)).collect();
             fetched = self
                 .supply

@@ -76,7 +76,10 @@ impl Rates {
             let known = packs.and_then(|packs| packs.get(&pack.digest));
             known.cloned().unwrap_or_else(|| Some(Arc::clone(&none)))
         });
-        *known = now;
+        // One that cannot be read now is looked at again: its packs wait.
+        if faults.is_empty() {
+            *known = now;
+        }
         faults
     }
 
