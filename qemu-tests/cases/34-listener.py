@@ -16,48 +16,16 @@ import time
 
 import mountapi
 from case import Image, check, drop_caches, equal
-from fanotify import FAN_ACCESS_PERM, FAN_MARK_FILESYSTEM, FAN_OPEN_PERM, Watch
+from fanotify import FAN_ACCESS_PERM, Scanner
 
 IMAGE = Image("small-loose")
 STORE = "/scratch/listened"
-EVENTS = {"mask": FAN_OPEN_PERM | FAN_ACCESS_PERM, "mark": FAN_MARK_FILESYSTEM}
 NAMES = [f"{d[len(IMAGE.source) + 1:]}/{n}" for d, _, ns in os.walk(f"{IMAGE.source}/etc") for n in ns
          if os.path.isfile(f"{d}/{n}") and not os.path.islink(f"{d}/{n}")][:50]
 
 
 def run(*command):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-class Scanner:
-    """Answers events of two filesystems by `count` threads; reads files of `root` first."""
-
-    def __init__(self, count, root=None):
-        self.watch, self.seen, self.ended, self.device = Watch("/scratch", **EVENTS), [], False, None
-        if root:
-            self.mounted(root)
-        self.threads = [threading.Thread(target=self.answer) for _ in range(count)]
-        for thread in self.threads:
-            thread.start()
-
-    def mounted(self, root):
-        self.device = os.stat(root).st_dev
-        self.watch.add(root, **EVENTS)
-
-    def answer(self):
-        while not self.ended:
-            for event in self.watch.events(0.1, at_once=1):
-                above = os.fstat(event.fd).st_dev == self.device
-                self.seen.append((above, event.mask))
-                if above:
-                    os.pread(event.fd, 1 << 20, 0)
-                event.allow()
-
-    def close(self):
-        self.ended = True
-        for thread in self.threads:
-            thread.join()
-        self.watch.close()
 
 
 def right_bytes(root):

@@ -15,6 +15,7 @@ import subprocess
 import time
 
 from case import Image, Logged, check, compare, drop_caches, equal, mounted
+from fuseguest import servers
 from random_reads import opened, readers, reads
 from users import User, as_user
 
@@ -40,20 +41,6 @@ def must(*command, **options):
 def mounts():
     with open("/proc/mounts") as f:
         return [line.split()[:4] for line in f if " fuse.puzzlefs " in line]
-
-
-def servers():
-    """The processes that serve, by what they were called with."""
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"--fuse" in words:
-                found.append(int(entry.name))
-    return found
 
 
 def gone():

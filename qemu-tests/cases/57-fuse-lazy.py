@@ -18,7 +18,8 @@ import time
 
 from badproxy import Proxy
 from case import check, compare, equal, mounted
-from lazyguest import IMAGE, TREE, Lazy, Reader, daemon, digest, largest, path_of, puzzlefs
+from fuseguest import servers
+from lazyguest import IMAGE, TREE, Lazy, Reader, daemon, digest, is_completed, largest, path_of, puzzlefs
 from registries import Registry
 from users import User, as_user
 from webserver import Web
@@ -34,19 +35,6 @@ KILLS = 8
 def run(*command, **options):
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
     return done.returncode, done.stdout
-
-
-def servers():
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"--fuse" in words:
-                found.append(int(entry.name))
-    return found
 
 
 def wait_for(what, condition, seconds=60):
@@ -79,15 +67,6 @@ def chunks(proxy):
     return len(found)
 
 
-def whole(lazy):
-    puzzlefs("complete", "--plain-http", f"{lazy.layout}:test")
-    equal(lazy.records(), [], "packs that lack something")
-    puzzlefs("verify", f"{lazy.layout}:test")
-    for pack in lazy.packs():
-        with open(lazy.blob(pack), "rb") as f:
-            equal(digest(f), pack, "the digest of a pack")
-
-
 def all_of_it(proxy, source):
     lazy = pull("lazy", source)
     chunks(proxy)
@@ -101,7 +80,7 @@ def all_of_it(proxy, source):
     compare(TARGET, lazy, least=2000)
     equal(chunks(proxy), 0, "requests of the second mount")
     umount()
-    whole(lazy)
+    is_completed(lazy, "--plain-http")
     print(f"all: {first} requests for a tree; a second mount makes none")
     return count
 
@@ -132,7 +111,7 @@ def killed(proxy, source):
     check(deaths > 3, f"only {deaths} servers were killed: the tree was read too fast")
     umount()
     proxy.mode = None
-    whole(lazy)
+    is_completed(lazy, "--plain-http")
     print(f"killed: {deaths} servers, {read} bytes read by four, all right")
 
 
@@ -297,7 +276,7 @@ def beside(source):
             equal(reader.faults, [], "what a reader found")
         puzzlefs("umount", other)
         umount()
-    whole(lazy)
+    is_completed(lazy, "--plain-http")
     print("beside: a daemon and two servers, all bytes right")
 
 

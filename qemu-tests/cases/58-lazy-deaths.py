@@ -14,13 +14,12 @@ import random
 import shutil
 import signal
 import subprocess
-import threading
 import time
 
 from case import Image, check, drop_caches, equal, mounted
-from fanotify import FAN_ACCESS_PERM, FAN_MARK_FILESYSTEM, FAN_OPEN_PERM, Watch
-from lazyguest import IMAGE, LOG, TREE, Lazy, Reader, daemon, digest, is_alive, puzzlefs, workers
-from webserver import FAULTS, Web
+from fanotify import Scanner
+from lazyguest import IMAGE, LOG, TREE, Lazy, Reader, daemon, digest, is_alive, is_completed, puzzlefs, workers
+from webserver import FAULTS, Web, crawl
 
 print = functools.partial(print, flush=True)  # what has been shown if it takes too long
 KILLS = 200
@@ -35,14 +34,6 @@ def fresh(name, source):
     lazy = Lazy(name)
     check(len(lazy.records()) > 0, "nothing is missing")
     return lazy
-
-
-def is_completed(lazy):
-    puzzlefs("complete", f"{lazy.layout}:test")
-    equal(lazy.records(), [], "packs that lack something")
-    for pack in lazy.packs():
-        with open(lazy.blob(pack), "rb") as f:
-            equal(digest(f), pack, "the digest of a pack")
 
 
 def ended(readers, seconds=300):
@@ -108,7 +99,7 @@ def at_writes(source):
                     trace.terminate()
                     trace.wait()
                 ended(readers)
-            puzzlefs("verify", f"{lazy.layout}:test")
+            puzzlefs("verify", f"{lazy.layout}:test")  # sound as it was left
             is_completed(lazy)
             died[calls] = died.get(calls, 0) + deaths
     print(f"killed at a call: {died}")
@@ -136,6 +127,23 @@ def bad_source(web):
     equal(sorted(made), sorted(fault.__name__ for fault in FAULTS), "what it has done")
     is_completed(lazy)
     return web
+
+
+def no_supervisor(web):
+    """Who fetches does not go on when who holds the events is gone, not even with a request that is under way."""
+    lazy = fresh_from(web, "alone")
+    web.faults, web.kinds = 1.0, [crawl]
+    with daemon(lazy, options=WAITING) as process:
+        while not web.made:
+            time.sleep(0.02)
+        at_work = workers(process)
+        process.kill()
+        process.wait()
+        time.sleep(0.3)
+        check(at_work and not any(is_alive(pid) for pid in at_work), f"{at_work} has gone on")
+    web.faults, web.kinds, web.made = 0, FAULTS, {}
+    is_completed(lazy)
+    print("a supervisor is killed: its worker is gone at once")
 
 
 def fresh_from(web, name):
@@ -185,52 +193,19 @@ def full_memory(source):
     print(f"memory full, {most >> 20} MiB dirty at most: all bytes right")
 
 
-class Scanner:
-    """Who looks at all that others read, below and above, before they may: it reads what it is asked about."""
-
-    EVENTS = {"mask": FAN_OPEN_PERM | FAN_ACCESS_PERM, "mark": FAN_MARK_FILESYSTEM}
-
-    def __init__(self):
-        # Before the image is mounted: of files that are open then nobody is told.
-        self.watch, self.device = Watch("/scratch", **self.EVENTS), None
-        self.above = self.below = 0
-        self.is_ended = False
-        self.threads = [threading.Thread(target=self.answer) for _ in range(8)]
-        for thread in self.threads:
-            thread.start()
-
-    def add(self, root):
-        self.device = os.stat(root).st_dev
-        self.watch.add(root, **self.EVENTS)
-
-    def answer(self):
-        while not self.is_ended:
-            for event in self.watch.events(0.1, at_once=1):
-                if os.fstat(event.fd).st_dev == self.device:
-                    self.above += 1
-                    if event.mask & FAN_OPEN_PERM:
-                        os.pread(event.fd, 4096, 0)
-                else:
-                    self.below += 1
-                event.allow()
-
-    def close(self):
-        self.is_ended = True
-        for thread in self.threads:
-            thread.join()
-        self.watch.close()
-
-
 def others_listen(source):
-    lazy, scanner = fresh("listened", source), Scanner()
+    """Who looks at all that others read, below and above, before they may: it reads what it is asked about."""
+    lazy, scanner = fresh("listened", source), Scanner(8)
     try:
         with daemon(lazy, options=WAITING), mounted(lazy) as root:
-            scanner.add(root)
+            scanner.mounted(root)
             ended([Reader(root, seed, random.Random(seed).sample(list(TREE), 200)) for seed in range(4)])
     finally:
         scanner.close()
-    check(scanner.above > 400 and scanner.below > 100, f"{scanner.above} and {scanner.below} events")
-    print(f"another listener: {scanner.above} events of the image, {scanner.below} of its layout")
+    above = sum(place for place, _ in scanner.seen)
+    below = len(scanner.seen) - above
+    check(above > 400 and below > 100, f"{above} and {below} events")
+    print(f"another listener: {above} events of the image, {below} of its layout")
 
 
 def own_program():
@@ -271,11 +246,12 @@ shutil.copytree(IMAGE.layout, "/scratch/source")
 web = Web()
 others_listen(source_of(web))
 own_program()
+no_supervisor(web)
 web = bad_source(web)
 full_memory(source_of(web))
 at_writes(source_of(web))
 at_random(source_of(web))
 web.close()
-for name in "source", "killed", "written", "bad", "pressed", "listened":
+for name in "source", "killed", "written", "bad", "pressed", "listened", "alone":
     shutil.rmtree(f"/scratch/{name}")
 print("lazy images, whoever dies: right bytes")

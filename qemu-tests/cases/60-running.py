@@ -8,10 +8,12 @@
 import contextlib
 import os
 import re
+import subprocess
 import time
 import urllib.request
 
 from case import Image, check, equal
+from registries import Registry
 from systemguest import system
 
 IMAGE = Image("services")
@@ -215,6 +217,20 @@ def once(it):
     equal(it.run("ls /var/lib/puzzlefs/run"), "", "bundles that are left")
 
 
+def from_registry(it):
+    """The second time nothing is pulled. Nothing of it is left but the layout."""
+    with Registry("/scratch") as registry, lasting("puzzlefs run of a registry"):
+        source = f"docker://{registry.host}/a/web:1"
+        subprocess.run(["puzzlefs", "push", "--quiet", "--plain-http", f"{IMAGE.layout}:web", source], check=True)
+        for _ in range(2):
+            out = it.run(f"puzzlefs run --plain-http --entrypoint '' {source} sh -c 'id -un; exit 7'", status=7)
+            equal(out.split()[-1:], ["root"], "what a program of an image in a registry says")
+        equal(it.run("ls /var/lib/puzzlefs/run"), "", "bundles that are left")
+        gone(it, "puzzlefs run of a registry")
+        said = it.run(f"puzzlefs run --plain-http docker://{registry.host}/a/none:1", status=4)
+        check("none" in said, f"an image that is not there: {said}")
+
+
 with system() as it:
     it.run(f"cp -r {IMAGE.layout} /var/lib/images")  # overlayfs does not stack so deep as on virtiofs
     bundles(it)
@@ -225,5 +241,6 @@ with system() as it:
     lxc(it)
     template(it)
     once(it)
+    from_registry(it)
 equal([BLOCKS[index][2] for index in range(len(BLOCKS)) if index not in USED], [], "blocks that nobody has run")
 print(f"{len(BLOCKS)} blocks of docs/running.md run; nothing is left of any")

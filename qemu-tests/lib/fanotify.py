@@ -6,6 +6,7 @@ import ctypes
 import os
 import select
 import struct
+import threading
 
 libc = ctypes.CDLL(None, use_errno=True)
 FAN_NONBLOCK, FAN_CLASS_CONTENT, FAN_MARK_ADD, FAN_MARK_FILESYSTEM, AT_FDCWD = 2, 4, 1, 0x100, -100
@@ -61,3 +62,37 @@ class Event:
     def deny(self):
         """The read fails with EPERM."""
         self.answer(FAN_DENY)
+
+
+class Scanner:
+    """Answers permission events of /scratch, and of a mount, by `count` threads; what is read of the mount it reads first.
+    `seen`: whether each was of the mount, and what."""
+
+    EVENTS = {"mask": FAN_OPEN_PERM | FAN_ACCESS_PERM, "mark": FAN_MARK_FILESYSTEM}
+
+    def __init__(self, count, root=None):
+        self.watch, self.seen, self.ended, self.device = Watch("/scratch", **self.EVENTS), [], False, None
+        if root:
+            self.mounted(root)
+        self.threads = [threading.Thread(target=self.answer) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def mounted(self, root):
+        self.device = os.stat(root).st_dev
+        self.watch.add(root, **self.EVENTS)
+
+    def answer(self):
+        while not self.ended:
+            for event in self.watch.events(0.1, at_once=1):
+                above = os.fstat(event.fd).st_dev == self.device
+                self.seen.append((above, event.mask))
+                if above:
+                    os.pread(event.fd, 1 << 20, 0)
+                event.allow()
+
+    def close(self):
+        self.ended = True
+        for thread in self.threads:
+            thread.join()
+        self.watch.close()

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 
-from case import Image, check
+from case import Image, check, equal
 from tree import read
 
 IMAGE = Image("small")
@@ -82,6 +82,16 @@ def workers(process):
 
 def digest(f):
     return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def is_completed(lazy, *options):
+    """Fetches the rest of an image; all of its packs must be what their names say then."""
+    puzzlefs("complete", *options, f"{lazy.layout}:test")
+    equal(lazy.records(), [], "packs that lack something")
+    puzzlefs("verify", f"{lazy.layout}:test")
+    for pack in lazy.packs():
+        with open(lazy.blob(pack), "rb") as f:
+            equal(digest(f), pack, "the digest of a pack")
 
 
 def path_of(root, name):

@@ -12,13 +12,13 @@ import time
 
 class Web(http.server.ThreadingHTTPServer):
     """A web server for the files below /scratch. `asked`: name, begin and end of what was asked for. With `faults` an
-    answer may be one of FAULTS, by so much of a chance; `made` counts them."""
+    answer may be one of `kinds`, by so much of a chance; `made` counts them."""
 
     daemon_threads = True
 
     def __init__(self, port=0, faults=0.0):
         super().__init__(("127.0.0.1", port), Answers)
-        self.asked, self.faults, self.made, self.random = [], faults, {}, random.Random(1)
+        self.asked, self.faults, self.kinds, self.made, self.random = [], faults, FAULTS, {}, random.Random(1)
         self.serving = threading.Thread(target=self.serve_forever, daemon=True)
         self.serving.start()
 
@@ -78,7 +78,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
         server, body = self.server, whole[self.start:self.end]
         server.asked.append((os.path.basename(self.path), self.start, self.end))
         if len(body) > 1 and server.random.random() < server.faults:
-            fault = server.random.choice(FAULTS)
+            fault = server.random.choice(server.kinds)
             server.made[fault.__name__] = server.made.get(fault.__name__, 0) + 1
             fault(self, body)
         else:

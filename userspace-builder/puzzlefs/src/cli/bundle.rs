@@ -1,25 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs bundle and puzzlefs run.
 
-use std::fs::DirBuilder;
 use std::io::{self, IsTerminal};
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitCode;
 
+use puzzlefs::base::text;
 use puzzlefs::bundle::{self, Options};
 use puzzlefs::layout::reference::Reference;
 use puzzlefs::layout::Layout;
 use puzzlefs::registry;
-use puzzlefs::remote::{self, Place};
-use puzzlefs::source::Platform;
+use puzzlefs::remote::Place;
 
 use super::args::{self, Bundle, Run};
 use super::bar::Bar;
-use super::cache::remembered;
 use super::failure::Result;
-use super::{out, pull, show};
+use super::{elsewhere, out, show};
 
 /// puzzlefs bundle.
 pub fn bundle(args: &Bundle) -> Result<()> {
@@ -43,9 +40,14 @@ pub fn bundle(args: &Bundle) -> Result<()> {
             write!(out, ",{gid}")?;
         }
         writeln!(out)?;
-        writeln!(out, "runs      {} in {}", made.args.join(" "), made.cwd)?;
+        let quoted = |words: &[String]| {
+            let words = words.iter().map(|word| text::quoted(word.as_bytes()));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        let cwd = text::quoted(made.cwd.as_bytes());
+        writeln!(out, "runs      {} in {cwd}", quoted(&made.args))?;
         if !made.volumes.is_empty() {
-            writeln!(out, "volumes   {}", made.volumes.join(" "))?;
+            writeln!(out, "volumes   {}", quoted(&made.volumes))?;
         }
         Ok(())
     })
@@ -77,31 +79,15 @@ fn pulled(args: &Run, image: &registry::Reference) -> Result<Reference> {
     let place = Place::Docker(image.clone());
     let tag = place.to_string();
     let tag = tag.strip_prefix(registry::name::PREFIX).unwrap_or(&tag);
-    if let Some(above) = args.layout.parent() {
-        // Images may be for the eyes of who has pulled them only.
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(above);
-        made.map_err(puzzlefs::Error::from)?;
-    }
-    let opened = remote::open(&place, &args.registry.options())?;
-    let found = puzzlefs::pull::find(&*opened.remote, &opened.name, &Platform::here())?;
-    let layout = Layout::open_or_create(&args.layout)?;
-    let (cache, bar) = (remembered(false), Bar::new());
-    if is_watched(&args.daemon, &layout)? {
-        let source = place.at_digest(found.digest())?;
-        let origins = pull::origins(args.registry.options());
-        found.pull_lazy(&layout, tag, &[source], origins, cache.as_ref(), &bar)?;
-    } else {
-        found.pull(&layout, tag, cache.as_ref(), &bar)?;
-    }
+    let lazily = |layout: &Layout| is_watched(&args.daemon, layout);
+    let options = || args.registry.options();
+    elsewhere::pull_into((&place, &[]), options, (&args.layout, tag), None, lazily)?;
     Ok(Reference::of_tag(&args.layout, tag))
 }
 
 /// Whether a daemon fetches what is read of this layout.
-fn is_watched(daemon: &Path, layout: &Layout) -> Result<bool> {
-    let path = layout
-        .path()
-        .canonicalize()
-        .map_err(puzzlefs::Error::from)?;
+fn is_watched(daemon: &Path, layout: &Layout) -> puzzlefs::Result<bool> {
+    let path = layout.path().canonicalize()?;
     let path = path.display().to_string();
     Ok(puzzlefs::daemon::ask(daemon)?.is_some_and(|daemon| daemon.layouts.contains(&path)))
 }

@@ -2,6 +2,7 @@
 //! puzzlefs daemon and puzzlefs status.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::Command;
 
 use puzzlefs::base::progress::{Progress, Unit};
@@ -14,7 +15,7 @@ use puzzlefs::Error;
 use serde::Serialize;
 
 use super::args::{Daemon, Status};
-use super::failure::Result;
+use super::failure::{Failure, Result};
 use super::pull::origins;
 use super::{out, show};
 
@@ -43,6 +44,17 @@ pub fn daemon(args: &Daemon) -> Result<()> {
     let layouts = layouts.collect::<puzzlefs::Result<Vec<Layout>>>()?;
     if args.worker {
         return worker(args, &layouts);
+    }
+    for rate in &args.image_rate {
+        let dir = rate.image.layout.canonicalize().ok();
+        let is_it = |it: &&PathBuf| dir.is_some() && it.canonicalize().ok() == dir;
+        if !args.layouts.iter().any(|it| is_it(&it)) {
+            let text = format!(
+                "--image-rate {}: that is in none of the layouts",
+                rate.image
+            );
+            return Err(Failure::Usage(text));
+        }
     }
     let command = |restarts: u64| {
         let restarts = restarts.to_string();

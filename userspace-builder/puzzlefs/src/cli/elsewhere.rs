@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Images from elsewhere that are mounted: they are pulled lazily into a layout, the cache.
+//! Images from elsewhere that are mounted or run: they are pulled into a layout; those that are mounted lazily, into the cache.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -9,6 +9,7 @@ use puzzlefs::image::Image;
 use puzzlefs::layout::reference::{Name, Reference};
 use puzzlefs::layout::Layout;
 use puzzlefs::pull;
+use puzzlefs::registry;
 use puzzlefs::remote::Place;
 use puzzlefs::source::Platform;
 use puzzlefs::Error;
@@ -37,7 +38,9 @@ pub fn pull(place: &Place, how: Option<&Mount>) -> Result<Digest> {
     if let (Some(known), Name::Digest(_)) = (known, place.name()) {
         return Ok(known);
     }
-    match pull_into(place, how, &dir, &tag, known) {
+    let options = || how.map(|how| how.registry.options()).unwrap_or_default();
+    let from = how.map_or(&[][..], |how| &how.fetching.from);
+    match pull_into((place, from), options, (&dir, &tag), known, |_| Ok(true)) {
         Ok(digest) => Ok(digest),
         Err(error) => match known.filter(|_| !matches!(error, Error::NotFound(_))) {
             None => Err(error.into()),
@@ -58,15 +61,15 @@ fn known(dir: &Path, tag: &str) -> Option<Digest> {
     Image::is_there(&layout, &digest).ok()?.then_some(digest)
 }
 
-fn pull_into(
-    place: &Place,
-    how: Option<&Mount>,
-    dir: &Path,
-    tag: &str,
+/// Pulls the image at `place`, whose chunks the places in `from` are asked for before, into the layout `dir`, which is made
+/// if need be: lazily, if `lazily` says so. Gives the digest of its manifest; nothing is done if that is `known`.
+pub fn pull_into(
+    (place, from): (&Place, &[Place]),
+    options: impl Fn() -> registry::Options,
+    (dir, tag): (&Path, &str),
     known: Option<Digest>,
+    lazily: impl FnOnce(&Layout) -> puzzlefs::Result<bool>,
 ) -> puzzlefs::Result<Digest> {
-    let options = || how.map(|how| how.registry.options()).unwrap_or_default();
-    let from = how.map_or(&[][..], |how| &how.fetching.from);
     let remote = opened(place, from, options())?;
     let found = pull::find(&*remote.remote, &remote.name, &Platform::here())?;
     let digest = *found.digest();
@@ -81,14 +84,11 @@ fn pull_into(
     let sources = sources.map(|place| place.at_digest(&digest));
     let sources = sources.collect::<puzzlefs::Result<Vec<String>>>()?;
     let cache = remembered(false);
-    found.pull_lazy(
-        &layout,
-        tag,
-        &sources,
-        origins(options()),
-        cache.as_ref(),
-        &Bar::new(),
-    )?;
+    let (cache, bar) = (cache.as_ref(), Bar::new());
+    match lazily(&layout)? {
+        true => found.pull_lazy(&layout, tag, &sources, origins(options()), cache, &bar)?,
+        false => found.pull(&layout, tag, cache, &bar)?,
+    };
     Ok(digest)
 }
 

@@ -65,7 +65,7 @@ impl LazySource {
         let first = list::of_manifest(layout, image.manifest_bytes()).unwrap_or_default();
         let first = first.map(|list| (*image.manifest_digest(), list));
         let layouts = std::slice::from_ref(layout);
-        let fetcher = Fetcher::start(layouts, lazy, first, options, Notes(notes));
+        let fetcher = Fetcher::start(layouts, lazy, first, options, Notes(notes))?;
         Ok(Some(LazySource {
             here,
             numbers,

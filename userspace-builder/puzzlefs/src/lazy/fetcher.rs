@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An engine for readers in threads of this process: they wait for what they read, each for itself.
 
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
@@ -17,6 +18,7 @@ use super::pace::Pace;
 use super::pack::Pack;
 use super::tend::{tend, OnFailure};
 use super::waits::Waits;
+use crate::base::error::Result;
 use crate::base::progress::Progress;
 use crate::layout::Layout;
 
@@ -70,13 +72,17 @@ impl Fetcher {
     /// Begins. Chunks of `packs` are fetched, whose numbers are their places; those that an image lists as the first ones,
     /// with the digest of its manifest, when one of them is read. Other packs of `layouts` are copied from. What people
     /// are to know goes to `notes`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory, or no leave, for its threads.
     pub fn start(
         layouts: &'static [Layout],
         packs: Vec<Pack>,
         first: Option<(Digest, Vec<Digest>)>,
         options: Options,
         notes: impl Progress + Send + 'static,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>> {
         let (log, waits) = (Arc::new(Log::default()), Arc::new(Waits::default()));
         let (noted, waited) = (Arc::clone(&log), Arc::clone(&waits));
         let engine = Engine::new(layouts, options.origins, false, move |told| {
@@ -89,7 +95,7 @@ impl Fetcher {
             engine,
             waits,
             packs: packs.len(),
-            at_work: AtomicUsize::new(AT_ONCE),
+            at_work: AtomicUsize::new(0),
         });
         let engine = &fetcher.engine;
         packs.into_iter().for_each(|pack| {
@@ -99,20 +105,30 @@ impl Fetcher {
         if options.fill {
             engine.fill();
         }
-        for _ in 0..AT_ONCE {
-            let fetcher = Arc::clone(&fetcher);
-            thread::spawn(move || {
-                // One that does not end has no errors to return.
-                let _ = fetcher.engine.run();
-                fetcher.at_work.fetch_sub(1, Ordering::Release);
-            });
+        let begin = || -> io::Result<()> {
+            for _ in 0..AT_ONCE {
+                let fetcher = Arc::clone(&fetcher);
+                fetcher.at_work.fetch_add(1, Ordering::Release);
+                let run = move || {
+                    // One that does not end has no errors to return.
+                    let _ = fetcher.engine.run();
+                    fetcher.at_work.fetch_sub(1, Ordering::Release);
+                };
+                thread::Builder::new().spawn(run)?;
+            }
+            let (own, on_failure) = (Arc::clone(&fetcher), options.on_failure);
+            let tend = move || {
+                let look = || own.look();
+                tend(&own.engine, on_failure, (&log, layouts), &notes, look);
+            };
+            thread::Builder::new().spawn(tend).map(drop)
+        };
+        if let Err(error) = begin() {
+            fetcher.engine.stop();
+            let error = anyhow::Error::from(error).context("starting the threads that fetch");
+            return Err(error.into());
         }
-        let (own, on_failure) = (Arc::clone(&fetcher), options.on_failure);
-        thread::spawn(move || {
-            let look = || own.look();
-            tend(&own.engine, on_failure, (&log, layouts), &notes, look);
-        });
-        fetcher
+        Ok(fetcher)
     }
 
     fn look(&self) {
