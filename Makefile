@@ -83,7 +83,7 @@ load: all
 rust-analyzer:
 	scripts/rust-analyzer
 
-## make install [DESTDIR=DIR]: the module and the CLI, its man pages, completions and systemd unit
+## make install [DESTDIR=DIR]: the module and the CLI, its man pages, completions and systemd units
 install: install-command
 	install -D -m 644 -t $(DESTDIR)/lib/modules/$(module_release)/updates build/puzzlefs.ko
 	$(if $(DESTDIR),,depmod $(module_release))
@@ -98,7 +98,8 @@ install-command:
 		$(DESTDIR)$(share)/bash-completion/completions $(DESTDIR)$(share)/fish/vendor_completions.d
 	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)$(sbin)/mount.puzzlefs
 	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)$(sbin)/mount.fuse.puzzlefs
-	sed 's|@PREFIX@|$(PREFIX)|' systemd/puzzlefs-daemon.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/puzzlefs-daemon.service
+	for unit in daemon snapshotter; do sed 's|@PREFIX@|$(PREFIX)|' systemd/puzzlefs-$$unit.service \
+		>$(DESTDIR)$(PREFIX)/lib/systemd/system/puzzlefs-$$unit.service || exit; done
 	build/puzzlefs man $(DESTDIR)$(share)/man
 	build/puzzlefs completions bash >$(DESTDIR)$(share)/bash-completion/completions/puzzlefs
 	build/puzzlefs completions zsh >$(DESTDIR)$(zsh_completions)/_puzzlefs

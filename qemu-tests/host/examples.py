@@ -38,6 +38,7 @@ MACHINE = {
     r"curl --unix-socket ": ("qemu-tests/cases/54-service.py", '"--unix-socket", SOCKET'),
     r"(puzzlefs bundle|crun run) ": ("qemu-tests/cases/60-running.py", 'recipe("crun and runc")'),
     r"puzzlefs run ": ("qemu-tests/cases/60-running.py", 'recipe("To try an image")'),
+    r"puzzlefs snapshotter": ("qemu-tests/cases/61-containerd.py", 'RECIPES.of("containerd")'),
     r"puzzlefs mount --overlay ": ("qemu-tests/cases/30-writable.py", '"puzzlefs", "mount", *options, "--overlay"'),
     r"puzzlefs mount --fuse .*(docker|https)://": ("qemu-tests/cases/57-fuse-lazy.py", 'mount = "puzzlefs", "mount", "--fuse"'),
     r"puzzlefs mount --fuse LAYOUT:app": ("qemu-tests/cases/57-fuse-lazy.py", 'puzzlefs("mount", "--fuse"'),

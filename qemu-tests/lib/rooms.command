@@ -5,7 +5,8 @@
 
 top: base # the errors of the library
 main: cli
-cli: build bundle cache pull daemon lazy remote registry upkeep reports verify extract export profile fuse mount image encode chunks source layout tree base
+cli: snapshotter build bundle cache pull daemon lazy remote registry upkeep reports verify extract export profile fuse mount image encode chunks source layout tree base
+snapshotter: daemon mount image remote layout base
 build: metadata profile cache image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
 pull: cache image lazy remote chunks layout base
@@ -38,3 +39,6 @@ says clap: cli
 says indicatif: cli
 # The protocol of FUSE is spoken in one place.
 says fuser: fuse
+# gRPC is spoken in one place.
+says tonic: snapshotter
+says puzzlefs_containerd: snapshotter

@@ -10,13 +10,14 @@
 mod known;
 mod listen;
 pub mod metrics;
-mod notify;
+pub(crate) mod notify;
 mod own;
 mod store;
 mod supervisor;
 mod wire;
 mod worker;
 
+pub(crate) use listen::Listener;
 pub use listen::{ask, Address};
 pub use own::stand_alone;
 pub use store::{inherit, Inherited};
