@@ -12,7 +12,7 @@ all: kmod cli
 kmod:
 	scripts/build-kmod $(KDIR)
 
-## make cli: the static puzzlefs command
+## make cli: the static puzzlefs command, and the program of boot images
 cli:
 	scripts/build-cli
 
@@ -87,6 +87,7 @@ rust-analyzer:
 ## make install [DESTDIR=DIR]: the module and the CLI, its man pages, completions and systemd unit
 install:
 	install -D -t $(DESTDIR)$(PREFIX)/bin build/puzzlefs
+	install -D build/puzzlefs-boot $(DESTDIR)$(PREFIX)/libexec/puzzlefs/boot
 	install -d $(DESTDIR)/sbin $(DESTDIR)$(bash_completions)
 	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)/sbin/mount.puzzlefs
 	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)/sbin/mount.fuse.puzzlefs

@@ -5,9 +5,10 @@
 
 top: base # the errors of the library
 main: cli
-cli: build bundle cache pull daemon lazy remote registry upkeep reports verify extract export profile fuse mount image encode chunks source layout tree base
+cli: build boot bundle cache pull daemon lazy remote registry upkeep reports verify extract export profile fuse mount image encode chunks source layout tree base
 build: metadata profile cache image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
+boot: bundle pull extract fuse image lazy remote registry layout base
 pull: cache image lazy remote chunks layout base
 daemon: lazy mount chunks layout base
 upkeep: profile image chunks layout base

@@ -9,11 +9,12 @@
 //! - this file: names and content;
 //! - `rights`: owners, modes and the like, as far as the caller may set them;
 //! - `target`: the directory, which is left as it was if something fails;
-//! - `merge`: one that has something already.
+//! - `merge`: one that has something already; `kept`: what of that stays in any case.
 //!
 //! Directories, and files that have several names, get what they are to be when all is there:
 //! until then the caller can go into each directory, and may link to each file.
 
+mod kept;
 mod merge;
 mod rights;
 mod target;
@@ -38,6 +39,7 @@ use crate::image::chunk::ChunkReader;
 use crate::image::file::{Content, Piece};
 use crate::image::walk::{Name, Step, Walk};
 use crate::image::Image;
+use kept::Kept;
 pub use rights::Report;
 use rights::Rights;
 use target::Target;
@@ -62,6 +64,9 @@ pub struct Options {
     /// stay and get the image's attributes, unless they are only above the paths; all else is replaced. A
     /// directory with something in it is replaced by nothing else.
     pub force: bool,
+    /// Paths below the directory that stay as they are, with all that is below them, and directories above them: other
+    /// filesystems may be mounted there. The image's own of these names is left out.
+    pub keep: Vec<PathBuf>,
 }
 
 /// The same with options.
@@ -82,6 +87,7 @@ pub fn extract_with(
     let places = image.sound_places()?;
     let chunks = ChunkReader::new(&places, rootfs.version())?;
     let shown = target;
+    let kept = Kept::new(&options.keep);
     let target = Target::new(target, image, options.force)?;
     progress.phase("extracting", rootfs.data_size(), Unit::Bytes);
     let mut extractor = Extractor {
@@ -99,7 +105,9 @@ pub fn extract_with(
     let mut walk = Walk::new(image)?;
     while let Some(step) = walk.next()? {
         match step {
-            Step::Enter(_) if !is_chosen(&paths, walk.path()) => walk.skip(),
+            Step::Enter(_) if !is_chosen(&paths, walk.path()) || kept.is_it(walk.path()) => {
+                walk.skip()
+            }
             Step::Enter(inode) if !walk.path().as_os_str().is_empty() => {
                 let created = extractor.create(&walk, &inode);
                 created.with_context(|| context(walk.path()))?;
@@ -122,7 +130,7 @@ pub fn extract_with(
             }
         }
     }
-    target.finish(|dir, merged| {
+    target.finish(&kept, |dir, merged| {
         extractor.enter(dir.try_clone()?);
         extractor.report.replaced = merged.replaced;
         for (path, inode) in last {
