@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use puzzlefs_format::Digest;
 use serde_json::{json, Map, Value};
 
-use super::PROGRAM;
+use super::places::PROGRAM;
 use crate::base::error::damage;
 use crate::layout::platform::Platform;
 

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::mounts;
+use super::places::{AUTH, CACHE, CERTS, DIR};
 use super::state::State;
-use super::{mounts, AUTH, CACHE, CERTS, DIR};
 use crate::base::error::{Error, Result, Where};
 use crate::base::progress::Progress;
 use crate::extract::{extract_with, Options};
@@ -55,7 +56,10 @@ pub(super) fn extract(state: &State, progress: &dyn Progress) -> Result<()> {
             done => return done,
         }
     }
-    let report = pull(&layout, state, &tag, progress)?;
+    let report = pull(&layout, state, &tag, progress);
+    let report = report
+        .with_context(|| format!("fetching into {CACHE}"))
+        .at(cache)?;
     progress.note(&format!(
         "{} of {} chunks fetched, {} bytes in {} requests",
         report.chunks_fetched,

@@ -21,8 +21,9 @@ use rustix::net::{
 };
 use rustix::process::Uid;
 
+use super::fetch;
+use super::places::CACHE;
 use super::state::State;
-use super::{fetch, CACHE};
 use crate::base::error::Error;
 use crate::base::progress::Progress;
 use crate::fuse::{self, Prepared};
@@ -224,7 +225,8 @@ fn pull_lazily(layout: &Layout, state: &State, tag: &str, progress: &dyn Progres
     let platform = crate::layout::platform::Platform::here();
     let found = pull::find(&sources, &state.source.name, &platform)?;
     let named = [state.source.to_string()];
-    let report = found.pull_lazy(layout, tag, &named, origins(state), None, progress)?;
+    let report = found.pull_lazy(layout, tag, &named, origins(state), None, progress);
+    let report = report.with_context(|| format!("fetching into {CACHE}"))?;
     progress.note(&format!(
         "the metadata are here, {} bytes in {} requests",
         report.bytes_fetched, report.requests

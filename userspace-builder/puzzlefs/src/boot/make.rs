@@ -2,27 +2,30 @@
 //! A boot image is made, and goes to a registry together with the PuzzleFS image that it starts: under one tag, of which
 //! tools that know nothing of PuzzleFS take the boot image.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{ensure, Context, Result};
 use flate2::write::GzEncoder;
 use oci_spec::image::MediaType;
-use puzzlefs_format::Digest;
+use puzzlefs_format::{Digest, Kind};
 use serde::Serialize;
 use serde_json::json;
 use tar::{Builder, EntryType, Header};
 
 use super::config::rewritten;
+use super::places::{CERTS, DIR, PROGRAM, ROOT, STATE};
 use super::state::State;
-use super::{CERTS, DIR, PROGRAM, STATE};
 use crate::base::cleanup;
 use crate::base::digest::{Blob, Hashing};
 use crate::base::error::{Error, Where};
 use crate::base::progress::Progress;
 use crate::base::text;
+use crate::image::walk::{Step, Walk};
 use crate::image::Image;
 use crate::layout::reference::{self, Name};
 use crate::layout::staging::Staging;
@@ -37,6 +40,11 @@ const PLACES: [&str; 2] = ["puzzlefs-boot", "../libexec/puzzlefs/boot"];
 /// Bytes of the program, at most: a start waits for it.
 const MAX_PROGRAM: u64 = 16 << 20;
 const TAG: &str = "boot";
+/// The directory besides the root that has links to directories in most images.
+const VAR: &str = "var";
+/// How many links go into the layer, and how many bytes each has of its path and of what it leads to, as any tar holds them.
+const MAX_LINKS: usize = 256;
+const MAX_LINK: usize = 100;
 
 /// What the user chooses.
 #[derive(Clone, Debug)]
@@ -110,11 +118,12 @@ fn work(
         has_home: taken.has_home,
     };
     let certs = certs(to, registry)?;
+    let links = links(&image)?;
 
     let own = Layout::open_or_create(dir)?;
     let staging = Staging::new(&own)?;
     let mut draft = staging.begin()?;
-    let diff_id = layer(&mut draft, program, &state.text()?, &certs)?;
+    let diff_id = layer(&mut draft, program, &state.text()?, &certs, &links)?;
     let layer = staging.end(draft)?;
     let (config, _) = rewritten(kept.text.as_deref(), &diff_id)?;
     let config = staging.put_with(|out| Ok(out.write_all(&config)?))?;
@@ -199,17 +208,44 @@ fn certs(to: &Reference, options: &registry::Options) -> crate::Result<Vec<(Stri
     Ok(certs)
 }
 
+/// The links that are in the image's root and in its /var, with what they lead to: runtimes mount at /var/run/secrets what
+/// is to be in /run/secrets, and in a container that has no such link yet a directory would take its place.
+fn links(image: &Image) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let mut links = Vec::new();
+    let mut walk = Walk::new(image)?;
+    while let Some(step) = walk.next()? {
+        let Step::Enter(inode) = step else { continue };
+        let path = walk.path();
+        let bytes = |path: &Path| path.as_os_str().len();
+        match inode.kind()? {
+            Kind::Symlink(to) => {
+                let to = Path::new(OsStr::from_bytes(to)).to_owned();
+                // Longer ones are no directories that anybody mounts at.
+                if bytes(path) <= MAX_LINK && bytes(&to) <= MAX_LINK && links.len() < MAX_LINKS {
+                    links.push((path.to_owned(), to));
+                }
+            }
+            Kind::Dir(_) if bytes(path) > 0 && path != Path::new(VAR) => walk.skip(),
+            _ => {}
+        }
+    }
+    Ok(links)
+}
+
 /// Writes the layer: the same one for the same content. Gives the digest of what was compressed.
 fn layer(
     out: &mut dyn Write,
     program: &[u8],
     state: &[u8],
     certs: &[(String, Vec<u8>)],
+    links: &[(PathBuf, PathBuf)],
 ) -> Result<Digest> {
     let compressed = GzEncoder::new(out, flate2::Compression::best());
     let mut tar = Builder::new(Hashing::new(compressed));
     let relative = |path: &str| path.trim_start_matches('/').to_owned();
     add(&mut tar, &relative(DIR), None)?;
+    // For roots that may not be written to.
+    add(&mut tar, &relative(ROOT), None)?;
     add(&mut tar, &relative(PROGRAM), Some((program, 0o755)))?;
     add(&mut tar, &relative(STATE), Some((state, 0o644)))?;
     if !certs.is_empty() {
@@ -219,24 +255,38 @@ fn layer(
         let path = relative(&format!("{CERTS}/{name}"));
         add(&mut tar, &path, Some((text, 0o644)))?;
     }
+    if links.iter().any(|(path, _)| path.starts_with(VAR)) {
+        add(&mut tar, VAR, None)?;
+    }
+    for (path, to) in links {
+        let mut header = header(EntryType::Symlink, 0o777, 0);
+        tar.append_link(&mut header, path, to)?;
+    }
     let (compressed, content) = tar.into_inner()?.finish();
     compressed.finish().context("compressing the layer")?;
     Ok(content.digest)
 }
 
-/// A directory, or a file with its content and its mode.
-fn add(tar: &mut Builder<impl Write>, path: &str, file: Option<(&[u8], u32)>) -> Result<()> {
+/// What root has, of no time in particular.
+fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     let mut header = Header::new_ustar();
-    let (content, mode) = file.unwrap_or((&[], 0o755));
-    header.set_entry_type(match file {
-        Some(_) => EntryType::Regular,
-        None => EntryType::Directory,
-    });
+    header.set_entry_type(kind);
     header.set_mode(mode);
-    header.set_size(content.len() as u64);
+    header.set_size(size);
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(0);
+    header
+}
+
+/// A directory, or a file with its content and its mode.
+fn add(tar: &mut Builder<impl Write>, path: &str, file: Option<(&[u8], u32)>) -> Result<()> {
+    let (content, mode) = file.unwrap_or((&[], 0o755));
+    let kind = match file {
+        Some(_) => EntryType::Regular,
+        None => EntryType::Directory,
+    };
+    let mut header = header(kind, mode, content.len() as u64);
     header.set_path(path)?;
     header.set_cksum();
     Ok(tar.append(&header, content)?)

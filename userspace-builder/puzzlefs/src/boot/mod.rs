@@ -9,7 +9,8 @@
 //! - `fetch`: the root filesystem is fetched as a whole, where there is no other way;
 //! - `helper`: or it is served by FUSE, and fetched as it is read; `root`: then it is put together from that and mounts;
 //! - [`mounts`]: what the runtime has mounted;
-//! - `program`: as whom what runs, at the end.
+//! - `program`: as whom what runs, at the end;
+//! - `places`: where all that is in the container.
 //!
 //! The image's maker is trusted with what runs in the container, and with nothing outside. Whoever serves the image, and
 //! whoever can write to a cache that containers share, is trusted with nothing: all follows from the digest that the boot
@@ -20,30 +21,10 @@ mod fetch;
 mod helper;
 pub mod make;
 pub mod mounts;
+mod places;
 mod program;
 mod root;
 mod start;
 pub mod state;
 
 pub use start::start;
-
-/// The directory that a boot image has.
-const DIR: &str = "/.puzzlefs";
-/// The program, which a boot image has as its entrypoint.
-pub const PROGRAM: &str = "/.puzzlefs/boot";
-/// What it is to start: see [`state`].
-const STATE: &str = "/.puzzlefs/image";
-/// Whom TLS trusts: what the machine trusted that the boot image was made on.
-const CERTS: &str = "/.puzzlefs/certs";
-/// Credentials, if the runtime has put some there.
-const AUTH: &str = "/.puzzlefs/auth.json";
-/// Chunks that came: those of many containers, where a volume is mounted there.
-const CACHE: &str = "/.puzzlefs/cache";
-/// What is changed, where a volume is mounted there.
-const CHANGES: &str = "/.puzzlefs/changes";
-/// A directory on which the root filesystem is put together.
-const ROOT: &str = "/.puzzlefs/root";
-/// Is there as soon as all of the root filesystem is.
-const DONE: &str = "/.puzzlefs/done";
-/// What begins so in the environment is for the program, and for nobody after it.
-const OURS: &str = "PUZZLEFS_";

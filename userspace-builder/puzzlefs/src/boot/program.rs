@@ -14,8 +14,8 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use rustix::thread;
 
+use super::places::OURS;
 use super::state::State;
-use super::OURS;
 use crate::base::error::{Error, Result, Where};
 use crate::base::text;
 use crate::bundle::users::{self, User};

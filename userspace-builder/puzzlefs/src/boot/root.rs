@@ -20,7 +20,8 @@ use rustix::thread::{
     capability_is_in_bounding_set, remove_capability_from_bounding_set, CapabilitySet,
 };
 
-use super::{mounts, CHANGES, DIR, ROOT};
+use super::mounts;
+use super::places::{CHANGES, DIR, ROOT};
 use crate::base::error::Error;
 use crate::base::text;
 use crate::fuse;
@@ -242,4 +243,46 @@ fn target(root: &OwnedFd, path: &Path, is_dir: bool) -> Result<OwnedFd> {
 fn within(root: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_within_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("var")).unwrap();
+        fs::write(at("file"), "old").unwrap();
+        for (link, to) in [
+            ("var/run", "../run"),
+            ("up", "../../../../elsewhere"),
+            ("etc", "/own/etc"),
+            ("loop", "loop"),
+        ] {
+            std::os::unix::fs::symlink(to, at(link)).unwrap();
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let root = rustix::fs::open(dir.path(), flags, Mode::empty()).unwrap();
+        for (point, is_dir, is) in [
+            ("var/run/secrets/token", true, "run/secrets/token"),
+            ("up/file", false, "elsewhere/file"),
+            ("etc/hosts", false, "own/etc/hosts"),
+            ("file", false, "file"),
+            ("new/dir", true, "new/dir"),
+        ] {
+            target(&root, Path::new(point), is_dir).unwrap();
+            let found = fs::symlink_metadata(at(is)).unwrap();
+            assert_eq!(found.is_dir(), is_dir, "{point}");
+        }
+        assert_eq!(fs::read(at("file")).unwrap(), b"old");
+        for nowhere in ["loop/x", "file/x"] {
+            assert!(
+                target(&root, Path::new(nowhere), false).is_err(),
+                "{nowhere}"
+            );
+        }
+        assert!(!dir.path().parent().unwrap().join("elsewhere").exists());
+    }
 }

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::helper::Helper;
+use super::places::{DONE, STATE};
 use super::state::{self, State};
-use super::{fetch, program, root, DONE, STATE};
+use super::{fetch, program, root};
 use crate::base::error::{Error, Result, Where};
 use crate::base::progress::Progress;
 use crate::base::text;

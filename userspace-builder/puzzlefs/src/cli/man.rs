@@ -15,7 +15,17 @@ use super::{bar, exit};
 
 /// The commands that speak with registries.
 const REGISTRY: &[&str] = &[
-    "build", "complete", "convert", "daemon", "inspect", "ls", "mount", "pull", "push", "run",
+    "boot-image",
+    "build",
+    "complete",
+    "convert",
+    "daemon",
+    "inspect",
+    "ls",
+    "mount",
+    "pull",
+    "push",
+    "run",
     "tags",
 ];
 
@@ -38,14 +48,14 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
         bar::SECONDS,
         bar::SECONDS_HELP,
         &[
-            "build", "complete", "convert", "extract", "gc", "pull", "push", "repack", "unpack",
+            "boot-image", "build", "complete", "convert", "extract", "gc", "pull", "push", "repack", "unpack",
             "verify",
         ],
     ),
     (
         "TMPDIR",
-        "The directory in which there is a mount point while a program runs in an image. [/tmp]",
-        &["record"],
+        "The directory in which there is a mount point while a program runs in an image, or a boot image while it is made. [/tmp]",
+        &["record", "boot-image"],
     ),
     (
         "NOTIFY_SOCKET",

@@ -29,6 +29,8 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::mount::UnmountFlags;
@@ -43,6 +45,9 @@ use connect::Connection;
 use faults::Log;
 use lazily::LazySource;
 use tree::ImageTree;
+
+/// How often what came is recorded by who may be killed.
+const SOON: Duration = Duration::from_millis(250);
 
 /// An image that is to be mounted.
 pub struct Request<'a> {
@@ -137,8 +142,18 @@ pub(crate) fn prepare(
 }
 
 impl Prepared {
-    /// Serves it to the kernel at the other end of `device`, until it is unmounted. It is mounted by somebody else.
+    /// Serves it to the kernel at the other end of `device`, until it is unmounted. It is mounted by somebody else. This
+    /// process may be killed at any time without a word: what comes is recorded soon.
     pub(crate) fn serve(self, device: OwnedFd) -> crate::Result<()> {
+        if let Some(fetcher) = self.fetcher.clone() {
+            let keep = move || {
+                while !fetcher.engine().is_stopped() {
+                    thread::sleep(SOON);
+                    fetcher.engine().keep_or_tell();
+                }
+            };
+            thread::Builder::new().spawn(keep)?;
+        }
         let served = kernel::serve(self.tree, device).and_then(kernel::Serving::wait);
         self.fetcher.iter().for_each(|fetcher| fetcher.end());
         Ok(served?)

@@ -80,7 +80,9 @@ fn dirs(host: &str, dir: Option<&Path>) -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let own = home.map(|home| home.join(".config/containers/certs.d"));
     let all = own.into_iter().chain(HOSTS.iter().map(PathBuf::from));
-    all.map(|dir| dir.join(host)).collect()
+    // Who says no port means this one, and so do others by the directory.
+    let bare = host.strip_suffix(":443").unwrap_or(host);
+    all.map(|dir| dir.join(bare)).collect()
 }
 
 #[derive(Default)]
