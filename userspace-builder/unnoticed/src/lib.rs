@@ -81,7 +81,10 @@ mod tests {
 
     #[test]
     fn a_process_with_threads_is_not_copied() {
-        // Tests run in threads beside the first one.
+        let (end, wait) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || wait.recv());
         assert!(fork().is_err());
+        drop(end);
+        assert!(other.join().unwrap().is_err());
     }
 }

@@ -221,7 +221,11 @@ fn links(image: &Image) -> Result<Vec<(PathBuf, PathBuf)>> {
             Kind::Symlink(to) => {
                 let to = Path::new(OsStr::from_bytes(to)).to_owned();
                 // Longer ones are no directories that anybody mounts at.
-                if bytes(path) <= MAX_LINK && bytes(&to) <= MAX_LINK && links.len() < MAX_LINKS {
+                let is_short = bytes(path) <= MAX_LINK && bytes(&to) <= MAX_LINK;
+                if is_short
+                    && links.len() < MAX_LINKS
+                    && Path::new("/").join(path) != Path::new(DIR)
+                {
                     links.push((path.to_owned(), to));
                 }
             }
