@@ -3,9 +3,11 @@
 //! and in that all that the runtime has mounted into the container. No capability of the container is needed for that, as
 //! who makes a user namespace has all of them there; at the end those are taken away that the container had not.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
@@ -205,31 +207,40 @@ fn bind(point: &Path, root: &OwnedFd) -> Result<()> {
 
 /// The file or directory that `path` leads to within `root`, which is made if it is not there.
 fn target(root: &OwnedFd, path: &Path, is_dir: bool) -> Result<OwnedFd> {
+    let mut path = path.to_owned();
     for _ in 0..TRIES {
-        match within(root, path, OFlags::PATH) {
+        match within(root, &path, OFlags::PATH) {
             Err(Errno::NOENT) => {}
             found => return Ok(found?),
         }
         // The first one on the way that is not there.
-        let mut missing = PathBuf::new();
-        for component in path.components() {
+        let (mut missing, mut rest) = (PathBuf::new(), path.components());
+        for component in rest.by_ref() {
             missing.push(component);
             if within(root, &missing, OFlags::PATH).is_err() {
                 break;
             }
         }
+        let rest = rest.as_path().to_owned();
         let (Some(above), Some(Component::Normal(name))) =
             (missing.parent(), missing.components().next_back())
         else {
             bail!(Error::refused("it leads nowhere"));
         };
-        let above = if above.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            above
-        };
-        let dir = within(root, above, OFlags::PATH | OFlags::DIRECTORY)?;
-        if missing == path && !is_dir {
+        let at = Path::new(".").join(above);
+        let dir = within(root, &at, OFlags::PATH | OFlags::DIRECTORY)?;
+        if let Ok(link) = rustix::fs::readlinkat(&dir, name, Vec::new()) {
+            // It leads to what is not there.
+            let link = Path::new(OsStr::from_bytes(link.as_bytes())).to_owned();
+            let link = link
+                .strip_prefix("/")
+                .map_or_else(|_| above.join(&link), Path::to_owned);
+            // Joined with nothing it would be a directory's name.
+            path = match rest.as_os_str().is_empty() {
+                true => link,
+                false => link.join(rest),
+            };
+        } else if rest.as_os_str().is_empty() && !is_dir {
             let flags =
                 OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             rustix::fs::openat(&dir, name, flags, Mode::from_raw_mode(0o644))?;
