@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The program of boot images. What it does, the library says: `puzzlefs::boot`.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
@@ -20,9 +21,14 @@ impl Progress for Notes {
     fn advance(&self, _: u64) {}
     fn note(&self, text: &str) {
         if self.is_verbose {
-            eprintln!("puzzlefs: {text}");
+            say(text);
         }
     }
+}
+
+fn say(text: &str) {
+    // Nobody is there to be told that this cannot be written.
+    let _ = writeln!(std::io::stderr(), "puzzlefs: {text}");
 }
 
 fn main() -> ExitCode {
@@ -30,11 +36,10 @@ fn main() -> ExitCode {
     let notes = Notes {
         is_verbose: std::env::var_os("PUZZLEFS_VERBOSE").is_some(),
     };
-    let started = boot::start(std::env::args_os().skip(1).collect(), &notes);
-    match started {
-        Ok(never) => match never {},
+    match boot::start(std::env::args_os().skip(1).collect(), &notes, say) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("puzzlefs: error: {error:#}");
+            say(&format!("error: {error:#}"));
             ExitCode::from(status(&error))
         }
     }

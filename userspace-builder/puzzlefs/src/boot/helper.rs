@@ -6,7 +6,7 @@
 //!
 //! What they say to each other: see [`Said`].
 
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -60,6 +60,16 @@ enum Said {
     Failed = b'f',
 }
 
+/// What came of having a helper.
+pub(super) enum Started {
+    /// It is there, and has prepared the image.
+    Ready(Helper),
+    /// It cannot serve the image at all: why.
+    Refused(String),
+    /// This process was the helper, and has nothing more to do.
+    Ended,
+}
+
 /// The helper, as the first process has it.
 pub(super) struct Helper {
     process: Child,
@@ -67,7 +77,7 @@ pub(super) struct Helper {
 }
 
 impl Helper {
-    /// Has a helper prepare the image, and waits until it has. An inner error is why it cannot be served that way at all.
+    /// Has a helper prepare the image, and waits until it has.
     ///
     /// # Errors
     ///
@@ -75,28 +85,26 @@ impl Helper {
     pub(super) fn start(
         state: &State,
         progress: &dyn Progress,
-    ) -> crate::Result<Result<Self, String>> {
+        log: fn(&str),
+    ) -> crate::Result<Started> {
         let (ours, theirs) = UnixStream::pair().context("a socket for the helper")?;
         let first = std::process::id();
-        match puzzlefs_unnoticed::fork().context("a process for the helper")? {
-            None => {
-                drop(ours);
-                serve(theirs, first, state, progress)
-            }
-            Some(process) => {
-                drop(theirs);
-                let mut helper = Helper {
-                    process,
-                    stream: ours,
-                };
-                Ok(match helper.hear()? {
-                    Ok(Said::Ready) => Ok(helper),
-                    Ok(_) => return Err(helper.strange()),
-                    Err(refused) => {
-                        helper.process.wait()?;
-                        Err(refused)
-                    }
-                })
+        let Some(process) = puzzlefs_unnoticed::fork().context("a process for the helper")? else {
+            drop(ours);
+            serve(theirs, first, state, progress, log);
+            return Ok(Started::Ended);
+        };
+        drop(theirs);
+        let mut helper = Helper {
+            process,
+            stream: ours,
+        };
+        match helper.hear()? {
+            Ok(Said::Ready) => Ok(Started::Ready(helper)),
+            Ok(_) => Err(helper.strange()),
+            Err(refused) => {
+                helper.process.wait()?;
+                Ok(Started::Refused(refused))
             }
         }
     }
@@ -159,8 +167,14 @@ impl Helper {
 }
 
 /// The helper's own life, which ends with the mount.
-fn serve(mut stream: UnixStream, first: u32, state: &State, progress: &dyn Progress) -> ! {
-    let result = prepare(state, progress).and_then(|prepared| {
+fn serve(
+    mut stream: UnixStream,
+    first: u32,
+    state: &State,
+    progress: &dyn Progress,
+    log: fn(&str),
+) {
+    let result = prepare(state, progress, log).and_then(|prepared| {
         stream.write_all(&[Said::Ready as u8])?;
         hear(&stream, Said::Unshared)?;
         map(first)?;
@@ -169,25 +183,20 @@ fn serve(mut stream: UnixStream, first: u32, state: &State, progress: &dyn Progr
         leave()?;
         Ok(prepared.serve(device)?)
     });
-    let status = match result {
-        Ok(()) => 0,
-        Err(error) => {
-            let error = Error::from(error);
-            let kind = match error {
-                Error::Refused(_) => Said::Refused,
-                _ => Said::Failed,
-            };
-            let text = [&[kind as u8], format!("{error:#}").as_bytes()].concat();
-            // Nobody may be there any more to be told.
-            let _ = stream.write_all(&text);
-            1
-        }
-    };
-    std::process::exit(status)
+    if let Err(error) = result {
+        let error = Error::from(error);
+        let kind = match error {
+            Error::Refused(_) => Said::Refused,
+            _ => Said::Failed,
+        };
+        let text = [&[kind as u8], format!("{error:#}").as_bytes()].concat();
+        // Nobody may be there any more to be told.
+        let _ = stream.write_all(&text);
+    }
 }
 
 /// Sees to it that the metadata are here, and opens the image. What is read of it will be fetched.
-fn prepare(state: &State, progress: &dyn Progress) -> Result<Prepared> {
+fn prepare(state: &State, progress: &dyn Progress, log: fn(&str)) -> Result<Prepared> {
     // What the terminal says to the application is not for the helper.
     rustix::process::setsid().context("a session for the helper")?;
     let layout = fetch::cache()?;
@@ -208,15 +217,11 @@ fn prepare(state: &State, progress: &dyn Progress) -> Result<Prepared> {
         fill: false,
         rate: None,
     };
-    let log = Box::new(|line: &str| {
-        // Nobody is there to be told that this cannot be written.
-        let _ = writeln!(io::stderr(), "puzzlefs: {line}");
-    });
     Ok(fuse::prepare(
         &image,
         Some(&state.source.to_string()),
         fetching,
-        log,
+        Box::new(log),
     )?)
 }
 

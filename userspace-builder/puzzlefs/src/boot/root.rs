@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -17,6 +17,7 @@ use rustix::mount::{
     mount, mount_change, move_mount, open_tree, unmount, MountFlags, MountPropagationFlags,
     MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
+use rustix::pipe::PipeFlags;
 use rustix::process::pivot_root;
 use rustix::thread::{
     capability_is_in_bounding_set, remove_capability_from_bounding_set, CapabilitySet,
@@ -54,36 +55,44 @@ impl Bounds {
     }
 }
 
+/// What came of a trial.
+pub(super) enum Tried {
+    /// It can be done.
+    Can,
+    /// It cannot: why.
+    Cannot(String),
+    /// This process was the one that has tried, and has nothing more to do.
+    Ended,
+}
+
 /// Whether a process of the container can do all that: in one that is a copy of this one, as there is no way back.
-///
-/// # Returns
-///
-/// Why not, if it cannot.
-pub(super) fn try_out() -> Result<Option<String>> {
+pub(super) fn try_out() -> Result<Tried> {
     if !Path::new("/dev/fuse").exists() {
-        return Ok(Some("there is no /dev/fuse".into()));
+        return Ok(Tried::Cannot("there is no /dev/fuse".into()));
     }
-    let (mut ours, theirs) =
-        rustix::pipe::pipe().map(|(a, b)| (fs::File::from(a), fs::File::from(b)))?;
+    // A root that may not be written to has it already.
+    let _ = fs::create_dir(ROOT);
+    let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let (mut ours, mut theirs) = (fs::File::from(ours), fs::File::from(theirs));
     let Some(child) = puzzlefs_unnoticed::fork()? else {
         drop(ours);
         let tried = alone().and_then(|()| {
             fuse::connected("try")?;
             tmpfs(Path::new(ROOT))
         });
-        let text = tried
-            .err()
-            .map(|error| format!("{error:#}"))
-            .unwrap_or_default();
-        // Whoever waits takes silence for success, and sees to failures later.
-        let _ = std::io::Write::write_all(&mut &theirs, text.as_bytes());
-        std::process::exit(0)
+        let text = tried.err().map(|error| format!("{error:#}"));
+        // Whoever waits takes silence for success, and hears of failures later then.
+        let _ = theirs.write_all(text.unwrap_or_default().as_bytes());
+        return Ok(Tried::Ended);
     };
     drop(theirs);
     let mut why = String::new();
-    std::io::Read::read_to_string(&mut ours, &mut why)?;
+    ours.read_to_string(&mut why)?;
     child.wait()?;
-    Ok(Some(why).filter(|why| !why.is_empty()))
+    Ok(match why.is_empty() {
+        true => Tried::Can,
+        false => Tried::Cannot(why),
+    })
 }
 
 /// Namespaces in which only root is known, for a trial.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the program of a boot image does: it gets the root filesystem, and becomes what the image is for.
 
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -9,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::helper::Helper;
+use super::helper::{Helper, Started};
 use super::places::{DONE, STATE};
+use super::root::Tried;
 use super::state::{self, State};
 use super::{fetch, program, root};
 use crate::base::error::{Error, Result, Where};
@@ -23,13 +23,14 @@ const WAY: &str = "PUZZLEFS_WAY";
 const FUSE: &str = "fuse";
 const EXTRACT: &str = "extract";
 
-/// Starts `arguments`, the program of the container and what it is given. Returns only if that cannot be.
+/// Starts `arguments`, the program of the container and what it is given. Says to `log` what is wrong with the image later
+/// on. Returns only if that cannot be, or in a process beside this one, which has done all that it was to do.
 ///
 /// # Errors
 ///
 /// Names what is missing: rights, room on the disk, an answer of the registry. A container that is started again goes on
 /// with what has come until then.
-pub fn start(arguments: Vec<OsString>, progress: &dyn Progress) -> Result<Infallible> {
+pub fn start(arguments: Vec<OsString>, progress: &dyn Progress, log: fn(&str)) -> Result<()> {
     let directory = std::env::current_dir().context("the working directory")?;
     let state = read()?;
     if arguments.first().is_none_or(|name| name.is_empty()) {
@@ -43,10 +44,14 @@ pub fn start(arguments: Vec<OsString>, progress: &dyn Progress) -> Result<Infall
     }
     let manifest = format!("sha256:{}\n", state.manifest);
     let is_done = is_done(&manifest)?;
-    if !is_done && by_fuse(&state, progress)? {
-        return program::run(&state, &directory, arguments);
+    let by_fuse = match is_done {
+        true => Fuse::No,
+        false => by_fuse(&state, progress, log)?,
+    };
+    if let Fuse::Ended = by_fuse {
+        return Ok(());
     }
-    if !is_done {
+    if let (false, Fuse::No) = (is_done, by_fuse) {
         fetch::extract(&state, progress)?;
         let done = Path::new(DONE);
         let written = File::create(done).and_then(|mut file| {
@@ -55,15 +60,23 @@ pub fn start(arguments: Vec<OsString>, progress: &dyn Progress) -> Result<Infall
         });
         written.context(DONE).at(done)?;
     }
-    program::run(&state, &directory, arguments)
+    match program::run(&state, &directory, arguments)? {}
 }
 
-/// Has the image served by FUSE, and makes it the root; whether that can be.
-fn by_fuse(state: &State, progress: &dyn Progress) -> Result<bool> {
+/// Whether the image is served by FUSE.
+enum Fuse {
+    Yes,
+    No,
+    /// This was a process beside the first one.
+    Ended,
+}
+
+/// Has the image served by FUSE, and makes it the root, if that can be.
+fn by_fuse(state: &State, progress: &dyn Progress, log: fn(&str)) -> Result<Fuse> {
     let wanted = std::env::var(WAY).unwrap_or_default();
     match &*wanted {
         "" | FUSE => {}
-        EXTRACT => return Ok(false),
+        EXTRACT => return Ok(Fuse::No),
         other => {
             let text = format!(
                 "{WAY}={}: expected {FUSE} or {EXTRACT}",
@@ -78,16 +91,19 @@ fn by_fuse(state: &State, progress: &dyn Progress) -> Result<bool> {
         ))),
         false => {
             progress.note(&format!("not by FUSE: {why}"));
-            Ok(false)
+            Ok(Fuse::No)
         }
     };
-    if let Some(why) = root::try_out()? {
-        return no(why);
+    match root::try_out()? {
+        Tried::Can => {}
+        Tried::Cannot(why) => return no(why),
+        Tried::Ended => return Ok(Fuse::Ended),
     }
     let bounds = root::Bounds::now();
-    let mut helper = match Helper::start(state, progress)? {
-        Ok(helper) => helper,
-        Err(why) => return no(why),
+    let mut helper = match Helper::start(state, progress, log)? {
+        Started::Ready(helper) => helper,
+        Started::Refused(why) => return no(why),
+        Started::Ended => return Ok(Fuse::Ended),
     };
     puzzlefs_unnoticed::unshare().context("a user namespace")?;
     helper.map()?;
@@ -97,7 +113,7 @@ fn by_fuse(state: &State, progress: &dyn Progress) -> Result<bool> {
     let hidden = PathBuf::from(format!("/proc/{}", helper.id()));
     root::enter(&image, &[hidden])?;
     bounds.restore()?;
-    Ok(true)
+    Ok(Fuse::Yes)
 }
 
 fn read() -> Result<State> {
