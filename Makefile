@@ -84,7 +84,7 @@ load: all
 rust-analyzer:
 	scripts/rust-analyzer
 
-## make install [DESTDIR=DIR]: the module and the CLI, its man pages, completions and systemd unit
+## make install [DESTDIR=DIR]: the module and the CLI, its man pages, completions and systemd units
 install:
 	install -D -t $(DESTDIR)$(PREFIX)/bin build/puzzlefs
 	install -D build/puzzlefs-boot $(DESTDIR)$(PREFIX)/libexec/puzzlefs/boot
@@ -92,7 +92,8 @@ install:
 	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)/sbin/mount.puzzlefs
 	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)/sbin/mount.fuse.puzzlefs
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's|@PREFIX@|$(PREFIX)|' systemd/puzzlefs-daemon.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/puzzlefs-daemon.service
+	for unit in daemon snapshotter; do sed 's|@PREFIX@|$(PREFIX)|' systemd/puzzlefs-$$unit.service \
+		>$(DESTDIR)$(PREFIX)/lib/systemd/system/puzzlefs-$$unit.service || exit; done
 	build/puzzlefs man $(DESTDIR)$(PREFIX)/share/man
 	build/puzzlefs completions bash >$(DESTDIR)$(bash_completions)/puzzlefs
 	install -D -m 644 -t $(DESTDIR)/lib/modules/$(module_release)/updates build/puzzlefs.ko

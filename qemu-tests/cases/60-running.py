@@ -1,93 +1,21 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # needs: images services; memory 3G; cpus 2; scratch 3G
-# shows: docs/running.md, each command as it stands there: nginx answers a request and PostgreSQL a query, run from images
+# shows: docs/running.md, each command as it stands there but for containerd (case 61): nginx answers a request and PostgreSQL a query, run from images
 # by crun, runc, podman, Quadlet, systemd-nspawn, a unit of systemd with RootDirectory=, LXC and LXC's template, all as Debian has them.
 # Each time nothing is left: no mount, no loop device, no process. A bundle that cannot be made leaves no mount.
 
-import contextlib
-import os
-import re
 import subprocess
 import time
-import urllib.request
 
 from case import Image, check, equal
+from recipes import Recipes, answers, gone, lasting, write
 from registries import Registry
 from systemguest import system
 
 IMAGE = Image("services")
-PAGE = "Welcome to nginx"
-
-
-def blocks():
-    """The blocks of the document, each with the file that it is said to be, if it is one."""
-    with open(f"{os.environ['PUZZLEFS_TOP']}/docs/running.md") as f:
-        text = f.read()
-    found = []
-    for block in re.finditer(r"(?:^    .*\n)(?:^(?:    .*)?\n(?=\n*    )|^    .*\n)*", text, re.M):
-        before = text[:block.start()].rstrip().split("\n\n")[-1]
-        name = re.findall(r"`(/(?:etc|var)/[^`]*)`", before if not before.startswith(" ") else "")
-        section = re.findall(r"^##+ (.*)$", text[:block.start()], re.M)[-1]
-        found.append([section, name[0] if name else None, re.sub("^    ", "", block[0], flags=re.M).strip("\n")])
-    return found
-
-
-BLOCKS = blocks()
-USED = set()
-
-
-def recipe(section):
-    """The files and the scripts of a section, in order."""
-    files, scripts = {}, []
-    for index, (of, name, text) in enumerate(BLOCKS):
-        if of == section:
-            USED.add(index)
-            if name:
-                files[name] = text + "\n"
-            else:
-                scripts.append(text)
-    check(scripts, f"docs/running.md has no commands in {section}")
-    return files, scripts
-
-
-def answers():
-    """nginx, on this machine's network."""
-    for _ in range(300):
-        with contextlib.suppress(OSError), urllib.request.urlopen("http://127.0.0.1/", timeout=30) as answer:
-            return PAGE in answer.read().decode()
-        time.sleep(0.2)
-    return False
-
-
-def left(it):
-    """What is there that should not be."""
-    mounts = it.run("grep -E ' - (puzzlefs|fuse|overlay) ' /proc/self/mountinfo | grep -v ' - overlay system ' || :")
-    loops = it.run("losetup --list --noheadings")
-    names = "nginx|postgres|conmon|crun|runc|podman|systemd-nspawn|lxc-start|puzzlefs"
-    processes = it.run(f"pgrep -l '^({names})' || :")
-    return mounts + loops + processes
-
-
-def gone(it, what):
-    for _ in range(100):
-        rest = left(it)
-        if not rest:
-            return
-        time.sleep(0.2)
-    check(False, f"{what} has left:\n{rest}\n{it.log()}")
-
-
-def write(it, files):
-    for name, text in files.items():
-        it.run(f"mkdir -p {os.path.dirname(name)}; cat >{name} <<'END'\n{text}END\n")
-
-
-@contextlib.contextmanager
-def lasting(what):
-    start = time.monotonic()
-    yield
-    print(f"{what}: {time.monotonic() - start:.0f} s", flush=True)
+RECIPES = Recipes("docs/running.md", lambda section: not section.startswith("containerd"))
+recipe = RECIPES.of
 
 
 def bundles(it):
@@ -242,5 +170,4 @@ with system() as it:
     template(it)
     once(it)
     from_registry(it)
-equal([BLOCKS[index][2] for index in range(len(BLOCKS)) if index not in USED], [], "blocks that nobody has run")
-print(f"{len(BLOCKS)} blocks of docs/running.md run; nothing is left of any")
+RECIPES.end()

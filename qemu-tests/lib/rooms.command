@@ -5,7 +5,8 @@
 
 top: base # the errors of the library
 main: cli
-cli: build boot bundle cache pull daemon lazy remote registry upkeep reports verify extract export profile fuse mount image encode chunks source layout tree base
+cli: snapshotter build boot bundle cache pull daemon lazy remote registry upkeep reports verify extract export profile fuse mount image encode chunks source layout tree base
+snapshotter: daemon mount image remote layout base
 build: metadata profile cache image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
 boot: bundle pull extract fuse image lazy remote registry layout base
@@ -39,3 +40,6 @@ says clap: cli
 says indicatif: cli
 # The protocol of FUSE is spoken in one place.
 says fuser: fuse
+# gRPC is spoken in one place.
+says tonic: snapshotter
+says puzzlefs_containerd: snapshotter

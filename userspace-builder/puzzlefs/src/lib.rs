@@ -7,6 +7,7 @@
 //! - `metadata`: writing the Rootfs, which may be a delta on a base image;
 //! - [`pull`]: an image comes from elsewhere, as far as its chunks are not here;
 //! - [`daemon`]: what is read of lazy packs is fetched;
+//! - [`snapshotter`]: containerd runs images;
 //! - [`upkeep`]: removing garbage, and putting chunks into packs and out of them;
 //! - [`reports`]: what an image or a layout holds;
 //! - [`verify`]: checking an image;
@@ -61,6 +62,8 @@ pub mod pull;
 pub mod registry;
 pub mod remote;
 pub mod reports;
+#[cfg(feature = "command")]
+pub mod snapshotter;
 pub mod source;
 pub(crate) mod tree;
 pub mod upkeep;

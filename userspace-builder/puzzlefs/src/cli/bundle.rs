@@ -86,7 +86,7 @@ fn pulled(args: &Run, image: &registry::Reference) -> Result<Reference> {
 }
 
 /// Whether a daemon fetches what is read of this layout.
-fn is_watched(daemon: &Path, layout: &Layout) -> puzzlefs::Result<bool> {
+pub(super) fn is_watched(daemon: &Path, layout: &Layout) -> puzzlefs::Result<bool> {
     let path = layout.path().canonicalize()?;
     let path = path.display().to_string();
     Ok(puzzlefs::daemon::ask(daemon)?.is_some_and(|daemon| daemon.layouts.contains(&path)))

@@ -26,11 +26,12 @@ const REGISTRY: &[&str] = &[
     "pull",
     "push",
     "run",
+    "snapshotter",
     "tags",
 ];
 
 /// The commands that know buckets.
-const S3: &[&str] = &["complete", "daemon", "mount", "pull"];
+const S3: &[&str] = &["complete", "daemon", "mount", "pull", "snapshotter"];
 
 /// Environment variables: name, what it is for, and the commands that look at it, all if none.
 const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
@@ -60,7 +61,7 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
     (
         "NOTIFY_SOCKET",
         "The socket that is told when the daemon is ready, and given what is to be kept, as systemd sets it for Type=notify.",
-        &["daemon"],
+        &["daemon", "snapshotter"],
     ),
     (
         "LISTEN_PID",
@@ -100,7 +101,7 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
     (
         "PUZZLEFS_SSH",
         "The program that is run in place of ssh, with its first arguments, separated by spaces. [ssh]",
-        &["pull", "complete", "daemon", "mount"],
+        &["pull", "complete", "daemon", "mount", "snapshotter"],
     ),
     (
         "PATH",

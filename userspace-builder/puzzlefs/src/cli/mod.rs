@@ -21,6 +21,7 @@ mod pull;
 mod push;
 mod read;
 mod show;
+mod snapshotter;
 mod store;
 mod tags;
 
@@ -94,6 +95,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Gc(args) => return store::gc(&args),
         Command::Run(args) => return bundle::run(&args),
         Command::Bundle(args) => bundle::bundle(&args),
+        Command::Snapshotter(args) => snapshotter::snapshotter(&args),
         Command::Mount(args) => mount::mount(&args),
         Command::Umount(args) => mount::umount(&args),
         Command::Stats(args) => mount::stats(&args),

@@ -15,6 +15,7 @@ pub fn push(args: &Push) -> Result<()> {
         registry: args.registry.options(),
         mount_from: args.mount_from.clone(),
         with: args.with.clone(),
+        stand_in: args.containerd,
         jobs: args.jobs.get(),
     };
     let layout = Layout::open(&args.image.layout)?;

@@ -10,13 +10,15 @@
 mod known;
 mod listen;
 pub mod metrics;
-mod notify;
+pub(crate) mod notify;
 mod own;
 mod store;
 mod supervisor;
 mod wire;
 mod worker;
 
+#[cfg(feature = "command")]
+pub(crate) use listen::Listener;
 pub use listen::{ask, Address};
 pub use own::stand_alone;
 pub use store::{inherit, Inherited};

@@ -17,6 +17,7 @@
 //! - [`pulled`]: manifests that stand for others, of which not all is there;
 //! - [`reach`]: what index.json leads to;
 //! - [`mod@reference`]: how the command line names an image;
+//! - [`stand_in`]: an ordinary image that stands for one of ours;
 //! - [`staging`]: blobs that are being written.
 
 pub mod broken;
@@ -31,6 +32,7 @@ pub mod pulled;
 pub mod reach;
 pub mod reference;
 pub mod staging;
+pub mod stand_in;
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};

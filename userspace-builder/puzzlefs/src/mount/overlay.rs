@@ -61,7 +61,7 @@ fn layers(dir: &Path, lower: &OwnedFd, made: &mut Made) -> Result<(OwnedFd, Owne
 
 /// Gives the directory `to` owner, mode, time and extended attributes of the directory `from`,
 /// and nothing that it has of its surroundings.
-fn resemble(to: &Path, from: &OwnedFd) -> Result<()> {
+pub(crate) fn resemble(to: &Path, from: &OwnedFd) -> Result<()> {
     let (to, context) = (fs::File::open(to)?, || to.display().to_string());
     xattr::remove_acls(&to).with_context(context)?;
     let (xattrs, _) = xattr::read(from.as_fd(), b".", FileType::Dir)?;

@@ -13,7 +13,7 @@ use crate::base::error::{damage, Error};
 use crate::layout::manifest::ARTIFACT_TYPE;
 use crate::layout::platform::Platform;
 use crate::layout::reference::Name;
-use crate::remote::with::FEATURE;
+use crate::remote::with::{FEATURE, UNKNOWN};
 use crate::remote::Document;
 
 /// Documents that are fetched at most, to find one that is ours.
@@ -93,6 +93,9 @@ fn candidates(index: &Document, platform: &Platform) -> Result<Vec<Digest>> {
     Ok(found.into_iter().map(|(_, _, digest)| digest).collect())
 }
 
+/// The rank of an entry that says that it is ours.
+const OURS: u32 = 2;
+
 /// How likely an entry is ours: higher numbers are.
 fn rank(entry: &Value) -> u32 {
     // The types of oci-spec read this one by another name.
@@ -102,12 +105,12 @@ fn rank(entry: &Value) -> u32 {
         .as_str()
         .is_some_and(|kind| kind.contains("index"));
     match entry["artifactType"] == ARTIFACT_TYPE || has_feature {
-        true => 2,
+        true => OURS,
         false => u32::from(is_index),
     }
 }
 
 fn is_for(entry: &Value, platform: &Platform) -> bool {
     let said = Platform::of(&entry["platform"]);
-    said.is_none_or(|said| platform.takes(&said))
+    said.is_none_or(|said| platform.takes(&said) || said.os == UNKNOWN && rank(entry) == OURS)
 }

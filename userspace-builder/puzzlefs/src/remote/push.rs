@@ -30,6 +30,8 @@ pub struct Push {
     pub mount_from: Vec<Repository>,
     /// The ordinary image that the same tag is to name, too.
     pub with: Option<With>,
+    /// Whether the tag is to name an image for containerd, too, which stands for the image.
+    pub stand_in: bool,
     /// Blobs that are sent at the same time.
     pub jobs: usize,
 }
@@ -86,7 +88,10 @@ pub fn push(
     let image = sent::of_layout(layout, name)?;
     let ordinary = options.with.as_ref();
     let ordinary = ordinary.map(|with| with::open(with, &image, &options.registry));
-    let ordinary = ordinary.transpose()?;
+    let mut ordinary = ordinary.transpose()?;
+    if options.stand_in {
+        ordinary = Some(sent::stand_in(&image, &to.repository.to_string())?);
+    }
     let from = mountable(&to.repository, options)?;
     let access = Access::Push { from: from.clone() };
     let client = Sources::writer(&to.repository, &access, &options.registry)?;
@@ -117,7 +122,7 @@ pub fn push(
                     &image.text,
                 )?;
             }
-            with::index(ordinary, &image)?
+            with::index(ordinary, &image, options.stand_in)?
         }
     };
     if let Name::Digest(wanted) = &to.name {

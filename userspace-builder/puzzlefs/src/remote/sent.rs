@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What of an image is sent to a registry: its manifest, and the blobs that this lists, wherever they are.
 
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::sync::Arc;
 
 use anyhow::{ensure, Context};
 use oci_spec::image::{Descriptor, ImageManifest, MediaType};
-use puzzlefs_format::Digest;
+use puzzlefs_format::{Digest, MEDIA_TYPE_MANIFEST};
 
 use super::{Document, Local, Remote};
 
+use crate::base::digest::sha256;
 use crate::base::error::{damage, Error, Result, Where};
 use crate::base::text;
+use crate::layout::manifest::MAX_DOCUMENT;
 use crate::layout::reference::Name;
+use crate::layout::stand_in::StandIn;
 use crate::layout::Layout;
 use crate::registry::Sources;
 
@@ -48,6 +51,8 @@ pub enum Origin {
     Pulled(Arc<Local>),
     /// In a registry.
     Registry(Arc<Sources>),
+    /// At hand.
+    Memory(Arc<[u8]>),
 }
 
 impl Blob {
@@ -64,6 +69,7 @@ impl Origin {
             Origin::Layout(layout) => Box::new(layout.open_blob(digest)?),
             Origin::Pulled(local) => local.open(digest, 0..size)?,
             Origin::Registry(sources) => Box::new(sources.blob(digest, Some(size))?),
+            Origin::Memory(bytes) => Box::new(Cursor::new(Arc::clone(bytes))),
         })
     }
 }
@@ -100,7 +106,7 @@ pub fn of_layout(layout: &Layout, name: &Name) -> Result<Image> {
 
 /// The image with a manifest, whose blobs are at `origin`.
 pub fn of_manifest(text: Vec<u8>, media_type: &str, origin: &Origin) -> Result<Image> {
-    let digest = crate::base::digest::sha256(&[&text]);
+    let digest = sha256(&[&text]);
     let parsed = parse(&text).with_context(|| format!("the manifest sha256:{digest}"));
     let manifest = damage(parsed).of(&digest)?;
     let mut image = Image {
@@ -125,6 +131,40 @@ pub fn of_manifest(text: Vec<u8>, media_type: &str, origin: &Origin) -> Result<I
         image.config = image.blobs.first().map(|blob| blob.digest);
     }
     Ok(image)
+}
+
+/// The image that stands for `ours`, which can be had from `from`.
+pub fn stand_in(ours: &Image, from: &str) -> Result<Image> {
+    let it = StandIn::new(&ours.digest, from)?;
+    let config = it.config(ours.read_config()?.as_deref())?;
+    let text = it.manifest_with(&config)?;
+    let blob = |bytes: Vec<u8>| Blob {
+        digest: sha256(&[&bytes]),
+        size: bytes.len() as u64,
+        origin: Origin::Memory(bytes.into()),
+    };
+    let blobs = vec![blob(config), blob(it.layer())];
+    Ok(Image {
+        digest: sha256(&[&text]),
+        media_type: MEDIA_TYPE_MANIFEST.to_owned(),
+        text,
+        config: Some(blobs[0].digest),
+        blobs,
+    })
+}
+
+impl Image {
+    /// The config, if it is that of a container.
+    pub fn read_config(&self) -> Result<Option<Vec<u8>>> {
+        let is_config = |blob: &&Blob| Some(blob.digest) == self.config;
+        let Some(blob) = self.blobs.iter().find(is_config) else {
+            return Ok(None);
+        };
+        let mut text = Vec::new();
+        let read = blob.open()?.take(MAX_DOCUMENT).read_to_end(&mut text);
+        read.context("reading the config")?;
+        Ok(Some(text))
+    }
 }
 
 fn parse(text: &[u8]) -> anyhow::Result<ImageManifest> {

@@ -3,7 +3,6 @@
 //! is the first, so that tools which know nothing of PuzzleFS take it; the second one is told apart by
 //! `os.features` of its platform (OCI image-spec, image-index.md), as images of EROFS are.
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,6 +23,8 @@ use crate::registry::{Options, Reference, Sources};
 
 /// What tells a PuzzleFS image apart in an index.
 pub const FEATURE: &str = "puzzlefs";
+/// What an index says of manifests that are no images of any platform.
+pub const UNKNOWN: &str = "unknown";
 /// Indexes in indexes, at most.
 const MAX_DEPTH: u32 = 4;
 
@@ -115,6 +116,8 @@ fn document(origin: &Origin, name: &Name) -> Result<(Vec<u8>, String)> {
             let found = local.manifest(name)?;
             Ok((found.text, found.media_type))
         }
+        // What is at hand has no names.
+        Origin::Memory(_) => Err(Error::not_found(format!("there is no manifest {name}"))),
         Origin::Layout(layout) => {
             let (digest, media_type) = match name {
                 Name::Digest(digest) => (*digest, MEDIA_TYPE_MANIFEST.to_owned()),
@@ -140,23 +143,22 @@ fn document(origin: &Origin, name: &Name) -> Result<(Vec<u8>, String)> {
 
 /// For which machines an image is: its config says it; this one's, if it has none.
 fn platform(image: &Image) -> Result<Platform> {
-    let config = image
-        .blobs
-        .iter()
-        .find(|blob| Some(blob.digest) == image.config);
-    let Some(blob) = config else {
-        return Ok(Platform::here());
-    };
-    let mut text = Vec::new();
-    let read = blob.open()?.take(MAX_DOCUMENT).read_to_end(&mut text);
-    read.context("reading the config")?;
-    damage(serde_json::from_slice(&text).context("parsing the config"))
+    match image.read_config()? {
+        None => Ok(Platform::here()),
+        Some(text) => damage(serde_json::from_slice(&text).context("parsing the config")),
+    }
 }
 
 /// The index of both: its digest, its type and its bytes.
-pub fn index(ordinary: &Image, ours: &Image) -> Result<(Digest, String, Vec<u8>)> {
+///
+/// containerd fetches all of each image that is for its platform, and takes no notice of features. So where the first one stands
+/// for ours, ours is for a platform that nobody has.
+pub fn index(ordinary: &Image, ours: &Image, stands: bool) -> Result<(Digest, String, Vec<u8>)> {
     let platform = serde_json::to_value(platform(ours)?)?;
-    let mut featured = platform.clone();
+    let mut featured = match stands {
+        true => json!({ "architecture": UNKNOWN, "os": UNKNOWN }),
+        false => platform.clone(),
+    };
     featured["os.features"] = json!([FEATURE]);
     let entry = |image: &Image, platform: Value| {
         json!({

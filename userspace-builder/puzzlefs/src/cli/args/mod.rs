@@ -12,6 +12,7 @@ mod profile;
 mod pull;
 mod read;
 mod registry;
+mod snapshotter;
 mod store;
 mod values;
 
@@ -30,6 +31,7 @@ pub use profile::{Profile, ProfileCommand, ProfileFrom, Record};
 pub use pull::{Complete, Pull, Serve};
 pub use read::{Extract, Inspect, Ls, Verify};
 pub use registry::{Home, Image, Push, Registry};
+pub use snapshotter::Snapshotter;
 pub use store::{Du, Gc, Images, Repack, Rm, Tag, Tags, Unpack};
 pub use values::Format;
 
@@ -80,6 +82,7 @@ pub enum Command {
     Gc(Gc),
     Run(Run),
     Bundle(Bundle),
+    Snapshotter(Snapshotter),
     Mount(Mount),
     Umount(Umount),
     Stats(Stats),

@@ -75,7 +75,7 @@ class Place:
 
     def __init__(self, it, proxy):
         self.it, self.run, self.proxy = it, it.run, proxy
-        self.tool = f"{proxy.host}/a/tool:1"
+        self.tool, self.registry = f"{proxy.host}/a/tool:1", proxy.target
 
     def asked(self):
         """Requests for blobs since it was asked last."""
@@ -117,8 +117,7 @@ def documented(place):
         print(f"{line}\n{out}", flush=True)
         if "id -un" in line:
             equal(out.splitlines()[-1], "app", line)
-    place.wait_for("an answer of nginx", "curl --silent http://127.0.0.1/ | grep 'Welcome to nginx'")
-    place.run("podman rm --force --time 3 web; podman volume rm chunks")
+    place.run("podman volume rm chunks")
 
 
 def extracted(place):
@@ -230,7 +229,9 @@ def by_fuse(place):
 
 def service(place):
     """nginx answers; of PostgreSQL beside it nothing is fetched."""
-    image = f"{place.proxy.host}/a/web:1"
+    image = f"{place.registry}/team/web:1"
+    out = place.run(f"puzzlefs boot-image --plain-http --program {PROGRAM} {SERVICES.layout}:web docker://{image}")
+    print(out, flush=True)
     # As in a network of their own, runtimes allow all ports to everybody.
     place.run(f"sysctl --quiet net.ipv4.ip_unprivileged_port_start=0; {RUN.replace('--rm', '--detach')} {FUSE} {CACHE} --name s {image}")
     place.wait_for("an answer of nginx", "curl --silent http://127.0.0.1/ | grep 'Welcome to nginx'")
@@ -294,13 +295,11 @@ tls = {"http": {"tls": {"certificate": certificate, "key": key}}}
 with system() as it, Registry("/scratch") as registry, Registry("/scratch", tls, data=registry.data, at=443):
     place = Place(it, Proxy(registry.host))
     it.run(f"""echo 127.0.0.1 {HOST} >>/etc/hosts; mkdir -p /etc/containers/certs.d/{HOST}
-        cp {authority.certificate} /etc/containers/certs.d/{HOST}; ln -s {SERVICES.layout} /var/lib/images""")
-    for name, image in ("tool", "/scratch/tools:tool"), ("web", "/var/lib/images:web"):
-        out = it.run(f"puzzlefs boot-image --plain-http --program {PROGRAM} {image} docker://{place.proxy.host}/a/{name}:1")
-        size = re.search(r"^boot +sha256:[0-9a-f]{64}, ([0-9]+) bytes", out, re.M)
-        check(size and int(size[1]) < 2_500_000, out)
+        cp {authority.certificate} /etc/containers/certs.d/{HOST}; ln -s /scratch/tools /var/lib/images""")
+    out = it.run(f"puzzlefs boot-image --plain-http --program {PROGRAM} /scratch/tools:tool docker://{place.tool}")
+    size = re.search(r"^boot +sha256:[0-9a-f]{64}, ([0-9]+) bytes", out, re.M)
+    check(size and int(size[1]) < 2_500_000, out)
     check(os.path.getsize(PROGRAM) < 4_000_000, f"the program has {os.path.getsize(PROGRAM)} bytes")
-    it.run(f"puzzlefs boot-image --program {PROGRAM} /scratch/tools:tool docker://{HOST}/team/tool:1")
     start = time.monotonic()
     for part in PARTS:
         part(place)

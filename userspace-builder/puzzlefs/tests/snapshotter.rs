@@ -1,0 +1,682 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The proxy snapshotter as containerd sees it: by gRPC at its socket. Images are mounted by nobody here: a file says that
+//! one is (case 61 has the kernel).
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use puzzlefs::layout::stand_in::{StandIn, FILE, LABEL};
+use puzzlefs::snapshotter::{Images, Snapshotter, Usage};
+use puzzlefs::{Error, Result};
+use puzzlefs_containerd::prost_types::FieldMask;
+use puzzlefs_containerd::snapshots::snapshots_client::SnapshotsClient;
+use puzzlefs_containerd::snapshots::*;
+use puzzlefs_containerd::types::Mount;
+use puzzlefs_format::Digest;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::Code;
+
+const REF: &str = "containerd.io/snapshot.ref";
+
+/// Images of which a file says that they are mounted.
+#[derive(Clone, Default)]
+struct Fake {
+    kept: Arc<Mutex<BTreeSet<Digest>>>,
+    /// Nobody gives an image.
+    is_down: Arc<AtomicBool>,
+    /// Whom it was asked of.
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Images for Fake {
+    fn is_here(&self, image: &StandIn) -> Result<bool> {
+        Ok(self.kept.lock().unwrap().contains(&image.manifest))
+    }
+    fn bring(&self, image: &StandIn, places: &[String]) -> Result<()> {
+        self.asked.lock().unwrap().extend_from_slice(places);
+        if self.is_down.load(Ordering::Relaxed) {
+            let down = std::io::Error::from(std::io::ErrorKind::HostUnreachable);
+            return Err(Error::from(down));
+        }
+        self.kept.lock().unwrap().insert(image.manifest);
+        Ok(())
+    }
+    fn mount(&self, _: &StandIn, target: &Path) -> Result<()> {
+        Ok(fs::write(target.join("mounted"), "")?)
+    }
+    fn is_mounted(&self, target: &Path) -> Result<bool> {
+        Ok(target.join("mounted").exists())
+    }
+    fn unmount(&self, target: &Path) -> Result<()> {
+        let _ = fs::remove_file(target.join("mounted"));
+        Ok(())
+    }
+    fn release(&self, manifest: &Digest) -> Result<()> {
+        self.kept.lock().unwrap().remove(manifest);
+        Ok(())
+    }
+    fn kept(&self) -> Result<BTreeSet<Digest>> {
+        Ok(self.kept.lock().unwrap().clone())
+    }
+    fn usage(&self, _: &StandIn) -> Result<Usage> {
+        Ok(Usage {
+            size: 4096,
+            inodes: 3,
+        })
+    }
+}
+
+struct It {
+    root: PathBuf,
+    images: Fake,
+    client: SnapshotsClient<Channel>,
+}
+
+/// A snapshotter for as long as `work` takes.
+fn with<F: Future>(root: &Path, images: &Fake, work: impl FnOnce(It) -> F) -> F::Output {
+    let socket = root.with_extension("sock");
+    let say = Box::new(|_: &str| ());
+    let it = Snapshotter::open(root, &socket, Box::new(images.clone()), say).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = std::thread::spawn(move || {
+        let until = async move {
+            let _ = stopped.await;
+        };
+        it.serve(until).unwrap();
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let done = runtime.block_on(async {
+        let connect = tower::service_fn(move |_: Uri| {
+            let socket = socket.clone();
+            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://localhost");
+        let channel = endpoint.connect_with_connector(connect).await.unwrap();
+        let client = SnapshotsClient::new(channel);
+        let (root, images) = (root.to_owned(), images.clone());
+        work(It {
+            root,
+            images,
+            client,
+        })
+        .await
+    });
+    drop(runtime);
+    stop.send(()).unwrap();
+    server.join().unwrap();
+    done
+}
+
+fn labels(of: &[(&str, &str)]) -> std::collections::HashMap<String, String> {
+    let own = |text: &str| text.to_owned();
+    of.iter()
+        .map(|(name, value)| (own(name), own(value)))
+        .collect()
+}
+
+impl It {
+    async fn prepare(
+        &mut self,
+        key: &str,
+        parent: &str,
+        of: &[(&str, &str)],
+    ) -> Result<Vec<Mount>, Code> {
+        let request = PrepareSnapshotRequest {
+            snapshotter: "puzzlefs".into(),
+            key: key.into(),
+            parent: parent.into(),
+            labels: labels(of),
+        };
+        let done = self.client.prepare(request).await;
+        done.map(|it| it.into_inner().mounts)
+            .map_err(|it| it.code())
+    }
+
+    async fn view(&mut self, key: &str, parent: &str) -> Result<Vec<Mount>, Code> {
+        let request = ViewSnapshotRequest {
+            key: key.into(),
+            parent: parent.into(),
+            ..Default::default()
+        };
+        let done = self.client.view(request).await;
+        done.map(|it| it.into_inner().mounts)
+            .map_err(|it| it.code())
+    }
+
+    async fn mounts(&mut self, key: &str) -> Result<Vec<Mount>, Code> {
+        let request = MountsRequest {
+            key: key.into(),
+            ..Default::default()
+        };
+        let done = self.client.mounts(request).await;
+        done.map(|it| it.into_inner().mounts)
+            .map_err(|it| it.code())
+    }
+
+    async fn commit(&mut self, name: &str, key: &str) -> Result<(), Code> {
+        let request = CommitSnapshotRequest {
+            name: name.into(),
+            key: key.into(),
+            labels: labels(&[("containerd.io/snapshot/a", "b")]),
+            ..Default::default()
+        };
+        let done = self.client.commit(request).await;
+        done.map(|_| ()).map_err(|it| it.code())
+    }
+
+    async fn remove(&mut self, key: &str) -> Result<(), Code> {
+        let request = RemoveSnapshotRequest {
+            key: key.into(),
+            ..Default::default()
+        };
+        let done = self.client.remove(request).await;
+        done.map(|_| ()).map_err(|it| it.code())
+    }
+
+    async fn stat(&mut self, key: &str) -> Result<Info, Code> {
+        let request = StatSnapshotRequest {
+            key: key.into(),
+            ..Default::default()
+        };
+        let done = self.client.stat(request).await;
+        done.map(|it| it.into_inner().info.unwrap())
+            .map_err(|it| it.code())
+    }
+
+    async fn usage(&mut self, key: &str) -> (i64, i64) {
+        let request = UsageRequest {
+            key: key.into(),
+            ..Default::default()
+        };
+        let usage = self.client.usage(request).await.unwrap().into_inner();
+        (usage.size, usage.inodes)
+    }
+
+    async fn update(
+        &mut self,
+        name: &str,
+        of: &[(&str, &str)],
+        paths: &[&str],
+    ) -> Result<Info, Code> {
+        let request = UpdateSnapshotRequest {
+            info: Some(Info {
+                name: name.into(),
+                labels: labels(of),
+                ..Default::default()
+            }),
+            update_mask: Some(FieldMask {
+                paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            }),
+            ..Default::default()
+        };
+        let done = self.client.update(request).await;
+        done.map(|it| it.into_inner().info.unwrap())
+            .map_err(|it| it.code())
+    }
+
+    async fn list(&mut self, filters: &[&str]) -> Result<Vec<String>, Code> {
+        let request = ListSnapshotsRequest {
+            filters: filters.iter().map(|filter| (*filter).to_owned()).collect(),
+            ..Default::default()
+        };
+        let stream = self.client.list(request).await;
+        let mut stream = stream.map_err(|it| it.code())?.into_inner();
+        let mut names = Vec::new();
+        while let Some(block) = stream.message().await.unwrap() {
+            names.extend(block.info.into_iter().map(|info| info.name));
+        }
+        Ok(names)
+    }
+
+    async fn cleanup(&mut self) {
+        let request = CleanupRequest::default();
+        self.client.cleanup(request).await.unwrap();
+    }
+
+    /// The directories of snapshots.
+    fn directories(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.root.join("snapshots")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// Waits until what is done in the background has come to this.
+    async fn until(&self, what: impl Fn(&It) -> bool) {
+        for _ in 0..500 {
+            if what(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("it does not come");
+    }
+}
+
+/// What an option of an overlayfs says.
+fn option<'a>(mounts: &'a [Mount], name: &str) -> Option<&'a str> {
+    let mut options = mounts[0].options.iter();
+    options.find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn stand_in(number: u8) -> (StandIn, String) {
+    let it = StandIn::new(
+        &Digest::from_bytes([number; 32]),
+        "docker://h.example/a/web",
+    )
+    .unwrap();
+    let name = format!("sha256:{}", it.digest());
+    (it, name)
+}
+
+#[test]
+fn ordinary_layers_are_overlayfs() {
+    let dir = common::scratch();
+    let root = dir.path().join("root");
+    with(&root, &Fake::default(), |mut it| async move {
+        let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(it.root.with_extension("sock")), 0o600);
+        assert_eq!(mode(it.root.clone()), 0o700);
+
+        let first = it
+            .prepare("ns/1/extract-1 sha256:a", "", &[])
+            .await
+            .unwrap();
+        assert_eq!((first.len(), first[0].r#type.as_str()), (1, "bind"));
+        assert_eq!(first[0].options, ["rw", "rbind"]);
+        let files = PathBuf::from(&first[0].source);
+        fs::write(files.join("file"), [1; 10_000]).unwrap();
+        fs::create_dir(files.join("dir")).unwrap();
+        let (size, inodes) = it.usage("ns/1/extract-1 sha256:a").await;
+        assert!(size >= 10_000 && size % 512 == 0, "{size}");
+        assert_eq!(inodes, 3);
+        fs::set_permissions(&files, fs::Permissions::from_mode(0o750)).unwrap();
+        it.commit("ns/2/sha256:a", "ns/1/extract-1 sha256:a")
+            .await
+            .unwrap();
+        assert_eq!(it.usage("ns/2/sha256:a").await, (size, 3));
+        let info = it.stat("ns/2/sha256:a").await.unwrap();
+        assert_eq!((info.kind(), info.parent.as_str()), (Kind::Committed, ""));
+        assert_eq!(info.labels, labels(&[("containerd.io/snapshot/a", "b")]));
+        assert_eq!(
+            it.stat("ns/1/extract-1 sha256:a").await,
+            Err(Code::NotFound)
+        );
+
+        let second = it
+            .prepare("two", "ns/2/sha256:a", &[("x", "y")])
+            .await
+            .unwrap();
+        assert_eq!(second[0].r#type, "overlay");
+        assert_eq!(option(&second, "lowerdir"), Some(first[0].source.as_str()));
+        let upper = option(&second, "upperdir").unwrap();
+        assert_eq!(
+            mode(upper.into()),
+            0o750,
+            "the root's mode is that of the parent's"
+        );
+        assert!(Path::new(option(&second, "workdir").unwrap()).is_dir());
+        assert_eq!(it.mounts("two").await.unwrap(), second);
+        it.commit("three", "two").await.unwrap();
+        let third = it.prepare("four", "three", &[]).await.unwrap();
+        let lower = format!("{upper}:{}", first[0].source);
+        assert_eq!(
+            option(&third, "lowerdir"),
+            Some(lower.as_str()),
+            "the upper one is the first"
+        );
+
+        // Views can be read.
+        let one = it.view("five", "ns/2/sha256:a").await.unwrap();
+        assert_eq!(
+            (one[0].r#type.as_str(), &one[0].source),
+            ("bind", &first[0].source)
+        );
+        assert_eq!(one[0].options, ["ro", "rbind"]);
+        let both = it.view("six", "three").await.unwrap();
+        assert_eq!(option(&both, "lowerdir"), Some(lower.as_str()));
+        assert_eq!(option(&both, "upperdir"), None);
+        let none = it.view("seven", "").await.unwrap();
+        assert_eq!(none[0].options, ["ro", "rbind"]);
+
+        // As containerd's own snapshotters say it.
+        assert_eq!(
+            it.prepare("four", "three", &[]).await,
+            Err(Code::AlreadyExists)
+        );
+        assert_eq!(it.prepare("eight", "nine", &[]).await, Err(Code::NotFound));
+        assert_eq!(
+            it.prepare("eight", "four", &[]).await,
+            Err(Code::InvalidArgument)
+        );
+        assert_eq!(it.mounts("three").await, Err(Code::FailedPrecondition));
+        assert_eq!(it.mounts("eight").await, Err(Code::NotFound));
+        assert_eq!(
+            it.commit("eight", "six").await,
+            Err(Code::FailedPrecondition)
+        );
+        assert_eq!(it.commit("eight", "nine").await, Err(Code::NotFound));
+        assert_eq!(it.commit("three", "four").await, Err(Code::AlreadyExists));
+        assert_eq!(it.remove("three").await, Err(Code::FailedPrecondition));
+        assert_eq!(it.remove("eight").await, Err(Code::NotFound));
+        assert_eq!(it.stat("").await, Err(Code::NotFound));
+
+        for key in ["four", "five", "six", "seven", "three", "ns/2/sha256:a"] {
+            it.remove(key).await.unwrap();
+        }
+        assert_eq!(it.list(&[]).await.unwrap(), [""; 0]);
+        assert_eq!(it.directories(), [""; 0]);
+    });
+}
+
+#[test]
+fn labels_are_changed_and_found() {
+    let dir = common::scratch();
+    let root = dir.path().join("root");
+    with(&root, &Fake::default(), |mut it| async move {
+        it.prepare("a", "", &[("x", "1"), ("y", "2")])
+            .await
+            .unwrap();
+        it.commit("b", "a").await.unwrap();
+        it.view("c", "b").await.unwrap();
+        let info = it.update("b", &[("x", "3")], &["labels.x"]).await.unwrap();
+        assert_eq!(
+            info.labels,
+            labels(&[("containerd.io/snapshot/a", "b"), ("x", "3")])
+        );
+        // An empty value takes a label away.
+        let info = it.update("b", &[], &["labels.x"]).await.unwrap();
+        assert_eq!(info.labels, labels(&[("containerd.io/snapshot/a", "b")]));
+        for paths in [&["labels"][..], &[]] {
+            let info = it
+                .update("b", &[("z", "4"), ("u.v", "5")], paths)
+                .await
+                .unwrap();
+            assert_eq!(info.labels, labels(&[("z", "4"), ("u.v", "5")]));
+            it.update("b", &[("w", "6")], paths).await.unwrap();
+        }
+        let before = it.stat("b").await.unwrap();
+        for path in ["kind", "parent", "name", "labelsx", ""] {
+            assert_eq!(
+                it.update("b", &[], &[path]).await,
+                Err(Code::InvalidArgument),
+                "{path}"
+            );
+        }
+        assert_eq!(it.update("d", &[], &["labels"]).await, Err(Code::NotFound));
+        assert_eq!(it.stat("b").await.unwrap(), before);
+        assert!(before.updated_at.unwrap().seconds >= before.created_at.unwrap().seconds);
+
+        let found = |filters: &'static [&'static str]| {
+            let mut client = It {
+                client: it.client.clone(),
+                root: it.root.clone(),
+                images: it.images.clone(),
+            };
+            async move { client.list(filters).await }
+        };
+        assert_eq!(
+            found(&["kind==view", "labels.w==6"]).await.unwrap(),
+            ["b", "c"]
+        );
+        assert_eq!(found(&["parent==b"]).await.unwrap(), ["c"]);
+        assert_eq!(found(&["labels.w==7"]).await.unwrap(), [""; 0]);
+        assert_eq!(found(&["labels.w="]).await, Err(Code::InvalidArgument));
+        // More than go into one message.
+        for number in 0..205 {
+            it.view(&format!("v{number}"), "b").await.unwrap();
+        }
+        assert_eq!(it.list(&["kind==view"]).await.unwrap().len(), 206);
+    });
+}
+
+#[test]
+fn an_image_need_not_be_unpacked() {
+    let dir = common::scratch();
+    let root = dir.path().join("root");
+    let images = Fake::default();
+    let (image, name) = stand_in(1);
+    with(&root, &images, |mut it| async move {
+        let pulled = "containerd.io/snapshot/cri.image-ref";
+        let of = [
+            (REF, name.as_str()),
+            (LABEL, image.text.as_str()),
+            (pulled, "m.example/web:1"),
+        ];
+        it.images.is_down.store(true, Ordering::Relaxed);
+        assert_eq!(it.prepare("ns/1/x", "", &of).await, Err(Code::Unavailable));
+        assert_eq!(it.directories(), [""; 0]);
+        it.images.is_down.store(false, Ordering::Relaxed);
+        for key in ["ns/1/x", "ns/2/y"] {
+            assert_eq!(it.prepare(key, "", &of).await, Err(Code::AlreadyExists));
+        }
+        assert_eq!(it.images.asked.lock().unwrap()[0], "docker://m.example/web");
+        // What containerd asks next (metadata/snapshot.go).
+        let filter = format!("labels.\"{REF}\"=={name},parent==\"\"");
+        let found = it.list(&[&filter]).await.unwrap();
+        assert_eq!(found.len(), 1);
+        let top = found[0].clone();
+        assert_eq!(it.stat(&top).await.unwrap().kind(), Kind::Committed);
+        assert_eq!(it.usage(&top).await, (4096, 3));
+        let mounts = it.prepare("container", &top, &[]).await.unwrap();
+        let lower = option(&mounts, "lowerdir").unwrap().to_owned();
+        assert!(Path::new(&lower).join("mounted").exists() && lower.ends_with("/image"));
+        let view = it.view("view", &top).await.unwrap();
+        assert_eq!(
+            (&view[0].source, view[0].options[0].as_str()),
+            (&lower, "ro")
+        );
+
+        // Who says of a name that it is that of another image is not believed: it is a layer as any other.
+        let (other, _) = stand_in(2);
+        let of = [(REF, "sha256:base"), (LABEL, other.text.as_str())];
+        let mounts = it.prepare("ns/3/z", "", &of).await.unwrap();
+        assert_eq!(mounts[0].r#type, "bind");
+        let of = [(REF, "sha256:base"), (LABEL, "{}")];
+        it.prepare("ns/4/z", "", &of).await.unwrap();
+
+        for key in ["container", "view"] {
+            assert_eq!(it.remove(&top).await, Err(Code::FailedPrecondition));
+            it.remove(key).await.unwrap();
+        }
+        assert_eq!(it.images.kept.lock().unwrap().len(), 1);
+        it.remove(&top).await.unwrap();
+        assert!(it.images.kept.lock().unwrap().is_empty());
+        for key in ["ns/3/z", "ns/4/z"] {
+            it.remove(key).await.unwrap();
+        }
+        assert_eq!(it.directories(), [""; 0]);
+    });
+}
+
+#[test]
+fn an_unpacked_stand_in_is_the_image() {
+    let dir = common::scratch();
+    let root = dir.path().join("root");
+    let (image, name) = stand_in(1);
+    with(&root, &Fake::default(), |mut it| async move {
+        let mut number = 0;
+        let mut unpack = async |it: &mut It, name: &str, fill: &dyn Fn(&Path)| {
+            number += 1;
+            let key = format!("ns/{number}/extract-1 {name}");
+            let mounts = it.prepare(&key, "", &[]).await.unwrap();
+            fill(Path::new(&mounts[0].source));
+            let name = format!("ns/{number}b/{name}");
+            it.commit(&name, &key).await.unwrap();
+            name
+        };
+        let text = image.text.clone();
+        let whole = |files: &Path| fs::write(files.join(FILE), &text).unwrap();
+        it.images.is_down.store(true, Ordering::Relaxed);
+        let top = unpack(&mut it, &name, &whole).await;
+        // The pull does not wait for it, the container does.
+        assert_eq!(it.prepare("c", &top, &[]).await, Err(Code::Unavailable));
+        it.images.is_down.store(false, Ordering::Relaxed);
+        let mounts = it.prepare("c", &top, &[]).await.unwrap();
+        let lower = option(&mounts, "lowerdir").unwrap();
+        assert!(Path::new(lower).join("mounted").exists());
+
+        // What a container can make is no image.
+        let (_, other) = stand_in(2);
+        let link = |files: &Path| {
+            fs::write(files.with_file_name("elsewhere"), &text).unwrap();
+            std::os::unix::fs::symlink("../elsewhere", files.join(FILE)).unwrap();
+        };
+        let more = |files: &Path| {
+            whole(files);
+            fs::write(files.join("more"), "").unwrap();
+        };
+        for (name, fill) in [
+            (&other, &whole as &dyn Fn(&Path)),
+            (&name, &link),
+            (&name, &more),
+        ] {
+            let top = unpack(&mut it, name, fill).await;
+            let mounts = it.view(&format!("view of {top}"), &top).await.unwrap();
+            assert!(mounts[0].source.ends_with("/fs"), "{mounts:?}");
+        }
+    });
+}
+
+#[test]
+fn snapshots_outlive_the_process() {
+    let dir = common::scratch();
+    let root = dir.path().join("root");
+    let images = Fake::default();
+    let (image, name) = stand_in(1);
+    let (of, inner) = (name.clone(), image.clone());
+    let before = with(&root, &images, |mut it| async move {
+        let of = [(REF, of.as_str()), (LABEL, inner.text.as_str())];
+        it.prepare("x", "", &of).await.unwrap_err();
+        it.prepare("container", &name, &[("a", "b")]).await.unwrap();
+        it.prepare("plain", "", &[]).await.unwrap();
+        it.commit("layer", "plain").await.unwrap();
+        it.view("view", "layer").await.unwrap();
+        let infos = [
+            it.stat("container").await,
+            it.stat("view").await,
+            it.stat(&name).await,
+        ];
+        (it.mounts("container").await, infos, name)
+    });
+    // The machine was started again: nothing is mounted, and something was half made.
+    let (mounts, infos, name) = before;
+    let lower = PathBuf::from(option(mounts.as_ref().unwrap(), "lowerdir").unwrap());
+    fs::remove_file(lower.join("mounted")).unwrap();
+    let snapshots = root.join("snapshots");
+    fs::create_dir_all(snapshots.join("77/fs/dir")).unwrap();
+    fs::create_dir_all(snapshots.join("78/image")).unwrap();
+    fs::write(snapshots.join("78/image/mounted"), "").unwrap();
+    fs::write(snapshots.join("1/info.json.new"), "{").unwrap();
+    fs::create_dir(snapshots.join("79")).unwrap();
+    fs::write(snapshots.join("79/info.json"), "{").unwrap();
+    images
+        .kept
+        .lock()
+        .unwrap()
+        .insert(Digest::from_bytes([9; 32]));
+    with(&root, &images, |mut it| async move {
+        let again = [
+            it.stat("container").await,
+            it.stat("view").await,
+            it.stat(&name).await,
+        ];
+        assert_eq!(again, infos);
+        assert!(lower.join("mounted").exists());
+        assert_eq!(it.mounts("container").await, mounts);
+        let kept: Vec<Digest> = it.images.kept.lock().unwrap().iter().copied().collect();
+        assert_eq!(kept, [image.manifest]);
+        // What cannot be read is not touched.
+        let there = it.directories();
+        assert!(
+            !there.contains(&"77".into()) && !there.contains(&"78".into()),
+            "{there:?}"
+        );
+        assert!(there.contains(&"79".into()));
+        it.prepare("new", "layer", &[]).await.unwrap();
+        assert!(it.directories().contains(&"80".into()));
+        it.cleanup().await;
+        for key in ["new", "view", "layer", "container"] {
+            it.remove(key).await.unwrap();
+        }
+        it.remove(&name).await.unwrap();
+        it.until(|it| it.images.kept.lock().unwrap().is_empty())
+            .await;
+        assert_eq!(it.directories(), ["79"]);
+    });
+    // Two at once would take each other's snapshots for left over.
+    let say = || Box::new(|_: &str| ());
+    let socket = dir.path().join("other.sock");
+    let first = Snapshotter::open(&root, &socket, Box::new(images.clone()), say()).unwrap();
+    let second = Snapshotter::open(&root, &socket, Box::new(images.clone()), say());
+    assert!(matches!(second, Err(Error::Refused(_))));
+    drop(first);
+    let bad = dir.path().join("a:b");
+    let bad = Snapshotter::open(&bad, &socket, Box::new(images), say());
+    assert!(matches!(bad, Err(Error::Refused(_))));
+}
+
+#[test]
+fn names_are_no_paths() {
+    let dir = common::scratch();
+    let root = dir.path().join("root");
+    with(&root, &Fake::default(), |mut it| async move {
+        let long = "x".repeat(32 << 10);
+        let names = [
+            "../../../out",
+            "/etc/passwd",
+            "a\0b",
+            "..",
+            "a\nb",
+            "\u{202e}x",
+            &long,
+        ];
+        for name in names {
+            it.prepare(name, "", &[]).await.unwrap();
+            assert_eq!(it.stat(name).await.unwrap().name, name);
+        }
+        assert!(it
+            .directories()
+            .iter()
+            .all(|name| name.parse::<u64>().is_ok()));
+        let inside = fs::read_dir(it.root.parent().unwrap()).unwrap().count();
+        assert_eq!(inside, 2, "the root and the socket");
+        assert_eq!(it.prepare("", "", &[]).await, Err(Code::InvalidArgument));
+        let longer = "x".repeat((32 << 10) + 1);
+        assert_eq!(
+            it.prepare(&longer, "", &[]).await,
+            Err(Code::InvalidArgument)
+        );
+        let value = "x".repeat(4096);
+        assert_eq!(
+            it.prepare("a", "", &[("y", &value)]).await,
+            Err(Code::InvalidArgument)
+        );
+        assert_eq!(
+            it.prepare("a", "", &[("y", &value[1..])]).await.map(|_| ()),
+            Ok(())
+        );
+        assert_eq!(
+            it.update("a", &[("z", &value)], &["labels.z"]).await,
+            Err(Code::InvalidArgument)
+        );
+        for name in names {
+            it.remove(name).await.unwrap();
+        }
+    });
+}
