@@ -16,7 +16,7 @@ upkeep: profile image chunks layout base
 reports: profile image chunks layout base
 verify: image chunks layout base host
 bundle: extract mount image layout base
-extract: image base host
+extract: image chunks base host
 export: image layout base
 profile: mount image chunks layout base
 fuse: mount image lazy chunks layout base

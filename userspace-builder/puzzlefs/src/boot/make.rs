@@ -51,7 +51,7 @@ const MAX_LINK: usize = 100;
 pub struct Options {
     /// The program, in place of the one that is installed.
     pub program: Option<PathBuf>,
-    /// How the images go. What `with` says is not looked at.
+    /// How the images go. What `with` and `stand_in` say is not looked at.
     pub push: Push,
 }
 
@@ -134,6 +134,7 @@ fn work(
     own.set_tag_as(TAG, &media_type, &boot.digest, boot.size)?;
     let push = Push {
         with: Some(With::Layout(reference::Reference::of_tag(dir, TAG))),
+        stand_in: false,
         ..options.push.clone()
     };
     let pushed = push::push(layout, name, to, &push, progress)?;

@@ -18,6 +18,7 @@ pub fn boot_image(args: &BootImage) -> Result<()> {
             registry: args.registry.options(),
             mount_from: args.mount_from.clone(),
             with: None,
+            stand_in: false,
             jobs: args.jobs.get(),
         },
     };
