@@ -54,7 +54,9 @@ MACHINE = {
 }
 # All of a document.
 DOCUMENTS = {"running.md": ("qemu-tests/cases/60-running.py", "docs/running.md"),
-             "boot-image.md": ("qemu-tests/cases/64-boot-image.py", "docs/boot-image.md")}
+             "boot-image.md": ("qemu-tests/cases/64-boot-image.py", "docs/boot-image.md"),
+             "installing.md": ("scripts/deb-test", "docs/installing.md"),
+             "secure-boot.md": ("scripts/deb-test", "docs/secure-boot.md")}
 # What is not there yet where these begin.
 BEFORE = {"extract": "rm -r rootfs", "export": "rm -r rootfs; mkdir rootfs"}
 STARTS = re.compile(r"(puzzlefs|curl|make|mount|umount|skopeo|jq|zstdcat|scripts/\w+|[A-Z_]+=\S+ puzzlefs)( |$)")
