@@ -11,7 +11,7 @@ use puzzlefs::registry;
 use super::registry::{jobs, Registry};
 use super::values::{threads, Format};
 
-/// Push an image that any runtime runs, and that gets its root file system when it starts
+/// Push an image that any runtime runs, and that gets its root file system as it starts
 ///
 /// The tag names an index: first an ordinary image of one small layer, then the PuzzleFS image. Runtimes pull the first one.
 /// Its program is the entrypoint. In the container it fetches the chunks that no cache has, and then becomes what the image
