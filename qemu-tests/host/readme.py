@@ -216,7 +216,7 @@ def worked_example(base):
 def named_options():
     """Each `puzzlefs COMMAND ... --option` of the documents is one of the command."""
     helps, count = {}, 0
-    names = re.findall(r"^  (\w+) ", run("puzzlefs", "-h").split("Commands:")[1].split("Options:")[0], re.M)
+    names = re.findall(r"^  ([\w-]+) ", run("puzzlefs", "-h").split("Commands:")[1].split("Options:")[0], re.M)
     for document in DOCUMENTS:
         text = document.read_text()
         uses = re.findall(r"`puzzlefs ([a-z][^`]*)`", text)
