@@ -227,8 +227,4 @@ fn failures_say_what_and_have_a_status() {
     ] {
         fails(&["mount", option, &image, "/mnt"], "--fuse");
     }
-    fails(
-        &["mount", &image, "/no such directory"],
-        "no such directory",
-    );
 }
