@@ -251,7 +251,7 @@ def rootless(place):
     run = f"setpriv --reuid=1500 --regid=1500 --clear-groups env -C / HOME=/var/box XDG_RUNTIME_DIR=/run/user/1500 {RUN}"
     look = "sh -c 'id -un; id -G; cat /usr/share/* | wc -c; exit 7'"
     for way in "", "--device /dev/fuse -e PUZZLEFS_WAY=fuse":
-        out = place.run(f"{run} {way} {place.tool} {look}", status=7)
+        out = place.run(f"{run} {way} {place.tool} {look} 2>/dev/null", status=7)  # it misses a bus
         equal(out.splitlines()[-3:], ["app", "1234 77", str(FILES * 300_000)], f"a user's container, {way or 'extracted'}")
 
 
