@@ -152,7 +152,8 @@ impl Layout {
             Ok(()) => Ok(ServeLock(file)),
             Err(Errno::WOULDBLOCK) => {
                 let path = self.path.display();
-                let text = format!("another puzzlefs daemon serves {path}: one may have several layouts");
+                let text =
+                    format!("another puzzlefs daemon serves {path}: one may have several layouts");
                 Err(Error::refused(text).at(&self.path))
             }
             Err(error) => Err(error)
