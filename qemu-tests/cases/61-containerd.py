@@ -117,7 +117,7 @@ def nothing(it):
 def asked(it, host):
     """containerd pulls, and asks the snapshotter before it fetches."""
     name = f"{host}/team/db:1"
-    it.run(f"puzzlefs push --containerd /var/lib/images:db docker://{name}")
+    it.run(f"puzzlefs push --stand-in /var/lib/images:db docker://{name}")
     with lasting("a pull without the layer"):
         pulled(it, f"ctr images pull --local=false --platform linux/amd64 --snapshotter puzzlefs {name}")
     equal(len(it.run("ctr content ls -q").split()), 3, "blobs in containerd's store, the index, the stand-in and its config")

@@ -40,6 +40,7 @@ MACHINE = {
     r"puzzlefs run ": ("qemu-tests/cases/60-running.py", 'recipe("To try an image")'),
     r"(puzzlefs boot-image|podman run) ": ("qemu-tests/cases/64-boot-image.py", "puzzlefs boot-image "),
     r"puzzlefs snapshotter": ("qemu-tests/cases/61-containerd.py", 'RECIPES.of("containerd")'),
+    r"puzzlefs layer-store": ("qemu-tests/cases/62-podman-store.py", "RECIPES.of(SECTION)"),
     r"puzzlefs mount --overlay ": ("qemu-tests/cases/30-writable.py", '"puzzlefs", "mount", *options, "--overlay"'),
     r"puzzlefs mount --fuse .*(docker|https)://": ("qemu-tests/cases/57-fuse-lazy.py", 'mount = "puzzlefs", "mount", "--fuse"'),
     r"puzzlefs mount --fuse LAYOUT:app": ("qemu-tests/cases/57-fuse-lazy.py", 'puzzlefs("mount", "--fuse"'),

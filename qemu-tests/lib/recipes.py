@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Documents whose blocks are run as they stand there: docs/running.md by cases 60 and 61."""
+"""Documents whose blocks are run as they stand there: docs/running.md by cases 60 to 62."""
 
 import contextlib
 import os

@@ -5,7 +5,8 @@
 
 top: base # the errors of the library
 main: cli
-cli: snapshotter build boot bundle cache pull daemon lazy remote registry upkeep reports verify extract export profile fuse mount image encode chunks source layout tree base
+cli: layer_store snapshotter build boot bundle cache pull daemon lazy remote registry upkeep reports verify extract export profile fuse mount image encode chunks source layout tree base
+layer_store: snapshotter remote layout host base
 snapshotter: daemon mount image remote layout base
 build: metadata profile cache image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host

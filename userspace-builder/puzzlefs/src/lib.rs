@@ -7,6 +7,7 @@
 //! - `metadata`: writing the Rootfs, which may be a delta on a base image;
 //! - [`pull`]: an image comes from elsewhere, as far as its chunks are not here;
 //! - [`daemon`]: what is read of lazy packs is fetched;
+//! - [`layer_store`]: podman and CRI-O run images;
 //! - [`snapshotter`]: containerd runs images;
 //! - [`upkeep`]: removing garbage, and putting chunks into packs and out of them;
 //! - [`reports`]: what an image or a layout holds;
@@ -52,6 +53,8 @@ pub mod extract;
 pub mod fuse;
 pub(crate) mod host;
 pub mod image;
+#[cfg(feature = "command")]
+pub mod layer_store;
 pub(crate) mod layers;
 pub mod layout;
 pub mod lazy;

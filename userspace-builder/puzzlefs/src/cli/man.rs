@@ -21,6 +21,7 @@ const REGISTRY: &[&str] = &[
     "convert",
     "daemon",
     "inspect",
+    "layer-store",
     "ls",
     "mount",
     "pull",
@@ -31,7 +32,14 @@ const REGISTRY: &[&str] = &[
 ];
 
 /// The commands that know buckets.
-const S3: &[&str] = &["complete", "daemon", "mount", "pull", "snapshotter"];
+const S3: &[&str] = &[
+    "complete",
+    "daemon",
+    "layer-store",
+    "mount",
+    "pull",
+    "snapshotter",
+];
 
 /// Environment variables: name, what it is for, and the commands that look at it, all if none.
 const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
@@ -101,7 +109,14 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
     (
         "PUZZLEFS_SSH",
         "The program that is run in place of ssh, with its first arguments, separated by spaces. [ssh]",
-        &["pull", "complete", "daemon", "mount", "snapshotter"],
+        &[
+            "pull",
+            "complete",
+            "daemon",
+            "layer-store",
+            "mount",
+            "snapshotter",
+        ],
     ),
     (
         "PATH",

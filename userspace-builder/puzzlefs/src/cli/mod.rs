@@ -13,6 +13,7 @@ mod exit;
 mod export;
 mod failure;
 mod fuse;
+mod layer_store;
 mod man;
 mod mount;
 mod out;
@@ -96,6 +97,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Run(args) => return bundle::run(&args),
         Command::Bundle(args) => bundle::bundle(&args),
         Command::Snapshotter(args) => snapshotter::snapshotter(&args),
+        Command::LayerStore(args) => layer_store::layer_store(&args),
         Command::Mount(args) => mount::mount(&args),
         Command::Umount(args) => mount::umount(&args),
         Command::Stats(args) => mount::stats(&args),

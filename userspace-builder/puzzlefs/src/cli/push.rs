@@ -15,7 +15,7 @@ pub fn push(args: &Push) -> Result<()> {
         registry: args.registry.options(),
         mount_from: args.mount_from.clone(),
         with: args.with.clone(),
-        stand_in: args.containerd,
+        stand_in: args.stand_in,
         jobs: args.jobs.get(),
     };
     let layout = Layout::open(&args.image.layout)?;

@@ -3,7 +3,7 @@
 
 use puzzlefs::layout::Layout;
 use puzzlefs::remote::Place;
-use puzzlefs::snapshotter::{self, Node};
+use puzzlefs::snapshotter::{self, Node, KEPT};
 
 use super::args::Snapshotter;
 use super::bundle::is_watched;
@@ -19,7 +19,13 @@ pub fn snapshotter(args: &Snapshotter) -> Result<()> {
         let to = (&*layout, tag);
         elsewhere::pull_into((place, &from), || options.clone(), to, None, lazily)
     };
-    let node = Node::new(&args.layout, &args.from, args.only_from, Box::new(pull));
+    let node = Node::new(
+        &args.layout,
+        KEPT,
+        &args.from,
+        args.only_from,
+        Box::new(pull),
+    );
     let say = Box::new(|text: &str| out::note(text));
     let it = snapshotter::Snapshotter::open(&args.root, &args.socket, Box::new(node), say)?;
     Ok(it.serve(std::future::pending())?)

@@ -18,9 +18,17 @@ use crate::layout::platform::Platform;
 pub const FILE: &str = ".puzzlefs-image.json";
 /// The annotation of the layer with the text of the file. containerd passes annotations that begin like this to its snapshotter.
 pub const LABEL: &str = "containerd.io/snapshot/puzzlefs.image";
+/// The annotation of the layer with its digest, once more: podman and CRI-O ask their additional layer stores for layers that
+/// have one, by its value, and know this one for that of the table of contents of a layer.
+pub const TOC: &str = "containerd.io/snapshot/stargz/toc.digest";
 /// Bytes of the text, at most: containerd takes labels of up to 4096, with their names.
 pub const MAX_TEXT: usize = 3072;
 
+/// Bytes of the layer, at most.
+pub const MAX_LAYER: u64 = (MAX_TEXT + 3 * BLOCK) as u64;
+
+/// Bytes of a block of a tar.
+const BLOCK: usize = 512;
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const EPOCH: &str = "1970-01-01T00:00:00Z";
@@ -81,6 +89,36 @@ impl StandIn {
         })
     }
 
+    /// What a layer says, of which there are all bytes.
+    ///
+    /// # Errors
+    ///
+    /// If it is none that [`StandIn::layer`] makes.
+    pub fn of_layer(layer: &[u8]) -> error::Result<Self> {
+        let text = layer.get(BLOCK..).unwrap_or_default();
+        let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+        let text = damage(std::str::from_utf8(text).context("the layer of a stand-in"))?;
+        let it = Self::parse(text)?;
+        match it.layer() == layer {
+            true => Ok(it),
+            false => Err(error::Error::damaged("it is not the layer of a stand-in")),
+        }
+    }
+
+    /// The stand-in with this manifest, if it is that of one. `true`: podman and CRI-O can find its layer.
+    pub fn of_manifest(manifest: &Value) -> Option<(Self, bool)> {
+        let layers = manifest["layers"].as_array()?;
+        let [layer] = &layers[..] else {
+            return None;
+        };
+        let it = Self::parse(layer["annotations"][LABEL].as_str()?).ok()?;
+        let digest = format!("sha256:{}", it.digest());
+        // Others that have this layer's digest have this text.
+        let is_it = layer["digest"] == digest.as_str();
+        let is_found = layer["annotations"][TOC] == digest.as_str();
+        is_it.then_some((it, is_found))
+    }
+
     /// The layer, to the byte the same for the same text.
     pub fn layer(&self) -> Vec<u8> {
         let text = self.text.as_bytes();
@@ -97,7 +135,7 @@ impl StandIn {
         let mut layer = header.as_bytes().to_vec();
         layer.extend_from_slice(text);
         // Up to the next block, and two blocks of zeros at the end.
-        layer.resize(layer.len().next_multiple_of(512) + 1024, 0);
+        layer.resize(layer.len().next_multiple_of(BLOCK) + 2 * BLOCK, 0);
         layer
     }
 
@@ -129,7 +167,7 @@ impl StandIn {
         for step in history.iter_mut().filter(|step| step.is_object()) {
             step["empty_layer"] = true.into();
         }
-        history.push(json!({ "created": created, "created_by": "puzzlefs push --containerd" }));
+        history.push(json!({ "created": created, "created_by": "puzzlefs push --stand-in" }));
         value["history"] = history.into();
         Ok(serde_json::to_vec(&value)?)
     }
@@ -141,6 +179,7 @@ impl StandIn {
     /// None.
     pub fn manifest_with(&self, config: &[u8]) -> error::Result<Vec<u8>> {
         let layer = self.layer();
+        let digest = format!("sha256:{}", self.digest());
         Ok(serde_json::to_vec(&json!({
             "schemaVersion": 2,
             "mediaType": MEDIA_TYPE_MANIFEST,
@@ -151,9 +190,9 @@ impl StandIn {
             },
             "layers": [{
                 "mediaType": TAR,
-                "digest": format!("sha256:{}", self.digest()),
+                "digest": digest,
                 "size": layer.len(),
-                "annotations": { LABEL: self.text },
+                "annotations": { LABEL: self.text, TOC: digest },
             }],
         }))?)
     }
@@ -182,6 +221,12 @@ mod tests {
             entries += 1;
         }
         assert_eq!(entries, 1);
+        assert_eq!(StandIn::of_layer(&it.layer()).unwrap(), it);
+        let mut other = it.layer();
+        other[0] = b'x';
+        for bad in [&b""[..], &it.layer()[..1024], &other] {
+            assert!(StandIn::of_layer(bad).is_err(), "{} bytes", bad.len());
+        }
         for bad in [
             "",
             "{}",
@@ -210,5 +255,12 @@ mod tests {
         let none: Value = serde_json::from_slice(&it.config(None).unwrap()).unwrap();
         assert_eq!(none["os"], "linux");
         assert!(it.config(Some(b"[]")).is_err());
+        let manifest = it.manifest_with(&it.config(None).unwrap()).unwrap();
+        let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        assert_eq!(StandIn::of_manifest(&manifest), Some((it.clone(), true)));
+        manifest["layers"][0]["annotations"][TOC] = "sha256:0".into();
+        assert_eq!(StandIn::of_manifest(&manifest), Some((it, false)));
+        manifest["layers"][0]["digest"] = "sha256:0".into();
+        assert_eq!(StandIn::of_manifest(&manifest), None);
     }
 }

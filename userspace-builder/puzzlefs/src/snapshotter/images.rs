@@ -72,7 +72,7 @@ pub trait Images: Send + Sync {
 }
 
 /// Tags of images that are kept for snapshots begin with this.
-const KEPT: &str = "containerd/";
+pub const KEPT: &str = "containerd/";
 
 /// Pulls the image at a place, by the digest of its manifest, and lets a tag name it.
 pub type Pull = Box<dyn Fn(&Place, &str) -> Result<Digest> + Send + Sync>;
@@ -80,16 +80,20 @@ pub type Pull = Box<dyn Fn(&Place, &str) -> Result<Digest> + Send + Sync>;
 /// Those of a layout, which is made if need be.
 pub struct Node {
     layout: PathBuf,
+    /// With what the tags of those that are kept begin.
+    kept: String,
     from: Vec<Place>,
     only_from: bool,
     pull: Pull,
 }
 
 impl Node {
-    /// Those of the directory `layout`. Places in `from` are asked before others; with `only_from` no others are.
-    pub fn new(layout: &Path, from: &[Place], only_from: bool, pull: Pull) -> Self {
+    /// Those of the directory `layout`, of which the ones that are kept have tags that begin with `kept`. Places in `from` are
+    /// asked before others; with `only_from` no others are.
+    pub fn new(layout: &Path, kept: &str, from: &[Place], only_from: bool, pull: Pull) -> Self {
         Node {
             layout: layout.to_owned(),
+            kept: kept.to_owned(),
             from: from.to_vec(),
             only_from,
             pull,
@@ -103,6 +107,10 @@ impl Node {
             .mode(0o700)
             .create(&self.layout);
         Layout::open_or_create(&self.layout)
+    }
+
+    fn tag(&self, manifest: &Digest) -> String {
+        format!("{}{manifest}", self.kept)
     }
 
     fn reference(&self, manifest: &Digest) -> Reference {
@@ -127,14 +135,10 @@ impl Node {
     }
 }
 
-fn tag(manifest: &Digest) -> String {
-    format!("{KEPT}{manifest}")
-}
-
 impl Images for Node {
     fn is_here(&self, image: &StandIn) -> Result<bool> {
         let layout = self.open()?;
-        let tag = tag(&image.manifest);
+        let tag = self.tag(&image.manifest);
         if layout
             .entries()?
             .iter()
@@ -168,7 +172,7 @@ impl Images for Node {
         for place in all.into_iter().filter(|place| seen.insert(place.clone())) {
             let parsed: std::result::Result<Place, String> = place.parse();
             let pulled = match parsed {
-                Ok(place) => (self.pull)(&place, &tag(&image.manifest)),
+                Ok(place) => (self.pull)(&place, &self.tag(&image.manifest)),
                 Err(said) => Err(Error::trouble(format!("{}: {said}", text::line(&place)))),
             };
             match pulled {
@@ -205,7 +209,7 @@ impl Images for Node {
 
     fn release(&self, manifest: &Digest) -> Result<()> {
         let layout = Layout::open(&self.layout)?;
-        match layout.remove_tag(&Name::Tag(tag(manifest))) {
+        match layout.remove_tag(&Name::Tag(self.tag(manifest))) {
             Err(Error::NotFound(_)) => Ok(()),
             removed => removed,
         }
@@ -215,7 +219,7 @@ impl Images for Node {
         let layout = self.open()?;
         let tags = layout.entries()?.into_iter().filter_map(|entry| entry.tag);
         let digests = tags.filter_map(|tag| {
-            let hex = tag.strip_prefix(KEPT)?;
+            let hex = tag.strip_prefix(&*self.kept)?;
             Digest::parse(hex.as_bytes()).ok()
         });
         Ok(digests.collect())

@@ -35,7 +35,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use crate::base::error::{Error, Result, Where};
 use crate::base::text;
 use crate::daemon::{notify, Address, Listener};
-pub use images::{Images, Node, Pull};
+pub use images::{Images, Node, Pull, KEPT};
 pub use record::Usage;
 use snapshots::Snapshots;
 

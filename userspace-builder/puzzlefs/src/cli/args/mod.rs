@@ -7,6 +7,7 @@ mod bundle;
 mod daemon;
 mod export;
 mod fetching;
+mod layer_store;
 mod mount;
 mod profile;
 mod pull;
@@ -26,6 +27,7 @@ pub use build::{Build, ChunkForm, ConfigFrom, Convert, Storing};
 pub use bundle::{Bundle, Run};
 pub use daemon::{Daemon, Status};
 pub use export::{Cat, Diff, Export, LayerCompression};
+pub use layer_store::LayerStore;
 pub use mount::{Mount, MountHelper, Stats, Umount, What};
 pub use profile::{Profile, ProfileCommand, ProfileFrom, Record};
 pub use pull::{Complete, Pull, Serve};
@@ -83,6 +85,7 @@ pub enum Command {
     Run(Run),
     Bundle(Bundle),
     Snapshotter(Snapshotter),
+    LayerStore(LayerStore),
     Mount(Mount),
     Umount(Umount),
     Stats(Stats),

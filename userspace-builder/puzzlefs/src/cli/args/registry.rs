@@ -111,7 +111,7 @@ impl FromStr for Home {
 #[command(after_help = "Example:
   puzzlefs push /var/lib/images:app docker://registry.example/team/app:1.0
   puzzlefs push --with oci:./build:v1 /var/lib/images:app docker://registry.example/team/app:1.0
-  puzzlefs push --containerd /var/lib/images:app docker://registry.example/team/app:1.0")]
+  puzzlefs push --stand-in /var/lib/images:app docker://registry.example/team/app:1.0")]
 pub struct Push {
     /// Let the tag name an ordinary image too: oci:DIR:TAG or docker://HOST/REPOSITORY:TAG
     ///
@@ -119,12 +119,13 @@ pub struct Push {
     /// know nothing of PuzzleFS take the ordinary one.
     #[arg(long, value_name = "SOURCE")]
     pub with: Option<With>,
-    /// Let the tag name an image for containerd too, which pulls it without its content
+    /// Let the tag name an image for containerd, podman and CRI-O too, which pull it without its content
     ///
     /// The tag then names an index: of an ordinary image of one small layer, which stands for IMAGE with its config, and of
-    /// IMAGE. containerd takes the first one, and `puzzlefs snapshotter` mounts IMAGE in its place. Without that it cannot be run.
-    #[arg(long, conflicts_with = "with")]
-    pub containerd: bool,
+    /// IMAGE. They take the first one, and `puzzlefs snapshotter` or `puzzlefs layer-store` mounts IMAGE in its place. Without that it
+    /// cannot be run.
+    #[arg(long, alias = "containerd", conflicts_with = "with")]
+    pub stand_in: bool,
     /// A repository of the same registry that may have some of the blobs: docker://HOST/REPOSITORY
     ///
     /// What it has is not sent. It may be given several times.

@@ -11,7 +11,7 @@ use super::registry::Registry;
 /// Let containerd run images, as a proxy snapshotter
 ///
 /// containerd asks at a socket, where nobody but root may, and knows this by a `proxy_plugins` entry of its configuration. An image that
-/// was pushed by `puzzlefs push --containerd` is pulled into the layout, not into containerd's own store, and mounted: lazily, if `puzzlefs
+/// was pushed by `puzzlefs push --stand-in` is pulled into the layout, not into containerd's own store, and mounted: lazily, if `puzzlefs
 /// daemon` has the layout. Ordinary images are unpacked as by containerd's own overlayfs snapshotter. An image that containerd
 /// removes loses its tag in the layout, and `puzzlefs gc` removes what is left of it.
 #[derive(Parser, Debug)]

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# needs: images services; memory 3G; cpus 2; scratch 3G
+# shows: docs/running.md, images that podman pulls, each command as it stands there: Debian's podman pulls an image whose layer the registry has not, as
+# `puzzlefs layer-store` has prepared it, and runs it from a mount by the kernel: nginx answers a request. Other names, builds, what is pushed
+# again; a reboot, after which podman fails until images are mounted; what was not prepared fails. Afterwards nothing is left.
+
+import json
+import os
+import shutil
+
+from case import Image, check, equal
+from recipes import Recipes, answers, gone, lasting, write
+from registries import Authority, Registry
+from systemguest import system
+
+IMAGE = Image("services")
+SECTION = "Images that podman pulls"
+RECIPES = Recipes("docs/running.md", lambda section: section == SECTION)
+STORE, MOUNTS, LAYOUT = "/var/lib/puzzlefs/layers", "/run/puzzlefs-layers", "/var/lib/puzzlefs/images"
+USER = "setpriv --reuid=1500 --regid=1500 --clear-groups env -C / HOME=/var/box XDG_RUNTIME_DIR=/run/user/1500"
+RUN = "podman run --rm --network host --entrypoint ''"
+with open(f"{os.environ['PUZZLEFS_TOP']}/systemd/puzzlefs-layer-store.service") as f:
+    UNIT = f.read().replace("@PREFIX@/bin/puzzlefs", shutil.which("puzzlefs"))
+
+
+def mounts(it):
+    return int(it.run("grep -c ' - puzzlefs ' /proc/self/mountinfo || :"))
+
+
+def layers(it):
+    return json.loads(it.run("puzzlefs layer-store --list --format json"))
+
+
+def documented(it, registry):
+    """The document's way. What podman pulls has no layer."""
+    files, (enable, push, run, end) = RECIPES.of(SECTION)
+    at = lambda script: script.replace("registry.example", registry.host)
+    it.run(enable.replace("enable --now", "start"))
+    write(it, files)
+    print(it.run(at(push)))
+    prepare, start = at(run).splitlines()
+    with lasting("puzzlefs layer-store"):
+        print(it.run(prepare))
+    layer, = layers(it)
+    equal((layer["names"], layer["mounted"], mounts(it)), ([f"docker://{registry.host}/team/web:1"], True, 1), "the layer")
+    blob = f"{registry.data}/docker/registry/v2/blobs/sha256/{layer['layer'][7:9]}/{layer['layer'][7:]}/data"
+    os.rename(blob, f"{blob}.away")
+    with lasting("podman run"):
+        said = it.run(start)
+        check(answers(), "nginx by podman does not answer: " + it.run("podman logs web 2>&1 || :") + said)
+    os.rename(f"{blob}.away", blob)
+    equal(mounts(it), 1, "mounts of the image")
+    return at(end)
+
+
+def containers(it, name):
+    """What else is done with an image."""
+    with lasting("a second container"):
+        look = "pwd; stat -c '%U %a' /etc/shadow /tmp; echo new >>/etc/hostname; mv /usr/share/nginx /usr/share/other; ls /usr/share/other"
+        out = it.run(f"{RUN} {name} sh -c \"{look}\"").split("\n")
+        equal(out[:3], ["/var/www/html", "root 640", "root 1777"], "what a program sees")
+        check("html" in out, f"what was renamed: {out}")
+    it.run("podman exec web sh -c 'test -e /usr/share/nginx && test ! -e /usr/share/other'")
+    digest = it.run(f"podman image inspect --format '{{{{.Digest}}}}' {name}").strip()
+    with lasting("by its digest, and with a user namespace"):
+        it.run(f"podman pull {name.rpartition(':')[0]}@{digest}")
+        equal(mounts(it), 1, "mounts of the image by its digest")
+        out = it.run(f"{RUN} --uidmap 0:100000:65536 {name} id 2>&1", status=None)
+        check("root" not in out, f"with a user namespace: {out}")
+    with lasting("podman build"):
+        it.run(f"printf 'FROM {name}\\nRUN echo built >/built\\n' >/var/Containerfile; "
+               "podman build --network host --tag built --file /var/Containerfile /var/tmp")
+        equal(it.run(f"{RUN} built cat /built"), "built\n", "what was built")
+        it.run("podman rmi built")
+    it.run(f"podman save --format oci-archive --output /var/saved.tar {name}; mkdir /var/saved; tar -C /var/saved -xf /var/saved.tar")
+    out = it.run("for blob in /var/saved/blobs/sha256/*; do tar -tf $blob 2>/dev/null || :; done; rm -r /var/saved*")
+    equal(out, ".puzzlefs-image.json\n", "what is saved of the layer")
+
+
+def reboot(it, name):
+    """After it nothing is mounted."""
+    it.run(f"podman stop --time 3 web; systemctl stop puzzlefs-layer-store.service; umount {MOUNTS}/*/*.image; rm -r {MOUNTS}")
+    for command in f"{RUN} {name} true", "podman start web":
+        said = it.run(f"{command} 2>&1", status=None)
+        check("failed to access to the linked additional layer" in said, f"without a mount: {said}")
+    equal(layers(it)[0]["mounted"], False, "a layer after a reboot")
+    with lasting("after a reboot"):
+        it.run("systemctl start puzzlefs-layer-store.service; podman start web")
+        check(answers(), "nginx does not answer after a reboot: " + it.log())
+
+
+def unprepared(it, host):
+    """What podman makes of an image that is not in the store, and of one that came there later."""
+    name = f"{host}/team/db:1"
+    it.run(f"puzzlefs push --stand-in /var/lib/images:db docker://{name}; puzzlefs push --stand-in /var/lib/images:db docker://{host}/team/db:old")
+    said = it.run(f"podman run --rm --network host {name} 2>&1", status=127)
+    check("executable file" in said and "not found" in said, f"an image that was not prepared: {said}")
+    for place in name, f"{host}/team/db:old":
+        it.run(f"puzzlefs layer-store {place}")
+    equal((len(layers(it)), mounts(it)), (2, 2), "layers of two images under three names")
+    it.run(f"podman pull {name}")
+    out = it.run(f"{RUN} {name} sh -c 'id -un; ls /usr/lib/postgresql'").split()
+    equal(out, ["postgres", "17"], "what a program of it says")
+    it.run(f"podman rmi --all --force >/dev/null; puzzlefs layer-store --remove {name}")
+    equal(len(layers(it)), 2, "layers while one more name leads there")
+    it.run(f"puzzlefs layer-store --remove {host}/team/db:old")
+    said = it.run(f"puzzlefs layer-store --remove {name} 2>&1", status=4)
+    check("has no layer" in said, said)
+    it.run("puzzlefs push /var/lib/images:web docker://" + f"{host}/team/bare:1")
+    said = it.run(f"puzzlefs layer-store {host}/team/bare:1 2>&1", status=4)
+    check("--stand-in" in said, f"an image without a stand-in: {said}")
+
+
+def user(it):
+    """Who is not root has nothing of it, and is not disturbed."""
+    it.run("""echo box:x:1500:1500::/var/box:/bin/bash >>/etc/passwd; echo box:x:1500: >>/etc/group
+        for file in /etc/subuid /etc/subgid; do echo box:200000:65536 >$file; done
+        install -d -o box -g box -m 700 /var/box /run/user/1500""")
+    with lasting("a user's podman"):
+        it.run(f"{USER} podman images 2>&1; ! {USER} ls {STORE}; ! {USER} ls {MOUNTS}")
+
+
+authority = Authority("/scratch/authority")
+certificate, key = authority.sign("registry")
+tls = {"http": {"tls": {"certificate": certificate, "key": key}}}
+with system({"puzzlefs-layer-store.service": UNIT}) as it, Registry("/scratch", tls) as registry:
+    it.run(f"mkdir -p /etc/ssl/certs; cat {authority.certificate} >>/etc/ssl/certs/ca-certificates.crt; cp -r {IMAGE.layout} /var/lib/images")
+    end = documented(it, registry)
+    name = f"{registry.host}/team/web:1"
+    containers(it, name)
+    reboot(it, name)
+    with lasting("teardown"):
+        it.run(end)
+        gone(it, "podman with a store")
+    equal(it.run(f"ls {STORE} {MOUNTS}/*; ls {LAYOUT}/blobs/sha256; puzzlefs tags {LAYOUT}").split(), [f"{STORE}:", "lock", *it.run(
+        f"echo {MOUNTS}/*:").split()], "what is left of images")
+    unprepared(it, registry.host)
+    user(it)
+    gone(it, "images that were prepared late")
+shutil.rmtree("/scratch/authority")
+RECIPES.end()
