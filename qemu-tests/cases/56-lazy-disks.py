@@ -22,6 +22,7 @@ from registries import Registry
 KINDS = ("ext4", "xfs", "btrfs")
 SIZE = 1 << 30
 LOSSES = 4
+FILLING = 2  # seconds after which a daemon begins with what nobody reads
 PYTHON = "import decimal, email.message, json, sqlite3; print(json.dumps([str(decimal.Decimal('0.1') + 1), 6 * 7]))"
 DEBIAN = Image("debian")
 
@@ -160,7 +161,7 @@ def lost(disk, source, rng):
     for _ in range(LOSSES):
         # So slowly that it is not done by then.
         with daemon(lazy, options=("--rate", "500K")):
-            time.sleep(rng.uniform(0.1, 3))
+            time.sleep(FILLING + rng.uniform(0.1, 3))
             disk.lose_power()
         disk.comes_back()
         status = puzzlefs("status", "--format", "json", lazy.layout)["images"][0]

@@ -68,9 +68,10 @@ def daemon(*layouts, options=(), program=None):
 
 
 def is_alive(pid):
+    """Whether it can still do something: it is not so if it is dead, or about to be forgotten by who waited for it."""
     try:
         with open(f"/proc/{pid}/stat") as f:
-            return f.read().rpartition(")")[2].split()[0] != "Z"
+            return f.read().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
