@@ -79,10 +79,13 @@ fn a_layer_is_what_podman_asks_for() {
     store
         .add(&web, "docker://h.example/team/web:1", &[])
         .unwrap();
-    assert_eq!(names(&layer), ["blob", "diff", "info", "names", "use"]);
+    assert_eq!(
+        names(&layer),
+        ["blob", "diff", "info", "names", "stand-in", "use"]
+    );
     assert_eq!((mode(&place.path()), mode(&layer)), (0o700, 0o700));
     // The record is of the bytes of the layer.
-    let blob = fs::read(layer.join("blob")).unwrap();
+    let blob = fs::read(layer.join("stand-in")).unwrap();
     let digest = format!("sha256:{}", sha256(&[&blob]));
     assert_eq!(layer.file_name().unwrap(), &*digest);
     let info: Value = serde_json::from_slice(&fs::read(layer.join("info")).unwrap()).unwrap();
@@ -94,6 +97,10 @@ fn a_layer_is_what_podman_asks_for() {
     ] {
         assert_eq!(info[key], wanted, "{key}");
     }
+    // It is there, and nobody can copy it.
+    assert!(layer.join("blob").exists());
+    let read = fs::read(layer.join("blob")).unwrap_err();
+    assert_eq!(read.kind(), ErrorKind::IsADirectory);
     // As os.Create does it: that there is no such directory is what is to be heard.
     let made = fs::File::create(layer.join("use")).unwrap_err();
     assert_eq!(made.kind(), ErrorKind::NotFound);

@@ -4,10 +4,11 @@
 //! - `diff`: a link to the link below /run that is there while the image is mounted. So a layer whose image is not mounted is
 //!   none for a pull, and an error for a container, also after a reboot;
 //! - `info`: its record of the layer;
-//! - `blob`: the layer of the stand-in, which is what goes elsewhere when podman pushes or saves the image;
+//! - `blob`: a link to the directory itself. It is read where a layer is copied, as by `podman commit`, and nobody has that tar. With the
+//!   stand-in's in its place the copy would be made, and have nothing in it; so it fails;
 //! - `use`: a link to nowhere. containers/storage makes this file to say that it uses the layer, and warns unless it hears
 //!   that there is no such directory;
-//! - `names`: ours, what the images were called that led here.
+//! - `stand-in` and `names`: ours, the layer of the stand-in, and what the images were called that led here.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::base::digest::sha256;
 use crate::host::dir::Dir;
 use crate::layout::stand_in::{StandIn, MAX_LAYER};
 
-const BLOB: &str = "blob";
+const STAND_IN: &str = "stand-in";
 const INFO: &str = "info";
 const NAMES: &str = "names";
 const NEW: &str = "names.new";
@@ -45,11 +46,14 @@ impl Layer {
 
     /// Reads the one in `dir`, which is called `digest`.
     pub(super) fn read(dir: &Dir, digest: &Digest) -> Result<Self> {
-        let blob = read(dir, BLOB, MAX_LAYER)?;
-        ensure!(sha256(&[&blob]) == *digest, "{BLOB} has another digest");
+        let layer = read(dir, STAND_IN, MAX_LAYER)?;
+        ensure!(
+            sha256(&[&layer]) == *digest,
+            "{STAND_IN} has another digest"
+        );
         let names = serde_json::from_slice(&read(dir, NAMES, MAX_NAMES)?);
         Ok(Layer {
-            stand_in: StandIn::of_layer(&blob)?,
+            stand_in: StandIn::of_layer(&layer)?,
             names: names.context(NAMES)?,
         })
     }
@@ -67,9 +71,10 @@ impl Layer {
             // archive.Uncompressed.
             "compression": 0,
         }))?;
-        write(dir, BLOB, &layer)?;
+        write(dir, STAND_IN, &layer)?;
         write(dir, INFO, &info)?;
         write(dir, NAMES, &serde_json::to_vec(&self.names)?)?;
+        rustix::fs::symlinkat(".", dir, "blob")?;
         rustix::fs::symlinkat("nowhere/use", dir, "use")?;
         rustix::fs::symlinkat(mount, dir, "diff")?;
         sync(dir)
