@@ -265,7 +265,9 @@ def nobody_gives(proxy, source):
 
 def full(_, source):
     """There is no space for what comes: that is as if nobody gave it, and goes on when there is some."""
-    disk, name = "/scratch/full", largest()
+    disk = "/scratch/full"
+    # The largest ones have few bytes as stored, for which there is a place beside others.
+    names = sorted(TREE, key=lambda name: -TREE[name]["size"])[:12]
     os.makedirs(disk)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64M", "none", disk], check=True)
     lazy = pull("full/layout", source)
@@ -276,18 +278,18 @@ def full(_, source):
         except OSError as error:
             equal(error.errno, errno.ENOSPC, "the error of a full disk")
     fuse(lazy, "--timeout", "2")
-    reader = Reader(TARGET, 0, [name])
-    reader.join(60)
-    equal(reader.errors, [errno.EIO], "the error on a full disk")
+    reader = Reader(TARGET, 0, names)
+    reader.join(120)
+    check(len(reader.errors) > 3 and set(reader.errors) == {errno.EIO}, f"errors on a full disk: {reader.errors}")
     check(len(os.listdir(f"{TARGET}/etc")) > 3, "names are gone")
     umount()
     fuse(lazy, "--on-failure", "wait")
-    reader = Reader(TARGET, 0, [name])
+    reader = Reader(TARGET, 0, names)
     time.sleep(3)
     check(reader.is_alive(), f"a reader does not wait for space: {reader.faults}")
     os.unlink(f"{disk}/filler")
     reader.join(60)
-    equal((reader.faults, reader.bytes), ([], TREE[name]["size"]), "what was read when there was space")
+    equal((reader.faults, reader.bytes), ([], sum(TREE[name]["size"] for name in names)), "what was read when there was space")
     umount()
     is_completed(lazy, "--plain-http")
     subprocess.run(["umount", disk], check=True)
