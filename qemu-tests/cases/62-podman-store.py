@@ -72,7 +72,7 @@ def containers(it, name):
         it.run(f"printf 'FROM {name}\\nENV A=b\\n' >/var/Containerfile")
         for command in f"save --output /var/saved.tar {name}", "commit web changed", "build --tag built --file /var/Containerfile /var/tmp":
             said = it.run(f"podman {command} 2>&1", status=125)
-            check("blob: is a directory" in said, f"podman {command}: {said}")
+            check("is a directory" in said, f"podman {command}: {said}")
 
 
 def reboot(it, name):
