@@ -17,8 +17,9 @@ use containerd::*;
 use puzzlefs::layout::reference::Name;
 use puzzlefs::layout::stand_in::{StandIn, FILE, LABEL};
 use puzzlefs::layout::Layout;
+use puzzlefs::node::Node;
 use puzzlefs::remote::Place;
-use puzzlefs::snapshotter::{Images, Node, Snapshotter};
+use puzzlefs::snapshotter::{Images, Snapshotter, KEPT};
 use puzzlefs::{Error, Result};
 use puzzlefs_containerd::snapshots::Kind;
 use puzzlefs_format::Digest;
@@ -436,7 +437,7 @@ fn places_are_asked_in_order() {
             Err(Error::from(std::io::Error::other("nobody is there")))
         };
         let from = ["docker://m.example/any:1".parse().unwrap()];
-        let node = Node::new(&layout, &from, only_from, Box::new(pull));
+        let node = Node::new(&layout, KEPT, &from, only_from, Box::new(pull));
         // Only registries: an image could have the node look into its own files otherwise.
         let places = ["docker://cri.example/web".to_owned(), "oci:/etc".to_owned()];
         let error = node.bring(&image, &places).unwrap_err();
@@ -470,7 +471,7 @@ fn what_is_here_is_not_pulled() {
         .resolve(&Name::Tag("tag".into()));
     let image = StandIn::new(&manifest.unwrap().digest, "docker://h.example/a").unwrap();
     let pull = |_: &Place, _: &str| -> Result<Digest> { panic!("it is here") };
-    let node = Node::new(&layout, &[], false, Box::new(pull));
+    let node = Node::new(&layout, KEPT, &[], false, Box::new(pull));
     assert!(node.kept().unwrap().is_empty());
     node.bring(&image, &[]).unwrap();
     // It stays when the other tag goes.

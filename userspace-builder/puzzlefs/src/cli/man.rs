@@ -23,6 +23,7 @@ const REGISTRY: &[&str] = &[
     "inspect",
     "ls",
     "mount",
+    "node",
     "pull",
     "push",
     "run",
@@ -61,7 +62,7 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
     (
         "NOTIFY_SOCKET",
         "The socket that is told when the daemon is ready, and given what is to be kept, as systemd sets it for Type=notify.",
-        &["daemon", "snapshotter"],
+        &["daemon", "node", "snapshotter"],
     ),
     (
         "LISTEN_PID",

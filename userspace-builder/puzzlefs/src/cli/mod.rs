@@ -15,6 +15,7 @@ mod failure;
 mod fuse;
 mod man;
 mod mount;
+mod node;
 mod out;
 mod profile;
 mod pull;
@@ -96,6 +97,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Run(args) => return bundle::run(&args),
         Command::Bundle(args) => bundle::bundle(&args),
         Command::Snapshotter(args) => snapshotter::snapshotter(&args),
+        Command::Node(args) => node::node(&args),
         Command::Mount(args) => mount::mount(&args),
         Command::Umount(args) => mount::umount(&args),
         Command::Stats(args) => mount::stats(&args),

@@ -8,6 +8,7 @@ mod daemon;
 mod export;
 mod fetching;
 mod mount;
+mod node;
 mod profile;
 mod pull;
 mod read;
@@ -27,6 +28,7 @@ pub use bundle::{Bundle, Run};
 pub use daemon::{Daemon, Status};
 pub use export::{Cat, Diff, Export, LayerCompression};
 pub use mount::{Mount, MountHelper, Stats, Umount, What};
+pub use node::Node;
 pub use profile::{Profile, ProfileCommand, ProfileFrom, Record};
 pub use pull::{Complete, Pull, Serve};
 pub use read::{Extract, Inspect, Ls, Verify};
@@ -83,6 +85,7 @@ pub enum Command {
     Run(Run),
     Bundle(Bundle),
     Snapshotter(Snapshotter),
+    Node(Node),
     Mount(Mount),
     Umount(Umount),
     Stats(Stats),
