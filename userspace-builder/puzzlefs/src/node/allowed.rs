@@ -35,7 +35,8 @@ impl FromStr for Allowed {
 
     /// `docker://HOST/PATH/` are all below that, also `docker://HOST/`; `docker://HOST/PATH` is that one.
     fn from_str(text: &str) -> Result<Self, String> {
-        if !text.starts_with(PREFIX) {
+        let named = text.strip_prefix(PREFIX);
+        if named.is_none_or(|named| named.is_empty() || named.starts_with('/')) {
             return Err("expected docker://HOST/REPOSITORY, or docker://HOST/PATH/".into());
         }
         let is_prefix = text.ends_with('/');

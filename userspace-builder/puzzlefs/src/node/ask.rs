@@ -33,7 +33,7 @@ pub fn ask(path: &Path, image: &Reference) -> Result<Asked> {
     stream.read_exact(&mut said).context("the node")?;
     match said[0] == Said::Ready as u8 {
         true => Ok(Asked(stream)),
-        false => Err(refused(&stream)),
+        false => Err(refused(&stream, said[0])),
     }
 }
 
@@ -48,13 +48,16 @@ impl Asked {
         passing::pass(&self.0, Said::Namespace as u8, user_namespace)?;
         match passing::taken(&self.0).context("the node")? {
             (said, Some(mount)) if said == Said::Mount as u8 => Ok(mount),
-            _ => Err(refused(&self.0)),
+            (said, _) => Err(refused(&self.0, said)),
         }
     }
 }
 
-/// What the node says.
-fn refused(stream: &UnixStream) -> Error {
+/// What the node says, which has said `begun`.
+fn refused(stream: &UnixStream, begun: u8) -> Error {
+    if begun != Said::Refused as u8 {
+        return Error::trouble("what listens there is no puzzlefs node");
+    }
     let mut said = String::new();
     // Who says nothing has said enough.
     let _ = stream.take(wire::MAX_TEXT).read_to_string(&mut said);

@@ -2,6 +2,7 @@
 //! What is said at the socket. The client begins, with a line that says the version of all this and which image it wants,
 //! by its digest: `puzzlefs 1 docker://HOST/REPOSITORY@sha256:DIGEST`. Then a byte says what comes: see [`Said`].
 
+#[cfg(feature = "command")]
 use crate::layout::reference::Name;
 use crate::registry::Reference;
 
