@@ -107,10 +107,10 @@ def main(image, what):
         if what == "hostile":
             hostile(mount)
         else:
-            print("a mount")
+            print("MOUNTED")
     else:
         mounted(stream, os.open(what, os.O_RDONLY))
-        print("a mount")
+        print("MOUNTED")
 
 
 main(*sys.argv[1:])
