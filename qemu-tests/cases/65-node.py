@@ -194,12 +194,20 @@ def refused(place):
         print(f"{what} {image}: {said}", flush=True)
         check(word in said and "MOUNTED" not in said, f"{what}, {image}: {said}")
         check("team/tool@" in str(image) or not place.proxy.log, f"{what}, {image}: the registry was asked: {place.proxy.log}")
+
+
+def hostile(place):
+    """Somebody who has a mount, and root's rights over it."""
+    place.options("--layout /scratch/tools")
     check("MOUNTED" in place.ask("mine"), "a sound request")
     said = place.ask("hostile").splitlines()
     equal(said[0], "flags rw,relatime puzzlefs" if "relatime" in said[0] else "flags rw puzzlefs", "what is left of the flags")
     equal(said[1:], ["Permission denied", "Read-only file system", "Read-only file system", "Invalid argument"], "what a client can do")
     place.nothing_left("after all of them")
-    # The program has another way, or says why not.
+
+
+def otherwise(place):
+    """The program has another way, or says why not."""
     place.options("--layout /var/lib/none")
     said = " ".join(place.container("id -un", status=126))
     check("the node says" in said and "nothing may be pulled" in said, said)
@@ -225,7 +233,7 @@ def rootless(place):
 
 
 tree()
-PARTS = documented, shared, refused, rootless, lazy
+PARTS = documented, shared, refused, hostile, otherwise, rootless, lazy
 authority = Authority("/scratch/authority")
 certificate, key = authority.sign("registry", names=f"DNS:{HOST}")
 tls = {"http": {"tls": {"certificate": certificate, "key": key}}}

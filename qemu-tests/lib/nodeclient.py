@@ -72,7 +72,7 @@ def hostile(mount):
     syscall(MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH, attributes, len(attributes))
     syscall(MOVE_MOUNT, mount, b"", AT_FDCWD, TARGET.encode(), MOVE_MOUNT_F_EMPTY_PATH)
     with open("/proc/self/mountinfo") as f:
-        line = next(line for line in f if f" {TARGET} " in line).split()
+        line = [line for line in f if f" {TARGET} " in line][-1].split()
     print("flags", line[5], line[line.index("-") + 1])
     for what in (lambda: os.open(f"{TARGET}/dev/zero", os.O_RDONLY), lambda: os.open(f"{TARGET}/new", os.O_CREAT | os.O_WRONLY),
                  lambda: os.chmod(f"{TARGET}/bin", 0o777)):
