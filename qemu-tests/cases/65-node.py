@@ -201,7 +201,7 @@ def hostile(place):
     place.options("--layout /scratch/tools")
     check("MOUNTED" in place.ask("mine"), "a sound request")
     said = place.ask("hostile").splitlines()
-    equal(said[0], "flags rw,relatime puzzlefs" if "relatime" in said[0] else "flags rw puzzlefs", "what is left of the flags")
+    equal(said[0], "flags rw,relatime,idmapped puzzlefs", "what is left of the flags")
     equal(said[1:], ["Permission denied", "Read-only file system", "Read-only file system", "Invalid argument"], "what a client can do")
     place.nothing_left("after all of them")
 
