@@ -103,7 +103,7 @@ install-command:
 		$(DESTDIR)$(share)/bash-completion/completions $(DESTDIR)$(share)/fish/vendor_completions.d
 	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)$(sbin)/mount.puzzlefs
 	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)$(sbin)/mount.fuse.puzzlefs
-	for unit in daemon layer-store snapshotter; do sed 's|@PREFIX@|$(PREFIX)|' systemd/puzzlefs-$$unit.service \
+	for unit in daemon layer-store node snapshotter; do sed 's|@PREFIX@|$(PREFIX)|' systemd/puzzlefs-$$unit.service \
 		>$(DESTDIR)$(PREFIX)/lib/systemd/system/puzzlefs-$$unit.service || exit; done
 	build/puzzlefs man $(DESTDIR)$(share)/man
 	build/puzzlefs completions bash >$(DESTDIR)$(share)/bash-completion/completions/puzzlefs

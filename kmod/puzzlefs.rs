@@ -141,6 +141,10 @@ impl FileSystem for Image {
         sb.identity().show_options(seq);
     }
 
+    fn has_devices(identity: &Self::Identity) -> bool {
+        identity.has_devices()
+    }
+
     fn uuid(identity: &Self::Identity) -> [u8; 16] {
         identity.uuid()
     }

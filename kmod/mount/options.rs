@@ -12,6 +12,7 @@ const OCI_ROOT_DIR: u8 = 0;
 const IMAGE_MANIFEST: u8 = 1;
 const DOMAIN_ID: u8 = 2;
 const VERIFY: u8 = 3;
+const DEVICES: u8 = 4;
 
 /// The options; `Options::parse` gets the index.
 pub(crate) const PARAMETERS: &[ParameterSpec] = &[
@@ -19,6 +20,7 @@ pub(crate) const PARAMETERS: &[ParameterSpec] = &[
     ParameterSpec::string(c"image_manifest", IMAGE_MANIFEST),
     ParameterSpec::string(c"domain_id", DOMAIN_ID),
     ParameterSpec::string(c"verify", VERIFY),
+    ParameterSpec::string(c"devices", DEVICES),
     ParameterSpec::END,
 ];
 
@@ -33,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) domain_id: Option<DomainId>,
     /// Who checks the bytes of chunks.
     pub(crate) verify: Option<Verify>,
+    /// Whether its device nodes lead to devices.
+    pub(crate) devices: Option<bool>,
 }
 
 /// Who checks that a chunk's bytes are the right ones, before anything is done with them. There is
@@ -113,6 +117,16 @@ impl Options {
                     EINVAL
                 })?;
                 self.verify = Some(verify);
+            }
+            DEVICES => {
+                self.devices = match value.string()?.to_bytes() {
+                    b"yes" => Some(true),
+                    b"no" => Some(false),
+                    _ => {
+                        log.error(format_args!("devices: yes or no"));
+                        return Err(EINVAL);
+                    }
+                };
             }
             _ => return Err(EINVAL),
         }

@@ -24,6 +24,8 @@ pub(crate) struct Request {
     domain_id: Option<DomainId>,
     /// Who checks the bytes of chunks.
     verify: Verify,
+    /// Whether its device nodes lead to devices, where the mount lets them.
+    devices: bool,
     /// Those of the one who mounts.
     credentials: lower::Credentials,
 }
@@ -59,6 +61,7 @@ impl Request {
             image_manifest,
             domain_id: options.domain_id,
             verify: options.verify.unwrap_or_default(),
+            devices: options.devices.unwrap_or(true),
             credentials: lower::Credentials::current(),
         })
     }
@@ -86,6 +89,11 @@ impl Request {
     /// Who checks the bytes of chunks.
     pub(crate) fn verify(&self) -> Verify {
         self.verify
+    }
+
+    /// Whether its device nodes lead to devices.
+    pub(crate) fn has_devices(&self) -> bool {
+        self.devices
     }
 
     /// A `s_uuid` that two images do not share.
@@ -116,10 +124,12 @@ impl Request {
         let is_same_domain = options.domain_id.is_none() || options.domain_id == self.domain_id;
         let verify = options.verify.unwrap_or(self.verify);
         let is_same_image = is_same_dir && manifest == self.image_manifest;
-        if !is_same_image || !is_same_domain || verify != self.verify {
+        let devices = options.devices.unwrap_or(self.devices);
+        let is_same_way = verify == self.verify && devices == self.devices;
+        if !is_same_image || !is_same_domain || !is_same_way {
             log.error(format_args!(
-                "a remount cannot change oci_root_dir, image_manifest, domain_id or verify: mount \
-                 the image anew"
+                "a remount cannot change oci_root_dir, image_manifest, domain_id, verify or \
+                 devices: mount the image anew"
             ));
             return Err(EINVAL);
         }
@@ -136,6 +146,9 @@ impl Request {
         }
         if self.verify != Verify::default() {
             seq.call_printf(format_args!(",verify={}", self.verify));
+        }
+        if !self.devices {
+            seq.call_printf(format_args!(",devices=no"));
         }
     }
 }

@@ -44,6 +44,7 @@ static const size_t VFS_RS_FS_VERITY_MAX_DIGEST = FS_VERITY_MAX_DIGEST_SIZE;
 static const unsigned int VFS_RS_FS_VERITY_SHA256 = FS_VERITY_HASH_ALG_SHA256;
 static const unsigned int VFS_RS_S_PRIVATE = S_PRIVATE;
 static const unsigned long VFS_RS_SB_RDONLY = SB_RDONLY;
+static const unsigned long VFS_RS_SB_I_NODEV = SB_I_NODEV;
 static const unsigned long VFS_RS_SB_NOATIME = SB_NOATIME;
 static const unsigned long VFS_RS_SB_POSIXACL = SB_POSIXACL;
 /* What a mount can set, and /proc/mounts shows; all mounts are read-only, whatever they ask for. */

@@ -103,6 +103,10 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// `super_operations.show_options`: each option with a comma before it.
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile);
 
+    /// Whether the device nodes of superblocks of `identity` lead to devices, unless the mount
+    /// has `nodev` (`SB_I_NODEV`).
+    fn has_devices(identity: &Self::Identity) -> bool;
+
     /// The `s_uuid` of superblocks of `identity`.
     fn uuid(identity: &Self::Identity) -> [u8; 16];
 

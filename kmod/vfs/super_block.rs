@@ -369,7 +369,11 @@ impl<T: FileSystem> Operations<T> {
             (*sb).s_time_gran = 1;
             bindings::vfs_rs_set_id(sb);
             bindings::vfs_rs_set_sysfs_name(sb);
-            let uuid = T::uuid(SuperBlock::<T, New>::from_raw(sb).identity());
+            let identity = SuperBlock::<T, New>::from_raw(sb).identity();
+            if !T::has_devices(identity) {
+                (*sb).s_iflags |= bindings::VFS_RS_SB_I_NODEV;
+            }
+            let uuid = T::uuid(identity);
             bindings::vfs_rs_set_uuid(sb, uuid.as_ptr(), uuid.len() as c_uint);
             Registration::<T>::of(sb).backing_dev().attach(sb);
             SuperBlock::<T, New>::from_raw(sb)

@@ -43,6 +43,7 @@ MACHINE = {
     r"(puzzlefs bundle|crun run) ": ("qemu-tests/cases/60-running.py", 'recipe("crun and runc")'),
     r"puzzlefs run ": ("qemu-tests/cases/60-running.py", 'recipe("To try an image")'),
     r"(puzzlefs boot-image|podman run) ": ("qemu-tests/cases/64-boot-image.py", "puzzlefs boot-image "),
+    r"puzzlefs node": ("qemu-tests/cases/65-node.py", 'f"--layout /var/lib/lazy'),
     r"puzzlefs snapshotter": ("qemu-tests/cases/61-containerd.py", 'RECIPES.of("containerd")'),
     r"puzzlefs layer-store": ("qemu-tests/cases/62-podman-store.py", "RECIPES.of(SECTION)"),
     r"puzzlefs mount --overlay ": ("qemu-tests/cases/30-writable.py", '"puzzlefs", "mount", *options, "--overlay"'),

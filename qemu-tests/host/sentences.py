@@ -75,7 +75,7 @@ def what_is_installed(base):
     found = run("sh", "-c", f"modprobe -d {base} -S {release.name} --show-depends puzzlefs")
     check(found.strip().endswith("updates/puzzlefs.ko"), found)
     check((base / "usr/local/share/man/man8/mount.puzzlefs.8").exists(), "there is no manual page")
-    for command in "daemon", "layer-store", "snapshotter":
+    for command in "daemon", "layer-store", "node", "snapshotter":
         unit = base / f"usr/local/lib/systemd/system/puzzlefs-{command}.service"
         check(f"ExecStart=/usr/local/bin/puzzlefs {command} " in unit.read_text(), unit.read_text())
 

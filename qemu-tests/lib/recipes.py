@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Documents whose blocks are run as they stand there: docs/running.md by cases 60 to 62."""
+"""Documents whose blocks are run as they stand there: docs/running.md by cases 60 to 62, a part of docs/boot-image.md by 65."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ class Recipes:
         for block in re.finditer(r"(?:^    .*\n)(?:^(?:    .*)?\n(?=\n*    )|^    .*\n)*", text, re.M):
             before = text[:block.start()].rstrip().split("\n\n")[-1]
             file = re.findall(r"`(/(?:etc|var)/[^`]*)`", before if not before.startswith(" ") else "")
-            section = re.findall(r"^##+ (.*)$", text[:block.start()], re.M)[-1]
+            section = ["", *re.findall(r"^##+ (.*)$", text[:block.start()], re.M)][-1]
             if chosen(section):
                 self.blocks.append([section, file[0] if file else None, re.sub("^    ", "", block[0], flags=re.M).strip("\n")])
 

@@ -5,6 +5,7 @@
 //!
 //! - [`build`]: a directory tree of the host becomes an image, or an ordinary image does;
 //! - `metadata`: writing the Rootfs, which may be a delta on a base image;
+//! - [`node`]: a process of the node that mounts images for containers;
 //! - [`pull`]: an image comes from elsewhere, as far as its chunks are not here;
 //! - [`daemon`]: what is read of lazy packs is fetched;
 //! - [`layer_store`]: podman and CRI-O run images;
@@ -60,6 +61,7 @@ pub mod layout;
 pub mod lazy;
 pub(crate) mod metadata;
 pub mod mount;
+pub mod node;
 pub mod profile;
 pub mod pull;
 pub mod registry;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A process beside the first one of a container, of which that one is not told; and namespaces of the calling process
-//! alone.
+//! A process beside the first one of a container, of which that one is not told; namespaces of the calling process
+//! alone; and mounts for those of others.
 
 use std::fs;
 use std::io;
 use std::num::NonZero;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::process::{Pid, WaitOptions};
 use rustix::thread::UnshareFlags;
@@ -73,6 +74,38 @@ pub fn unshare() -> io::Result<()> {
     #[allow(unsafe_code)]
     let unshared = unsafe { rustix::thread::unshare_unsafe(flags) };
     Ok(unshared?)
+}
+
+/// Gives the owners of files on `mount`, which is nowhere yet, the same numbers in a user namespace.
+///
+/// # Errors
+///
+/// Those of mount_setattr(2) by `MOUNT_ATTR_IDMAP`: no right to that, no numbers in the namespace, or none at all.
+pub fn idmap(mount: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>) -> io::Result<()> {
+    let wrong = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::try_from(user_namespace.as_raw_fd()).map_err(wrong)?,
+    };
+    // SAFETY: the path is a string that ends with a NUL, and the attributes are a structure of the size that is said; the
+    // kernel reads both, and keeps neither.
+    #[allow(unsafe_code)]
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    match set {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub(crate) mod child;
 pub mod cleanup;
 pub mod digest;
 pub mod error;
+pub(crate) mod passing;
 pub mod progress;
 pub mod text;
 pub mod time;

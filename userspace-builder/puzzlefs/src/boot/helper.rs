@@ -6,25 +6,21 @@
 //!
 //! What they say to each other: see [`Said`].
 
-use std::io::{IoSlice, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
 use puzzlefs_unnoticed::Child;
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{
-    recvmsg, sendmsg, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
-};
 use rustix::process::Uid;
 
 use super::fetch;
 use super::places::CACHE;
 use super::state::State;
 use crate::base::error::Error;
+use crate::base::passing;
 use crate::base::progress::Progress;
 use crate::fuse::{self, Prepared};
 use crate::image::Image;
@@ -126,22 +122,8 @@ impl Helper {
 
     /// Gives the helper the connection by which it serves.
     pub(super) fn give(&mut self, device: OwnedFd) -> crate::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut more = SendAncillaryBuffer::new(&mut space);
-        let files = [device.as_fd()];
-        let fits = more.push(SendAncillaryMessage::ScmRights(&files));
-        let said = [Said::Device as u8];
-        let sent = sendmsg(
-            &self.stream,
-            &[IoSlice::new(&said)],
-            &mut more,
-            SendFlags::empty(),
-        );
-        match (fits, sent) {
-            (true, Ok(1)) => Ok(()),
-            (_, Err(errno)) => Err(errno.into()),
-            _ => Err(self.strange()),
-        }
+        let said = Said::Device as u8;
+        Ok(passing::pass(&self.stream, said, device.as_fd())?)
     }
 
     /// What the helper says; as an inner error what it has refused.
@@ -262,7 +244,7 @@ fn hear(mut stream: &UnixStream, what: Said) -> Result<()> {
 }
 
 /// Lets all numbers that this namespace knows mean the same in that of the process `first`.
-fn map(first: u32) -> Result<()> {
+pub(super) fn map(first: u32) -> Result<()> {
     for name in ["uid_map", "gid_map"] {
         let own = format!("/proc/self/{name}");
         let text = std::fs::read_to_string(&own).context(own)?;
@@ -283,21 +265,12 @@ fn same(map: &str) -> String {
 }
 
 fn receive(stream: &UnixStream) -> Result<OwnedFd> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut more = RecvAncillaryBuffer::new(&mut space);
-    let mut said = [0];
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    recvmsg(stream, &mut [IoSliceMut::new(&mut said)], &mut more, flags)?;
+    let (said, device) = passing::taken(stream)?;
     ensure!(
-        said[0] == Said::Device as u8,
+        said == Said::Device as u8,
         "the first process says something else"
     );
-    for message in more.drain() {
-        if let RecvAncillaryMessage::ScmRights(mut files) = message {
-            return files.next().context("no connection came");
-        }
-    }
-    bail!("no connection came")
+    device.context("no connection came")
 }
 
 /// Leaves what it has of the application: its input and its output. Errors stay where the container's are.

@@ -7,6 +7,7 @@
 //! - [`state`]: what its program is to start;
 //! - [`start()`]: what the program does;
 //! - `fetch`: the root filesystem is fetched as a whole, where there is no other way;
+//! - `node`: or the node mounts it;
 //! - `helper`: or it is served by FUSE, and fetched as it is read; `root`: then it is put together from that and mounts;
 //! - [`mounts`]: what the runtime has mounted;
 //! - `program`: as whom what runs, at the end;
@@ -21,6 +22,7 @@ mod fetch;
 mod helper;
 pub mod make;
 pub mod mounts;
+mod node;
 mod places;
 mod program;
 mod root;

@@ -13,6 +13,8 @@ pub(super) const CERTS: &str = "/.puzzlefs/certs";
 pub(super) const AUTH: &str = "/.puzzlefs/auth.json";
 /// Chunks that came: those of many containers, where a volume is mounted there.
 pub(super) const CACHE: &str = "/.puzzlefs/cache";
+/// The node's socket, where the directory that it is in is mounted.
+pub(super) const NODE: &str = "/.puzzlefs/node/socket";
 /// What is changed, where a volume is mounted there.
 pub(super) const CHANGES: &str = "/.puzzlefs/changes";
 /// A directory on which the root filesystem is put together.

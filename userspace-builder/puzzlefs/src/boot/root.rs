@@ -65,9 +65,9 @@ pub(super) enum Tried {
     Ended,
 }
 
-/// Whether a process of the container can do all that: in one that is a copy of this one, as there is no way back.
-pub(super) fn try_out() -> Result<Tried> {
-    if !Path::new("/dev/fuse").exists() {
+/// Whether a process of the container can do all that, with a connection by FUSE if that is wanted: in one that is a copy of this one, as there is no way back.
+pub(super) fn try_out(by_fuse: bool) -> Result<Tried> {
+    if by_fuse && !Path::new("/dev/fuse").exists() {
         return Ok(Tried::Cannot("there is no /dev/fuse".into()));
     }
     // A root that may not be written to has it already.
@@ -77,7 +77,9 @@ pub(super) fn try_out() -> Result<Tried> {
     let Some(child) = puzzlefs_unnoticed::fork()? else {
         drop(ours);
         let tried = alone().and_then(|()| {
-            fuse::connected("try")?;
+            if by_fuse {
+                fuse::connected("try")?;
+            }
             tmpfs(Path::new(ROOT))
         });
         let text = tried.err().map(|error| format!("{error:#}"));

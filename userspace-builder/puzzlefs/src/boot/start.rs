@@ -12,7 +12,7 @@ use super::helper::{Helper, Started};
 use super::places::{DONE, STATE};
 use super::root::Tried;
 use super::state::{self, State};
-use super::{fetch, program, root};
+use super::{fetch, node, program, root};
 use crate::base::error::{Error, Result, Where};
 use crate::base::progress::Progress;
 use crate::base::text;
@@ -20,6 +20,7 @@ use crate::fuse;
 
 /// Says how the root filesystem is to come: in one of these ways, and by no other.
 const WAY: &str = "PUZZLEFS_WAY";
+const NODE: &str = "node";
 const FUSE: &str = "fuse";
 const EXTRACT: &str = "extract";
 
@@ -44,14 +45,14 @@ pub fn start(arguments: Vec<OsString>, progress: &dyn Progress, log: fn(&str)) -
     }
     let manifest = format!("sha256:{}\n", state.manifest);
     let is_done = is_done(&manifest)?;
-    let by_fuse = match is_done {
-        true => Fuse::No,
-        false => by_fuse(&state, progress, log)?,
+    let mounted = match is_done {
+        true => Mounted::No,
+        false => mounted(&state, progress, log)?,
     };
-    if let Fuse::Ended = by_fuse {
+    if let Mounted::Ended = mounted {
         return Ok(());
     }
-    if let (false, Fuse::No) = (is_done, by_fuse) {
+    if let (false, Mounted::No) = (is_done, mounted) {
         fetch::extract(&state, progress)?;
         let done = Path::new(DONE);
         let written = File::create(done).and_then(|mut file| {
@@ -63,47 +64,82 @@ pub fn start(arguments: Vec<OsString>, progress: &dyn Progress, log: fn(&str)) -
     match program::run(&state, &directory, arguments)? {}
 }
 
-/// Whether the image is served by FUSE.
-enum Fuse {
+/// Whether the image is mounted.
+enum Mounted {
     Yes,
     No,
     /// This was a process beside the first one.
     Ended,
 }
 
-/// Has the image served by FUSE, and makes it the root, if that can be.
-fn by_fuse(state: &State, progress: &dyn Progress, log: fn(&str)) -> Result<Fuse> {
+/// Has the image mounted by the node or served by FUSE, and makes it the root, if that can be.
+fn mounted(state: &State, progress: &dyn Progress, log: fn(&str)) -> Result<Mounted> {
     let wanted = std::env::var(WAY).unwrap_or_default();
     match &*wanted {
-        "" | FUSE => {}
-        EXTRACT => return Ok(Fuse::No),
+        "" | NODE | FUSE => {}
+        EXTRACT => return Ok(Mounted::No),
         other => {
             let text = format!(
-                "{WAY}={}: expected {FUSE} or {EXTRACT}",
+                "{WAY}={}: expected {NODE}, {FUSE} or {EXTRACT}",
                 text::quoted(other.as_bytes())
             );
             return Err(Error::refused(text));
         }
     }
-    let no = |why: String| match wanted == FUSE {
+    let no = |way: &str, why: String| match wanted == way {
         true => Err(Error::refused(format!(
-            "the image cannot be served by FUSE: {why}"
+            "the image cannot be had by {WAY}={way}: {why}"
         ))),
         false => {
-            progress.note(&format!("not by FUSE: {why}"));
-            Ok(Fuse::No)
+            progress.note(&format!("not by {way}: {why}"));
+            Ok(Mounted::No)
         }
     };
-    match root::try_out()? {
+    if wanted == NODE || (wanted.is_empty() && node::is_there()) {
+        match by_node(state, |why| no(NODE, why))? {
+            Mounted::No => {}
+            done => return Ok(done),
+        }
+    }
+    by_fuse(state, progress, log, |why| no(FUSE, why))
+}
+
+/// By the node; `no` says what comes of it that it cannot be.
+fn by_node(state: &State, no: impl Fn(String) -> Result<Mounted>) -> Result<Mounted> {
+    match root::try_out(false)? {
         Tried::Can => {}
         Tried::Cannot(why) => return no(why),
-        Tried::Ended => return Ok(Fuse::Ended),
+        Tried::Ended => return Ok(Mounted::Ended),
+    }
+    let bounds = root::Bounds::now();
+    let asked = match node::ask(state) {
+        Ok(asked) => asked,
+        Err(error) => return no(format!("{error:#}")),
+    };
+    if !node::enter(asked)? {
+        return Ok(Mounted::Ended);
+    }
+    bounds.restore()?;
+    Ok(Mounted::Yes)
+}
+
+/// By FUSE.
+fn by_fuse(
+    state: &State,
+    progress: &dyn Progress,
+    log: fn(&str),
+    no: impl Fn(String) -> Result<Mounted>,
+) -> Result<Mounted> {
+    match root::try_out(true)? {
+        Tried::Can => {}
+        Tried::Cannot(why) => return no(why),
+        Tried::Ended => return Ok(Mounted::Ended),
     }
     let bounds = root::Bounds::now();
     let mut helper = match Helper::start(state, progress, log)? {
         Started::Ready(helper) => helper,
         Started::Refused(why) => return no(why),
-        Started::Ended => return Ok(Fuse::Ended),
+        Started::Ended => return Ok(Mounted::Ended),
     };
     puzzlefs_unnoticed::unshare().context("a user namespace")?;
     helper.map()?;
@@ -113,7 +149,7 @@ fn by_fuse(state: &State, progress: &dyn Progress, log: fn(&str)) -> Result<Fuse
     let hidden = PathBuf::from(format!("/proc/{}", helper.id()));
     root::enter(&image, &[hidden])?;
     bounds.restore()?;
-    Ok(Fuse::Yes)
+    Ok(Mounted::Yes)
 }
 
 fn read() -> Result<State> {

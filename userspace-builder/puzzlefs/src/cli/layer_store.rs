@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use puzzlefs::base::text;
 use puzzlefs::layer_store::{self, Layer};
 use puzzlefs::layout::Layout;
+use puzzlefs::node::Node;
 use puzzlefs::remote::Place;
-use puzzlefs::snapshotter::Node;
 use puzzlefs::source::Platform;
 use serde::Serialize;
 

@@ -24,6 +24,7 @@ const REGISTRY: &[&str] = &[
     "layer-store",
     "ls",
     "mount",
+    "node",
     "pull",
     "push",
     "run",
@@ -69,7 +70,7 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
     (
         "NOTIFY_SOCKET",
         "The socket that is told when the daemon is ready, and given what is to be kept, as systemd sets it for Type=notify.",
-        &["daemon", "snapshotter"],
+        &["daemon", "node", "snapshotter"],
     ),
     (
         "LISTEN_PID",

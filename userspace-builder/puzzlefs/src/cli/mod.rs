@@ -16,6 +16,7 @@ mod fuse;
 mod layer_store;
 mod man;
 mod mount;
+mod node;
 mod out;
 mod profile;
 mod pull;
@@ -98,6 +99,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Bundle(args) => bundle::bundle(&args),
         Command::Snapshotter(args) => snapshotter::snapshotter(&args),
         Command::LayerStore(args) => layer_store::layer_store(&args),
+        Command::Node(args) => node::node(&args),
         Command::Mount(args) => mount::mount(&args),
         Command::Umount(args) => mount::umount(&args),
         Command::Stats(args) => mount::stats(&args),

@@ -2,8 +2,9 @@
 //! puzzlefs snapshotter.
 
 use puzzlefs::layout::Layout;
+use puzzlefs::node::Node;
 use puzzlefs::remote::Place;
-use puzzlefs::snapshotter::{self, Node, KEPT};
+use puzzlefs::snapshotter::{self, KEPT};
 
 use super::args::Snapshotter;
 use super::bundle::is_watched;
@@ -19,13 +20,8 @@ pub fn snapshotter(args: &Snapshotter) -> Result<()> {
         let to = (&*layout, tag);
         elsewhere::pull_into((place, &from), || options.clone(), to, None, lazily)
     };
-    let node = Node::new(
-        &args.layout,
-        KEPT,
-        &args.from,
-        args.only_from,
-        Box::new(pull),
-    );
+    let pull = Box::new(pull);
+    let node = Node::new(&args.layout, KEPT, &args.from, args.only_from, pull);
     let say = Box::new(|text: &str| out::note(text));
     let it = snapshotter::Snapshotter::open(&args.root, &args.socket, Box::new(node), say)?;
     Ok(it.serve(std::future::pending())?)

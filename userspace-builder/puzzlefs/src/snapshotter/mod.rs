@@ -5,7 +5,7 @@
 //! - `grpc`: the interface, containerd.services.snapshots.v1; `fault`: what its failures are called;
 //! - `snapshots`: what its calls do; `shape`: what a snapshot is made of; `filter`: which snapshots are meant;
 //! - `store`: what is kept of them, and `record`: of each; `trees`: of what containers have written;
-//! - `images`: images of this node; `kept`: snapshots of them.
+//! - `images`: images of this node, as it needs them; `kept`: snapshots of them.
 //!
 //! It is no part of the daemon: a fault of what speaks gRPC is no fault of who answers the kernel's questions.
 
@@ -35,7 +35,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use crate::base::error::{Error, Result, Where};
 use crate::base::text;
 use crate::daemon::{notify, Address, Listener};
-pub use images::{Images, Node, Pull, KEPT};
+pub use images::{Images, KEPT};
 pub use record::Usage;
 use snapshots::Snapshots;
 

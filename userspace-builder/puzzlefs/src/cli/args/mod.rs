@@ -9,6 +9,7 @@ mod export;
 mod fetching;
 mod layer_store;
 mod mount;
+mod node;
 mod profile;
 mod pull;
 mod read;
@@ -29,6 +30,7 @@ pub use daemon::{Daemon, Status};
 pub use export::{Cat, Diff, Export, LayerCompression};
 pub use layer_store::LayerStore;
 pub use mount::{Mount, MountHelper, Stats, Umount, What};
+pub use node::Node;
 pub use profile::{Profile, ProfileCommand, ProfileFrom, Record};
 pub use pull::{Complete, Pull, Serve};
 pub use read::{Extract, Inspect, Ls, Verify};
@@ -86,6 +88,7 @@ pub enum Command {
     Bundle(Bundle),
     Snapshotter(Snapshotter),
     LayerStore(LayerStore),
+    Node(Node),
     Mount(Mount),
     Umount(Umount),
     Stats(Stats),

@@ -30,6 +30,7 @@ pub struct Mount {
     /// verify=chunk, the default: each chunk is hashed when it was read. verify=fsverity: packs
     /// are checked by the filesystem that the layout is on. Each must have fs-verity enabled, as by
     /// fsverity(1), with the digest that the manifest says; loose chunks are hashed as ever.
+    /// devices=no: its device nodes lead to no device, whoever changes the flags of the mount.
     #[arg(short, long, value_name = "OPTIONS")]
     pub options: Vec<String>,
     /// Mount it writable: what is changed goes to the directory UPPER
