@@ -14,7 +14,7 @@ from registries import Registry
 from systemguest import system
 
 IMAGE = Image("services")
-RECIPES = Recipes("docs/running.md", lambda section: not section.startswith("containerd"))
+RECIPES = Recipes("docs/running.md", lambda section: section not in ("containerd", "Docker", "Kubernetes"))
 recipe = RECIPES.of
 
 
