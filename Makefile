@@ -2,7 +2,6 @@
 # `make help` says what there is. Kbuild reads the file Kbuild, not this one.
 
 PREFIX ?= /usr/local
-bash_completions = $(PREFIX)/share/bash-completion/completions
 module_release = $(shell tr '\0' '\n' <build/puzzlefs.ko | sed -n 's/^vermagic=\([^ ]*\) .*/\1/p')
 
 ## make: the module and the CLI, build/puzzlefs.ko and build/puzzlefs
@@ -32,6 +31,10 @@ sanitizers: cli
 ## make corpus: each of thousands of damaged images, and what is heavy; `make test` takes a sample
 corpus: all
 	PUZZLEFS_CORPUS=all qemu-tests/run 43 44
+
+## make deaths: who fetches lazy images is killed 200 times below readers; `make test` takes a fifth of it
+deaths: all
+	PUZZLEFS_CORPUS=all qemu-tests/run 58
 
 ## make in-tree: the module in a kernel's own tree, =m and =y, with all its lints; build/vmlinuz-in-tree
 in-tree:
@@ -85,18 +88,38 @@ rust-analyzer:
 	scripts/rust-analyzer
 
 ## make install [DESTDIR=DIR]: the module and the CLI, its man pages, completions and systemd units
-install:
-	install -D -t $(DESTDIR)$(PREFIX)/bin build/puzzlefs
-	install -d $(DESTDIR)/sbin $(DESTDIR)$(bash_completions)
-	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)/sbin/mount.puzzlefs
-	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)/sbin/mount.fuse.puzzlefs
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	for unit in daemon snapshotter; do sed 's|@PREFIX@|$(PREFIX)|' systemd/puzzlefs-$$unit.service \
-		>$(DESTDIR)$(PREFIX)/lib/systemd/system/puzzlefs-$$unit.service || exit; done
-	build/puzzlefs man $(DESTDIR)$(PREFIX)/share/man
-	build/puzzlefs completions bash >$(DESTDIR)$(bash_completions)/puzzlefs
+install: install-command
 	install -D -m 644 -t $(DESTDIR)/lib/modules/$(module_release)/updates build/puzzlefs.ko
 	$(if $(DESTDIR),,depmod $(module_release))
+
+# What needs no kernel. Debian's packages have /usr for a prefix, and nothing beside it.
+sbin = $(if $(filter /usr,$(PREFIX)),/usr/sbin,/sbin)
+share = $(PREFIX)/share
+zsh_completions = $(share)/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
+install-command:
+	install -D -t $(DESTDIR)$(PREFIX)/bin build/puzzlefs
+	install -d $(DESTDIR)$(sbin) $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(zsh_completions) \
+		$(DESTDIR)$(share)/bash-completion/completions $(DESTDIR)$(share)/fish/vendor_completions.d
+	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)$(sbin)/mount.puzzlefs
+	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)$(sbin)/mount.fuse.puzzlefs
+	for unit in daemon snapshotter; do sed 's|@PREFIX@|$(PREFIX)|' systemd/puzzlefs-$$unit.service \
+		>$(DESTDIR)$(PREFIX)/lib/systemd/system/puzzlefs-$$unit.service || exit; done
+	build/puzzlefs man $(DESTDIR)$(share)/man
+	build/puzzlefs completions bash >$(DESTDIR)$(share)/bash-completion/completions/puzzlefs
+	build/puzzlefs completions zsh >$(DESTDIR)$(zsh_completions)/_puzzlefs
+	build/puzzlefs completions fish >$(DESTDIR)$(share)/fish/vendor_completions.d/puzzlefs.fish
+
+## make deb [KERNELS="NAME..."] [SIGN_KEY=FILE SIGN_CERT=FILE]: Debian packages in build/deb: the command, DKMS, modules
+deb: cli
+	SIGN_KEY=$(SIGN_KEY) SIGN_CERT=$(SIGN_CERT) scripts/deb $(KERNELS)
+
+## make deb-test: the packages on clean Debian systems, which are booted: installed, upgraded, removed
+deb-test: deb
+	scripts/deb-test
+
+## make crates: the command's crates as cargo publishes them, each built from its package alone; for `cargo install`
+crates:
+	scripts/crates
 
 ## make clean: removes build/; scripts/clean-cache removes what is stale in the cache
 clean:
@@ -105,4 +128,4 @@ clean:
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all kmod cli demo test sanitizers corpus in-tree bench bench-native scale ten-images pull-bench lazy-bench check fuzz fuzz-uml load rust-analyzer install clean help
+.PHONY: all kmod cli demo test sanitizers corpus deaths in-tree bench bench-native scale ten-images pull-bench lazy-bench check fuzz fuzz-uml load rust-analyzer install install-command deb deb-test crates clean help

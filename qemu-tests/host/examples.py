@@ -52,7 +52,9 @@ MACHINE = {
     r"scripts/scale ": ("scripts/bench.d/scale.py", "sys.argv"),
 }
 # All of a document.
-DOCUMENTS = {"running.md": ("qemu-tests/cases/60-running.py", "docs/running.md")}
+DOCUMENTS = {"running.md": ("qemu-tests/cases/60-running.py", "docs/running.md"),
+             "installing.md": ("scripts/deb-test", "docs/installing.md"),
+             "secure-boot.md": ("scripts/deb-test", "docs/secure-boot.md")}
 # What is not there yet where these begin.
 BEFORE = {"extract": "rm -r rootfs", "export": "rm -r rootfs; mkdir rootfs"}
 STARTS = re.compile(r"(puzzlefs|curl|make|mount|umount|skopeo|jq|zstdcat|scripts/\w+|[A-Z_]+=\S+ puzzlefs)( |$)")

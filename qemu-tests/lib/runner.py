@@ -38,7 +38,7 @@ IMAGES = CACHE / f"images-{CHECKOUT}"
 HOST_ENV = os.environ | {"PUZZLEFS_IMAGES": str(IMAGES), "PYTHONDONTWRITEBYTECODE": "1",
                          "PYTHONPATH": str(TOP / "qemu-tests/lib")}
 KERNEL = os.environ.get("PUZZLEFS_KERNEL") or "stock"
-# `all`: cases of the corpus take all images, not a sample.
+# `all`: cases of the corpus take all images, and those of deaths all of these; not a sample.
 CORPUS = os.environ.get("PUZZLEFS_CORPUS", "")
 # Seconds for a case, and for all that share a machine: of the stock kernel, and of others.
 TIMEOUTS = {True: (1200, 2700), False: (3600, 14400)}

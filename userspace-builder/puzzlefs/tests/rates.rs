@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The rates by which single images come as far as nobody reads them.
+//! When comes what nobody reads: by the rates of single images, and after what is waited for.
 
 mod common;
 
@@ -22,6 +22,9 @@ use puzzlefs::pull::find;
 use puzzlefs::remote::{Local, Remote};
 use puzzlefs::source::Platform;
 use puzzlefs_format::Digest;
+
+/// Somewhat longer than what is missing leaves the line to those who wait.
+const QUIET: Duration = Duration::from_millis(2300);
 
 /// One tree in packs with other borders, so that the images `a` and `b` share few of them; both lazily in one layout.
 fn two_images(dir: &Path) -> PathBuf {
@@ -80,8 +83,8 @@ fn filled(dir: &Path, said: &[(&str, u64)], seconds: f64) -> Vec<Digest> {
     thread::scope(|scope| {
         scope.spawn(|| engine.run().unwrap());
         scope.spawn(|| engine.run().unwrap());
-        // Before it is known whose the packs are, nothing comes.
-        thread::sleep(Duration::from_millis(200));
+        // Before it is known whose the packs are, nothing comes. What is new is about to be read.
+        thread::sleep(QUIET);
         let early = engine.counts().requests();
         let faults = rates.look(&layouts, &engine);
         let until = Instant::now() + Duration::from_secs_f64(seconds);
@@ -122,4 +125,34 @@ fn an_image_comes_by_its_rate() {
     // An image that is not there, and nothing said.
     assert!(filled(dir.path(), &[("other", 0)], 0.1).is_empty());
     assert!(filled(dir.path(), &[], 0.1).is_empty());
+}
+
+#[test]
+fn what_starts_has_the_line_for_itself() {
+    let dir = scratch();
+    let to = two_images(dir.path());
+    let layouts = [Layout::open(&to).unwrap()];
+    let origins = Origins::only(remote(dir.path(), "a"));
+    let engine = Engine::new(&layouts, origins, false, |_| {});
+    engine.fill();
+    let packs = lazy_packs(&to, "b");
+    let open = |digest| Pack::open(&layouts[0], digest).unwrap().unwrap();
+    let numbers: Vec<usize> = packs.iter().map(|it| engine.add(open(it))).collect();
+    let came = thread::scope(|scope| {
+        scope.spawn(|| engine.run().unwrap());
+        // Somebody reads a chunk, and half a second later another one, for longer than it would be quiet.
+        let came = (0..6).map(|read| {
+            let before = engine.counts().requests();
+            let is_here = engine.want_chunks(numbers[read], 0..1, read as u64);
+            thread::sleep(Duration::from_millis(500));
+            (is_here, engine.counts().requests() - before)
+        });
+        let came: Vec<(bool, u64)> = came.collect();
+        thread::sleep(QUIET);
+        engine.stop();
+        came
+    });
+    assert_eq!(came, [(false, 1); 6]);
+    let whole = numbers.iter().filter(|it| engine.is_whole(**it));
+    assert_eq!(whole.count(), numbers.len());
 }

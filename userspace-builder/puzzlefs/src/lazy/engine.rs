@@ -392,13 +392,18 @@ impl<'a> Engine<'a> {
             if self.stopped.load(Ordering::Relaxed) {
                 return None;
             }
-            let fillers = match (self.fills.load(Ordering::Relaxed), self.ends) {
+            let most = match (self.fills.load(Ordering::Relaxed), self.ends) {
                 (false, _) => 0,
                 (true, false) => self.pace.fillers(FILLERS),
                 (true, true) => AT_ONCE,
             };
+            // Who waits for all of it starts nothing meanwhile.
+            let fillers = match self.ends {
+                true => most,
+                false => queue.fillers(most),
+            };
             let may_fetch = self.ends || self.pace.may_fetch();
-            if let Some(span) = may_fetch.then(|| queue.next(fillers)).flatten() {
+            if let Some(span) = may_fetch.then(|| queue.next(most > 0, fillers)).flatten() {
                 return Some(span);
             }
             if self.ends && queue.is_idle() {

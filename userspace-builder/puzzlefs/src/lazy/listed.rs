@@ -156,6 +156,11 @@ impl Lists {
         (0..self.lists.len()).find_map(|list| self.take(packs, list))
     }
 
+    /// Whether something of them is being fetched.
+    pub fn is_under_way(&self) -> bool {
+        self.requests > 0
+    }
+
     /// Notes that a request of so many bytes has begun.
     pub fn begun(&mut self, bytes: u64) {
         self.requests += 1;

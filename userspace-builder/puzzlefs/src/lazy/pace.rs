@@ -58,6 +58,39 @@ impl Rate {
     }
 }
 
+/// Nobody has waited for so long: what has begun runs, and what nobody waits for may come.
+const QUIET: Duration = Duration::from_secs(2);
+/// Readers who wait again and again for longer do not start something, they read all: this is faster then.
+const LONGEST_START: Duration = Duration::from_secs(10);
+
+/// Whether a program starts, which then has the line for itself.
+#[derive(Default)]
+pub struct Starts {
+    /// When somebody waited, for the first time and for the last one.
+    waited: Option<(Instant, Instant)>,
+}
+
+impl Starts {
+    /// Somebody waits, or is about to, as there is something new to read.
+    pub fn waits(&mut self, now: Instant) {
+        let first = match self.waited {
+            Some((first, last)) if now.saturating_duration_since(last) < QUIET => first,
+            _ => now,
+        };
+        self.waited = Some((first, now));
+    }
+
+    /// How many requests that nobody waits for may be under way, of `most`.
+    pub fn fillers(&self, most: usize, now: Instant) -> usize {
+        match self.waited {
+            Some((first, last)) if now.saturating_duration_since(last) < QUIET => {
+                usize::from(last.saturating_duration_since(first) >= LONGEST_START).min(most)
+            }
+            _ => most,
+        }
+    }
+}
+
 /// When to fetch.
 #[derive(Default)]
 pub struct Pace {
@@ -159,6 +192,28 @@ mod tests {
         let none = Rate::new(0);
         none.spend(1);
         assert!(none.is_spent());
+    }
+
+    #[test]
+    fn who_starts_has_the_line_and_who_reads_on_shares_it() {
+        let begin = Instant::now();
+        let at = |millis| begin + Duration::from_millis(millis);
+        let mut starts = Starts::default();
+        assert_eq!(starts.fillers(4, begin), 4);
+        starts.waits(begin);
+        assert_eq!(starts.fillers(4, at(1999)), 0);
+        assert_eq!(starts.fillers(4, at(2000)), 4);
+        // Each second again: one request more than those that are waited for, after ten of them.
+        for second in 0..=20 {
+            starts.waits(at(5000 + second * 1000));
+            let most = usize::from(second >= 10);
+            assert_eq!(starts.fillers(4, at(5999 + second * 1000)), most);
+        }
+        assert_eq!(starts.fillers(0, at(25_500)), 0);
+        assert_eq!(starts.fillers(4, at(27_000)), 4);
+        // What begins after that is a start again.
+        starts.waits(at(27_000));
+        assert_eq!(starts.fillers(4, at(28_000)), 0);
     }
 
     #[test]

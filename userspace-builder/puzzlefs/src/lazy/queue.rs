@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::filling::{Chunk, Filling};
 use super::listed::Lists;
-use super::pace::Rate;
+use super::pace::{Rate, Starts};
 use super::pack::Pack;
 
 /// Bytes of a request that somebody waits for, but for a chunk that is larger.
@@ -59,6 +59,7 @@ pub struct Queue {
     /// Requests under way, and those of them that nobody waits for.
     under_way: usize,
     filling: usize,
+    starts: Starts,
     /// Nothing is filled before that.
     paused: Option<(Instant, u32)>,
     /// By which a pack comes before it is said whose it is.
@@ -71,7 +72,18 @@ impl Queue {
         let mut filling = Filling::new(pack);
         filling.rate.clone_from(&self.rate);
         self.packs.push(filling);
+        // Who brings an image is about to start it.
+        self.starts.waits(Instant::now());
         self.packs.len() - 1
+    }
+
+    /// How many requests that nobody waits for may be under way, of `most`: what starts has the line for itself.
+    pub fn fillers(&mut self, most: usize) -> usize {
+        let now = Instant::now();
+        if !self.waiters.is_empty() || self.lists.is_under_way() {
+            self.starts.waits(now);
+        }
+        self.starts.fillers(most, now)
     }
 
     /// What nobody waits for of a pack that is new comes when [`Self::limit`] was called for it, and not before.
@@ -141,8 +153,9 @@ impl Queue {
         }
     }
 
-    /// What to fetch now. What somebody waits for comes first; else, and by `fillers` at most, what is missing.
-    pub fn next(&mut self, fillers: usize) -> Option<Span> {
+    /// What to fetch now. What somebody waits for comes first; then, if that is to be, what profiles list that nobody has
+    /// begun; else, and by `fillers` at most, what is missing.
+    pub fn next(&mut self, lists: bool, fillers: usize) -> Option<Span> {
         let now = Instant::now();
         if let Some(place) = self.later.iter().position(|(when, _)| *when <= now) {
             let (_, span) = self.later.swap_remove(place);
@@ -154,7 +167,7 @@ impl Queue {
         }
         let is_paused = self.paused.is_some_and(|(until, _)| now < until);
         if !is_paused {
-            if let Some((pack, chunks)) = self.lists.next(&mut self.packs, fillers > 0) {
+            if let Some((pack, chunks)) = self.lists.next(&mut self.packs, lists) {
                 self.under_way += 1;
                 return Some(self.listed(pack, chunks));
             }
