@@ -11,7 +11,7 @@ all: kmod cli
 kmod:
 	scripts/build-kmod $(KDIR)
 
-## make cli: the static puzzlefs command
+## make cli: the static puzzlefs command, and the program of boot images
 cli:
 	scripts/build-cli
 
@@ -98,6 +98,7 @@ share = $(PREFIX)/share
 zsh_completions = $(share)/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 install-command:
 	install -D -t $(DESTDIR)$(PREFIX)/bin build/puzzlefs
+	install -D build/puzzlefs-boot $(DESTDIR)$(PREFIX)/libexec/puzzlefs/boot
 	install -d $(DESTDIR)$(sbin) $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(zsh_completions) \
 		$(DESTDIR)$(share)/bash-completion/completions $(DESTDIR)$(share)/fish/vendor_completions.d
 	ln -sf $(PREFIX)/bin/puzzlefs $(DESTDIR)$(sbin)/mount.puzzlefs

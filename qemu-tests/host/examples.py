@@ -38,6 +38,7 @@ MACHINE = {
     r"curl --unix-socket ": ("qemu-tests/cases/54-service.py", '"--unix-socket", SOCKET'),
     r"(puzzlefs bundle|crun run) ": ("qemu-tests/cases/60-running.py", 'recipe("crun and runc")'),
     r"puzzlefs run ": ("qemu-tests/cases/60-running.py", 'recipe("To try an image")'),
+    r"(puzzlefs boot-image|podman run) ": ("qemu-tests/cases/64-boot-image.py", "puzzlefs boot-image "),
     r"puzzlefs snapshotter": ("qemu-tests/cases/61-containerd.py", 'RECIPES.of("containerd")'),
     r"puzzlefs mount --overlay ": ("qemu-tests/cases/30-writable.py", '"puzzlefs", "mount", *options, "--overlay"'),
     r"puzzlefs mount --fuse .*(docker|https)://": ("qemu-tests/cases/57-fuse-lazy.py", 'mount = "puzzlefs", "mount", "--fuse"'),
@@ -53,6 +54,7 @@ MACHINE = {
 }
 # All of a document.
 DOCUMENTS = {"running.md": ("qemu-tests/cases/60-running.py", "docs/running.md"),
+             "boot-image.md": ("qemu-tests/cases/64-boot-image.py", "docs/boot-image.md"),
              "installing.md": ("scripts/deb-test", "docs/installing.md"),
              "secure-boot.md": ("scripts/deb-test", "docs/secure-boot.md")}
 # What is not there yet where these begin.

@@ -56,7 +56,9 @@ class Request:
 
     def __init__(self, proxy, handler):
         self.proxy, self.handler = proxy, handler
-        self.method, self.path, self.headers = handler.command, handler.path, dict(handler.headers.items())
+        self.method, self.path, self.headers = handler.command, handler.path, {}
+        for name in handler.headers.keys():  # podman says one several times
+            self.headers[name] = ", ".join(handler.headers.get_all(name))
         key = (self.method, self.path.split("?")[0])
         with proxy.lock:
             proxy.seen[key] += 1

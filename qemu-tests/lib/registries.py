@@ -40,10 +40,11 @@ def bcrypt(password):
 
 
 class Registry:
-    """A registry, which ends with the block. `more` is added to its configuration; `data` may be that of another."""
+    """A registry, which ends with the block. `more` is added to its configuration; `data` may be that of another. It is at the
+    port `at`, or at any."""
 
-    def __init__(self, directory, more=None, data=None):
-        self.port = port()
+    def __init__(self, directory, more=None, data=None, at=None):
+        self.port = at or port()
         self.host = f"127.0.0.1:{self.port}"
         self.data = data or os.path.join(directory, f"registry-{self.port}")
         os.makedirs(self.data, exist_ok=True)
@@ -85,13 +86,13 @@ class Authority:
     def at(self, name):
         return os.path.join(self.directory, name)
 
-    def sign(self, name, key="ec"):
-        """Paths of a certificate and its key."""
+    def sign(self, name, key="ec", names="IP:127.0.0.1,DNS:unknown.test"):
+        """Paths of a certificate, which is for `names`, and its key."""
         certificate, private = self.at(f"{name}.cert"), self.at(f"{name}.key")
         kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"] if key == "ec" else ["-newkey", "rsa:2048"]
         openssl("req", "-x509", *kind, "-nodes", "-days", "30", "-subj", f"/CN={name}", "-keyout", private,
                 "-out", certificate, "-CA", self.certificate, "-CAkey", self.key,
-                "-addext", "subjectAltName=IP:127.0.0.1,DNS:unknown.test", "-addext", "basicConstraints=CA:FALSE")
+                "-addext", f"subjectAltName={names}", "-addext", "basicConstraints=CA:FALSE")
         return certificate, private
 
 

@@ -5,17 +5,18 @@
 
 top: base # the errors of the library
 main: cli
-cli: snapshotter build bundle cache pull daemon lazy remote registry upkeep reports verify extract export profile fuse mount image encode chunks source layout tree base
+cli: snapshotter build boot bundle cache pull daemon lazy remote registry upkeep reports verify extract export profile fuse mount image encode chunks source layout tree base
 snapshotter: daemon mount image remote layout base
 build: metadata profile cache image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
+boot: bundle pull extract fuse image lazy remote registry layout base
 pull: cache image lazy remote chunks layout base
 daemon: lazy mount chunks layout base
 upkeep: profile image chunks layout base
 reports: profile image chunks layout base
 verify: image chunks layout base host
 bundle: extract mount image layout base
-extract: image base host
+extract: image chunks base host
 export: image layout base
 profile: mount image chunks layout base
 fuse: mount image lazy chunks layout base

@@ -11,6 +11,7 @@
 //! - [`upkeep`]: removing garbage, and putting chunks into packs and out of them;
 //! - [`reports`]: what an image or a layout holds;
 //! - [`verify`]: checking an image;
+//! - [`boot`]: an image that any runtime runs, and that gets its root filesystem when it starts;
 //! - [`bundle`]: an image becomes what runtimes of containers run;
 //! - [`extract`]: an image becomes a directory tree of the host;
 //! - [`export`]: an image becomes a tar, or an ordinary image;
@@ -39,6 +40,7 @@
 //! [`puzzlefs_format`]; schema/FORMAT.md specifies the format.
 
 pub mod base;
+pub mod boot;
 pub mod build;
 pub mod bundle;
 pub mod cache;
@@ -60,6 +62,7 @@ pub mod pull;
 pub mod registry;
 pub mod remote;
 pub mod reports;
+#[cfg(feature = "command")]
 pub mod snapshotter;
 pub mod source;
 pub(crate) mod tree;

@@ -16,7 +16,7 @@ mod program;
 pub mod run;
 mod seccomp;
 mod spec;
-mod users;
+pub(crate) mod users;
 mod volumes;
 
 use std::fs::{self, DirBuilder, OpenOptions};

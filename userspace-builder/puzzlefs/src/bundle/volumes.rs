@@ -64,7 +64,7 @@ fn fill(image: &Image, target: &str, place: &Path, progress: &dyn Progress) -> R
     let whole = place.with_extension("part");
     let options = Options {
         paths: vec![below.to_owned()],
-        force: false,
+        ..Options::default()
     };
     extract_with(image, &whole, &options, progress)?;
     // All above it are directories of the image: no link was followed to it.

@@ -15,6 +15,7 @@ use super::{bar, exit};
 
 /// The commands that speak with registries.
 const REGISTRY: &[&str] = &[
+    "boot-image",
     "build",
     "complete",
     "convert",
@@ -48,14 +49,14 @@ const ENVIRONMENT: &[(&str, &str, &[&str])] = &[
         bar::SECONDS,
         bar::SECONDS_HELP,
         &[
-            "build", "complete", "convert", "extract", "gc", "pull", "push", "repack", "unpack",
+            "boot-image", "build", "complete", "convert", "extract", "gc", "pull", "push", "repack", "unpack",
             "verify",
         ],
     ),
     (
         "TMPDIR",
-        "The directory in which there is a mount point while a program runs in an image. [/tmp]",
-        &["record"],
+        "The directory in which there is a mount point while a program runs in an image, or a boot image while it is made. [/tmp]",
+        &["record", "boot-image"],
     ),
     (
         "NOTIFY_SOCKET",

@@ -3,6 +3,7 @@
 
 mod args;
 mod bar;
+mod boot;
 mod build;
 mod bundle;
 mod cache;
@@ -76,6 +77,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Status(args) => daemon::status(&args),
         Command::Profile(args) => profile::profile(&args),
         Command::Push(args) => push::push(&args),
+        Command::BootImage(args) => boot::boot_image(&args),
         Command::Serve(args) => pull::serve(&args),
         Command::Inspect(args) => read::inspect(&args),
         Command::Ls(args) => read::ls(&args),

@@ -310,6 +310,7 @@ pub fn extract(args: &Extract) -> Result<ExitCode> {
     let options = Options {
         paths: args.path.clone(),
         force: args.force,
+        ..Options::default()
     };
     let report = extract_with(&image, &args.dir, &options, &Bar::new())?;
     if report.skipped > 0 {

@@ -17,6 +17,7 @@ mod supervisor;
 mod wire;
 mod worker;
 
+#[cfg(feature = "command")]
 pub(crate) use listen::Listener;
 pub use listen::{ask, Address};
 pub use own::stand_alone;

@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, FileType};
 
 use crate::base::error::Error;
 use crate::base::text;
+use crate::extract::kept::Kept;
 use crate::host::dir::Dir;
 
 /// What became of the directory.
@@ -27,19 +28,19 @@ pub(super) struct Merged {
     pub(super) replaced: u64,
 }
 
-/// Moves all that is in `from` into `to`.
+/// Moves all that is in `from` into `to`, but for what is `kept` there.
 ///
 /// # Errors
 ///
 /// If a directory with anything in it is in the place of something else, or another filesystem is mounted in
 /// there: nothing is moved then. After other errors what was moved stays.
-pub(super) fn merge(from: &Dir, to: &Dir) -> Result<Merged> {
-    go(from, to, true)?;
-    go(from, to, false)
+pub(super) fn merge(from: &Dir, to: &Dir, kept: &Kept) -> Result<Merged> {
+    go(from, to, kept, true)?;
+    go(from, to, kept, false)
 }
 
 /// Goes through the directories that are in both; with `is_dry` only looks.
-fn go(from: &Dir, to: &Dir, is_dry: bool) -> Result<Merged> {
+fn go(from: &Dir, to: &Dir, kept: &Kept, is_dry: bool) -> Result<Merged> {
     let mut merged = Merged::default();
     let mut stack = vec![PathBuf::new()];
     while let Some(path) = stack.pop() {
@@ -62,14 +63,18 @@ fn go(from: &Dir, to: &Dir, is_dry: bool) -> Result<Merged> {
             return Err(Error::refused(text).at(&path).into());
         }
         for name in names {
+            let full = path.join(&name);
+            let stays = kept.is_it(&full) || kept.is_above(&full) && !are_dirs(&new, &old, &name);
+            if stays {
+                continue;
+            }
             let what = one(&new, &old, &name, is_dry).with_context(|| context(&name))?;
             match what {
                 What::New => {}
                 What::Replaced => merged.replaced += 1,
                 What::Both => {
-                    let path = path.join(&name);
-                    merged.dirs.insert(path.clone());
-                    stack.push(path);
+                    merged.dirs.insert(full.clone());
+                    stack.push(full);
                 }
             }
         }
@@ -82,6 +87,15 @@ enum What {
     Replaced,
     /// Both are directories, and nothing was done.
     Both,
+}
+
+/// Whether both have a directory of that name.
+fn are_dirs(new: &Dir, old: &Dir, name: &OsStr) -> bool {
+    let is_dir = |dir: &Dir| {
+        let mode = dir.status(name).map(|found| found.st_mode);
+        mode.is_ok_and(|mode| FileType::from_raw_mode(mode) == FileType::Directory)
+    };
+    is_dir(new) && is_dir(old)
 }
 
 fn one(new: &Dir, old: &Dir, name: &OsStr, is_dry: bool) -> Result<What> {

@@ -6,27 +6,31 @@
 //! directory opened by openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, and
 //! by calls that fail if the name exists. So nothing outside the target is touched.
 //!
-//! - this file: names and content;
+//! - this file: names;
+//! - `crew`: threads that write content;
 //! - `rights`: owners, modes and the like, as far as the caller may set them;
 //! - `target`: the directory, which is left as it was if something fails;
-//! - `merge`: one that has something already.
+//! - `merge`: one that has something already; `kept`: what of that stays in any case.
 //!
 //! Directories, and files that have several names, get what they are to be when all is there:
 //! until then the caller can go into each directory, and may link to each file.
 
+mod crew;
+mod kept;
 mod merge;
 mod rights;
 mod target;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 
 use anyhow::{bail, Context, Result};
-use puzzlefs_format::{Extents, FileType, Inode, Kind};
+use puzzlefs_format::{FileType, Inode, Kind};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -34,10 +38,10 @@ use crate::base::progress::{Progress, Unit};
 use crate::base::text;
 use crate::host::beneath;
 use crate::host::xattr::{self, remove_acls};
-use crate::image::chunk::ChunkReader;
-use crate::image::file::{Content, Piece};
 use crate::image::walk::{Name, Step, Walk};
 use crate::image::Image;
+use crew::{place, Crew, Job, Means};
+use kept::Kept;
 pub use rights::Report;
 use rights::Rights;
 use target::Target;
@@ -62,6 +66,9 @@ pub struct Options {
     /// stay and get the image's attributes, unless they are only above the paths; all else is replaced. A
     /// directory with something in it is replaced by nothing else.
     pub force: bool,
+    /// Paths below the directory that stay as they are, with all that is below them, and directories above them: other
+    /// filesystems may be mounted there. The image's own of these names is left out.
+    pub keep: Vec<PathBuf>,
 }
 
 /// The same with options.
@@ -80,33 +87,56 @@ pub fn extract_with(
     xattr::need_proc()?;
     let rootfs = image.rootfs()?;
     let places = image.sound_places()?;
-    let chunks = ChunkReader::new(&places, rootfs.version())?;
+    let rights = Rights::new();
     let shown = target;
+    let kept = Kept::new(&options.keep);
     let target = Target::new(target, image, options.force)?;
     progress.phase("extracting", rootfs.data_size(), Unit::Bytes);
     let mut extractor = Extractor {
         image,
+        shown,
         root: target.inner.try_clone()?,
-        chunks,
-        rights: Rights::new(),
+        rights: &rights,
         parent: None,
         links: HashMap::new(),
         later: Vec::new(),
         report: Report::default(),
-        progress,
     };
     let context = |path: &Path| format!("extracting {}", text::path(&shown.join(path)));
+    let means = Means {
+        image,
+        places: &places,
+        rights: &rights,
+        progress,
+    };
     let mut walk = Walk::new(image)?;
-    while let Some(step) = walk.next()? {
-        match step {
-            Step::Enter(_) if !is_chosen(&paths, walk.path()) => walk.skip(),
-            Step::Enter(inode) if !walk.path().as_os_str().is_empty() => {
-                let created = extractor.create(&walk, &inode);
-                created.with_context(|| context(walk.path()))?;
+    thread::scope(|scope| -> Result<()> {
+        let crew = Crew::begin(scope, means)?;
+        let mut walked = || -> Result<()> {
+            while let Some(step) = walk.next()? {
+                match step {
+                    Step::Enter(_)
+                        if !is_chosen(&paths, walk.path()) || kept.is_it(walk.path()) =>
+                    {
+                        walk.skip()
+                    }
+                    Step::Enter(inode) if !walk.path().as_os_str().is_empty() => {
+                        let created = extractor.create(&walk, &inode, &crew);
+                        if !created.with_context(|| context(walk.path()))? {
+                            break;
+                        }
+                    }
+                    _ => {}
+                }
             }
-            _ => {}
-        }
-    }
+            Ok(())
+        };
+        let walked = walked();
+        let written = crew.finish()?;
+        walked?;
+        extractor.report = extractor.report.with(&written);
+        Ok(())
+    })?;
     // What is below a directory before the directory.
     let mut last = Vec::new();
     for (name, ino) in std::mem::take(&mut extractor.later).into_iter().rev() {
@@ -122,7 +152,7 @@ pub fn extract_with(
             }
         }
     }
-    target.finish(|dir, merged| {
+    target.finish(&kept, |dir, merged| {
         extractor.enter(dir.try_clone()?);
         extractor.report.replaced = merged.replaced;
         for (path, inode) in last {
@@ -178,17 +208,17 @@ fn is_above(chosen: &[PathBuf], path: &Path) -> bool {
 
 struct Extractor<'a> {
     image: &'a Image,
+    /// The target, for people.
+    shown: &'a Path,
     root: OwnedFd,
-    chunks: ChunkReader<'a>,
-    rights: Rights,
+    rights: &'a Rights,
     /// The directory that things were last created in.
-    parent: Option<(PathBuf, OwnedFd)>,
+    parent: Option<(PathBuf, Arc<OwnedFd>)>,
     /// First name of inodes that may have several.
     links: HashMap<u64, Name>,
     /// What gets its attributes when all is there: names and inodes.
     later: Vec<(Name, u64)>,
     report: Report,
-    progress: &'a dyn Progress,
 }
 
 impl Extractor<'_> {
@@ -215,14 +245,14 @@ impl Extractor<'_> {
     fn at<T>(
         &mut self,
         path: &Path,
-        work: impl FnOnce(&mut Self, &OwnedFd, &[u8]) -> Result<T>,
+        work: impl FnOnce(&mut Self, &Arc<OwnedFd>, &[u8]) -> Result<T>,
     ) -> Result<T> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             bail!("no file name");
         };
         let dir = match self.parent.take() {
             Some((at, fd)) if at == parent => fd,
-            _ => self.open_dir(parent)?,
+            _ => Arc::new(self.open_dir(parent)?),
         };
         let result = work(self, &dir, name.as_bytes());
         self.parent = Some((parent.to_owned(), dir));
@@ -237,19 +267,21 @@ impl Extractor<'_> {
         })
     }
 
-    fn create(&mut self, walk: &Walk<'_>, inode: &Inode<'_>) -> Result<()> {
+    /// Makes what a walk has come to; whether it is of use to go on.
+    fn create(&mut self, walk: &Walk<'_>, inode: &Inode<'_>, crew: &Crew<'_>) -> Result<bool> {
         self.at(walk.path(), |own, dir, name| {
-            own.create_in(dir, name, walk, inode)
+            own.create_in(dir, name, walk, inode, crew)
         })
     }
 
     fn create_in(
         &mut self,
-        dir: &OwnedFd,
+        dir: &Arc<OwnedFd>,
         name: &[u8],
         walk: &Walk<'_>,
         inode: &Inode<'_>,
-    ) -> Result<()> {
+        crew: &Crew<'_>,
+    ) -> Result<bool> {
         if inode.file_type() != FileType::Dir && inode.nlink() != Some(1) {
             if let Some(first) = self.links.get(&inode.ino()) {
                 let first = walk.path_of(*first)?;
@@ -257,7 +289,7 @@ impl Extractor<'_> {
                 let old = first.file_name().unwrap_or_default();
                 rustix::fs::linkat(from, old, dir, name, AtFlags::empty())?;
                 self.report.names += 1;
-                return Ok(());
+                return Ok(true);
             }
         }
         let device = |kind, number: puzzlefs_format::Device| {
@@ -265,9 +297,19 @@ impl Extractor<'_> {
             rustix::fs::mknodat(dir, name, kind, Mode::RUSR, device)
         };
         use rustix::fs::FileType as Type;
+        let mut written = None;
         let made = match inode.kind()? {
             Kind::Dir(_) => Ok(rustix::fs::mkdirat(dir, name, Mode::RWXU)?),
-            Kind::File(extents) => Ok(self.write(dir, name, extents)?),
+            Kind::File(extents) => {
+                let flags = OFlags::WRONLY
+                    | OFlags::CREATE
+                    | OFlags::EXCL
+                    | OFlags::NOFOLLOW
+                    | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;
+                written = Some((File::from(file), place(&extents)?));
+                Ok(())
+            }
             Kind::Symlink(link) => rustix::fs::symlinkat(link, dir, name),
             Kind::Chr(number) => device(Type::CharacterDevice, number),
             Kind::Blk(number) => device(Type::BlockDevice, number),
@@ -277,60 +319,32 @@ impl Extractor<'_> {
         if made == Err(Errno::PERM) {
             // A device, or a filesystem that has none of the kind.
             self.report.skipped += 1;
-            return Ok(());
+            return Ok(true);
         }
         made?;
         self.report.names += 1;
         let is_dir = inode.file_type() == FileType::Dir;
-        match walk.place() {
-            Some(place) if is_dir || inode.nlink() != Some(1) => {
-                if !is_dir {
-                    self.links.insert(inode.ino(), place);
-                }
-                self.later.push((place, inode.ino()));
-                Ok(())
+        let later = walk.place().filter(|_| is_dir || inode.nlink() != Some(1));
+        if let Some(place) = later {
+            if !is_dir {
+                self.links.insert(inode.ino(), place);
             }
-            _ => {
+            self.later.push((place, inode.ino()));
+        }
+        match (written, later) {
+            (Some((file, place)), _) => Ok(crew.give(Job {
+                file,
+                ino: inode.ino(),
+                place,
+                rest: later.is_none().then(|| (Arc::clone(dir), name.to_owned())),
+                path: self.shown.join(walk.path()),
+            })),
+            (None, Some(_)) => Ok(true),
+            (None, None) => {
                 let work = self.image.work();
-                self.rights.set(dir, name, inode, work, &mut self.report)
+                self.rights.set(dir, name, inode, work, &mut self.report)?;
+                Ok(true)
             }
         }
-    }
-
-    fn write(&mut self, dir: &OwnedFd, name: &[u8], extents: Extents<'_>) -> Result<()> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(
-            dir,
-            name,
-            flags,
-            Mode::RUSR | Mode::WUSR,
-        )?);
-        // Extents may be short, and holes many.
-        let mut file = BufWriter::new(file);
-        let mut hole = 0;
-        let content = Content::new(self.image, extents)?;
-        let (size, progress) = (content.size(), self.progress);
-        content.for_each(&mut self.chunks, |piece| {
-            match piece {
-                Piece::Data(bytes) => {
-                    if hole > 0 {
-                        file.seek(SeekFrom::Current(hole))?;
-                        hole = 0;
-                    }
-                    file.write_all(bytes)?;
-                    progress.advance(bytes.len() as u64);
-                }
-                // The sum of all is within its limit.
-                Piece::Hole(len) => hole += i64::try_from(len)?,
-            }
-            Ok(())
-        })?;
-        // A hole may be last.
-        file.into_inner()
-            .map_err(|error| error.into_error())?
-            .set_len(size)?;
-        self.report.data_bytes = self.report.data_bytes.saturating_add(size);
-        Ok(())
     }
 }

@@ -130,6 +130,18 @@ impl Rights {
 }
 
 impl Report {
+    /// Both together.
+    pub(super) fn with(&self, other: &Report) -> Self {
+        let sum = |one: u64, other: u64| one.saturating_add(other);
+        Report {
+            names: sum(self.names, other.names),
+            replaced: sum(self.replaced, other.replaced),
+            data_bytes: sum(self.data_bytes, other.data_bytes),
+            skipped: sum(self.skipped, other.skipped),
+            hidden: sum(self.hidden, other.hidden),
+        }
+    }
+
     /// Whether a call worked. One that the caller, or the filesystem, may not make is left out:
     /// EINVAL is what the kernel says to owners that a user namespace does not know.
     pub(super) fn allowed(&mut self, result: rustix::io::Result<()>) -> Result<bool> {

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use crate::base::cleanup;
 use crate::base::error::Error;
 use crate::base::text;
+use crate::extract::kept::Kept;
 use crate::extract::merge::{self, Merged};
 use crate::host::dir::Dir;
 use crate::host::xattr::remove_acls;
@@ -114,6 +115,7 @@ impl Target {
     /// Moves all up, and does `last`, after which it is done. No signal comes between.
     pub(super) fn finish(
         mut self,
+        kept: &Kept,
         last: impl FnOnce(&OwnedFd, &Merged) -> Result<()>,
     ) -> Result<()> {
         let guard = self.removed_on_signal.take();
@@ -121,7 +123,7 @@ impl Target {
             if self.merges {
                 let (from, to) = (Dir::from(&self.inner)?, Dir::from(&self.dir)?);
                 let context = || format!("extracting into {}", text::path(&self.path));
-                let mut merged = merge::merge(&from, &to).with_context(context)?;
+                let mut merged = merge::merge(&from, &to, kept).with_context(context)?;
                 if !self.is_new {
                     merged.dirs.insert(PathBuf::new());
                 }

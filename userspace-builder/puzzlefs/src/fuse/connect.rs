@@ -98,6 +98,16 @@ fn device() -> Result<File> {
     })
 }
 
+/// The same, for all users, with nothing chosen.
+pub(super) fn bare(source: &str) -> Result<(OwnedFd, OwnedFd)> {
+    let mut request = Request::new("fuse", source);
+    let flags = ["ro", "default_permissions", "allow_other"];
+    let flags = flags.map(|name| (name.to_owned(), Value::Flag));
+    request.options.extend(flags);
+    let (device, mount) = direct(&mut request)?;
+    Ok((device.into(), mount))
+}
+
 /// A connection, and a mount by the kernel itself.
 fn direct(request: &mut Request) -> Result<(File, OwnedFd)> {
     let device = device()?;

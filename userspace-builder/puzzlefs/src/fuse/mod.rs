@@ -26,8 +26,11 @@ pub mod source;
 pub mod tree;
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::mount::UnmountFlags;
@@ -36,12 +39,15 @@ use crate::base::cleanup;
 use crate::base::error::Where;
 use crate::image::Image;
 use crate::layout::reference::Reference;
-use crate::lazy;
+use crate::lazy::{self, Fetcher};
 use crate::mount::{fusermount, table};
 use connect::Connection;
 use faults::Log;
 use lazily::LazySource;
 use tree::ImageTree;
+
+/// How often what came is recorded by who may be killed.
+const SOON: Duration = Duration::from_millis(250);
 
 /// An image that is to be mounted.
 pub struct Request<'a> {
@@ -70,33 +76,93 @@ pub fn serve(
     request: Request<'_>,
     mounted: impl FnOnce() -> crate::Result<()>,
 ) -> crate::Result<()> {
-    let layout = &request.image.layout;
+    let Request {
+        image,
+        name,
+        target,
+        options,
+        fetching,
+        log,
+    } = request;
+    let Prepared {
+        tree,
+        name,
+        fetcher,
+    } = prepare(image, name, fetching, log)?;
+    let end = move || fetcher.iter().for_each(|fetcher| fetcher.end());
+    // The one below, by which it is unmounted, is done before.
+    let guard = cleanup::on_signal(end.clone());
+    let served = run(tree, &name, target, options, mounted);
+    drop(guard);
+    end();
+    served.at(target)
+}
+
+/// An image that can be served.
+pub(crate) struct Prepared {
+    tree: ImageTree<'static>,
+    name: String,
+    fetcher: Option<Arc<Fetcher>>,
+}
+
+/// Opens an image, and begins to fetch of it what nobody has to ask for.
+///
+/// # Errors
+///
+/// As of [`serve`].
+pub(crate) fn prepare(
+    image: &Reference,
+    name: Option<&str>,
+    fetching: lazy::Options,
+    log: Log,
+) -> crate::Result<Prepared> {
+    let layout = &image.layout;
     let source = Reference {
         layout: layout.canonicalize().at(layout)?,
-        name: request.image.name.clone(),
+        name: image.name.clone(),
     };
     // It is served until the process ends.
     let image: &'static Image = Box::leak(Box::new(Image::open(&source)?));
-    let name = request
-        .name
-        .map_or_else(|| source.to_string(), str::to_owned);
-    let log: Arc<dyn Fn(&str) + Send + Sync> = request.log.into();
+    let name = name.map_or_else(|| source.to_string(), str::to_owned);
+    let log: Arc<dyn Fn(&str) + Send + Sync> = log.into();
     let (notes, called) = (Arc::clone(&log), name.clone());
     let notes = Arc::new(move |line: &str| notes(&format!("{called}: {line}")));
     let log: Log = Box::new(move |line| log(line));
-    let lazy = LazySource::new(image, request.fetching, notes)?;
+    let lazy = LazySource::new(image, fetching, notes)?;
     let fetcher = lazy.as_ref().map(|lazy| Arc::clone(lazy.fetcher()));
     let tree = match lazy {
         Some(lazy) => ImageTree::with_source(image, Box::new(lazy), &name, log)?,
         None => ImageTree::new(image, &name, log)?,
     };
-    let end = move || fetcher.iter().for_each(|fetcher| fetcher.end());
-    // The one below, by which it is unmounted, is done before.
-    let guard = cleanup::on_signal(end.clone());
-    let served = run(tree, &name, request.target, request.options, mounted);
-    drop(guard);
-    end();
-    served.at(request.target)
+    Ok(Prepared {
+        tree,
+        name,
+        fetcher,
+    })
+}
+
+impl Prepared {
+    /// Serves it to the kernel at the other end of `device`, until it is unmounted. It is mounted by somebody else. This
+    /// process may be killed at any time without a word: what comes is recorded soon.
+    pub(crate) fn serve(self, device: OwnedFd) -> crate::Result<()> {
+        if let Some(fetcher) = self.fetcher.clone() {
+            let keep = move || {
+                while !fetcher.engine().is_stopped() {
+                    thread::sleep(SOON);
+                    fetcher.engine().keep_or_tell();
+                }
+            };
+            thread::Builder::new().spawn(keep)?;
+        }
+        let served = kernel::serve(self.tree, device).and_then(kernel::Serving::wait);
+        self.fetcher.iter().for_each(|fetcher| fetcher.end());
+        Ok(served?)
+    }
+}
+
+/// A connection to the kernel, and the mount at its other end, for all users, that is nowhere yet.
+pub(crate) fn connected(source: &str) -> crate::Result<(OwnedFd, OwnedFd)> {
+    Ok(connect::bare(source)?)
 }
 
 fn run(

@@ -53,6 +53,25 @@ pub fn tls(host: &str, dir: Option<&Path>, is_verified: bool) -> Result<TlsConfi
         .build())
 }
 
+/// The files of the authorities that [`tls`] trusts for `host`.
+pub fn trusted(host: &str, dir: Option<&Path>) -> Vec<PathBuf> {
+    let system = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let usual = || BUNDLES.iter().map(PathBuf::from).find(|path| path.exists());
+    let mut files: Vec<PathBuf> = system.or_else(usual).into_iter().collect();
+    let dir = dirs(host, dir).into_iter().find(|dir| dir.is_dir());
+    let own = dir.and_then(|dir| fs::read_dir(dir).ok());
+    let own = own
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let is_authority = |path: &PathBuf| path.extension().is_some_and(|it| it == "crt");
+    let mut own: Vec<PathBuf> = own.filter(is_authority).collect();
+    own.sort();
+    files.extend(own);
+    files
+}
+
 /// Where certificates for a host may lie.
 fn dirs(host: &str, dir: Option<&Path>) -> Vec<PathBuf> {
     if let Some(dir) = dir {
@@ -61,7 +80,9 @@ fn dirs(host: &str, dir: Option<&Path>) -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let own = home.map(|home| home.join(".config/containers/certs.d"));
     let all = own.into_iter().chain(HOSTS.iter().map(PathBuf::from));
-    all.map(|dir| dir.join(host)).collect()
+    // Who says no port means this one, and so do others by the directory.
+    let bare = host.strip_suffix(":443").unwrap_or(host);
+    all.map(|dir| dir.join(bare)).collect()
 }
 
 #[derive(Default)]

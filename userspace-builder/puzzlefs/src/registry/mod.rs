@@ -39,6 +39,7 @@ pub mod upload;
 mod url;
 pub mod web;
 
+pub(crate) use certs::trusted;
 pub use client::{Access, Client};
 pub(crate) use http::{Failure, Http};
 pub use name::{Reference, Repository};

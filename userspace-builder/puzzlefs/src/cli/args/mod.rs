@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line. Help texts end with an example each.
 
+mod boot;
 mod build;
 mod bundle;
 mod daemon;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
+pub use boot::BootImage;
 pub use build::{Build, ChunkForm, ConfigFrom, Convert, Storing};
 pub use bundle::{Bundle, Run};
 pub use daemon::{Daemon, Status};
@@ -62,6 +64,7 @@ pub enum Command {
     Status(Status),
     Profile(Profile),
     Push(Push),
+    BootImage(BootImage),
     Serve(Serve),
     Inspect(Inspect),
     Ls(Ls),

@@ -147,6 +147,6 @@ pub struct Push {
     pub to: registry::Reference,
 }
 
-fn jobs() -> NonZero<usize> {
+pub(super) fn jobs() -> NonZero<usize> {
     NonZero::new(puzzlefs::remote::push::JOBS).unwrap_or(NonZero::<usize>::MIN)
 }

@@ -16,7 +16,7 @@ use super::registry::Registry;
 /// removes loses its tag in the layout, and `puzzlefs gc` removes what is left of it.
 #[derive(Parser, Debug)]
 #[command(after_help = "Example:
-  puzzlefs snapshotter
+  puzzlefs snapshotter --layout /var/lib/images
   puzzlefs snapshotter --from docker://mirror.example/team/app:any --only-from")]
 pub struct Snapshotter {
     /// Where containerd asks
