@@ -146,6 +146,22 @@ def no_supervisor(web):
     print("a supervisor is killed: its worker is gone at once")
 
 
+def dying_workers(web):
+    """Workers that die before they have answered anything are started more and more seldom: a log that says each."""
+    lazy, seen = fresh_from(web, "dying"), set()
+    with daemon(lazy, options=("--no-fill",)) as process:
+        until = time.monotonic() + 7
+        while time.monotonic() < until:
+            for pid in workers(process):
+                seen.add(pid)
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+        check(4 <= len(seen) <= 13, f"{len(seen)} workers in seven seconds")
+        with mounted(lazy) as root:
+            ended([Reader(root, 1, list(TREE)[:50])])
+    print(f"workers that die at once: {len(seen)} in seven seconds, and the next one serves")
+
+
 def fresh_from(web, name):
     faults, web.faults = web.faults, 0
     lazy = fresh(name, source_of(web))
@@ -227,19 +243,25 @@ def own_program():
         except OSError as error:
             equal(error.errno, errno.EIO, "the error")
     options = (*WAITING, "--no-fill")
-    with daemon(lazy, options=options), mounted(lazy) as root, daemon(lazy, options=options, program=f"{root}/puzzlefs") as own:
-        for pid in own.pid, *workers(own):
-            check("memfd" in os.readlink(f"/proc/{pid}/exe"), f"it runs from {os.readlink(f'/proc/{pid}/exe')}")
-        drop_caches()
-        with open(f"{root}/python", "rb") as f:
-            equal(digest(f), wanted, "what is read through a daemon of the image")
-        # Its own file is read again while nobody else serves it.
-        drop_caches()
+    with daemon(lazy, options=options), mounted(lazy) as root:
         with open(f"{root}/puzzlefs", "rb") as f:
             equal(digest(f), digest(open("/scratch/tree/puzzlefs", "rb")), "the program")
+        # Of two who answer for one pack, each would wait for the other one.
+        second = subprocess.run([f"{root}/puzzlefs", "daemon", lazy.layout], stderr=subprocess.PIPE, text=True, timeout=60)
+        check(second.returncode != 0 and "another puzzlefs daemon" in second.stderr, f"a second daemon: {second.stderr}")
+    with contextlib.ExitStack() as running:
+        with mounted(lazy) as root:
+            own = running.enter_context(daemon(lazy, options=options, program=f"{root}/puzzlefs"))
+            for pid in own.pid, *workers(own):
+                check("memfd" in os.readlink(f"/proc/{pid}/exe"), f"it runs from {os.readlink(f'/proc/{pid}/exe')}")
+        # Nobody has a file of that mount open; and packs are watched that are opened now.
+        with mounted(lazy) as root:
+            drop_caches()
+            with open(f"{root}/python", "rb") as f:
+                equal(digest(f), wanted, "what is read through a daemon of the image")
     for name in "tree", "with-it", "own":
         shutil.rmtree(f"/scratch/{name}")
-    print("the daemon's program in its own image: taken into memory, refused where it is not there")
+    print("the daemon's program in its own image: taken into memory, refused where it is not there; one daemon for a layout")
 
 
 shutil.copytree(IMAGE.layout, "/scratch/source")
@@ -247,11 +269,12 @@ web = Web()
 others_listen(source_of(web))
 own_program()
 no_supervisor(web)
+dying_workers(web)
 web = bad_source(web)
 full_memory(source_of(web))
 at_writes(source_of(web))
 at_random(source_of(web))
 web.close()
-for name in "source", "killed", "written", "bad", "pressed", "listened", "alone":
+for name in "source", "killed", "written", "bad", "pressed", "listened", "alone", "dying":
     shutil.rmtree(f"/scratch/{name}")
 print("lazy images, whoever dies: right bytes")

@@ -251,14 +251,14 @@ def rootless(place):
     run = f"setpriv --reuid=1500 --regid=1500 --clear-groups env -C / HOME=/var/box XDG_RUNTIME_DIR=/run/user/1500 {RUN}"
     look = "sh -c 'id -un; id -G; cat /usr/share/* | wc -c; exit 7'"
     for way in "", "--device /dev/fuse -e PUZZLEFS_WAY=fuse":
-        out = place.run(f"{run} {way} {place.tool} {look}", status=7)
+        out = place.run(f"{run} {way} {place.tool} {look} 2>/dev/null", status=7)  # it misses a bus
         equal(out.splitlines()[-3:], ["app", "1234 77", str(FILES * 300_000)], f"a user's container, {way or 'extracted'}")
 
 
 def by_crun(place):
     """Without podman: a bundle of what umoci unpacks."""
     place.run(f"""skopeo copy --quiet --src-tls-verify=false docker://{place.tool} oci:/var/o:t; umoci unpack --image /var/o:t /var/b
-        cd /var/b; jq '.process.terminal = false | .process.args += ["-u"] | del(.linux.namespaces[] | select(.type == "network"))
+        cd /var/b; jq '.process.terminal = false | del(.linux.namespaces[] | select(.type == "network"))
         | .process.capabilities[] = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID", "CAP_SETFCAP"]
         ' config.json >new; mv new config.json""")
     equal(place.run("crun run --bundle /var/b t").split()[-1:], ["app"], "by crun")
@@ -288,7 +288,7 @@ def left(place):
 
 
 tree()
-PARTS = documented, extracted, signals, shared, interrupted, hostile, by_fuse, service, rootless, by_crun, private
+PARTS = documented, extracted, rootless, by_fuse, by_crun, private, signals, shared, interrupted, hostile, service
 authority = Authority("/scratch/authority")
 certificate, key = authority.sign("registry", names=f"DNS:{HOST}")
 tls = {"http": {"tls": {"certificate": certificate, "key": key}}}
@@ -299,7 +299,7 @@ with system() as it, Registry("/scratch") as registry, Registry("/scratch", tls,
     out = it.run(f"puzzlefs boot-image --plain-http --program {PROGRAM} /scratch/tools:tool docker://{place.tool}")
     size = re.search(r"^boot +sha256:[0-9a-f]{64}, ([0-9]+) bytes", out, re.M)
     check(size and int(size[1]) < 2_500_000, out)
-    check(os.path.getsize(PROGRAM) < 4_000_000, f"the program has {os.path.getsize(PROGRAM)} bytes")
+    check(os.path.getsize(PROGRAM) <= 4 << 20, f"the program has {os.path.getsize(PROGRAM)} bytes")
     start = time.monotonic()
     for part in PARTS:
         part(place)

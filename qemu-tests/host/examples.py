@@ -13,9 +13,13 @@ from documents import IMAGES, MARKDOWN, TOP, Place, examples, markdown_blocks, q
 # What is no command of a shell, or not for this machine: how its first line begins, and the file that has a test of it,
 # with words of that test.
 ELSEWHERE = {
-    # README.md
+    # README.md and docs/commands.md
+    "  a directory, an ordinary image": None,
+    "make deb": ("qemu-tests/host/readme.py", "def installed"),
     "$ build/puzzlefs build": ("qemu-tests/host/readme.py", "def worked_example"),
+    # docs/internals.md
     "rootfs directory ──>": ("qemu-tests/host/references.py", "def drawn_directories"),
+    "schema/             metadata.capnp": ("qemu-tests/host/references.py", "def drawn_directories"),
     # docs/mounting.md
     "/var/lib/images:debian /": ("qemu-tests/cases/35-fstab.py", "docs/mounting.md"),
     "[Unit]": ("qemu-tests/cases/35-fstab.py", "docs/mounting.md"),

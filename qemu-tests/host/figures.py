@@ -39,7 +39,7 @@ def of_bench():
     for row in "read-cold", "shuffle-cold", "random-cold", "large-cold", "exec-cold":
         for peer in "erofs-64k", "erofs-128k":
             check(rows["puzzlefs"][row] < rows[peer][row], f"{row} costs more than of {peer}")
-    says("README.md", "every read that `make bench` measures from a cold cache costs fewer instructions than from EROFS with zstd")
+    says("README.md", "Every read that `make bench` measures from a cold cache costs fewer instructions than from EROFS with zstd.")
     tree, level, none = bench["tree"], rows["erofs-64k"]["size"], rows["erofs-nolevel"]["size"]
     says("docs/bench.md", f"a Debian of {tree['entries']:,} entries",
          f"the largest, `{tree['large']}`, {tree['large_bytes'] / 1e6:.1f} MB",
@@ -78,14 +78,11 @@ def of_ten_images():
     forms = ten["forms"]
     best = min(form["size"] for name, form in forms.items() if "PuzzleFS" not in form["title"])
     small = next(form for form in forms.values() if form["title"] == "PuzzleFS, profile small, one layout")
-    says("README.md", f"built with `--profile small` one after another, take {small['size'] / best:.2f} of what one EROFS "
-         "with all ten trees in it takes")
     says("docs/ten-images.md", *(f"| {form['title']} | {tables.mb(form['size'])} | {form['size'] / best:.2f} | {form['cpu']:.0f} |"
                                  for form in forms.values()), *ten["verdict"])
     says("docs/ten-images.md", *tables.memory(ten["memory"]).splitlines()[2:])
     lost = {one["title"]: -one["MemFree"] for one in ten["memory"]}
     check(lost["PuzzleFS, one layout"] < lost["ten EROFS, page cache sharing on"], "ten EROFS take less memory")
-    says("README.md", "they take less memory than ten EROFS with its page cache sharing, without an option")
     for form in forms.values():
         for image in form.get("du", {}).get("images", []):
             if form["title"] in ("PuzzleFS, zstd level 9, one layout", small["title"]):
@@ -104,6 +101,53 @@ def of_load():
         says("docs/load.md", "The phases of the kernel with sanitizers are written and have not run yet.")
 
 
-for part in of_bench, of_bench_native, of_ten_images, of_load:
+def of_the_readme():
+    """Where it wins, and where it loses: a row for each number, in this order."""
+    rows = {name: system["rows"] for name, system in load("bench.json")["systems"].items()}
+    ten, pulls, (lazy, *_) = load("ten-images.json"), load("pull-bench.json"), load("lazy-bench.json").values()
+    native = {(one["row"], one["peer"]): one["native"] for one in load("bench-native.json")["ratios"] if one["ours"] == "puzzlefs"}
+    forms = {form["title"]: form["size"] for form in ten["forms"].values()}
+    lost = {one["title"]: -one["MemFree"] for one in ten["memory"]}
+    layers, ours = "layers, gzip (skopeo)", "puzzlefs"
+
+    def bench(row, peer):
+        return rows["puzzlefs"][row] / rows[peer][row]
+
+    def next_pulls(series):
+        return [sum(pull["bytes"] for pull in pulls[series][form][1:]) for form in (ours, layers)]
+
+    versions, bases, others = map(next_pulls, list(pulls)[:3])
+    one, starts = "one EROFS, zstd level 9 128K, all-fragments, dedupe", lazy["start"]
+    zstd, bench_of, ten_of, pull_of = "EROFS, zstd, 64 KiB", "`make bench`", "`make ten-images`", "`make pull-bench`"
+    table = [
+        ("instructions to read all files, cold", bench("read-cold", "erofs-64k"), zstd, bench_of),
+        ("instructions to read 4 KiB at random, cold", bench("random-cold", "erofs-64k"), zstd, bench_of),
+        ("instructions to start Python, cold", bench("exec-cold", "erofs-64k"), zstd, bench_of),
+        ("instructions of `stat` of all names, cold", bench("stat-cold", "erofs-64k"), zstd, bench_of),
+        ("the same, warm", bench("stat-warm", "erofs-64k"), zstd, bench_of),
+        ("instructions to mount", bench("mount", "erofs-64k"), zstd, bench_of),
+        ("real time to read all files, cold, in user-mode Linux", native["read-cold", "erofs-64k"], zstd, "`make bench-native`"),
+        ("real time to read 4 KiB at random there", native["random-cold", "erofs-64k"], zstd, "`make bench-native`"),
+        ("kernel memory for inodes and the like, after all was read", bench("slab", "erofs-64k"), zstd, bench_of),
+        ("size of one image", bench("size", "erofs-64k"), zstd, bench_of),
+        ("size of one image", bench("size", "squashfs"), "squashfs, zstd level 15", bench_of),
+        ("processor time to build it", bench("cpu", "erofs-64k"), zstd, bench_of),
+        ("size of ten related images, `--profile small`", forms["PuzzleFS, profile small, one layout"] / forms[one],
+         "one EROFS with all ten trees", ten_of),
+        ("memory when all ten are mounted and read", lost["PuzzleFS, one layout"] / lost["ten EROFS, page cache sharing on"],
+         "ten EROFS that share page cache", ten_of),
+        ("bytes to pull the next version of an application", versions[0] / versions[1], "gzip layers, by skopeo", pull_of),
+        ("bytes to pull it on a newer base", bases[0] / bases[1], "gzip layers, by skopeo", pull_of),
+        ("bytes to pull another application on one base", others[0] / others[1], "gzip layers, by skopeo", pull_of),
+        ("time until nginx answers, lazily with a profile", starts["puzzlefs, lazy, with a profile"]["seconds"]
+         / starts["layers, unpacked"]["seconds"], "skopeo and umoci", "`make lazy-bench`"),
+    ]
+    lines = [f"| {what} | {ratio:.2f} | {peer} | {command} |" for what, ratio, peer, command in table]
+    if "--show" in sys.argv:
+        print(*lines, sep="\n")
+    says("README.md", "\n".join(lines))
+
+
+for part in of_bench, of_bench_native, of_ten_images, of_load, of_the_readme:
     part()
 print(", ".join(f"{count} in {document}" for document, count in counts.items()))

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# shows: what README.md and docs/*.md say of the command is so: the blocks of commands run, the worked
-# example has the lines that the command prints, each command and option that is named is there, and each
-# sentence of CLAIMS, which stands in the README as it is here, holds.
+# shows: what README.md, docs/commands.md and docs/status.md say of the command is so: the commands of a layout run, the worked
+# example has the lines that the command prints, each command and option that any document names is there, and each
+# sentence of CLAIMS, which stands in its document as it is here, holds.
 
 import json
 import pathlib
@@ -14,18 +14,20 @@ from case import check, equal
 from claims import COMMAND, TOP, claims_of, content, manifest, ordinary, report, run, show, tree, two_versions
 from documents import markdown_blocks as blocks
 
-README = (TOP / "README.md").read_text()
+README, COMMANDS, STATUS = TOP / "README.md", TOP / "docs/commands.md", TOP / "docs/status.md"
 DOCUMENTS = [TOP / "README.md", TOP / "SECURITY.md", *sorted((TOP / "docs").glob("*.md"))]
-claim = claims_of(TOP / "README.md")
+overview, commands, status = map(claims_of, (README, COMMANDS, STATUS))
 PACK, ROOTFS = "application/vnd.puzzlefs.image.pack.v1", "application/vnd.puzzlefs.image.rootfs.v1"
-@claim("on disk\na chunk is in one pack for all images")
+
+
+@overview("on disk\na chunk is in one pack for all images")
 def chunks_are_stored_once(base):
     layout, new = two_versions(base)
     built = report("build", "--format", "json", new, f"{layout}:v2")
     check(built["new_bytes"] < built["chunk_bytes"] / 4, f"stored again was {built}")
 
 
-@claim("Metadata of more than 64 KiB are in chunks too, compressed, in packs of their own.")
+@commands("Metadata of more than 64 KiB are in chunks too, compressed, in packs of their own.")
 def metadata_are_in_packs(base):
     many = tree(base / "many", {f"{'name' * 20}{number}": b"" for number in range(2000)})
     built = report("build", "--format", "json", many, f"{base}/layout:it")
@@ -34,9 +36,10 @@ def metadata_are_in_packs(base):
     equal([layer["mediaType"] for layer in layers], [ROOTFS, PACK], "the layers of a tree without content")
 
 
-@claim("A Rootfs does not say where chunks lie, so `repack` and `unpack` (each chunk a blob again) change\n"
-       "the manifest only, and `index.json` last of all: a signature of the Rootfs's digest stays good. The manifest of before,\n"
-       "which may be signed, is kept too: `push` sends that one, `@sha256:` finds the image by it, `complete` makes its blobs again.")
+@commands("A Rootfs does not say where chunks lie. So `repack` and `unpack` (each chunk a blob again) change\n"
+          "the manifest only, and `index.json` last of all. A signature of the Rootfs's digest stays good.")
+@commands("The manifest of before, which may be signed, is kept: `push` sends that one, `@sha256:` finds the image by it, and\n"
+          "`complete` makes its blobs again.")
 def the_rootfs_stays(base):
     layout, new = two_versions(base)
     run("puzzlefs", "build", "--layout", "loose", new, f"{layout}:v2")
@@ -56,7 +59,7 @@ def the_rootfs_stays(base):
     equal(report("inspect", "--format", "json", f"{layout}:v2")["manifest"], first, "what complete makes")
 
 
-@claim("with `--compat` (no LZ4, no holes, each chunk a blob, the metadata one)")
+@overview("with `--compat` (no LZ4, no holes, each chunk a blob, the metadata one)")
 def compat(base):
     new = tree(base / "tree", {f"{'name' * 20}{number}": content(number, 9000) for number in range(2000)})
     with open(new / "hole", "wb") as f:
@@ -69,7 +72,7 @@ def compat(base):
     check(PACK not in {layer["mediaType"] for layer in layers}, "there are packs")
 
 
-@claim("| `skopeo copy` between layouts and through `dir:`; `skopeo inspect --raw`, `umoci ls` |")
+@status("| `skopeo copy` between layouts and through `dir:`; `skopeo inspect --raw`, `umoci ls` |")
 def tools_that_work(base):
     layout, new = two_versions(base)
     run("puzzlefs", "build", new, f"{layout}:v2")
@@ -86,7 +89,7 @@ def tools_that_work(base):
     equal(sorted(run("umoci", "ls", "--layout", layout).split()), ["v1", "v2"], "the tags that umoci lists")
 
 
-@claim("| `skopeo inspect` and `umoci stat` of images that have a config: of converted ones, or by `--config`. They refuse others |")
+@status("| `skopeo inspect` and `umoci stat` of images that have a config: of converted ones, or by `--config`. They refuse others |")
 def tools_that_want_a_config(base):
     layout, new = two_versions(base)
     ordinary(base / "L", new)
@@ -103,7 +106,7 @@ def tools_that_want_a_config(base):
         check(done.returncode != 0, f"{command} works: say so")
 
 
-@claim("| build (directories, `--base`), inspect, ls, verify, extract, mount, umount |")
+@status("| build (directories, `--base`), inspect, ls, verify, extract, mount, umount |")
 def what_reads(base):
     layout, new = two_versions(base)
     run("puzzlefs", "build", "--base", "v1", new, f"{layout}:v2")
@@ -114,7 +117,7 @@ def what_reads(base):
     # The cases 10, 30 and 35 mount.
 
 
-@claim("| exit status by kind of failure, signals that leave nothing half made, `--quiet`, JSON of all reports, manual pages |")
+@status("| exit status by kind of failure, signals that leave nothing half made, `--quiet`, JSON of all reports, manual pages |")
 def ends(base):
     layout, new = two_versions(base)
     equal(run("puzzlefs", "build", "--quiet", new, f"{layout}:v2"), "", "what --quiet prints")
@@ -137,7 +140,7 @@ def ends(base):
     # Signals: tests/ends.rs and tests/rights.rs of the command.
 
 
-@claim("the Rootfs is the one that `build` makes of what `umoci unpack` leaves")
+@status("the Rootfs is the one that `build` makes of what `umoci unpack` leaves")
 def what_is_converted(base):
     ordinary(base / "L", tree(base / "it", {"name": content(6, 300_000)}))
     run("umoci", "unpack", "--image", f"{base}/L:a", base / "bundle")
@@ -147,7 +150,7 @@ def what_is_converted(base):
     # The case ordinary does so with layers of all kinds, and from each transport.
 
 
-@claim("`puzzlefs gc` waits for builds")
+@status("`puzzlefs gc` waits for builds")
 def gc_waits(base):
     layout, _ = two_versions(base)
     lock = subprocess.Popen(["flock", "--shared", layout / "blobs", "sh", "-c", "echo; sleep 1"], stdout=subprocess.PIPE)
@@ -158,8 +161,8 @@ def gc_waits(base):
 
 
 def commands_of_a_layout(base):
-    """The block below `### A layout and its images`, in its order."""
-    _, below = README.split("### A layout and its images\n")
+    """The block below `## A layout and its images`, in its order."""
+    _, below = COMMANDS.read_text().split("## A layout and its images\n")
     lines = next(blocks(below))
     check(len(lines) >= 6, f"{lines}")
     tree(base / "rootfs", {"own": content(4, 300_000)})
@@ -194,7 +197,7 @@ def commands_of_a_layout(base):
 
 def worked_example(base):
     """The lines that `make demo` prints, but for the numbers: of build and inspect, the rest is the kernel's."""
-    example = [line for block in blocks(README) for line in block]
+    example = [line for block in blocks(COMMANDS.read_text()) for line in block]
     shown = {}
     for line in example:
         if line.startswith(("$ ", "# ", "puzzlefs: ")):
@@ -210,13 +213,21 @@ def worked_example(base):
     def form(lines):
         return [re.sub(r"[0-9a-f]{64}|[0-9.]+ [KMG]?i?B\b|[0-9.]+", "N", line).strip() for line in lines if line.strip()]
     for name, text in printed.items():
-        equal(form(shown[name]), form(text.splitlines()), f"what the README shows of {name}")
+        equal(form(shown[name]), form(text.splitlines()), f"what docs/commands.md shows of {name}")
+
+
+def installed():
+    """How the README installs stands in docs/installing.md, whose commands `make deb-test` runs."""
+    block = next(lines for lines in blocks(README.read_text()) if lines[0] == "make deb")
+    told = [line.split("#")[0].strip() for lines in blocks((TOP / "docs/installing.md").read_text()) for line in lines]
+    for line in block:
+        check(line in told, f"docs/installing.md does not have: {line}")
 
 
 def named_options():
     """Each `puzzlefs COMMAND ... --option` of the documents is one of the command."""
     helps, count = {}, 0
-    names = re.findall(r"^  (\w+) ", run("puzzlefs", "-h").split("Commands:")[1].split("Options:")[0], re.M)
+    names = re.findall(r"^  ([\w-]+) ", run("puzzlefs", "-h").split("Commands:")[1].split("Options:")[0], re.M)
     for document in DOCUMENTS:
         text = document.read_text()
         uses = re.findall(r"`puzzlefs ([a-z][^`]*)`", text)
@@ -242,5 +253,6 @@ with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         base = pathlib.Path(folder) / f"block{number}"
         base.mkdir()
         function(base)
+    installed()
     named_options()
-print(f"{show()} sentences of the README hold")
+print(f"{show()} sentences of README.md, docs/commands.md and docs/status.md hold")

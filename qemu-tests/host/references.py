@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # shows: what the documents refer to is there: the cases that are to show a claim, files, headings, make's targets, the
-# directories of the README's drawing, the options, counters and rooms of the kernel's documents. Each row of a table with a column of cases has one.
+# directories, rooms and files of docs/internals.md, the options, counters and rooms of the kernel's documents. Each row of a table with a column of cases has one.
 
 import re
 
@@ -101,10 +101,20 @@ def links(path, text):
 
 
 def drawn_directories():
-    """The README's list of directories is that of the checkout."""
-    text = (TOP / "README.md").read_text()
-    drawn = re.findall(r"^    ([a-z][\w-]*)/  ", text.split("## How it is made")[1].split("## Status")[0], re.M)
+    """The folders, rooms and files of docs/internals.md are those of the checkout."""
+    text = (TOP / "docs/internals.md").read_text()
+    drawn = re.findall(r"^    ([a-z][\w-]*)/  ", text, re.M)
     equal(sorted(drawn), sorted(TOPS - {".ci", "LICENSES", "docs"}), "the directories")
+    for title, name in ("module", "kmod"), ("command", "command"):
+        rooms = re.findall(r"^(\w+):", (TOP / f"qemu-tests/lib/rooms.{name}").read_text(), re.M)
+        part = text.split(f"## The rooms of the {title}\n")[1].split("\n## ")[0]
+        told = re.findall(r"^\| `(\w+)` \|", part, re.M)
+        # The roots are no folders.
+        equal(told, [room for room in rooms if room not in ("top", "main")], f"the rooms of the {title}, in order")
+    files = re.findall(r"`((?!kmod/)\w+/\w+\.rs)`", text)
+    check(len(files) >= 5, f"only {files} are named")
+    for file in files:
+        check((TOP / "userspace-builder/puzzlefs/src" / file).exists(), f"docs/internals.md: there is no {file}")
 
 
 def kernel_documents():

@@ -32,7 +32,8 @@ class Help:
         return self.text
 
 
-readme, mounting, registry = (claims_of(TOP / name) for name in ("README.md", "docs/mounting.md", "docs/registry.md"))
+readme, status, mounting, registry = (claims_of(TOP / name) for name in ("README.md", "docs/status.md", "docs/mounting.md",
+                                                                          "docs/registry.md"))
 build, du, cat, helper = (claims_of(Help(name)) for name in ("build", "du", "cat", "mount.puzzlefs"))
 
 
@@ -49,8 +50,8 @@ def where_the_cache_is(base):
         equal(run("sh", "-c", f'. {TOP}/scripts/lib.sh; echo "$CACHE"', env=env).strip(), str(wanted), "the cache")
 
 
-@readme("with `--layout loose`, upstream's form, every chunk is a blob, and an image cannot have more than\n"
-        "some 26,000 of them: no larger manifest fits registries")
+@status("An image cannot have more than some 26,000 chunks with `--layout loose`, upstream's form: every chunk is a blob then, and\n"
+        "  no larger manifest fits registries.")
 def chunks_of_a_manifest(base):
     files = tree(base / "files", {str(number): content(number, 9000 + number) for number in range(200)})
     run("puzzlefs", "build", "--layout", "loose", "--chunk-size", "4K", files, f"{base}/layout:it")

@@ -2,6 +2,7 @@
 """In the guest: layouts that have an image and not its chunks, and the daemon that fetches these."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import subprocess
 import threading
 import time
 
-from case import Image, check, equal
+from case import Image, check, equal, mounted
 from tree import read
 
 IMAGE = Image("small")
@@ -68,9 +69,10 @@ def daemon(*layouts, options=(), program=None):
 
 
 def is_alive(pid):
+    """Whether it can still do something: it is not so if it is dead, or about to be forgotten by who waited for it."""
     try:
         with open(f"/proc/{pid}/stat") as f:
-            return f.read().rpartition(")")[2].split()[0] != "Z"
+            return f.read().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
@@ -92,6 +94,20 @@ def is_completed(lazy, *options):
     for pack in lazy.packs():
         with open(lazy.blob(pack), "rb") as f:
             equal(digest(f), pack, "the digest of a pack")
+
+
+def right_or_missing(lazy):
+    """How many files are here, without a daemon; of the others not one byte is given."""
+    here = 0
+    with mounted(lazy) as root:
+        for name, entry in TREE.items():
+            try:
+                with open(path_of(root, name), "rb") as f:
+                    equal(digest(f), entry["sha256"], name)
+                here += 1
+            except OSError as error:
+                equal(error.errno, errno.EIO, f"the error of {name}")
+    return here
 
 
 def path_of(root, name):

@@ -14,8 +14,8 @@ Booting costs more than most cases, so cases that need the same machine share on
 the module loaded anew for each (qemu-tests/lib/guest). What a case leaves broken is its
 own failure; when the machine dies, the cases that had not begun get another one.
 
-With PUZZLEFS_LANES=2 two things run at once: one lane has the cases that run here, and then machines, as
-the other lane has them from the beginning. So no two cases that run here meet."""
+Two things run at once where there are two processors (PUZZLEFS_LANES=1: one): one lane has the cases that run
+here, and then machines, as the other lane has them from the beginning. So no two cases that run here meet."""
 
 import concurrent.futures
 import fcntl
@@ -41,11 +41,11 @@ KERNEL = os.environ.get("PUZZLEFS_KERNEL") or "stock"
 # `all`: cases of the corpus take all images, and those of deaths all of these; not a sample.
 CORPUS = os.environ.get("PUZZLEFS_CORPUS", "")
 # Seconds for a case, and for all that share a machine: of the stock kernel, and of others.
-TIMEOUTS = {True: (1200, 2700), False: (3600, 14400)}
+TIMEOUTS = {True: (1500, 3600), False: (3600, 14400)}
 MACHINE = ("memory", "cpus", "scratch", "append")
-LANES = int(os.environ.get("PUZZLEFS_LANES") or 1)
+LANES = int(os.environ.get("PUZZLEFS_LANES") or min(2, len(os.sched_getaffinity(0))))
 # More cases than these are shared out to the machines of several lanes.
-SHARED_BOOT = 10
+SHARED_BOOT = 6
 # What one case has to say is printed without another's words in between.
 PRINTING = threading.Lock()
 

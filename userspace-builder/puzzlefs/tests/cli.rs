@@ -217,4 +217,14 @@ fn failures_say_what_and_have_a_status() {
         "inside the tree",
     );
     assert!(!root.join("in").exists());
+    // What is of fetching means nothing to the kernel.
+    for option in [
+        "--rate=1M",
+        "--from=docker://h/r:t",
+        "--on-failure=wait",
+        "--plain-http",
+        "--fill",
+    ] {
+        fails(&["mount", option, &image, "/mnt"], "--fuse");
+    }
 }

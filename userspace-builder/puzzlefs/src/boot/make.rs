@@ -3,7 +3,7 @@
 //! tools that know nothing of PuzzleFS take the boot image.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
@@ -198,15 +198,9 @@ fn certs(to: &Reference, options: &registry::Options) -> crate::Result<Vec<(Stri
     if options.plain_http {
         return Ok(Vec::new());
     }
-    let mut certs = Vec::new();
-    for (number, path) in trusted(&to.repository.host, options.cert_dir.as_deref())
-        .iter()
-        .enumerate()
-    {
-        let text = fs::read(path).with_context(|| text::path(path)).at(path)?;
-        certs.push((format!("{number}.crt"), text));
-    }
-    Ok(certs)
+    let files = trusted(&to.repository.host, options.cert_dir.as_deref())?;
+    let named = |(number, text)| (format!("{number}.crt"), text);
+    Ok(files.into_iter().enumerate().map(named).collect())
 }
 
 /// The links that are in the image's root and in its /var, with what they lead to: runtimes mount at /var/run/secrets what

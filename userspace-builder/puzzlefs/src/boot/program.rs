@@ -24,8 +24,8 @@ use crate::bundle::users::{self, User};
 const MAX_USERS: u64 = 4 << 20;
 /// Names another user than the image does.
 const USER: &str = "PUZZLEFS_USER";
-/// What runtimes say of the home of root, or of a user whom they do not know.
-const UNKNOWN_HOMES: [&str; 2] = ["/root", "/"];
+/// What runtimes say of the home of root, or of a user whom they do not know: crun says nothing.
+const UNKNOWN_HOMES: [&str; 3] = ["/root", "/", ""];
 
 /// Becomes `arguments` in `directory`, without the variables that are for this program.
 ///
@@ -133,6 +133,7 @@ mod tests {
         };
         assert_eq!(of(&state, Some("/root")).as_deref(), Some("/var/www"));
         assert_eq!(of(&state, None).as_deref(), Some("/var/www"));
+        assert_eq!(of(&state, Some("")).as_deref(), Some("/var/www"));
         assert_eq!(of(&state, Some("/mine")), None);
         state.has_home = true;
         assert_eq!(of(&state, Some("/root")), None);

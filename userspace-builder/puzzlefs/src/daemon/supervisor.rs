@@ -31,9 +31,11 @@ use crate::layout::Layout;
 
 /// Reads that wait, at most; others wait in the kernel's queue.
 const MOST: usize = 512;
-/// A worker that lived for less is followed by the next one after this time only.
+/// A worker that lived for less is followed by the next one after this time only; twice that each time, if it has answered
+/// nothing.
 const SHORT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Times one after the other that events may not be had, before that is for ever.
 const MOST_FAILED: u32 = 100;
 /// How often it is tried to start a worker, while there is no memory for one, say.
@@ -48,7 +50,8 @@ const LAST: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 ///
-/// If the kernel has no pre-content events, or the caller not the right to have them: then nothing was begun.
+/// If another daemon serves one of the layouts; if the kernel has no pre-content events, or the caller not the right to have
+/// them: then nothing was begun.
 pub fn supervise(
     inherited: Option<Inherited>,
     layouts: &[Layout],
@@ -64,6 +67,8 @@ fn run(
     worker: impl Fn(u64) -> Command,
     progress: &dyn Progress,
 ) -> Result<()> {
+    let served = layouts.iter().map(Layout::serve_alone);
+    let _served = served.collect::<crate::Result<Vec<_>>>()?;
     let (mut group, journal, old) = match inherited {
         Some(inherited) => {
             let (group, journal, old) = inherited.take(layouts)?;
@@ -91,7 +96,7 @@ fn run(
         ..Events::default()
     };
     old.into_iter().for_each(|event| events.add(event));
-    let (mut failed, mut restarts) = (0, 0);
+    let (mut failed, mut restarts, mut useless) = (0, 0, 0);
     notify::ready();
     loop {
         let room = events.waiting.len() < MOST;
@@ -112,7 +117,10 @@ fn run(
         let mut is_gone = false;
         loop {
             match wire::heard(&at_work.socket) {
-                Heard::Verdict(id, verdict) => events.answer(&group, id, verdict)?,
+                Heard::Verdict(id, verdict) => {
+                    useless = 0;
+                    events.answer(&group, id, verdict)?;
+                }
                 Heard::Nothing => break,
                 Heard::End => {
                     is_gone = true;
@@ -123,7 +131,7 @@ fn run(
         is_gone |= events.tell(&at_work.socket).is_err();
         if is_gone {
             let waiting = events.waiting.len();
-            at_work.end();
+            thread::sleep(at_work.end(&mut useless));
             restarts += 1;
             progress.note(&format!(
                 "the worker has ended; {waiting} reads wait for the next one"
@@ -297,14 +305,19 @@ impl Worker {
         }
     }
 
-    fn end(mut self) {
+    /// Ends it; gives how long to wait before the next one, after so many that ended soon and had answered nothing.
+    fn end(mut self, useless: &mut u32) -> Duration {
         // This is where it goes no further if a signal has come.
         drop(self.last);
         // One that only does not speak any more is not to go on beside the next.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if self.since.elapsed() < SHORT {
-            thread::sleep(PAUSE);
+        if self.since.elapsed() >= SHORT {
+            *useless = 0;
+            return Duration::ZERO;
         }
+        let pause = PAUSE.saturating_mul(1 << (*useless).min(10));
+        *useless = useless.saturating_add(1);
+        pause.min(LONGEST_PAUSE)
     }
 }

@@ -9,16 +9,21 @@ use std::io::{ErrorKind, Read};
 
 use anyhow::Context;
 use puzzlefs_format::Digest;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::base::error::{Error, Result, Where};
 use crate::host::dir::Dir;
 use crate::layout::lock::Lock;
-use crate::layout::Layout;
+use crate::layout::{Layout, LAYOUT_FILE};
 
 /// The directory of the records, in the layout.
 const LAZY: &str = "puzzlefs-lazy";
 /// Bytes of a record: one for 400,000 chunks has half of it.
 const MAX_RECORD: u64 = 256 << 10;
+
+/// What [`Layout::serve_alone`] gives: a flock(2) of the file `oci-layout`.
+pub(crate) struct ServeLock(#[allow(dead_code, reason = "it is held, not used")] File);
 
 impl Layout {
     /// The directory of the records, if there is one.
@@ -133,6 +138,28 @@ impl Layout {
             .with_context(|| format!("opening {}", path.display()))
             .at(&path)
             .of(pack)
+    }
+
+    /// Keeps other daemons from serving this layout, until it is dropped. Of two that answer for one pack, each would wait for
+    /// the other one's leave to write what a reader waits for.
+    pub(crate) fn serve_alone(&self) -> Result<ServeLock> {
+        let path = self.path.join(LAYOUT_FILE);
+        let file = self.root.file(LAYOUT_FILE);
+        let file = file
+            .with_context(|| format!("opening {}", path.display()))
+            .at(&path)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(ServeLock(file)),
+            Err(Errno::WOULDBLOCK) => {
+                let path = self.path.display();
+                let text =
+                    format!("another puzzlefs daemon serves {path}: one may have several layouts");
+                Err(Error::refused(text).at(&self.path))
+            }
+            Err(error) => Err(error)
+                .with_context(|| format!("locking {}", path.display()))
+                .at(&path),
+        }
     }
 
     /// Removes the record of a pack, if it has one: it is there as a whole, or not at all any more.

@@ -37,14 +37,7 @@ const MAX_BYTES: u64 = 16 << 20;
 /// If a file cannot be read, or a certificate and its key do not belong together.
 pub fn tls(host: &str, dir: Option<&Path>, is_verified: bool) -> Result<TlsConfig> {
     let provider = Arc::new(ring::default_provider());
-    let mut found = Found::default();
-    found.system()?;
-    for dir in dirs(host, dir) {
-        // As others have it: the first one counts.
-        if found.host(&dir, &provider)? {
-            break;
-        }
-    }
+    let found = Found::of(host, dir, &provider)?;
     Ok(TlsConfig::builder()
         .root_certs(RootCerts::new_with_certs(&found.roots))
         .client_cert(found.client)
@@ -53,23 +46,13 @@ pub fn tls(host: &str, dir: Option<&Path>, is_verified: bool) -> Result<TlsConfi
         .build())
 }
 
-/// The files of the authorities that [`tls`] trusts for `host`.
-pub fn trusted(host: &str, dir: Option<&Path>) -> Vec<PathBuf> {
-    let system = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let usual = || BUNDLES.iter().map(PathBuf::from).find(|path| path.exists());
-    let mut files: Vec<PathBuf> = system.or_else(usual).into_iter().collect();
-    let dir = dirs(host, dir).into_iter().find(|dir| dir.is_dir());
-    let own = dir.and_then(|dir| fs::read_dir(dir).ok());
-    let own = own
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
-    let is_authority = |path: &PathBuf| path.extension().is_some_and(|it| it == "crt");
-    let mut own: Vec<PathBuf> = own.filter(is_authority).collect();
-    own.sort();
-    files.extend(own);
-    files
+/// The files of the authorities that [`tls`] trusts for `host`, as they are.
+///
+/// # Errors
+///
+/// As of [`tls`].
+pub fn trusted(host: &str, dir: Option<&Path>) -> Result<Vec<Vec<u8>>> {
+    Ok(Found::of(host, dir, &ring::default_provider())?.files)
 }
 
 /// Where certificates for a host may lie.
@@ -89,9 +72,23 @@ fn dirs(host: &str, dir: Option<&Path>) -> Vec<PathBuf> {
 struct Found {
     roots: Vec<Certificate<'static>>,
     client: Option<ClientCert>,
+    /// What `roots` are from.
+    files: Vec<Vec<u8>>,
 }
 
 impl Found {
+    fn of(host: &str, dir: Option<&Path>, provider: &CryptoProvider) -> Result<Self> {
+        let mut found = Found::default();
+        found.system()?;
+        for dir in dirs(host, dir) {
+            // As others have it: the first one counts.
+            if found.host(&dir, provider)? {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// The authorities that this machine trusts: SSL_CERT_FILE names another file of them.
     fn system(&mut self) -> Result<()> {
         if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
@@ -131,13 +128,15 @@ impl Found {
     }
 
     fn authorities(&mut self, path: &Path) -> Result<()> {
-        for item in parse_pem(&read(path)?) {
+        let text = read(path)?;
+        for item in parse_pem(&text) {
             let item = item.map_err(Error::damaged);
             let context = || format!("reading the certificates of {}", path.display());
             if let PemItem::Certificate(certificate) = item.with_context(context).at(path)? {
                 self.roots.push(certificate);
             }
         }
+        self.files.push(text);
         Ok(())
     }
 }

@@ -20,6 +20,9 @@ use super::values::Format;
   puzzlefs mount --fuse /var/lib/images:debian /mnt
   puzzlefs mount --fuse docker://registry.example/team/app:1.0 /mnt
   puzzlefs mount --fuse --fill --cache /var/lib/images https://files.example/images:debian /mnt")]
+// The kernel fetches nothing: who gives such an option is told so.
+#[command(mut_group("Fetching", |group| group.requires("fuse")))]
+#[command(mut_group("Registry", |group| group.requires("fuse")))]
 pub struct Mount {
     /// Mount options, as mount(8) has them, and those of the filesystem
     ///
@@ -47,8 +50,7 @@ pub struct Mount {
     /// log.
     ///
     /// Of an image of which not all is here (puzzlefs pull --lazy) it fetches what is read, as it is read, and keeps it in
-    /// the layout; no daemon is needed for that. The options of fetching and of registries are for that, and mean nothing to
-    /// the module.
+    /// the layout; no daemon is needed for that. The options of fetching and of registries are for that.
     #[arg(long, conflicts_with = "overlay")]
     pub fuse: bool,
     /// With --fuse: stay in the foreground, and log to standard error
