@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # needs: images small; memory 2G
 # shows: an ordinary image of four layers, converted with --keep-layers, is the same tree by the kernel as without, to the numbers of
-# inodes: whiteouts, an opaque directory, replaced types, hard links across layers. After repack, whose manifest is another, it
-# is mounted by the digest of before, and by its tag.
+# inodes: whiteouts, an opaque directory, replaced types, hard links across layers. After unpack and repack, whose manifests are
+# others, it is mounted by the digest of before, and by its tag.
 
 import json
 import os
@@ -68,10 +68,12 @@ paths = set(flat[0])
 there, not_there = (b"./usr/doc/three", b"./turns/in", b"./many/14"), (b"./usr/doc/one", b"./gone", b"./many/7", b"./etc/b")
 check(paths.issuperset(there) and paths.isdisjoint(not_there) and len(paths) > 2700, "the layers are not applied")
 equal(seen(f"{LAYOUT}:kept"), flat, "the image with its layers")
-run("puzzlefs", "repack", "--gc", LAYOUT)
-for tag, digest in digests.items():
-    check(json.loads(run("puzzlefs", "inspect", "--format", "json", f"{LAYOUT}:{tag}"))["manifest"] != digest, f"repack left {tag}")
-    equal(seen(f"{LAYOUT}:{tag}"), flat, f"{tag} after repack")
-    equal(seen(f"{LAYOUT}@sha256:{digest}"), flat, f"{tag} by the digest of before")
-    equal(seen("none", "-o", f"oci_root_dir={LAYOUT},image_manifest={digest}"), flat, f"{tag} by that in an option")
-print(f"{len(paths)} paths of {len(LAYERS)} layers, kept or not, by tag, and by the digest of before repack")
+for command in "unpack", "repack":
+    run("puzzlefs", command, "--gc", LAYOUT)
+    for tag, digest in digests.items():
+        there = json.loads(run("puzzlefs", "inspect", "--format", "json", f"{LAYOUT}:{tag}"))["manifest"]
+        check(command == "repack" or there != digest, f"{command} left {tag}")
+        equal(seen(f"{LAYOUT}:{tag}"), flat, f"{tag} after {command}")
+        equal(seen(f"{LAYOUT}@sha256:{digest}"), flat, f"{tag} after {command}, by the digest of before")
+        equal(seen("none", "-o", f"oci_root_dir={LAYOUT},image_manifest={digest}"), flat, f"{tag} after {command}, by that in an option")
+print(f"{len(paths)} paths of {len(LAYERS)} layers, kept or not, by tag, and by the digest of before unpack and repack")

@@ -5,7 +5,7 @@
 # as its source; the server is killed while four readers go through it, and mounted again: no wrong byte, and packs that are
 # what their names say. A user mounts docker:// by way of a cache, whose second mount fetches no chunk, also without the
 # registry. What one image fetched another one from the same cache copies. A line of fstab mounts an image from a web server.
-# What nobody gives is EIO after its time, or waits, and who waits can be killed. With a daemon beside it.
+# What nobody gives is EIO after its time, or waits, and who waits can be killed; so it is on a full disk. With a daemon beside it.
 
 import errno
 import os
@@ -263,6 +263,37 @@ def nobody_gives(proxy, source):
     print("nobody gives: EIO, or a wait that ends")
 
 
+def full(_, source):
+    """There is no space for what comes: that is as if nobody gave it, and goes on when there is some."""
+    disk, name = "/scratch/full", largest()
+    os.makedirs(disk)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64M", "none", disk], check=True)
+    lazy = pull("full/layout", source)
+    with open(f"{disk}/filler", "wb", buffering=0) as f:
+        try:
+            while f.write(bytes(4096)):
+                pass
+        except OSError as error:
+            equal(error.errno, errno.ENOSPC, "the error of a full disk")
+    fuse(lazy, "--timeout", "2")
+    reader = Reader(TARGET, 0, [name])
+    reader.join(60)
+    equal(reader.errors, [errno.EIO], "the error on a full disk")
+    check(len(os.listdir(f"{TARGET}/etc")) > 3, "names are gone")
+    umount()
+    fuse(lazy, "--on-failure", "wait")
+    reader = Reader(TARGET, 0, [name])
+    time.sleep(3)
+    check(reader.is_alive(), f"a reader does not wait for space: {reader.faults}")
+    os.unlink(f"{disk}/filler")
+    reader.join(60)
+    equal((reader.faults, reader.bytes), ([], TREE[name]["size"]), "what was read when there was space")
+    umount()
+    is_completed(lazy, "--plain-http")
+    subprocess.run(["umount", disk], check=True)
+    print("full: EIO, or a wait that ends with the space")
+
+
 def beside(source):
     """A daemon and two servers over one layout."""
     lazy, other = pull("beside", source), "/mnt/fuse-too"
@@ -285,10 +316,10 @@ with Registry("/scratch") as registry:
     proxy = Proxy(registry.host)
     puzzlefs("push", "--plain-http", f"{IMAGE.layout}:test", f"docker://{registry.host}/a/small:1")
     source = f"docker://{proxy.host}/a/small:1"
-    for part in all_of_it, killed, cached, related, by_fstab, nobody_gives:
+    for part in all_of_it, killed, cached, related, by_fstab, nobody_gives, full:
         print(f"{part.__name__} begins", flush=True)
         part(proxy, source)
     print("beside begins", flush=True)
     beside(source)
-for name in "lazy", "killed", "lazy-of-root", "gone", "beside", "home", "other", "related", "by-fstab":
+for name in "lazy", "killed", "lazy-of-root", "gone", "beside", "home", "other", "related", "by-fstab", "full":
     shutil.rmtree(f"/scratch/{name}")
