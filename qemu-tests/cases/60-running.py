@@ -14,7 +14,8 @@ from registries import Registry
 from systemguest import system
 
 IMAGE = Image("services")
-RECIPES = Recipes("docs/running.md", lambda section: not section.startswith(("containerd", "Images that")))
+ELSEWHERE = "containerd", "Docker", "Kubernetes", "Images that podman pulls"
+RECIPES = Recipes("docs/running.md", lambda section: section not in ELSEWHERE)
 recipe = RECIPES.of
 
 

@@ -3,7 +3,8 @@
 # needs: images services; memory 3G; cpus 2; scratch 3G
 # shows: docs/running.md, containerd, each command as it stands there: Debian's containerd and its ctr pull images without their content
 # coming through them, and run them by `puzzlefs snapshotter`: nginx answers a request, PostgreSQL a query. The snapshotter is killed and
-# containerd started again while a container runs; ordinary images run by it, too. Afterwards nothing is left.
+# containerd started again while a container runs; ordinary images run by it, too. Docker runs them, and kubelet's plugin pulls
+# them. Each time nothing is left.
 
 import json
 import os
@@ -16,7 +17,8 @@ from registries import Authority, Registry
 from systemguest import system
 
 IMAGE = Image("services")
-RECIPES = Recipes("docs/running.md", lambda section: section.startswith("containerd"))
+RECIPES = Recipes("docs/running.md", lambda section: section in ("containerd", "Docker", "Kubernetes"))
+KUBERNETES, _ = RECIPES.of("Kubernetes")
 ROOT, LAYOUT = "/var/lib/puzzlefs/snapshotter", "/var/lib/puzzlefs/images"
 MINE = "puzzlefs$"  # the snapshotter itself
 with open(f"{os.environ['PUZZLEFS_TOP']}/systemd/puzzlefs-snapshotter.service") as f:
@@ -53,19 +55,21 @@ def until(it, script, wanted, what):
 
 
 def pulled(it, script):
-    """containerd gives a registry ten seconds to begin TLS, which may not be enough beside other machines."""
+    """containerd and Docker give a registry ten seconds to begin TLS, which may not be enough beside other machines."""
     for _ in range(5):
         out = it.run(f"{{ {script}; }} 2>&1 || echo NOT PULLED")
         if "TLS handshake timeout" not in out:
             break
     check("NOT PULLED" not in out, f"{script}: {out}\n{it.log()}")
+    return out
 
 
 def running(it, host):
     """The document's way, with the services restarted in the middle."""
     files, (enable, push, run, end) = RECIPES.of("containerd")
     at = lambda script: script.replace("registry.example", host)
-    write(it, {name: text + MORE for name, text in files.items()})
+    kubernetes, = KUBERNETES.values()
+    write(it, {name: text + MORE + kubernetes for name, text in files.items()})
     with lasting("services"):
         it.run(enable.replace("enable --now", "start"))
         it.run("systemctl start containerd.service")
@@ -137,6 +141,40 @@ def asked(it, host):
     nothing(it)
 
 
+def docker(it, host):
+    """Docker, whose images are in containerd."""
+    files, (run, end) = RECIPES.of("Docker")
+    at = lambda script: script.replace("registry.example", host)
+    write(it, files)
+    daemon = it.start("exec dockerd --containerd /run/containerd/containerd.sock --iptables=false --ip6tables=false --bridge=none 2>/run/docker.log")
+    until(it, "docker info --format '{{.Driver}}'", "puzzlefs\n", "Docker's storage driver")
+    with lasting("docker run"):
+        pulled(it, at(run))
+        check(answers(), "nginx by Docker does not answer: " + it.run("tail -20 /run/docker.log; docker logs web"))
+    equal(images(it), "1", "mounts of the image")
+    equal(it.run("docker exec web id -un"), "root\n", "as whom it runs")
+    it.run(at(end))
+    daemon.terminate()
+    daemon.wait(60)
+    it.run(f"ctr -n moby content prune references; puzzlefs gc {LAYOUT}")
+    gone(it, "Docker", MINE)
+    nothing(it)
+
+
+def kubernetes(it, host):
+    """What kubelet asks of containerd about images."""
+    ask = f"python3 -B {os.environ['PUZZLEFS_TOP']}/qemu-tests/lib/cri.py"
+    with lasting("kubelet's pull"):
+        check("sha256:" in pulled(it, f"{ask} PullImage {host}/team/db:1"), "the pull says no digest")
+    equal(images(it), "1", "mounts of the image that kubelet has pulled")
+    ref = it.run("ctr -n k8s.io snapshots --snapshotter puzzlefs ls").splitlines()[1].split()[0]
+    info = json.loads(it.run(f"ctr -n k8s.io snapshots --snapshotter puzzlefs info {ref}"))
+    equal(info["Labels"]["containerd.io/snapshot/cri.image-ref"], f"{host}/team/db:1", "what the snapshotter is told")
+    it.run(f"{ask} RemoveImage {host}/team/db:1; puzzlefs gc {LAYOUT}")
+    gone(it, "kubelet's image", MINE)
+    nothing(it)
+
+
 def lazily(it, host):
     """A daemon has the layout: the container runs before its image is here."""
     name = f"{host}/team/web:1"
@@ -185,6 +223,8 @@ with system({"puzzlefs-snapshotter.service": UNIT}) as it, Registry("/scratch", 
     try:
         running(it, registry.host)
         asked(it, registry.host)
+        docker(it, registry.host)
+        kubernetes(it, registry.host)
         lazily(it, registry.host)
         ordinary(it)
     except SystemExit:

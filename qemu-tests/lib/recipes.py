@@ -37,7 +37,7 @@ class Recipes:
                     files[file] = text + "\n"
                 else:
                     scripts.append(text)
-        check(scripts, f"{self.name} has no commands in {section}")
+        check(files or scripts, f"{self.name} has nothing in {section}")
         return files, scripts
 
     def end(self):
