@@ -53,7 +53,7 @@ def rst_blocks(text):
 
 def examples():
     """What `--help` shows, by command."""
-    names = re.findall(r"^  (\w+) ", help_of().split("Commands:")[1].split("Options:")[0], re.M)
+    names = re.findall(r"^  ([\w-]+) ", help_of().split("Commands:")[1].split("Options:")[0], re.M)
     for name in ["", *(name for name in names if name != "help"), "mount.puzzlefs"]:
         text = help_of(name) + "\n"
         check("\nExample:\n" in text, f"puzzlefs {name} --help has no example")

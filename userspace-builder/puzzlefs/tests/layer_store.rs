@@ -193,7 +193,7 @@ fn what_was_interrupted_is_removed() {
     // A layer that was changed is said, and not mounted.
     store.add(&web, "docker://h.example/web:1", &[]).unwrap();
     fs::write(
-        place.layer(&web).join("blob"),
+        place.layer(&web).join("stand-in"),
         image(8, "docker://x/y").layer(),
     )
     .unwrap();
