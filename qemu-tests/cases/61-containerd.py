@@ -28,6 +28,9 @@ MORE = """
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
   platform = "linux/amd64"
   snapshotter = "puzzlefs"
+
+[plugins."io.containerd.grpc.v1.cri".registry]
+  config_path = "/etc/containerd/certs.d"
 """
 
 
@@ -164,6 +167,8 @@ def docker(it, host):
 def kubernetes(it, host):
     """What kubelet asks of containerd about images."""
     ask = f"python3 -B {os.environ['PUZZLEFS_TOP']}/qemu-tests/lib/cri.py"
+    # It would ask a registry of this machine by http.
+    write(it, {f"/etc/containerd/certs.d/{host}/hosts.toml": f'server = "https://{host}"\n'})
     with lasting("kubelet's pull"):
         check("sha256:" in pulled(it, f"{ask} PullImage {host}/team/db:1"), "the pull says no digest")
     equal(images(it), "1", "mounts of the image that kubelet has pulled")

@@ -9,7 +9,7 @@ use puzzlefs::remote::Place;
 use super::registry::Registry;
 use super::values::Format;
 
-/// Prepare an image for podman and CRI-O, which then pull no layer of it and run it from a mount
+/// Prepare an image for podman and CRI-O, which then pull no layer of it
 ///
 /// IMAGE was pushed by `puzzlefs push --stand-in`. It is pulled into the layout, lazily if `puzzlefs daemon` has that, and mounted as a layer of an
 /// additional layer store. podman and CRI-O know the store by `additionallayerstores` in /etc/containers/storage.conf, and
