@@ -244,7 +244,8 @@ fn images_keep_their_lists() {
     fill(&layout, &packs, None, list.clone().unwrap(), first, &Silent).unwrap();
     let of_list = first_pack(&one, "v1");
     let asked = source.asked.lock().unwrap().clone();
-    assert_eq!(asked[0].0, of_list);
+    // Four ask at the same time: one that began later may be heard before.
+    assert!(asked.len() > 4 && asked[..4].iter().any(|(pack, _)| *pack == of_list));
     assert_eq!(asked.iter().filter(|(pack, _)| *pack == of_list).count(), 1);
     assert_whole(&lazy);
     assert_eq!(faults(&lazy, "v1"), [""; 0]);
