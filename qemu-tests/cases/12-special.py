@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # needs: images debian; memory 2G
-# shows: fifos, sockets and devices of an image work as such; holes read as zeros and are
+# shows: fifos, sockets and devices of an image work as such, devices unless it is mounted with nodev or devices=no; holes read as zeros and are
 # found by lseek; copies by sendfile, readahead and advice, private and
 # shared maps.
 
@@ -11,6 +11,7 @@ import mmap
 import os
 import socket
 import stat
+import subprocess
 
 from case import Image, check, drop_caches, equal, mounted
 
@@ -64,6 +65,24 @@ with mounted(image) as root:
         fails(errno.ECONNREFUSED, s.connect, "socket")
     with mounted(image, extra=",nodev") as nodev:
         fails(errno.EACCES, open, os.path.join(nodev, "srv/corners/null"), "rb")
+    # By the superblock: it is another one, whatever flags its mounts have; the mount beside it keeps its devices.
+    with mounted(image, extra=",devices=no") as without, mounted(image, extra=",devices=yes") as same:
+        fails(errno.EACCES, open, os.path.join(without, "srv/corners/null"), "rb")
+        fails(errno.EACCES, open, os.path.join(without, "srv/corners/null"), "wb")
+        for where in ".", os.path.join(same, "srv/corners"):
+            with open(f"{where}/null", "rb") as f:
+                equal(f.read(1), b"", "the null device beside it")
+        equal(os.stat(same).st_dev, os.stat(root).st_dev, "the superblock of the default")
+        check(os.stat(without).st_dev != os.stat(root).st_dev, "one superblock for both")
+        with open("/proc/mounts") as f:
+            shown = {line.split()[1]: line.split()[3].split(",") for line in f}
+        check("devices=no" in shown[without] and "devices=yes" not in shown[same], f"shown are {shown[without]}, {shown[same]}")
+        for options in "remount,devices=yes", "remount,dev":
+            subprocess.run(["mount", "-o", options, without], stderr=subprocess.DEVNULL)
+            fails(errno.EACCES, open, os.path.join(without, "srv/corners/null"), "rb")
+    done = subprocess.run(["mount", "-t", "puzzlefs", "-o", f"{image.options()},devices=some", "none", root],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    check(done.returncode != 0 and "devices: yes or no" in done.stdout, f"devices=some: {done.stdout}")
     with mounted(image, extra=",noexec") as noexec:
         fails(errno.EACCES, os.execv, os.path.join(noexec, "usr/bin/true"), ["true"])
 

@@ -115,7 +115,7 @@ fn a_layer_is_what_podman_asks_for() {
     assert!(!layer.join("diff").exists());
     let store = place.open();
     let layers = store.layers().unwrap();
-    let found = layers.values().next().unwrap();
+    let found = layers.values().next().unwrap().as_ref().unwrap();
     assert!(!store.is_mounted(found).unwrap());
     store.mount(found).unwrap();
     assert!(store.is_mounted(found).unwrap() && layer.join("diff/mounted").exists());
@@ -141,16 +141,20 @@ fn a_layer_stays_while_a_name_leads_to_it() {
     ] {
         store.add(image, name, &[]).unwrap();
     }
-    let names_of = |image: &StandIn| store.layers().unwrap()[&image.digest()].names.clone();
+    let names_of = |image: &StandIn| {
+        let layer = store.layers().unwrap().remove(&image.digest());
+        layer.unwrap().unwrap().names
+    };
     assert_eq!(names_of(&old), ["docker://h.example/a:1"]);
     assert_eq!(names_of(&new).len(), 2);
     assert_eq!(names_of(&other).len(), 1);
 
     let kept = || place.images.kept.lock().unwrap().len();
-    let (_, is_gone) = store.remove("docker://h.example/a:2").unwrap();
-    assert!(!is_gone && place.layer(&new).join("diff/mounted").exists());
-    let (_, is_gone) = store.remove("docker://h.example/a:latest").unwrap();
-    assert!(is_gone && !place.layer(&new).exists());
+    let left = store.remove("docker://h.example/a:2").unwrap();
+    assert_eq!(left, ["docker://h.example/a:latest"]);
+    assert!(place.layer(&new).join("diff/mounted").exists());
+    let left = store.remove("docker://h.example/a:latest").unwrap();
+    assert!(left.is_empty() && !place.layer(&new).exists());
     // The other layer has the same image.
     assert_eq!(kept(), 2);
     store.remove("docker://h.example/b:2").unwrap();
@@ -190,15 +194,45 @@ fn what_was_interrupted_is_removed() {
     assert_eq!(names(&place.path()), ["README"]);
     assert!(store.layers().unwrap().is_empty());
     assert!(place.images.kept.lock().unwrap().is_empty());
-    // A layer that was changed is said, and not mounted.
+}
+
+#[test]
+fn a_layer_that_is_damaged_keeps_nobody_from_the_others() {
+    let place = Place::new();
+    let (web, db) = (
+        image(7, "docker://h.example/web"),
+        image(8, "docker://h.example/db"),
+    );
+    let store = place.open();
+    for (image, name) in [
+        (&web, "docker://h.example/web:1"),
+        (&db, "docker://h.example/db:1"),
+    ] {
+        store.add(image, name, &[]).unwrap();
+    }
+    drop(store);
+    let damage = || fs::write(place.layer(&web).join("stand-in"), db.layer()).unwrap();
+    let kept = || place.images.kept.lock().unwrap().len();
+    damage();
+    let store = place.open();
+    let layers = store.layers().unwrap();
+    let error = format!("{:#}", layers[&web.digest()].as_ref().unwrap_err());
+    assert!(error.contains("another digest"), "{error}");
+    assert!(layers[&db.digest()].is_ok());
+    let failures = store.restore().unwrap();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    // Its image may be any that is kept.
+    store.remove("docker://h.example/db:1").unwrap();
+    assert_eq!(kept(), 2);
+    assert!(store.remove("docker://h.example/web:1").is_err());
+    store.remove(&format!("sha256:{}", web.digest())).unwrap();
+    assert_eq!((kept(), names(&place.path())), (0, Vec::new()));
+    // Prepared again, it is whole again.
     store.add(&web, "docker://h.example/web:1", &[]).unwrap();
-    fs::write(
-        place.layer(&web).join("stand-in"),
-        image(8, "docker://x/y").layer(),
-    )
-    .unwrap();
-    let error = store.layers().unwrap_err();
-    assert!(format!("{error:#}").contains("another digest"), "{error:#}");
+    damage();
+    store.add(&web, "docker://h.example/web:2", &[]).unwrap();
+    let layer = store.layers().unwrap().remove(&web.digest());
+    assert_eq!(layer.unwrap().unwrap().names, ["docker://h.example/web:2"]);
 }
 
 #[test]

@@ -3,13 +3,11 @@
 
 use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::ExitCode;
 
 use puzzlefs::base::text;
 use puzzlefs::bundle::{self, Options};
 use puzzlefs::layout::reference::Reference;
-use puzzlefs::layout::Layout;
 use puzzlefs::registry;
 use puzzlefs::remote::Place;
 
@@ -79,15 +77,6 @@ fn pulled(args: &Run, image: &registry::Reference) -> Result<Reference> {
     let place = Place::Docker(image.clone());
     let tag = place.to_string();
     let tag = tag.strip_prefix(registry::name::PREFIX).unwrap_or(&tag);
-    let lazily = |layout: &Layout| is_watched(&args.daemon, layout);
-    let options = || args.registry.options();
-    elsewhere::pull_into((&place, &[]), options, (&args.layout, tag), None, lazily)?;
-    Ok(Reference::of_tag(&args.layout, tag))
-}
-
-/// Whether a daemon fetches what is read of this layout.
-pub(super) fn is_watched(daemon: &Path, layout: &Layout) -> puzzlefs::Result<bool> {
-    let path = layout.path().canonicalize()?;
-    let path = path.display().to_string();
-    Ok(puzzlefs::daemon::ask(daemon)?.is_some_and(|daemon| daemon.layouts.contains(&path)))
+    elsewhere::pull_watched(&args.pulled, (&place, &[]), tag)?;
+    Ok(Reference::of_tag(&args.pulled.layout, tag))
 }

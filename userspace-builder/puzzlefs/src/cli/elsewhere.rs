@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use puzzlefs::image::Image;
 use puzzlefs::layout::reference::{Name, Reference};
 use puzzlefs::layout::Layout;
+use puzzlefs::node::Node;
 use puzzlefs::pull;
 use puzzlefs::registry;
 use puzzlefs::remote::Place;
@@ -15,7 +16,7 @@ use puzzlefs::source::Platform;
 use puzzlefs::Error;
 use puzzlefs_format::Digest;
 
-use super::args::Mount;
+use super::args::{Mount, Pulled, Sources};
 use super::bar::Bar;
 use super::cache::{images, remembered};
 use super::failure::{Failure, Result};
@@ -99,4 +100,26 @@ pub fn pulled(digest: &str, how: Option<&Mount>) -> Result<Reference> {
     let name = Name::Digest(digest);
     let layout = cache(how)?;
     Ok(Reference { layout, name })
+}
+
+/// Pulls what is mounted by the kernel or run: lazily, if a daemon fetches what is read of the layout.
+pub fn pull_watched(how: &Pulled, from: (&Place, &[Place]), tag: &str) -> puzzlefs::Result<Digest> {
+    let lazily = |layout: &Layout| is_watched(&how.daemon, layout);
+    let options = || how.registry.options();
+    pull_into(from, options, (&how.layout, tag), None, lazily)
+}
+
+/// Images of this node, which are kept under tags that begin with `kept`.
+pub fn node(how: &Pulled, kept: &str, sources: &Sources) -> Node {
+    let (pulled, from) = (how.clone(), sources.from.clone());
+    let pull = move |place: &Place, tag: &str| pull_watched(&pulled, (place, &from), tag);
+    let (from, pull) = (&sources.from, Box::new(pull));
+    Node::new(&how.layout, kept, from, sources.only_from, pull)
+}
+
+/// Whether a daemon fetches what is read of this layout.
+fn is_watched(daemon: &Path, layout: &Layout) -> puzzlefs::Result<bool> {
+    let path = layout.path().canonicalize()?;
+    let path = path.display().to_string();
+    Ok(puzzlefs::daemon::ask(daemon)?.is_some_and(|daemon| daemon.layouts.contains(&path)))
 }

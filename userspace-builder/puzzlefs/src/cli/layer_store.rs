@@ -5,14 +5,11 @@ use std::io::{self, Write};
 
 use puzzlefs::base::text;
 use puzzlefs::layer_store::{self, Layer};
-use puzzlefs::layout::Layout;
-use puzzlefs::node::Node;
 use puzzlefs::remote::Place;
 use puzzlefs::source::Platform;
 use serde::Serialize;
 
 use super::args::LayerStore;
-use super::bundle::is_watched;
 use super::failure::Result;
 use super::{elsewhere, out, pull, show};
 
@@ -59,31 +56,40 @@ pub fn layer_store(args: &LayerStore) -> Result<()> {
             (false, Ok(place)) => place.to_string(),
             _ => name.clone(),
         };
-        let (layer, is_gone) = store.remove(&name)?;
-        if !is_gone {
-            let names = show::tags(&layer.names);
+        let names = store.remove(&name)?;
+        if !names.is_empty() {
+            let names = show::tags(&names);
             out::note(&format!("the layer stays for {names}"));
         }
         return Ok(());
     }
     if args.restore {
-        let mut failures = store.restore()?;
-        let last = failures.pop();
-        for error in &failures {
-            out::note(&format!("{error:#}"));
-        }
-        return last.map_or(Ok(()), |error| Err(error.into()));
+        return ended(store.restore()?);
     }
-    let layers = store.layers()?;
-    let shown = layers.values().map(|layer| Shown::of(&store, layer));
-    let shown: Vec<Shown> = shown.collect::<puzzlefs::Result<_>>()?;
+    let (mut shown, mut failures) = (Vec::new(), Vec::new());
+    for layer in store.layers()?.into_values() {
+        match layer.and_then(|layer| Shown::of(&store, &layer)) {
+            Ok(layer) => shown.push(layer),
+            Err(error) => failures.push(error),
+        }
+    }
     show::report(args.format, &shown, |out| {
         shown.iter().try_for_each(|layer| layer.print(out))
-    })
+    })?;
+    ended(failures)
+}
+
+/// One layer's fault keeps nobody from the others.
+fn ended(mut failures: Vec<puzzlefs::Error>) -> Result<()> {
+    let last = failures.pop();
+    for error in &failures {
+        out::note(&format!("{error:#}"));
+    }
+    last.map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn add(args: &LayerStore, store: &layer_store::LayerStore, image: &Place) -> Result<()> {
-    let from = pull::opened(image, &[], args.registry.options())?;
+    let from = pull::opened(image, &[], args.pulled.registry.options())?;
     let found = layer_store::find(&*from.remote, &from.name, &Platform::here())?;
     let places = match image {
         Place::Docker(image) => vec![image.repository.to_string()],
@@ -95,24 +101,8 @@ fn add(args: &LayerStore, store: &layer_store::LayerStore, image: &Place) -> Res
 }
 
 fn opened(args: &LayerStore) -> Result<layer_store::LayerStore> {
-    let (layout, daemon) = (args.layout.clone(), args.daemon.clone());
-    let (from, options) = (args.from.clone(), args.registry.options());
-    let pull = move |place: &Place, tag: &str| {
-        let lazily = |layout: &Layout| is_watched(&daemon, layout);
-        let to = (&*layout, tag);
-        elsewhere::pull_into((place, &from), || options.clone(), to, None, lazily)
-    };
     let kept = format!("layers/{}/", layer_store::id(&args.store)?);
-    let node = Node::new(
-        &args.layout,
-        &kept,
-        &args.from,
-        args.only_from,
-        Box::new(pull),
-    );
-    Ok(layer_store::LayerStore::open(
-        &args.store,
-        &args.mounts,
-        Box::new(node),
-    )?)
+    let node = Box::new(elsewhere::node(&args.pulled, &kept, &args.sources));
+    let opened = layer_store::LayerStore::open(&args.store, &args.mounts, node);
+    Ok(opened?)
 }

@@ -1,25 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs node.
 
-use puzzlefs::layout::Layout;
-use puzzlefs::node::{Node, Options, Service, KEPT};
-use puzzlefs::remote::Place;
+use puzzlefs::node::{Options, Service, KEPT};
 
 use super::args;
-use super::bundle::is_watched;
 use super::failure::Result;
 use super::{elsewhere, out};
 
 /// Answers containers until a signal ends it.
 pub fn node(args: &args::Node) -> Result<()> {
-    let (layout, daemon) = (args.layout.clone(), args.daemon.clone());
-    let options = args.registry.options();
-    let pull = move |place: &Place, tag: &str| {
-        let lazily = |layout: &Layout| is_watched(&daemon, layout);
-        let to = (&*layout, tag);
-        elsewhere::pull_into((place, &[]), || options.clone(), to, None, lazily)
-    };
-    let node = Node::new(&args.layout, KEPT, &[], false, Box::new(pull));
+    let node = elsewhere::node(&args.pulled, KEPT, &args::Sources::default());
     let options = Options {
         socket: args.socket.clone(),
         mode: args.mode,

@@ -101,18 +101,18 @@ impl LayerStore {
         Ok(store)
     }
 
-    /// All layers, by their digests. What is no layer of ours is left alone.
+    /// All layers, by their digests; of one that is damaged how it is. What is no layer of ours is left alone.
     ///
     /// # Errors
     ///
-    /// What the filesystem says, and a layer that is damaged.
-    pub fn layers(&self) -> Result<BTreeMap<Digest, Layer>> {
+    /// What the filesystem says of the store.
+    pub fn layers(&self) -> Result<BTreeMap<Digest, Result<Layer>>> {
         let mut layers = BTreeMap::new();
         for name in self.dir.names().at(&self.path)? {
             let hex = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
             let digest = hex.and_then(|hex| Digest::parse(hex.as_bytes()).ok());
             if let Some(digest) = digest {
-                layers.insert(digest, self.read(&digest)?);
+                layers.insert(digest, self.read(&digest));
             }
         }
         Ok(layers)
@@ -143,6 +143,9 @@ impl LayerStore {
         self.images.bring(image, places)?;
         let mut layers = self.layers()?;
         for (other, layer) in &mut layers {
+            let Ok(layer) = layer else {
+                continue;
+            };
             // A tag leads to one image at a time.
             if *other != digest && layer.names.iter().any(|it| it == name) {
                 layer.names.retain(|it| it != name);
@@ -150,13 +153,18 @@ impl LayerStore {
             }
         }
         let layer = match layers.remove(&digest) {
-            None => self.make(image, name)?,
-            Some(mut layer) => {
+            Some(Ok(mut layer)) => {
                 if !layer.names.iter().any(|it| it == name) {
                     layer.names.push(name.to_owned());
                     layer.write_names(&self.subdir(&digest)?)?;
                 }
                 layer
+            }
+            is_damaged => {
+                if is_damaged.is_some() {
+                    self.discard(&digest)?;
+                }
+                self.make(image, name)?
             }
         };
         self.mount(&layer)?;
@@ -214,15 +222,15 @@ impl LayerStore {
         Ok(())
     }
 
-    /// Mounts the images of all layers. Gives what went wrong, of which each is about another layer.
+    /// Mounts the images of all layers. Gives what went wrong, each about another layer.
     ///
     /// # Errors
     ///
     /// As of [`LayerStore::layers`].
     pub fn restore(&self) -> Result<Vec<Error>> {
         let layers = self.layers()?;
-        let failures = layers.iter().filter_map(|(digest, layer)| {
-            let failed = self.mount(layer).err()?;
+        let failures = layers.into_iter().filter_map(|(digest, layer)| {
+            let failed = layer.and_then(|layer| self.mount(&layer)).err()?;
             Some(failed.context(format!("the layer {PREFIX}{digest}")))
         });
         Ok(failures.collect())
@@ -248,33 +256,43 @@ impl LayerStore {
     }
 
     /// Lets go of what `name` leads to, an image or `sha256:` and the digest of a layer: the layer goes, unless another name leads to
-    /// it. Gives the layer, and whether it is gone.
+    /// it. Gives those names.
     ///
     /// # Errors
     ///
     /// If there is none.
-    pub fn remove(&self, name: &str) -> Result<(Layer, bool)> {
-        let layers = self.layers()?;
-        let is_it = |(digest, layer): &(&Digest, &Layer)| {
-            called(digest) == name || layer.names.iter().any(|it| it == name)
-        };
-        let Some((digest, layer)) = layers.iter().find(is_it) else {
-            let (name, path) = (text::line(name), text::path(&self.path));
-            return Err(Error::not_found(format!("{path} has no layer for {name}")));
-        };
-        let mut layer = layer.clone();
-        if called(digest) != name && layer.names.len() > 1 {
-            layer.names.retain(|it| it != name);
-            layer.write_names(&self.subdir(digest)?)?;
-            return Ok((layer, false));
+    pub fn remove(&self, name: &str) -> Result<Vec<String>> {
+        for (digest, layer) in self.layers()? {
+            let is_digest = called(&digest) == name;
+            // Of one that is damaged nobody knows what leads there.
+            let names = layer.as_ref().map_or(&[][..], |layer| &layer.names);
+            if !is_digest && !names.iter().any(|it| it == name) {
+                continue;
+            }
+            match layer {
+                Ok(mut layer) if !is_digest && layer.names.len() > 1 => {
+                    layer.names.retain(|it| it != name);
+                    layer.write_names(&self.subdir(&digest)?)?;
+                    return Ok(layer.names);
+                }
+                _ => {
+                    self.discard(&digest)?;
+                    return Ok(Vec::new());
+                }
+            }
         }
+        let (name, path) = (text::line(name), text::path(&self.path));
+        Err(Error::not_found(format!("{path} has no layer for {name}")))
+    }
+
+    /// Removes a layer, whatever it is.
+    fn discard(&self, digest: &Digest) -> Result<()> {
         // Nobody finds it from now on; the rest can be done again.
         let old = format!(".{digest}");
         self.dir
             .rename(called(digest), &self.dir, &old)
             .at(&self.path)?;
-        self.sweep()?;
-        Ok((layer, true))
+        self.sweep()
     }
 
     /// Removes what no layer has: what was left half made or half removed, mounts, and tags of images.
@@ -296,7 +314,13 @@ impl LayerStore {
                 }
             }
         }
-        let used: BTreeSet<Digest> = layers.values().map(|it| it.stand_in.manifest).collect();
+        let manifests = layers
+            .values()
+            .map(|it| it.as_ref().ok().map(|it| it.stand_in.manifest));
+        // The image of one that is damaged may be any of them.
+        let Some(used) = manifests.collect::<Option<BTreeSet<Digest>>>() else {
+            return Ok(());
+        };
         for manifest in self.images.kept()?.difference(&used) {
             self.images.release(manifest)?;
         }

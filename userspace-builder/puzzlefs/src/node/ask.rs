@@ -14,7 +14,7 @@ use crate::base::error::{Error, Result};
 use crate::base::{passing, text};
 use crate::registry::Reference;
 
-/// So long the node may take to have the image. It has limits of its own, which are less.
+/// So long the node may take to have the image. If it takes longer, the container goes another way.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// A node that has the image.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use puzzlefs_format::Digest;
@@ -42,8 +42,8 @@ struct State {
 }
 
 /// Somebody who is answered.
-pub(super) struct Asking<'a> {
-    clients: &'a Clients,
+pub(super) struct Asking {
+    clients: Arc<Clients>,
     user: u32,
 }
 
@@ -67,7 +67,7 @@ impl Clients {
     /// # Errors
     ///
     /// There are too many.
-    pub(super) fn enter(&self, peer: &UCred) -> Result<Asking<'_>> {
+    pub(super) fn enter(self: &Arc<Self>, peer: &UCred) -> Result<Asking> {
         let user = peer.uid.as_raw();
         let mut state = self.state();
         let own = state.asking.iter().filter(|it| **it == user).count();
@@ -76,7 +76,7 @@ impl Clients {
         }
         state.asking.push(user);
         Ok(Asking {
-            clients: self,
+            clients: Arc::clone(self),
             user,
         })
     }
@@ -154,7 +154,7 @@ fn is_there(process: &OwnedFd) -> bool {
     )
 }
 
-impl Drop for Asking<'_> {
+impl Drop for Asking {
     fn drop(&mut self) {
         let mut state = self.clients.state();
         if let Some(at) = state.asking.iter().position(|it| *it == self.user) {
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn nobody_has_all_of_it() {
-        let clients = Clients::default();
+        let clients = Arc::new(Clients::default());
         let here = rustix::process::getpid();
         let (one, other, root) = (peer(7, here), peer(8, here), peer(0, here));
         let mut all: Vec<_> = (0..REQUESTS / SHARE)

@@ -54,7 +54,7 @@ pub struct Options {
 pub struct Service {
     node: Node,
     options: Options,
-    clients: Clients,
+    clients: Arc<Clients>,
     say: Box<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -64,7 +64,7 @@ impl Service {
         Arc::new(Service {
             node,
             options,
-            clients: Clients::default(),
+            clients: Arc::default(),
             say,
         })
     }
@@ -107,31 +107,42 @@ impl Service {
         }
     }
 
-    /// Has a thread answer.
+    /// Has a thread answer. Of too many nobody has one.
     fn begin(self: &Arc<Self>, stream: UnixStream) {
         let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream) else {
             return;
         };
         // They may take no notice of what is said to them.
         let _ = stream.set_write_timeout(Some(PATIENCE));
+        let asking = match self.clients.enter(&peer) {
+            Ok(asking) => asking,
+            // It is the first that is said there, for which there is room.
+            Err(error) => return self.refuse(&stream, &peer, &error),
+        };
         let service = Arc::clone(self);
         let work = move || {
-            let answered = service.clients.enter(&peer).and_then(|_asking| {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                service.answer(&stream, &peer)
-            });
+            let _asking = asking;
+            let timed = stream.set_read_timeout(Some(PATIENCE));
+            let answered = timed.map_err(Error::from);
+            let answered = answered.and_then(|()| service.answer(&stream, &peer));
             if let Err(error) = answered {
-                let said = text::line(&format!("{error:#}"));
-                (service.say)(&format!(
-                    "process {} of user {}: {said}",
-                    peer.pid.as_raw_nonzero(),
-                    peer.uid.as_raw()
-                ));
-                refuse(&stream, &said);
+                service.refuse(&stream, &peer, &error);
             }
         };
         // Without memory for a thread nobody is answered; the stream is closed.
         let _ = std::thread::Builder::new().spawn(work);
+    }
+
+    /// Says why not, in the log and to them, who may be gone.
+    fn refuse(&self, mut stream: &UnixStream, peer: &UCred, error: &Error) {
+        let why = text::line(&format!("{error:#}"));
+        (self.say)(&format!(
+            "process {} of user {}: {why}",
+            peer.pid.as_raw_nonzero(),
+            peer.uid.as_raw()
+        ));
+        let text = [&[Said::Refused as u8], why.as_bytes()].concat();
+        let _ = stream.write_all(&text);
     }
 
     /// Gives them what they want.
@@ -192,12 +203,6 @@ impl Service {
         )?;
         Ok(mount)
     }
-}
-
-/// Says why not. They may be gone.
-fn refuse(mut stream: &UnixStream, why: &str) {
-    let text = [&[Said::Refused as u8], why.as_bytes()].concat();
-    let _ = stream.write_all(&text);
 }
 
 /// The first line that they say.

@@ -8,7 +8,8 @@ use clap::{Args, Parser, ValueEnum};
 use puzzlefs::bundle::{Bind, Network, Options};
 use puzzlefs::layout::reference::Reference;
 
-use super::registry::{Image, Registry};
+use super::pulled::Pulled;
+use super::registry::Image;
 use super::values::Format;
 
 /// The network of a container.
@@ -150,19 +151,9 @@ pub struct Run {
     /// Where the bundle is, as long as it runs: on a filesystem that can be an upper layer of overlayfs
     #[arg(long, value_name = "DIR", default_value = "/var/lib/puzzlefs/run")]
     pub bundles: PathBuf,
-    /// The layout that images of registries are pulled into
-    #[arg(
-        long,
-        value_name = "OCI_DIR",
-        default_value = "/var/lib/puzzlefs/images"
-    )]
-    pub layout: PathBuf,
-    /// Where to ask a running `puzzlefs daemon` which layouts it has: its --metrics
-    #[arg(long, value_name = "PATH", default_value = "/run/puzzlefs/daemon.sock")]
-    pub daemon: PathBuf,
-    /// How a registry is spoken with.
+    /// What is pulled.
     #[command(flatten)]
-    pub registry: Registry,
+    pub pulled: Pulled,
     /// The image
     #[arg(value_name = "OCI_DIR:TAG|docker://HOST/REPOSITORY:TAG")]
     pub image: Image,

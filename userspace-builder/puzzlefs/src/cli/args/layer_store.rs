@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use puzzlefs::remote::Place;
 
-use super::registry::Registry;
+use super::pulled::{Pulled, Sources};
 use super::values::Format;
 
 /// Prepare an image for podman and CRI-O, which then pull no layer of it
@@ -39,30 +39,15 @@ pub struct LayerStore {
     /// Where images are mounted: a directory that is empty after a reboot
     #[arg(long, value_name = "DIR", default_value = "/run/puzzlefs-layers")]
     pub mounts: PathBuf,
-    /// The layout that images are pulled into
-    #[arg(
-        long,
-        value_name = "OCI_DIR",
-        default_value = "/var/lib/puzzlefs/images"
-    )]
-    pub layout: PathBuf,
-    /// Where to ask a running `puzzlefs daemon` whether it has the layout: its --metrics
-    #[arg(long, value_name = "PATH", default_value = "/run/puzzlefs/daemon.sock")]
-    pub daemon: PathBuf,
-    /// Where to ask for images before the registry; it may be given several times
-    ///
-    /// What `puzzlefs pull` takes. Which image it names does not matter: the place is asked for others by their digests.
-    #[arg(long, value_name = "PLACE")]
-    pub from: Vec<Place>,
-    /// Ask nobody but these places for the content of images
-    #[arg(long, requires = "from")]
-    pub only_from: bool,
+    /// What is pulled.
+    #[command(flatten)]
+    pub pulled: Pulled,
+    /// From where.
+    #[command(flatten)]
+    pub sources: Sources,
     /// How the report is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// How registries are spoken with.
-    #[command(flatten)]
-    pub registry: Registry,
     /// The image, as for `podman pull`
     #[arg(value_name = "IMAGE", group = "what", required_unless_present_any = ["remove", "restore", "list"])]
     pub image: Option<Place>,

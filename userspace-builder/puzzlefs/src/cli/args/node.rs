@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use puzzlefs::node::Allowed;
 
-use super::registry::Registry;
+use super::pulled::Pulled;
 
 /// Mount images for containers that ask
 ///
@@ -25,16 +25,9 @@ pub struct Node {
     /// The mode of the socket: 600 for containers of root, 666 for those of all users
     #[arg(long, value_name = "MODE", default_value = "600", value_parser = mode)]
     pub mode: u32,
-    /// The layout that has the images
-    #[arg(
-        long,
-        value_name = "OCI_DIR",
-        default_value = "/var/lib/puzzlefs/images"
-    )]
-    pub layout: PathBuf,
-    /// Where to ask a running `puzzlefs daemon` whether it has the layout: its --metrics
-    #[arg(long, value_name = "PATH", default_value = "/run/puzzlefs/daemon.sock")]
-    pub daemon: PathBuf,
+    /// What is pulled.
+    #[command(flatten)]
+    pub pulled: Pulled,
     /// A repository that images may be pulled from, as docker://HOST/REPOSITORY, or all below docker://HOST/PATH/
     ///
     /// It may be given several times. They are pulled with the credentials that this command finds.
@@ -43,9 +36,6 @@ pub struct Node {
     /// How many images that were pulled are kept: of more the oldest ones lose their tags
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     pub images: u16,
-    /// How registries are spoken with.
-    #[command(flatten)]
-    pub registry: Registry,
 }
 
 fn mode(text: &str) -> Result<u32, String> {

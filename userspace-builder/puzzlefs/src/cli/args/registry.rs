@@ -14,7 +14,7 @@ use puzzlefs::remote::with::With;
 use super::values::{threads, Format};
 
 /// How registries are spoken with, by the names that skopeo and oras have for it.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Registry options")]
 pub struct Registry {
     /// Speak plain http, without TLS

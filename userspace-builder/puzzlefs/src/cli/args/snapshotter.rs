@@ -4,9 +4,8 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use puzzlefs::remote::Place;
 
-use super::registry::Registry;
+use super::pulled::{Pulled, Sources};
 
 /// Let containerd run images, as a proxy snapshotter
 ///
@@ -33,25 +32,10 @@ pub struct Snapshotter {
         default_value = "/var/lib/puzzlefs/snapshotter"
     )]
     pub root: PathBuf,
-    /// The layout that images are pulled into
-    #[arg(
-        long,
-        value_name = "OCI_DIR",
-        default_value = "/var/lib/puzzlefs/images"
-    )]
-    pub layout: PathBuf,
-    /// Where to ask a running `puzzlefs daemon` whether it has the layout: its --metrics
-    #[arg(long, value_name = "PATH", default_value = "/run/puzzlefs/daemon.sock")]
-    pub daemon: PathBuf,
-    /// Where to ask for images before where they were pushed to; it may be given several times
-    ///
-    /// What `puzzlefs pull` takes. Which image it names does not matter: the place is asked for others by their digests.
-    #[arg(long, value_name = "PLACE")]
-    pub from: Vec<Place>,
-    /// Ask nobody but these places: whoever makes an image says where it can be had
-    #[arg(long, requires = "from")]
-    pub only_from: bool,
-    /// How registries are spoken with.
+    /// What is pulled.
     #[command(flatten)]
-    pub registry: Registry,
+    pub pulled: Pulled,
+    /// From where.
+    #[command(flatten)]
+    pub sources: Sources,
 }
