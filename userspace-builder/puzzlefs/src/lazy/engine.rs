@@ -297,9 +297,7 @@ impl<'a> Engine<'a> {
         };
         self.all_under_way().insert(begun, under_way);
         let mut here = |chunk: usize| {
-            if self.pace.written() {
-                (self.tell)(Told::Space);
-            }
+            self.pace.written(|| (self.tell)(Told::Space));
             let ready = self.queue().here(span.pack, chunk);
             ready
                 .into_iter()
@@ -346,8 +344,8 @@ impl<'a> Engine<'a> {
     fn trouble(&self, pack: &Digest, error: Error) {
         if !is_full(&error) {
             (self.tell)(Told::Trouble(*pack, error));
-        } else if self.pace.full() {
-            (self.tell)(Told::Full(error));
+        } else {
+            self.pace.full(|| (self.tell)(Told::Full(error)));
         }
     }
 

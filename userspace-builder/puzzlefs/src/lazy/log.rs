@@ -23,13 +23,30 @@ const BELIEVED: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub struct Log(Mutex<Lines>);
 
+/// A line, with the pack that it is about.
+type Line = (Option<Digest>, String);
+
 #[derive(Default)]
 struct Lines {
-    /// With the pack that it is about.
-    to_say: Vec<(Option<Digest>, String)>,
+    to_say: Vec<Line>,
     /// What was said lately, and how much was not.
     said: Vec<(Instant, String)>,
     left_out: u64,
+    /// What has become of the disk since it was last said.
+    disk: Option<Line>,
+}
+
+impl Lines {
+    /// Whether the line is said.
+    fn add(&mut self, pack: Option<Digest>, line: &str) -> bool {
+        self.said.retain(|(when, _)| when.elapsed() < WHILE);
+        if self.said.iter().any(|(_, known)| known == line) || self.said.len() >= MOST {
+            return false;
+        }
+        self.said.push((Instant::now(), line.into()));
+        self.to_say.push((pack, line.into()));
+        true
+    }
 }
 
 impl Log {
@@ -41,13 +58,16 @@ impl Log {
     /// Says a line, which is about a pack or about none.
     pub fn add(&self, pack: Option<Digest>, line: String) {
         let mut lines = self.lines();
-        lines.said.retain(|(when, _)| when.elapsed() < WHILE);
-        if lines.said.iter().any(|(_, known)| *known == line) || lines.said.len() >= MOST {
-            lines.left_out += 1;
-            return;
-        }
-        lines.said.push((Instant::now(), line.clone()));
-        lines.to_say.push((pack, line));
+        lines.left_out += u64::from(!lines.add(pack, &line));
+    }
+
+    /// Says what has become of the disk. It is told of once, so it is said later if there were too many lines.
+    fn add_disk(&self, pack: Option<Digest>, line: String) {
+        let mut lines = self.lines();
+        lines.disk = match lines.add(pack, &line) {
+            true => None,
+            false => Some((pack, line)),
+        };
     }
 
     /// Says what is wrong with packs and images.
@@ -67,9 +87,9 @@ impl Log {
             Told::Trouble(pack, error) => self.add(Some(pack), format!("{error:#}")),
             Told::Full(error) => {
                 let text = "nothing is fetched until there is space";
-                self.add(error.fault().digest, format!("{error:#}; {text}"));
+                self.add_disk(error.fault().digest, format!("{error:#}; {text}"));
             }
-            Told::Space => self.add(None, "there is space again".into()),
+            Told::Space => self.add_disk(None, "there is space again".into()),
         }
         None
     }
@@ -83,6 +103,11 @@ impl Log {
                 true => std::mem::take(&mut lines.left_out),
                 false => 0,
             };
+            if let Some((pack, line)) = lines.disk.take() {
+                if !lines.add(pack, &line) {
+                    lines.disk = Some((pack, line));
+                }
+            }
             (std::mem::take(&mut lines.to_say), left_out)
         };
         for (pack, line) in to_say {
@@ -170,5 +195,26 @@ mod tests {
         log.say(&mut Names::default(), &[], &notes);
         let said = notes.0.lock().unwrap();
         assert_eq!(said.last().unwrap(), "990 lines like these were left out");
+    }
+
+    #[test]
+    fn what_became_of_the_disk_last_is_said_in_the_end() {
+        let (log, notes) = (Log::default(), Notes::default());
+        for _ in 0..3 {
+            log.add_disk(None, "full".into());
+            log.add_disk(None, "space".into());
+            log.say(&mut Names::default(), &[], &notes);
+        }
+        log.add_disk(None, "full".into());
+        for _ in 0..2 {
+            log.say(&mut Names::default(), &[], &notes);
+            assert_eq!(*notes.0.lock().unwrap(), ["full", "space"]);
+        }
+        // Later.
+        log.lines().said.clear();
+        for _ in 0..2 {
+            log.say(&mut Names::default(), &[], &notes);
+            assert_eq!(*notes.0.lock().unwrap(), ["full", "space", "full"]);
+        }
     }
 }

@@ -146,15 +146,22 @@ impl Pace {
         }
     }
 
-    /// Notes that the disk is full; whether it is news.
-    pub fn full(&self) -> bool {
+    /// Notes that the disk is full, and calls `tell` if that is news. No other change comes between the two, so what is
+    /// told last is so.
+    pub fn full(&self, tell: impl FnOnce()) {
         let until = Instant::now() + PROBE;
-        self.full_until().replace(until).is_none()
+        let mut full_until = self.full_until();
+        if full_until.replace(until).is_none() {
+            tell();
+        }
     }
 
-    /// Notes that something could be written; whether the disk was full before.
-    pub fn written(&self) -> bool {
-        self.full_until().take().is_some()
+    /// Notes that something could be written, and calls `tell` if the disk was full before; as above.
+    pub fn written(&self, tell: impl FnOnce()) {
+        let mut full_until = self.full_until();
+        if full_until.take().is_some() {
+            tell();
+        }
     }
 
     /// Whether the disk is full.
@@ -219,11 +226,41 @@ mod tests {
     #[test]
     fn of_a_full_disk_one_tries_now_and_then() {
         let pace = Pace::new(None);
-        assert!(pace.may_fetch() && !pace.is_full() && !pace.written());
-        assert!(pace.full() && !pace.full() && pace.is_full());
+        let told = |change: &dyn Fn(&Pace, &mut u32)| {
+            let mut count = 0;
+            change(&pace, &mut count);
+            count
+        };
+        let full = |pace: &Pace, count: &mut u32| pace.full(|| *count += 1);
+        let written = |pace: &Pace, count: &mut u32| pace.written(|| *count += 1);
+        assert!(pace.may_fetch() && !pace.is_full() && told(&written) == 0);
+        assert!(told(&full) == 1 && told(&full) == 0 && pace.is_full());
         assert!(!pace.may_fetch());
         *pace.full_until() = Some(Instant::now());
         assert!(pace.may_fetch() && !pace.may_fetch() && pace.is_full());
-        assert!(pace.written() && !pace.is_full() && pace.may_fetch());
+        assert!(told(&written) == 1 && !pace.is_full() && pace.may_fetch());
+    }
+
+    #[test]
+    fn what_is_told_last_is_so() {
+        let (pace, told) = (Pace::new(None), Mutex::new(None));
+        std::thread::scope(|threads| {
+            for thread in 0..4 {
+                let (pace, told) = (&pace, &told);
+                threads.spawn(move || {
+                    for _ in 0..2000 {
+                        let tell = |is_full| {
+                            let before = told.lock().unwrap().replace(is_full);
+                            assert_ne!(before, Some(is_full), "told twice");
+                        };
+                        match thread % 2 {
+                            0 => pace.full(|| tell(true)),
+                            _ => pace.written(|| tell(false)),
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(told.into_inner().unwrap(), Some(pace.is_full()));
     }
 }
