@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small; memory 1G; cpus 2; append slab_debug=F slab_nomerge damon_stat.enabled=N
+# needs: images small; memory 1G; append slab_debug=F slab_nomerge damon_stat.enabled=N
 # shows: mount, read, umount, rmmod 50 times over: slab and page counters
 # return to where they were.
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images peers-limits; memory 3G; scratch 1G
+# needs: images peers-limits; memory 3G
 # shows: inodes at the limits: 65,000 hard links, long names and links, xattrs by the thousand and of
 # 64 KiB, a file of 1 TiB, a directory of 200,000 entries that costs no more to look up than one
 # of 2,000; positions in it that survive a cache drop; what stat, statfs and du say.

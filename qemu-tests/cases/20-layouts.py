@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images peers-stacking; memory 2G; scratch 2G
+# needs: images peers-stacking; memory 2G
 # shows: what a layout may lie on, and that a mount outlives what is done to its filesystem:
 # freezing, remounting, lazy unmounting; links to blobs/sha256; no PuzzleFS below PuzzleFS.
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images; memory 2G; cpus 2
+# needs: images; memory 2G
 # shows: files of the same content in several images have one page cache, if their chunks are in
 # the same place, or their mounts in the same domain; and what must not come of that.
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images peers-limits; memory 2G; scratch 2G
+# needs: images peers-limits; memory 2G
 # shows: statx(2) and FIEMAP as of EROFS: attributes, alignment of direct I/O, the extents of
 # a sparse file and of a dense one.
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small; memory 2G; scratch 2G; kernel stock
+# needs: images small; memory 2G; kernel stock
 # shows: how deep filesystems stack. Neither PuzzleFS nor EROFS over a file counts itself, so that two
 # overlayfs can lie on them; and they make no tower.
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small-loose; memory 2G; scratch 2G
+# needs: images small-loose; memory 2G
 # shows: a listener for fanotify's permission events that watches a mount and the filesystem
 # of its layout, and reads what it is asked about: it gets events of its own reads, as over
 # EROFS on a file. With several readers of its queue it works; with one it waits for itself

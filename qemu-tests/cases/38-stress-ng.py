@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images peers-container; memory 2G; scratch 3G; kernel stock
+# needs: images peers-container; memory 2G; kernel stock
 # shows: stress-ng, all stressors of a group at once, each checking what it gets (--verify): in
 # a container whose root, programs and devices are an image, as root and as a plain user; and
 # those that have to write, in a directory of the image below an overlay.

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images peers-container; memory 2G; scratch 2G; kernel stock
+# needs: images peers-container; memory 2G; kernel stock
 # shows: the kernel's own selftests that have an image to work with: run from it, in a container
 # whose root filesystem it is, read-only where they can do with that and below an overlay where
 # they make files. They clone, cover, move, list and idmap that root, walk its paths, execute

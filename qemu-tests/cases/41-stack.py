@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small; memory 2G; scratch 2G; cpus 1; kernel stock
+# needs: images small; memory 2G; cpus 1; kernel stock
 # shows: how much of the kernel's stack reading takes, on filesystems as deep as they stack (33).
 # One processor: to switch the kernel's stack tracer on changes its code, of which an emulated
 # second one may see a half.

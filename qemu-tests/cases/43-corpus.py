@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images corpus; memory 2G; scratch 2G
+# needs: images corpus; memory 2G
 # shows: damaged images (qemu-tests/corpus): each is refused, or reads as an independent reader says; what `puzzlefs verify`
 # passes mounts and reads right, and what reads right in full passes it, but for what corpus/exceptions.py explains. An
 # eighth of 5,600 images, always the same; `make corpus` takes them all.

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images corpus; memory 512M; scratch 1G
+# needs: images corpus; memory 512M
 # shows: images of a megabyte or less that ask for all that the format allows (qemu-tests/corpus/heavy.py), more memory
 # than the machine has: whoever asks can be killed, and is gone within a second; it costs no memory that cannot be had
 # back; another one who asks for the same name can be killed, too. Some of them; `make corpus` takes them all.

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: memory 2G; scratch 2G
+# needs: memory 2G
 # shows: by verify=fsverity the filesystem of the layout checks packs, and nothing of them is hashed
 # again; packs that the manifest does not vouch for are refused; loose chunks are hashed as ever; an
 # image whose index lies hurts no other image, in one domain neither.

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small; memory 2G; scratch 2G
+# needs: images small; memory 2G
 # shows: what PuzzleFS reads of a pack does not stay in the page cache of the filesystem below,
 # and is read from the disk once; and what others have cached of it before stays.
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small; memory 3G; cpus 2; scratch 3G
+# needs: images small; memory 3G
 # shows: an image that was pulled by --lazy from Debian's docker-registry. Without `puzzlefs daemon` every file that is
 # not here is EIO and none is wrong; with it all of the tree is as its source. The process that fetches is killed while
 # four readers go through the tree: no wrong byte, no error, and afterwards all packs are what their names say.

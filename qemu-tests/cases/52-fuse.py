@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images debian small small-loose; memory 2G; scratch 1G
+# needs: images debian small small-loose; memory 2G
 # shows: `puzzlefs mount --fuse`: a Debian tree equals its source and, in all that stat(2), readdir(3) and
 # xattrs show, the same image mounted by the module; reads at random by read(), mmap and splice, four readers,
 # programs from it, less than 150 MB of memory; damage is EIO and a line; users without root; each way to unmount.

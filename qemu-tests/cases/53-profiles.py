@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small debian; memory 3G; cpus 2; scratch 3G
+# needs: images small debian; memory 3G
 # shows: what Python reads of an image is recorded, in the image and at a mount point of it; the image is packed by that and
 # pulled by --lazy from a web server. Started from there, Python costs a few requests, where it takes as many as it has
 # places to read without a profile, and its answer is the same. What nobody reads comes afterwards. A daemon with fifty images is small.

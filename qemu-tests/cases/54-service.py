@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small; memory 3G; cpus 2; scratch 3G
+# needs: images small; memory 3G
 # shows: `puzzlefs daemon` and where chunks come from. Of an image whose chunks another one of the layout has, nothing is
 # asked of its source, which is gone. Whoever reads what a directory had that is gone waits, and has right bytes when it
 # comes back. What nobody reads comes by the rate that was said, what somebody reads at once. On a full disk a read is

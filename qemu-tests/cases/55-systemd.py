@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small; memory 3G; cpus 2; scratch 3G
+# needs: images small; memory 3G
 # shows: puzzlefs-daemon.service, as `make install` has it, run by Debian's systemd. Its main process, which holds the
 # events, is killed while readers wait and while four go through the tree: they wait until the next one is there, no byte
 # is wrong, and the image is whole afterwards. Once the service is stopped, what is not here is EIO.

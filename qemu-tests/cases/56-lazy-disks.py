@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small debian; memory 3G; cpus 2; scratch 5G
+# needs: images small debian; memory 3G; scratch 5G
 # shows: lazy images on ext4, xfs and btrfs, of which nothing was fetched: four readers, mmap, an overlayfs above, Python
 # started from one. The disk goes away while it is filled, as at a loss of power, and comes back with what was written to it:
 # what the records say is there reads right, and the image is completed.

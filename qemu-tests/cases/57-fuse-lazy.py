@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small; memory 3G; cpus 2; scratch 3G
+# needs: images small; memory 3G
 # shows: `puzzlefs mount --fuse` of lazy images from Debian's docker-registry. All of a tree of which nothing was fetched is
 # as its source; the server is killed while four readers go through it, and mounted again: no wrong byte, and packs that are
 # what their names say. A user mounts docker:// by way of a cache, whose second mount fetches no chunk, also without the

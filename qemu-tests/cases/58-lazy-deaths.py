@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images small; memory 3G; cpus 2; scratch 3G
+# needs: images small; memory 3G
 # shows: four readers of lazy images, all bytes right. Who fetches is killed 40 times at random (200 times by `make deaths`), and at each call by which it
 # writes and records; what it leaves each time is sound, and is completed. Its source cuts answers, lies, stalls, refuses, and
 # is away for a time. There is no deadlock while the memory is full and pages are dirty, nor beside others who listen to

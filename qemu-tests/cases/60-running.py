@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images services; memory 3G; cpus 2; scratch 3G
+# needs: images services; memory 3G
 # shows: docs/running.md, each command as it stands there but for what is pulled (cases 61, 62): nginx answers a request and PostgreSQL a query, run from images
 # by crun, runc, podman, Quadlet, systemd-nspawn, a unit of systemd with RootDirectory=, LXC and LXC's template, all as Debian has them.
 # Each time nothing is left: no mount, no loop device, no process. A bundle that cannot be made leaves no mount.

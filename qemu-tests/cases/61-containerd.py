@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images services; memory 3G; cpus 2; scratch 3G
+# needs: images services; memory 3G
 # shows: docs/running.md, containerd, each command as it stands there: Debian's containerd and its ctr pull images without their content
 # coming through them, and run them by `puzzlefs snapshotter`: nginx answers a request, PostgreSQL a query. The snapshotter is killed and
 # containerd started again while a container runs; ordinary images run by it, too. Docker runs them, and kubelet's plugin pulls

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images services; memory 3G; cpus 2; scratch 3G
+# needs: images services; memory 3G
 # shows: docs/running.md, images that podman pulls, each command as it stands there: Debian's podman pulls an image whose layer the registry has not, as
 # `puzzlefs layer-store` has prepared it, and runs it from a mount by the kernel: nginx answers a request. Another name; copies of the
 # layer, which fail; a reboot, after which podman fails until images are mounted; what was not prepared fails. Afterwards nothing is left.

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images services; memory 3G; cpus 2; scratch 3G
+# needs: images services; memory 3G
 # shows: docs/boot-image.md: boot images, pulled from Debian's docker-registry and run by podman as Debian has it, by root and by
 # a user, and by crun. The root file system is fetched and extracted before the program runs, or comes by FUSE while it is read; from a
 # volume that containers share nothing is fetched again. User, directory, variables, exit status, signals, standard input and

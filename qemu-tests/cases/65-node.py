@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# needs: images services; memory 3G; cpus 2; scratch 3G
+# needs: images services; memory 3G
 # shows: docs/boot-image.md, "From the node": boot images whose root file system is a mount by the kernel, which
 # puzzlefs-node.service, as `make install` has it, gives to containers of podman, of root and of a user, with no right of their own.
 # Containers share it; a service that is killed, or a layout that loses the image, is nothing to one that runs; lazily only what

@@ -29,7 +29,7 @@ ELSEWHERE = {
     "who mounts -->": None,
     "digest in `image_manifest` -->": None,
     "OCI image manifest (JSON) -->": None,
-    "0000  00 00": ("userspace-builder/format-tests/tests/example.rs", "FORMAT.md"),
+    "0000  00 00": ("userspace-builder/format-tests/tests/format/example.rs", "FORMAT.md"),
     # in-tree/puzzlefs.rst
     "puzzlefs (0:45): inode 12: chunk sha256:": ("kmod/chunks/mod.rs", "its bytes are not those of that digest"),
     "puzzlefs (0:45): inode 12: a directory entry": ("qemu-tests/cases/07-faults.py", "a directory entry has a bad name"),

@@ -137,7 +137,7 @@ def ends(base):
     for page in *(base / "man1").iterdir(), *(base / "man8").iterdir():
         text = page.read_text()
         check("EXIT STATUS" in text and "SEE ALSO" in text, f"{page.name} lacks a section")
-    # Signals: tests/ends.rs and tests/rights.rs of the command.
+    # Signals: tests/whole/ends.rs and tests/whole/rights.rs of the command.
 
 
 @status("the Rootfs is the one that `build` makes of what `umoci unpack` leaves")

@@ -10,8 +10,8 @@ from documents import MARKDOWN, TOP
 
 # Words of such columns that are no name of a test.
 WORDS = re.compile(r"by review|not tried|all by|an eighth of them;|and|of|as it says")
-TESTS = [path.stem for where in ("qemu-tests/host", "userspace-builder/puzzlefs/tests",
-                                 "userspace-builder/format-tests/tests") for path in (TOP / where).iterdir()]
+TESTS = [path.stem for where in ("qemu-tests/host", "userspace-builder/puzzlefs/tests/whole",
+                                 "userspace-builder/format-tests/tests/format") for path in (TOP / where).iterdir()]
 NUMBERS = {path.name[:2] for path in (TOP / "qemu-tests/cases").iterdir()}
 TARGETS = re.findall(r"^([a-z][\w-]*):", (TOP / "Makefile").read_text(), re.M)
 COLUMNS = {"case", "shown by"}
