@@ -3,7 +3,7 @@
 # needs: images services; memory 3G
 # shows: docs/running.md, containerd, each command as it stands there: Debian's containerd and its ctr pull images without their content
 # coming through them, and run them by `puzzlefs snapshotter`: nginx answers a request, PostgreSQL a query. The snapshotter is killed and
-# containerd started again while a container runs; ordinary images run by it, too. Docker runs them, and kubelet's plugin pulls
+# containerd started again while a container runs; ordinary images run by it, too, unpacked or converted. Docker runs them, and kubelet's plugin pulls
 # them. Each time nothing is left.
 
 import json
@@ -200,22 +200,75 @@ def lazily(it, host):
 
 
 def ordinary(it):
-    """An ordinary image, of two layers, is unpacked."""
+    """Ordinary images, of two layers: unpacked, and then converted."""
     it.run("""
-        mkdir -p /var/tmp/a/bin /var/tmp/b
+        mkdir -p /var/tmp/a/bin /var/tmp/a/dir /var/tmp/b/dir
         cp /usr/bin/busybox /var/tmp/a/bin/busybox
         ln -s busybox /var/tmp/a/bin/sh
-        echo lower >/var/tmp/a/file; echo lower >/var/tmp/a/gone
-        echo upper >/var/tmp/b/file; touch /var/tmp/b/.wh.gone
-        umoci init --layout /var/tmp/o; umoci new --image /var/tmp/o:x
-        for layer in a b; do tar -C /var/tmp/$layer -cf /var/tmp/$layer.tar .; umoci raw add-layer --image /var/tmp/o:x /var/tmp/$layer.tar; done
-        tar -C /var/tmp/o -cf /var/tmp/o.tar .
-        ctr images import --snapshotter puzzlefs --base-name plain /var/tmp/o.tar""")
-    equal(sorted(kind for *_, kind in snapshots(it)), ["Committed"] * 2, "layers")
-    out = it.run("ctr run --rm --snapshotter puzzlefs plain:x plain sh -c 'read a </file; echo $a; test -e /gone || echo gone; : >/new'")
-    equal(out.split(), ["upper", "gone"], "what an ordinary image says")
-    it.run("ctr images rm --sync plain:x")
+        echo lower >/var/tmp/a/file; echo lower >/var/tmp/a/gone; echo lower >/var/tmp/a/dir/lower
+        echo upper >/var/tmp/b/file; touch /var/tmp/b/.wh.gone /var/tmp/b/dir/.wh..wh..opq; echo upper >/var/tmp/b/dir/upper
+        umoci init --layout /var/tmp/o
+        for image in x y; do
+            umoci new --image /var/tmp/o:$image
+            for layer in a b; do
+                tar -C /var/tmp/$layer -cf /var/tmp/$layer.tar .
+                umoci raw add-layer --image /var/tmp/o:$image /var/tmp/$layer.tar
+            done
+            # The next one's layers have other digests.
+            touch /var/tmp/a/file /var/tmp/b/file
+        done
+        tar -C /var/tmp/o -cf /var/tmp/o.tar .""")
+    load = "ctr images import --snapshotter puzzlefs --base-name plain /var/tmp/o.tar"
+    remove = "ctr images rm --sync plain:x plain:y"
+    shown = "read a </file; echo $a; test -e /gone || echo gone; cd dir; echo *; : >/new; busybox rm /bin/busybox"
+
+    def runs():
+        equal(sorted(kind for *_, kind in snapshots(it)), ["Committed"] * 4, "layers")
+        for image in "xy":
+            out = it.run(f"ctr run --rm --snapshotter puzzlefs plain:{image} plain sh -c '{shown}'")
+            equal(out.split(), ["upper", "gone", "upper"], "what an ordinary image says")
+
+    it.run(load)
+    runs()
+    equal((images(it), it.run(f"puzzlefs tags {LAYOUT}")), ("0", ""), "images of layers that stay")
+    it.run(remove)
     gone(it, "an ordinary image", MINE)
+    nothing(it)
+
+    # Layers that nobody uses are converted at the start, others when they are there.
+    it.run(load)
+    write(it, {"/etc/default/puzzlefs-snapshotter": "OPTIONS=--convert\n"})
+    with lasting("converted at the start"):
+        it.run("systemctl restart puzzlefs-snapshotter.service")
+        converted(it)
+        runs()
+    it.run(remove)
+    nothing_converted(it)
+    with lasting("converted after the pull"):
+        it.run(load)
+        converted(it)
+        runs()
+    it.run("systemctl kill --signal KILL puzzlefs-snapshotter.service")
+    until(it, "systemctl is-active puzzlefs-snapshotter.service", "active\n", "the snapshotter")
+    runs()
+    it.run(f"{remove}; rm /etc/default/puzzlefs-snapshotter")
+    nothing_converted(it)
+    it.run("systemctl restart puzzlefs-snapshotter.service")
+
+
+def converted(it):
+    """Each layer is an image, which is mounted, and its files are gone. Both base layers share busybox."""
+    until(it, "grep -c ' - puzzlefs ' /proc/self/mountinfo", "4\n", "mounts of layers")
+    until(it, f"ls -d {ROOT}/snapshots/*/fs 2>/dev/null | wc -l", "0\n", "files of layers")
+    equal(len(it.run(f"puzzlefs tags {LAYOUT}").splitlines()), 4, "images of layers")
+    size = os.stat("/usr/bin/busybox").st_size
+    blobs = int(it.run(f"du -sb {LAYOUT}/blobs/sha256 | cut -f1"))
+    check(blobs < size * 0.9, f"{blobs} bytes for two layers with {size} bytes each")
+
+
+def nothing_converted(it):
+    it.run(f"puzzlefs gc {LAYOUT}")
+    gone(it, "converted layers", MINE)
     nothing(it)
 
 

@@ -39,6 +39,7 @@ use crate::build::report::Report;
 use crate::cache;
 use crate::cache::files::Purpose;
 use crate::chunks::list;
+use crate::chunks::pack::DEFAULT_TARGET;
 use crate::chunks::places::Places;
 use crate::chunks::sink::{Form, Homes, Sink};
 use crate::encode::chunker::Policy;
@@ -101,6 +102,33 @@ pub struct Options {
 }
 
 impl Options {
+    /// What `puzzlefs build` does if it is told nothing but a profile, and remembers nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the profile's chunk size is none.
+    pub fn of(profile: profile::Profile) -> Result<Self> {
+        Ok(Options {
+            policy: profile.policy(None)?,
+            compression: profile.compression(),
+            metadata: profile.metadata(),
+            form: Form::Packs {
+                target: DEFAULT_TARGET,
+            },
+            compat: false,
+            source_date_epoch: None,
+            one_file_system: false,
+            rules: Rules::default(),
+            config: Config::default(),
+            base: None,
+            keep_layers: false,
+            fs_verity: false,
+            threads: None,
+            cache: None,
+            first: None,
+        })
+    }
+
     /// How chunks are compressed.
     fn compression(&self) -> Result<Compression> {
         match self.compat {

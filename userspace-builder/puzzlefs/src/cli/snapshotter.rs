@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! puzzlefs snapshotter.
 
-use puzzlefs::snapshotter::{self, KEPT};
+use puzzlefs::snapshotter::{self, Unpacked, KEPT};
 
 use super::args::Snapshotter;
 use super::failure::Result;
@@ -11,6 +11,11 @@ use super::{elsewhere, out};
 pub fn snapshotter(args: &Snapshotter) -> Result<()> {
     let node = elsewhere::node(&args.pulled, KEPT, &args.sources);
     let say = Box::new(|text: &str| out::note(text));
-    let it = snapshotter::Snapshotter::open(&args.root, &args.socket, Box::new(node), say)?;
+    let unpacked = match args.convert {
+        true => Unpacked::IsConverted,
+        false => Unpacked::Stays,
+    };
+    let node = Box::new(node);
+    let it = snapshotter::Snapshotter::open(&args.root, &args.socket, node, unpacked, say)?;
     Ok(it.serve(std::future::pending())?)
 }

@@ -9,6 +9,9 @@ use puzzlefs_format::Digest;
 
 use super::record::Usage;
 use crate::base::error::Result;
+use crate::base::progress::Silent;
+use crate::build::profile::Profile;
+use crate::build::{build, Options};
 use crate::image::Image;
 use crate::layout::reference::Name;
 use crate::layout::stand_in::StandIn;
@@ -30,6 +33,12 @@ pub trait Images: Send + Sync {
     ///
     /// If nobody gives it.
     fn bring(&self, image: &StandIn, places: &[String]) -> Result<()>;
+    /// Makes an image of the directory `files`, a layer as overlayfs has it, which is kept.
+    ///
+    /// # Errors
+    ///
+    /// What the build says.
+    fn convert(&self, files: &Path) -> Result<StandIn>;
     /// Mounts it at the directory `target`.
     ///
     /// # Errors
@@ -70,6 +79,8 @@ pub trait Images: Send + Sync {
 
 /// Tags of images that are kept for snapshots begin with this.
 pub const KEPT: &str = "containerd/";
+/// The tag of an image that has no other one yet. There is one at a time.
+const CONVERTED: &str = "containerd-converted";
 
 impl Images for Node {
     fn is_here(&self, image: &StandIn) -> Result<bool> {
@@ -82,6 +93,18 @@ impl Images for Node {
         let said = said.filter(|place| place.starts_with("docker://"));
         let said: Vec<String> = said.cloned().collect();
         self.fetch(&image.manifest, &said)
+    }
+
+    fn convert(&self, files: &Path) -> Result<StandIn> {
+        let layout = self.open()?;
+        let options = Options::of(Profile::Balanced)?;
+        let built = build(files, &layout, CONVERTED, &options, &Silent)?;
+        let manifest = Digest::parse(built.manifest.as_bytes())?;
+        // Its tag is known now. Nothing collects what the other one still names.
+        let kept = self.is_kept(&manifest);
+        layout.remove_tag(&Name::Tag(CONVERTED.to_owned()))?;
+        kept?;
+        StandIn::new(&manifest, "")
     }
 
     fn mount(&self, image: &StandIn, target: &Path) -> Result<()> {

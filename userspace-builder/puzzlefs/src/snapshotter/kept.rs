@@ -113,7 +113,7 @@ impl Snapshots {
         Ok(())
     }
 
-    fn mounted(&self, image: &StandIn, name: &str) {
+    pub(super) fn mounted(&self, image: &StandIn, name: &str) {
         let name = text::quoted(name.as_bytes());
         (self.say)(&format!(
             "image sha256:{} is mounted for snapshot {name}",

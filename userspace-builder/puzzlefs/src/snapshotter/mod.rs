@@ -5,10 +5,11 @@
 //! - `grpc`: the interface, containerd.services.snapshots.v1; `fault`: what its failures are called;
 //! - `snapshots`: what its calls do; `shape`: what a snapshot is made of; `filter`: which snapshots are meant;
 //! - `store`: what is kept of them, and `record`: of each; `trees`: of what containers have written;
-//! - `images`: images of this node, as it needs them; `kept`: snapshots of them.
+//! - `images`: images of this node, as it needs them; `kept`: snapshots of them; `convert`: how ordinary layers become some.
 //!
 //! It is no part of the daemon: a fault of what speaks gRPC is no fault of who answers the kernel's questions.
 
+mod convert;
 mod fault;
 mod filter;
 mod grpc;
@@ -42,6 +43,15 @@ use snapshots::Snapshots;
 /// Calls that wait for disks and registries at the same time; others wait for them.
 const THREADS: usize = 64;
 
+/// What becomes of an ordinary layer that containerd has unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unpacked {
+    /// It stays as it is, files for overlayfs.
+    Stays,
+    /// It becomes an image of the layout.
+    IsConverted,
+}
+
 /// Snapshots below a directory, and a socket.
 pub struct Snapshotter {
     snapshots: Arc<Snapshots>,
@@ -60,6 +70,7 @@ impl Snapshotter {
         root: &Path,
         socket: &Path,
         images: Box<dyn Images>,
+        unpacked: Unpacked,
         say: Box<dyn Fn(&str) + Send + Sync>,
     ) -> Result<Self> {
         let root = made(root).at(root)?;
@@ -72,7 +83,7 @@ impl Snapshotter {
             locked => locked.context("flock")?,
         }
         // Nobody is answered before all is as it was.
-        let snapshots = Snapshots::open(&root, images, say)?;
+        let snapshots = Snapshots::open(&root, images, unpacked, say)?;
         let Listener::Unix(listener) = Listener::new(&Address::Unix(socket.to_owned()))? else {
             return Err(Error::trouble("no socket of a filesystem"));
         };

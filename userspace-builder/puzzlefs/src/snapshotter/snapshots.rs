@@ -11,6 +11,7 @@ use std::thread;
 
 use puzzlefs_format::Digest;
 
+use super::convert::{unused, Conversions};
 use super::fault::{Fault, Result};
 use super::filter::Filter;
 use super::images::Images;
@@ -20,6 +21,8 @@ use super::shape::{
 };
 use super::store::{Snapshot, Store};
 use super::trees;
+use super::Unpacked;
+use crate::base::text;
 use crate::layout::stand_in::{StandIn, LABEL};
 
 /// containerd's label with the name that a snapshot has once a layer is unpacked.
@@ -33,6 +36,9 @@ pub(crate) struct Snapshots {
     pub(super) images: Box<dyn Images>,
     /// For each image that somebody brings, mounts or lets go: no two do that at the same time.
     pub(super) working: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
+    /// Of ordinary layers, if there are any.
+    pub(super) conversions: Conversions,
+    unpacked: Unpacked,
     pub(super) say: Say,
 }
 
@@ -43,22 +49,41 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Snapshots {
     /// Those in `root`. What a crash has left half made is removed, and what is to be mounted is mounted.
-    pub fn open(root: &Path, images: Box<dyn Images>, say: Say) -> crate::Result<Arc<Self>> {
+    pub fn open(
+        root: &Path,
+        images: Box<dyn Images>,
+        unpacked: Unpacked,
+        say: Say,
+    ) -> crate::Result<Arc<Self>> {
         let store = Store::open(root, |text| say(&text))?;
         let it = Arc::new(Snapshots {
             store: Mutex::new(store),
             images,
             working: Mutex::default(),
+            conversions: Conversions::default(),
+            unpacked,
             say,
         });
         it.cleanup()
             .map_err(|fault| crate::Error::trouble(fault.text))?;
         let all: Vec<Snapshot> = lock(&it.store).all().cloned().collect();
         for snapshot in all.iter().filter(|it| it.record.image.is_some()) {
+            // Files that were left when it became an image.
+            let files = lock(&it.store).dir(snapshot.id).join(FILES);
+            if let Err(error) = trees::remove(&files) {
+                (it.say)(&format!("{}: {error:#}", text::path(&files)));
+            }
             let image = it.image_of(snapshot).ok().flatten();
             match image.map(|image| it.images.is_here(&image)) {
                 Some(Ok(true)) => it.ensure_or_say(snapshot),
                 _ => it.ensure_later(snapshot.clone()),
+            }
+        }
+        if unpacked == Unpacked::IsConverted {
+            let layers = unused(&lock(&it.store));
+            for layer in layers {
+                it.conversions.begin(layer.id);
+                it.convert_later(layer);
             }
         }
         Ok(it)
@@ -116,9 +141,14 @@ impl Snapshots {
         }
     }
 
-    /// The chain that a new snapshot stands on.
+    /// The chain that a new snapshot stands on, once nothing of it changes any more.
     fn parents(&self, key: &str, parent: &str) -> Result<Vec<Snapshot>> {
-        store_parents(&lock(&self.store), key, parent)
+        loop {
+            let chain = store_parents(&lock(&self.store), key, parent)?;
+            if !self.conversions.wait(&chain) {
+                return Ok(chain);
+            }
+        }
     }
 
     pub fn mounts(self: &Arc<Self>, key: &str) -> Result<Vec<Mount>> {
@@ -155,41 +185,59 @@ impl Snapshots {
             // What is committed is there after a crash.
             None => rustix::fs::syncfs(File::open(&files)?).map_err(std::io::Error::from)?,
         }
-        let mut store = lock(&self.store);
-        is_free(&store)?;
-        if !store.has(&snapshot) {
-            return Err(Fault::not_found(key));
+        let converts = image.is_none() && self.unpacked == Unpacked::IsConverted;
+        if converts {
+            self.conversions.begin(snapshot.id);
         }
-        let at = Time::now();
-        let record = Record {
-            name: name.to_owned(),
-            parent: snapshot.record.parent.clone(),
-            kind: Kind::Committed,
-            created: at,
-            updated: at,
-            labels,
-            usage,
-            image: image.as_ref().map(|image| image.text.clone()),
-        };
-        let committed = store.put(snapshot.id, record)?;
-        drop(store);
-        if image.is_some() {
-            // containerd holds a lock of its database now.
-            self.ensure_later(committed);
+        let committed = (|| {
+            let mut store = lock(&self.store);
+            is_free(&store)?;
+            if !store.has(&snapshot) {
+                return Err(Fault::not_found(key));
+            }
+            let at = Time::now();
+            let record = Record {
+                name: name.to_owned(),
+                parent: snapshot.record.parent.clone(),
+                kind: Kind::Committed,
+                created: at,
+                updated: at,
+                labels,
+                usage,
+                image: image.as_ref().map(|image| image.text.clone()),
+            };
+            Ok(store.put(snapshot.id, record)?)
+        })();
+        // containerd holds a lock of its database now.
+        match committed {
+            Ok(committed) if converts => self.convert_later(committed),
+            Ok(committed) if image.is_some() => self.ensure_later(committed),
+            Ok(_) => {}
+            Err(fault) => {
+                if converts {
+                    self.end_conversion(&snapshot, None);
+                }
+                return Err(fault);
+            }
         }
         Ok(())
     }
 
     pub fn remove(self: &Arc<Self>, key: &str) -> Result<()> {
-        let mut store = lock(&self.store);
-        if store.get(key).is_some() && store.has_children(key) {
-            return Err(Fault::precondition(format!(
-                "cannot remove snapshot {key:?} with child"
-            )));
+        let (taken, is_converted) = self.conversions.taken(|| {
+            let mut store = lock(&self.store);
+            if store.get(key).is_some() && store.has_children(key) {
+                return Err(Fault::precondition(format!(
+                    "cannot remove snapshot {key:?} with child"
+                )));
+            }
+            let taken = store.take(key)?;
+            let taken = taken.ok_or_else(|| Fault::not_found(key))?;
+            Ok((taken.id, taken))
+        })?;
+        if is_converted {
+            return Ok(());
         }
-        let taken = store.take(key)?;
-        let taken = taken.ok_or_else(|| Fault::not_found(key))?;
-        drop(store);
         let image = StandIn::parse(taken.record.image.as_deref().unwrap_or_default()).ok();
         let Some(image) = image else {
             self.clean(taken.id);

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::common::containerd::*;
 use puzzlefs::layout::reference::Name;
@@ -15,7 +16,7 @@ use puzzlefs::layout::stand_in::{StandIn, FILE, LABEL};
 use puzzlefs::layout::Layout;
 use puzzlefs::node::Node;
 use puzzlefs::remote::Place;
-use puzzlefs::snapshotter::{Images, Snapshotter, KEPT};
+use puzzlefs::snapshotter::{Images, Snapshotter, Unpacked, KEPT};
 use puzzlefs::{Error, Result};
 use puzzlefs_containerd::snapshots::Kind;
 use puzzlefs_format::Digest;
@@ -359,14 +360,120 @@ fn snapshots_outlive_the_process() {
     // Two at once would take each other's snapshots for left over.
     let say = || Box::new(|_: &str| ());
     let socket = dir.path().join("other.sock");
-    let open = || Snapshotter::open(&root, &socket, Box::new(images.clone()), say());
+    let open = || {
+        Snapshotter::open(
+            &root,
+            &socket,
+            Box::new(images.clone()),
+            Unpacked::Stays,
+            say(),
+        )
+    };
     let first = crate::common::soon(open);
-    let second = Snapshotter::open(&root, &socket, Box::new(images.clone()), say());
+    let second = Snapshotter::open(
+        &root,
+        &socket,
+        Box::new(images.clone()),
+        Unpacked::Stays,
+        say(),
+    );
     assert!(matches!(second, Err(Error::Refused(_))));
     drop(first);
     let bad = dir.path().join("a:b");
-    let bad = Snapshotter::open(&bad, &socket, Box::new(images), say());
+    let bad = Snapshotter::open(&bad, &socket, Box::new(images), Unpacked::Stays, say());
     assert!(matches!(bad, Err(Error::Refused(_))));
+}
+
+/// A committed layer, whose only file is called `file`.
+async fn layer(it: &mut It, name: &str, parent: &str, file: &str) -> PathBuf {
+    let key = format!("extract {name}");
+    let mounts = it.prepare(&key, parent, &[]).await.unwrap();
+    let files = match option(&mounts, "upperdir") {
+        Some(upper) => PathBuf::from(upper),
+        None => PathBuf::from(&mounts[0].source),
+    };
+    fs::write(files.join(file), file).unwrap();
+    it.commit(name, &key).await.unwrap();
+    files
+}
+
+#[test]
+fn ordinary_layers_become_images() {
+    let dir = crate::common::scratch();
+    let root = dir.path().join("root");
+    let images = Fake::default();
+    let kept = |it: &It| it.images.kept.lock().unwrap().len();
+    // What was there before stays as it is as long as a container has it.
+    let used = with(&root, &images, |mut it| async move {
+        let used = layer(&mut it, "used", "", "a").await;
+        layer(&mut it, "unused", "", "b").await;
+        it.prepare("before", "used", &[]).await.unwrap();
+        used
+    });
+    with_layers(&root, &images, Unpacked::IsConverted, |mut it| async move {
+        it.until(|it| kept(it) == 1).await;
+        assert!(used.join("a").exists());
+        // Nobody waits for a conversion in the commit. Whoever builds on the layer does, and gets the image.
+        let slow = Arc::clone(&it.images.is_slow);
+        slow.store(true, Ordering::Relaxed);
+        let low = layer(&mut it, "low", "", "c").await;
+        assert_eq!((kept(&it), low.join("c").exists()), (1, true));
+        let waker = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            slow.store(false, Ordering::Relaxed);
+        });
+        let high = layer(&mut it, "high", "low", "d").await;
+        waker.join().unwrap();
+        let mounts = it.prepare("c", "high", &[]).await.unwrap();
+        let lower = option(&mounts, "lowerdir").unwrap();
+        let mounted = |path: &str| Path::new(path).join("mounted").exists();
+        assert!(
+            lower.split(':').count() == 2 && lower.split(':').all(mounted),
+            "{lower}"
+        );
+        it.until(|_| !high.exists() && !low.exists()).await;
+        // Its usage is that of the image.
+        assert_eq!(it.usage("low").await, (4096, 3));
+        // One that cannot be converted is used as it is.
+        it.images.is_down.store(true, Ordering::Relaxed);
+        let plain = layer(&mut it, "plain", "", "e").await;
+        let mounts = it.view("v", "plain").await.unwrap();
+        assert_eq!(PathBuf::from(&mounts[0].source), plain);
+        it.images.is_down.store(false, Ordering::Relaxed);
+        // One that is removed while it is converted leaves nothing.
+        it.images.is_slow.store(true, Ordering::Relaxed);
+        let gone = layer(&mut it, "gone", "", "f").await;
+        it.remove("gone").await.unwrap();
+        it.images.is_slow.store(false, Ordering::Relaxed);
+        it.until(|_| !gone.parent().unwrap().exists()).await;
+        for key in ["v", "plain", "c", "high", "low", "before", "used", "unused"] {
+            it.remove(key).await.unwrap();
+        }
+        it.until(|it| kept(it) == 0).await;
+        assert_eq!(it.directories(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_conversion_that_was_interrupted_is_done_again() {
+    let dir = crate::common::scratch();
+    let root = dir.path().join("root");
+    let images = Fake::default();
+    let files = with(&root, &images, |mut it| async move {
+        layer(&mut it, "layer", "", "a").await
+    });
+    // Before the record said so, and after that.
+    fs::create_dir(files.with_file_name("image")).unwrap();
+    for _ in 0..2 {
+        with_layers(&root, &images, Unpacked::IsConverted, |mut it| async move {
+            let mounts = it.view("v", "layer").await.unwrap();
+            assert!(mounts[0].source.ends_with("/image"), "{mounts:?}");
+            it.remove("v").await.unwrap();
+        });
+        assert!(!files.exists());
+        fs::create_dir(&files).unwrap();
+        fs::write(files.join("a"), "left").unwrap();
+    }
 }
 
 #[test]

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use puzzlefs::base::digest::sha256;
 use puzzlefs::layout::stand_in::StandIn;
-use puzzlefs::snapshotter::{Images, Snapshotter, Usage};
+use puzzlefs::snapshotter::{Images, Snapshotter, Unpacked, Usage};
 use puzzlefs::{Error, Result};
 use puzzlefs_containerd::prost_types::FieldMask;
 use puzzlefs_containerd::snapshots::snapshots_client::SnapshotsClient;
@@ -31,6 +32,8 @@ pub struct Fake {
     pub kept: Arc<Mutex<BTreeSet<Digest>>>,
     /// Nobody gives an image.
     pub is_down: Arc<AtomicBool>,
+    /// No conversion ends.
+    pub is_slow: Arc<AtomicBool>,
     /// Whom it was asked of.
     pub asked: Arc<Mutex<Vec<String>>>,
 }
@@ -47,6 +50,21 @@ impl Images for Fake {
         }
         self.kept.lock().unwrap().insert(image.manifest);
         Ok(())
+    }
+    fn convert(&self, files: &Path) -> Result<StandIn> {
+        while self.is_slow.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if self.is_down.load(Ordering::Relaxed) {
+            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            return Err(Error::from(full));
+        }
+        let names = fs::read_dir(files)?.map(|it| it.unwrap().file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        let manifest = sha256(&[format!("{names:?}").as_bytes()]);
+        self.kept.lock().unwrap().insert(manifest);
+        StandIn::new(&manifest, "")
     }
     fn mount(&self, _: &StandIn, target: &Path) -> Result<()> {
         Ok(fs::write(target.join("mounted"), "")?)
@@ -82,11 +100,23 @@ pub struct It {
 
 /// A snapshotter for as long as `work` takes.
 pub fn with<F: Future>(root: &Path, images: &Fake, work: impl FnOnce(It) -> F) -> F::Output {
+    with_layers(root, images, Unpacked::Stays, work)
+}
+
+/// The same, and what becomes of ordinary layers.
+pub fn with_layers<F: Future>(
+    root: &Path,
+    images: &Fake,
+    unpacked: Unpacked,
+    work: impl FnOnce(It) -> F,
+) -> F::Output {
     let socket = root.with_extension("sock");
     let say = |_: &str| ();
     // A program that another test starts has this one's files for a moment, and so the lock of one that has ended.
-    let it =
-        super::soon(|| Snapshotter::open(root, &socket, Box::new(images.clone()), Box::new(say)));
+    let it = super::soon(|| {
+        let images = Box::new(images.clone());
+        Snapshotter::open(root, &socket, images, unpacked, Box::new(say))
+    });
     let (stop, stopped) = oneshot::channel::<()>();
     let server = std::thread::spawn(move || {
         let until = async move {

@@ -25,7 +25,6 @@ use puzzlefs::base::progress::Silent;
 use puzzlefs::build::profile::Profile;
 use puzzlefs::build::report::Report;
 use puzzlefs::build::{build, Options};
-use puzzlefs::chunks::pack::DEFAULT_TARGET;
 use puzzlefs::chunks::sink::Form;
 use puzzlefs::image::Image;
 use puzzlefs::layout::reference::Reference;
@@ -53,25 +52,7 @@ pub fn soon<T>(open: impl Fn() -> Result<T, Error>) -> T {
 
 /// The options that the command has by default.
 pub fn options() -> Options {
-    Options {
-        policy: Profile::Balanced.policy(None).unwrap(),
-        compression: Profile::Balanced.compression(),
-        metadata: Profile::Balanced.metadata(),
-        form: Form::Packs {
-            target: DEFAULT_TARGET,
-        },
-        compat: false,
-        source_date_epoch: None,
-        one_file_system: false,
-        rules: Default::default(),
-        config: Default::default(),
-        base: None,
-        keep_layers: false,
-        fs_verity: false,
-        threads: None,
-        cache: None,
-        first: None,
-    }
+    Options::of(Profile::Balanced).unwrap()
 }
 
 /// The same, but for chunks that are blobs of their own.

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Layers that containerd has unpacked become images of the layout: their chunks are stored once, and a container that
+//! uses them has one page cache with all others.
+//!
+//! A layer is an image by itself, with the whiteouts and attributes that overlayfs has put there, and is mounted as a
+//! lower directory. So chains share layers as they do with files. This happens after the commit, during which containerd
+//! holds a lock of its database. Whoever builds on the layer waits for it: nobody is ever given files that go away.
+
+use std::collections::HashSet;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use puzzlefs_format::Digest;
+
+use super::fault::{Fault, Result};
+use super::record::Kind;
+use super::shape::{FILES, IMAGE};
+use super::snapshots::{lock, Snapshots};
+use super::store::{Snapshot, Store};
+use super::trees;
+use crate::base::text;
+use crate::layout::stand_in::StandIn;
+
+/// Layers that are being converted.
+#[derive(Default)]
+pub(super) struct Conversions {
+    /// Their directories. This is locked before the store.
+    ids: Mutex<HashSet<u64>>,
+    one_is_done: Condvar,
+    /// One at a time: a build has all processors.
+    builds: Mutex<()>,
+}
+
+impl Conversions {
+    pub fn begin(&self, id: u64) {
+        lock(&self.ids).insert(id);
+    }
+
+    /// Waits for those of a chain. Whether there was one.
+    pub fn wait(&self, chain: &[Snapshot]) -> bool {
+        let mut ids = lock(&self.ids);
+        let mut has_waited = false;
+        while chain.iter().any(|it| ids.contains(&it.id)) {
+            has_waited = true;
+            let woken = self.one_is_done.wait(ids);
+            ids = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        has_waited
+    }
+
+    /// What `take` takes from the store, and whether it is being converted: then who does that removes what is left of it.
+    pub fn taken<T>(&self, take: impl FnOnce() -> Result<(u64, T)>) -> Result<(T, bool)> {
+        let ids = lock(&self.ids);
+        let (id, taken) = take()?;
+        Ok((taken, ids.contains(&id)))
+    }
+}
+
+/// Layers of files that no container and no view uses.
+pub(super) fn unused(store: &Store) -> Vec<Snapshot> {
+    let users = store.all().filter(|it| it.record.kind != Kind::Committed);
+    let chains = users.filter_map(|it| store.chain(&it.record.parent));
+    let used: HashSet<u64> = chains.flatten().map(|it| it.id).collect();
+    let is_it = |it: &&Snapshot| {
+        let record = &it.record;
+        record.kind == Kind::Committed && record.image.is_none() && !used.contains(&it.id)
+    };
+    store.all().filter(is_it).cloned().collect()
+}
+
+impl Snapshots {
+    /// Converts a layer, whose conversion has begun.
+    pub(super) fn convert_later(self: &Arc<Self>, layer: Snapshot) {
+        let it = Arc::clone(self);
+        thread::spawn(move || {
+            let converted = it.convert(&layer);
+            let image = converted.as_ref().ok().map(|image| image.manifest);
+            let is_gone = it.end_conversion(&layer, image);
+            if let (Err(fault), false) = (converted, is_gone) {
+                let name = text::quoted(layer.record.name.as_bytes());
+                let text = fault.text;
+                (it.say)(&format!("snapshot {name} stays as it was unpacked: {text}"));
+            }
+        });
+    }
+
+    /// Those that wait for a conversion go on. If the layer was removed meanwhile, so is what is left of it; whether that is
+    /// so.
+    pub(super) fn end_conversion(&self, layer: &Snapshot, image: Option<Digest>) -> bool {
+        let is_gone = {
+            let mut ids = lock(&self.conversions.ids);
+            ids.remove(&layer.id);
+            !lock(&self.store).has(layer)
+        };
+        self.conversions.one_is_done.notify_all();
+        match image {
+            Some(image) if is_gone => self.let_go(&image, layer.id),
+            None if is_gone => self.clean(layer.id),
+            _ => {}
+        }
+        is_gone
+    }
+
+    fn convert(&self, layer: &Snapshot) -> Result<StandIn> {
+        let _build = lock(&self.conversions.builds);
+        let dir = lock(&self.store).dir(layer.id);
+        let (files, target) = (dir.join(FILES), dir.join(IMAGE));
+        let image = self.images.convert(&files)?;
+        let working = self.working(&image.manifest);
+        let _guard = lock(&working);
+        let made = (|| {
+            // There may be one of a conversion that was interrupted.
+            let mut maker = DirBuilder::new();
+            maker.recursive(true).mode(0o700).create(&target)?;
+            if !self.images.is_mounted(&target)? {
+                self.images.mount(&image, &target)?;
+            }
+            let mut store = lock(&self.store);
+            let name = &layer.record.name;
+            let found = store.get(name).filter(|found| found.id == layer.id);
+            let mut record = found.ok_or_else(|| Fault::not_found(name))?.record.clone();
+            record.image = Some(image.text.clone());
+            Ok(store.put(layer.id, record)?)
+        })();
+        if let Err(fault) = made {
+            if let Err(error) = self.images.unmount(&target) {
+                (self.say)(&format!("{}: {error:#}", text::path(&target)));
+            }
+            self.release(&image.manifest);
+            return Err(fault);
+        }
+        self.mounted(&image, &layer.record.name);
+        // If they stay, they go with the snapshot, or when the next snapshotter starts.
+        if let Err(error) = trees::remove(&files) {
+            (self.say)(&format!("{}: {error:#}", text::path(&files)));
+        }
+        Ok(image)
+    }
+}
