@@ -186,11 +186,17 @@ def lazily(it, host):
     it.run("mkdir -p /run/puzzlefs")
     daemon = it.start(f"exec puzzlefs daemon --no-fill --metrics /run/puzzlefs/daemon.sock {LAYOUT} 2>/run/daemon.log")
     until(it, "test -S /run/puzzlefs/daemon.sock && echo there", "there\n", "the daemon's socket")
+    status = lambda: json.loads(it.run(f"puzzlefs status --format json {LAYOUT}"))["images"]
+    with lasting("puzzlefs run, lazily"):
+        equal(it.run(f"puzzlefs run --entrypoint '' docker://{name} echo $((6 * 7)) | tail -1"), "42\n", "what a lazy image says")
+        here, = status()
+        check(0 < here["bytes_here"] < here["bytes"] / 2, f"{here['bytes_here']} of {here['bytes']} bytes are here")
+        it.run(f"puzzlefs rm {LAYOUT}:{name}; puzzlefs gc {LAYOUT}")
     with lasting("lazily"):
         pulled(it, f"ctr images pull --snapshotter puzzlefs {name}")
         it.run(f"ctr run --detach --net-host --snapshotter puzzlefs {name} web")
         check(answers(), "nginx does not answer lazily: " + it.run("cat /run/daemon.log") + it.log())
-    here, = json.loads(it.run(f"puzzlefs status --format json {LAYOUT}"))["images"]
+    here, = status()
     check(0 < here["bytes_here"] < here["bytes"] / 2, f"{here['bytes_here']} of {here['bytes']} bytes are here")
     it.run(f"ctr tasks kill --signal SIGKILL web; ctr containers rm web; ctr images rm --sync {name}; puzzlefs gc {LAYOUT}")
     daemon.terminate()

@@ -112,6 +112,7 @@ impl<'a> Engine<'a> {
 
     /// The same, but with another pace.
     pub fn at(mut self, pace: Pace) -> Self {
+        self.queue().limit_all(pace.rate());
         self.pace = pace;
         self
     }

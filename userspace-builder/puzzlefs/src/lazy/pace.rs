@@ -109,6 +109,11 @@ impl Pace {
         }
     }
 
+    /// Bytes in a second that nobody waits for, if they are limited.
+    pub fn rate(&self) -> Option<u64> {
+        self.rate.as_ref().map(Rate::bytes)
+    }
+
     fn full_until(&self) -> MutexGuard<'_, Option<Instant>> {
         // It is whole between any two statements.
         self.full_until

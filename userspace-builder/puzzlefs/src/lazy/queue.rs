@@ -64,6 +64,8 @@ pub struct Queue {
     paused: Option<(Instant, u32)>,
     /// By which a pack comes before it is said whose it is.
     rate: Option<Arc<Rate>>,
+    /// Bytes in a second of all that nobody waits for.
+    rate_of_all: Option<u64>,
 }
 
 impl Queue {
@@ -89,6 +91,11 @@ impl Queue {
     /// What nobody waits for of a pack that is new comes when [`Self::limit`] was called for it, and not before.
     pub fn hold(&mut self) {
         self.rate = Some(Arc::new(Rate::new(0)));
+    }
+
+    /// What nobody waits for comes by so many bytes in a second: no request has more, but for a chunk that is larger.
+    pub fn limit_all(&mut self, bytes: Option<u64>) {
+        self.rate_of_all = bytes;
     }
 
     /// What nobody waits for of a pack comes by a rate, or as it comes.
@@ -188,7 +195,10 @@ impl Queue {
             };
             let first = filling.fill_from + behind;
             filling.fill_from = first;
-            let chunks = filling.take(first, first + 1, LARGEST_FILL, LARGEST_FILL);
+            // A request is paid for afterwards: more than a second's worth would come at once.
+            let rates = [self.rate_of_all, filling.rate.as_ref().map(|it| it.bytes())];
+            let most = rates.into_iter().flatten().fold(LARGEST_FILL, u64::min);
+            let chunks = filling.take(first, first + 1, most, most);
             if let Some(rate) = &filling.rate {
                 let sizes = filling.sizes[chunks.clone()].iter();
                 rate.spend(sizes.map(|size| u64::from(*size)).sum());

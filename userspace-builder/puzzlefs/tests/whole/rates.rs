@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use puzzlefs::chunks::sink::Form;
 use puzzlefs::layout::reference::Reference;
 use puzzlefs::layout::Layout;
 use puzzlefs::lazy::fill::lazy_of;
-use puzzlefs::lazy::{Engine, Origins, Pack, RateOf, Rates};
+use puzzlefs::lazy::{Engine, Origins, Pace, Pack, RateOf, Rates, Told};
 use puzzlefs::pull::find;
 use puzzlefs::remote::{Local, Remote};
 use puzzlefs::source::Platform;
@@ -109,10 +109,10 @@ fn an_image_comes_by_its_rate() {
     let whole = filled(dir.path(), &[("a", 0)], 2.0);
     assert!(b.iter().all(|it| whole.contains(it)), "{whole:?}");
     assert!(only_a.iter().all(|it| !whole.contains(it)), "{whole:?}");
-    // A request, and then for days no other.
+    // A chunk, and then for days no other.
     let whole = filled(dir.path(), &[("a", 1)], 1.0);
     let came = only_a.iter().filter(|it| whole.contains(it)).count();
-    assert!(came == 1, "{came} packs came by a byte a second");
+    assert_eq!(came, 0, "packs came by a byte a second");
     // What has two tags comes by the higher rate.
     pull(dir.path(), "a", "again");
     let whole = filled(dir.path(), &[("a", 0)], 2.0);
@@ -123,6 +123,42 @@ fn an_image_comes_by_its_rate() {
     // An image that is not there, and nothing said.
     assert!(filled(dir.path(), &[("other", 0)], 0.1).is_empty());
     assert!(filled(dir.path(), &[], 0.1).is_empty());
+}
+
+#[test]
+fn a_request_is_what_the_rate_allows_in_a_second() {
+    const RATE: u64 = 200_000;
+    let dir = scratch();
+    let to = two_images(dir.path());
+    let layouts = [Layout::open(&to).unwrap()];
+    let came = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&came);
+    let tell = move |told| {
+        if let Told::Came(bytes) = told {
+            noted.lock().unwrap().push((Instant::now(), bytes));
+        }
+    };
+    let origins = Origins::only(remote(dir.path(), "a"));
+    let engine = Engine::new(&layouts, origins, false, tell).at(Pace::new(Some(RATE)));
+    for pack in lazy_packs(&to, "a") {
+        engine.add(Pack::open(&layouts[0], pack).unwrap().unwrap());
+    }
+    engine.fill();
+    thread::scope(|scope| {
+        scope.spawn(|| engine.run().unwrap());
+        scope.spawn(|| engine.run().unwrap());
+        thread::sleep(QUIET + Duration::from_secs(2));
+        engine.stop();
+    });
+    let came = came.lock().unwrap();
+    let (first, largest) = (came[0].0, came.iter().map(|it| it.1).max().unwrap());
+    for seconds in 1..=2 {
+        let until = first + Duration::from_millis(seconds * 900);
+        let bytes: u64 = came.iter().filter(|it| it.0 < until).map(|it| it.1).sum();
+        let most = seconds * RATE + largest;
+        assert!(bytes <= most, "{bytes} bytes in {seconds} s, which may be {most}");
+    }
+    assert!(came.len() > 2 && largest < RATE, "{} chunks", came.len());
 }
 
 #[test]
