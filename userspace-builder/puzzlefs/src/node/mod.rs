@@ -3,7 +3,7 @@
 //!
 //! - `images`: images of its layout, brought and kept;
 //! - `service`: a process of the node that mounts them for containers, which ask at a socket; `allowed`: which of them it
-//!   pulls for that; `clients`: how much each of those who ask may have;
+//!   pulls for that; `clients`: how much each of those who ask may have; `few`: how many lines they cause;
 //! - `wire`: what it and they say to each other; [`ask()`]: how it is asked.
 //!
 //! It is no part of the daemon: who mounts waits for whoever serves the image, and whoever answers the kernel's questions
@@ -14,6 +14,8 @@ mod allowed;
 mod ask;
 #[cfg(feature = "command")]
 mod clients;
+#[cfg(feature = "command")]
+mod few;
 #[cfg(feature = "command")]
 mod images;
 #[cfg(feature = "command")]

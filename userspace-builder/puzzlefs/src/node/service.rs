@@ -22,6 +22,7 @@ use rustix::net::UCred;
 
 use super::allowed::Allowed;
 use super::clients::Clients;
+use super::few::Few;
 use super::images::Node;
 use super::wire::{self, Said, MAX_REQUEST};
 use crate::base::error::{Error, Result, Where};
@@ -55,7 +56,7 @@ pub struct Service {
     node: Node,
     options: Options,
     clients: Arc<Clients>,
-    say: Box<dyn Fn(&str) + Send + Sync>,
+    say: Few,
 }
 
 impl Service {
@@ -65,7 +66,7 @@ impl Service {
             node,
             options,
             clients: Arc::default(),
-            say,
+            say: Few::new(say),
         })
     }
 
@@ -98,7 +99,7 @@ impl Service {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     // Whoever has gone away meanwhile is nobody's trouble; without descriptors others must end before.
-                    (self.say)(&format!("accepting: {error}"));
+                    self.say.say(&format!("accepting: {error}"));
                     std::thread::sleep(Duration::from_millis(100));
                     continue;
                 }
@@ -136,7 +137,7 @@ impl Service {
     /// Says why not, in the log and to them, who may be gone.
     fn refuse(&self, mut stream: &UnixStream, peer: &UCred, error: &Error) {
         let why = text::line(&format!("{error:#}"));
-        (self.say)(&format!(
+        self.say.say(&format!(
             "process {} of user {}: {why}",
             peer.pid.as_raw_nonzero(),
             peer.uid.as_raw()

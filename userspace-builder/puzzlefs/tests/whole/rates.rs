@@ -156,7 +156,10 @@ fn a_request_is_what_the_rate_allows_in_a_second() {
         let until = first + Duration::from_millis(seconds * 900);
         let bytes: u64 = came.iter().filter(|it| it.0 < until).map(|it| it.1).sum();
         let most = seconds * RATE + largest;
-        assert!(bytes <= most, "{bytes} bytes in {seconds} s, which may be {most}");
+        assert!(
+            bytes <= most,
+            "{bytes} bytes in {seconds} s, which may be {most}"
+        );
     }
     assert!(came.len() > 2 && largest < RATE, "{} chunks", came.len());
 }
