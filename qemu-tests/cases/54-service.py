@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # needs: images small; memory 3G
-# shows: `puzzlefs daemon` and where chunks come from. Of an image whose chunks another one of the layout has, nothing is
+# shows: `puzzlefs daemon` and where chunks come from. Of an image whose chunks one in another of its layouts has, nothing is
 # asked of its source, which is gone. Whoever reads what a directory had that is gone waits, and has right bytes when it
 # comes back. What nobody reads comes by the rate that was said, what somebody reads at once. On a full disk a read is
 # EIO after its time, or waits until there is space, and the log has a line of that. curl has the numbers of all that.
@@ -58,10 +58,14 @@ def build_other(lazy):
 
 
 def neighbours():
+    """An image of another layout, which the same daemon has."""
     first = pull("/scratch/shared", "one", f"oci:{IMAGE.layout}:test")
-    with daemon(first, options=("--no-fill", "--timeout", "20", "--metrics", SOCKET)):
+    os.mkdir("/scratch/nothing")
+    puzzlefs("build", "/scratch/nothing", "/scratch/shared-too:nothing")
+    layouts = first, Lazy("shared-too")
+    with daemon(*layouts, options=("--no-fill", "--timeout", "20", "--metrics", SOCKET)):
         build_other(first)
-        second = pull("/scratch/shared", "two", "oci:/scratch/other:test")
+        second = pull("/scratch/shared-too", "two", "oci:/scratch/other:test")
         shutil.rmtree("/scratch/other")
         drop_caches()
         with mounted(second) as root:
