@@ -119,7 +119,7 @@ fn an_image_comes_by_its_rate() {
     assert!(whole.is_empty(), "{whole:?}");
     let whole = filled(dir.path(), &[("again", 1 << 30), ("a", 0)], 2.0);
     let came = only_a.iter().filter(|it| whole.contains(it)).count();
-    assert_eq!(came, only_a.len() - 1);
+    assert_eq!(came, only_a.len());
     // An image that is not there, and nothing said.
     assert!(filled(dir.path(), &[("other", 0)], 0.1).is_empty());
     assert!(filled(dir.path(), &[], 0.1).is_empty());
@@ -127,7 +127,7 @@ fn an_image_comes_by_its_rate() {
 
 #[test]
 fn a_request_is_what_the_rate_allows_in_a_second() {
-    const RATE: u64 = 200_000;
+    const RATE: u64 = 300_000;
     let dir = scratch();
     let to = two_images(dir.path());
     let layouts = [Layout::open(&to).unwrap()];
@@ -141,7 +141,7 @@ fn a_request_is_what_the_rate_allows_in_a_second() {
     let origins = Origins::only(remote(dir.path(), "a"));
     let engine = Engine::new(&layouts, origins, false, tell).at(Pace::new(Some(RATE)));
     for pack in lazy_packs(&to, "a") {
-        engine.add(Pack::open(&layouts[0], pack).unwrap().unwrap());
+        engine.add(Pack::open(&layouts[0], &pack).unwrap().unwrap());
     }
     engine.fill();
     thread::scope(|scope| {
@@ -161,7 +161,8 @@ fn a_request_is_what_the_rate_allows_in_a_second() {
             "{bytes} bytes in {seconds} s, which may be {most}"
         );
     }
-    assert!(came.len() > 2 && largest < RATE, "{} chunks", came.len());
+    // What a request without a rate would bring.
+    assert!(RATE + largest < 1 << 20, "a chunk of {largest} bytes");
 }
 
 #[test]
