@@ -7,7 +7,7 @@ top: base # the errors of the library
 main: cli
 cli: layer_store snapshotter node build boot bundle cache pull daemon lazy remote registry upkeep reports verify extract export profile fuse mount image encode chunks source layout tree base
 layer_store: snapshotter remote layout host base
-snapshotter: node daemon mount image layout base
+snapshotter: build node daemon mount image layout base
 build: metadata profile cache image encode chunks source layers layout tree host base
 metadata: image encode chunks tree host
 boot: node bundle pull extract fuse image lazy remote registry layout base

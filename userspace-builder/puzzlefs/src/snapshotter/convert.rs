@@ -6,69 +6,20 @@
 //! lower directory. So chains share layers as they do with files. This happens after the commit, during which containerd
 //! holds a lock of its database. Whoever builds on the layer waits for it: nobody is ever given files that go away.
 
-use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
 use puzzlefs_format::Digest;
 
 use super::fault::{Fault, Result};
-use super::record::Kind;
 use super::shape::{FILES, IMAGE};
 use super::snapshots::{lock, Snapshots};
-use super::store::{Snapshot, Store};
+use super::store::Snapshot;
 use super::trees;
 use crate::base::text;
 use crate::layout::stand_in::StandIn;
-
-/// Layers that are being converted.
-#[derive(Default)]
-pub(super) struct Conversions {
-    /// Their directories. This is locked before the store.
-    ids: Mutex<HashSet<u64>>,
-    one_is_done: Condvar,
-    /// One at a time: a build has all processors.
-    builds: Mutex<()>,
-}
-
-impl Conversions {
-    pub fn begin(&self, id: u64) {
-        lock(&self.ids).insert(id);
-    }
-
-    /// Waits for those of a chain. Whether there was one.
-    pub fn wait(&self, chain: &[Snapshot]) -> bool {
-        let mut ids = lock(&self.ids);
-        let mut has_waited = false;
-        while chain.iter().any(|it| ids.contains(&it.id)) {
-            has_waited = true;
-            let woken = self.one_is_done.wait(ids);
-            ids = woken.unwrap_or_else(PoisonError::into_inner);
-        }
-        has_waited
-    }
-
-    /// What `take` takes from the store, and whether it is being converted: then who does that removes what is left of it.
-    pub fn taken<T>(&self, take: impl FnOnce() -> Result<(u64, T)>) -> Result<(T, bool)> {
-        let ids = lock(&self.ids);
-        let (id, taken) = take()?;
-        Ok((taken, ids.contains(&id)))
-    }
-}
-
-/// Layers of files that no container and no view uses.
-pub(super) fn unused(store: &Store) -> Vec<Snapshot> {
-    let users = store.all().filter(|it| it.record.kind != Kind::Committed);
-    let chains = users.filter_map(|it| store.chain(&it.record.parent));
-    let used: HashSet<u64> = chains.flatten().map(|it| it.id).collect();
-    let is_it = |it: &&Snapshot| {
-        let record = &it.record;
-        record.kind == Kind::Committed && record.image.is_none() && !used.contains(&it.id)
-    };
-    store.all().filter(is_it).cloned().collect()
-}
 
 impl Snapshots {
     /// Converts a layer, whose conversion has begun.
@@ -89,12 +40,8 @@ impl Snapshots {
     /// Those that wait for a conversion go on. If the layer was removed meanwhile, so is what is left of it; whether that is
     /// so.
     pub(super) fn end_conversion(&self, layer: &Snapshot, image: Option<Digest>) -> bool {
-        let is_gone = {
-            let mut ids = lock(&self.conversions.ids);
-            ids.remove(&layer.id);
-            !lock(&self.store).has(layer)
-        };
-        self.conversions.one_is_done.notify_all();
+        let is_there = || lock(&self.store).has(layer);
+        let is_gone = !self.conversions.end(layer.id, is_there);
         match image {
             Some(image) if is_gone => self.let_go(&image, layer.id),
             None if is_gone => self.clean(layer.id),
@@ -104,7 +51,7 @@ impl Snapshots {
     }
 
     fn convert(&self, layer: &Snapshot) -> Result<StandIn> {
-        let _build = lock(&self.conversions.builds);
+        let _build = self.conversions.one();
         let dir = lock(&self.store).dir(layer.id);
         let (files, target) = (dir.join(FILES), dir.join(IMAGE));
         let image = self.images.convert(&files)?;

@@ -5,10 +5,12 @@
 //! - `grpc`: the interface, containerd.services.snapshots.v1; `fault`: what its failures are called;
 //! - `snapshots`: what its calls do; `shape`: what a snapshot is made of; `filter`: which snapshots are meant;
 //! - `store`: what is kept of them, and `record`: of each; `trees`: of what containers have written;
-//! - `images`: images of this node, as it needs them; `kept`: snapshots of them; `convert`: how ordinary layers become some.
+//! - `images`: images of this node, as it needs them; `kept`: snapshots of them; `convert`: how ordinary layers become some, and
+//!   `conversions`: who waits for that.
 //!
 //! It is no part of the daemon: a fault of what speaks gRPC is no fault of who answers the kernel's questions.
 
+mod conversions;
 mod convert;
 mod fault;
 mod filter;
@@ -36,21 +38,13 @@ use tokio_stream::wrappers::UnixListenerStream;
 use crate::base::error::{Error, Result, Where};
 use crate::base::text;
 use crate::daemon::{notify, Address, Listener};
+pub use conversions::Unpacked;
 pub use images::{Images, KEPT};
 pub use record::Usage;
 use snapshots::Snapshots;
 
 /// Calls that wait for disks and registries at the same time; others wait for them.
 const THREADS: usize = 64;
-
-/// What becomes of an ordinary layer that containerd has unpacked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unpacked {
-    /// It stays as it is, files for overlayfs.
-    Stays,
-    /// It becomes an image of the layout.
-    IsConverted,
-}
 
 /// Snapshots below a directory, and a socket.
 pub struct Snapshotter {

@@ -11,7 +11,7 @@ use std::thread;
 
 use puzzlefs_format::Digest;
 
-use super::convert::{unused, Conversions};
+use super::conversions::{unused, Conversions, Unpacked};
 use super::fault::{Fault, Result};
 use super::filter::Filter;
 use super::images::Images;
@@ -21,7 +21,6 @@ use super::shape::{
 };
 use super::store::{Snapshot, Store};
 use super::trees;
-use super::Unpacked;
 use crate::base::text;
 use crate::layout::stand_in::{StandIn, LABEL};
 
