@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which layers are being converted, and who waits for that.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::fault::Result;
@@ -20,16 +20,29 @@ pub enum Unpacked {
 /// Layers that are being converted.
 #[derive(Default)]
 pub(super) struct Conversions {
-    /// Their directories. This is locked before the store.
-    ids: Mutex<HashSet<u64>>,
+    /// Their directories, and whether somebody who needs them must wait: not for those that nobody has begun, of the
+    /// start. This is locked before the store.
+    ids: Mutex<HashMap<u64, bool>>,
     one_is_done: Condvar,
     /// One at a time: a build has all processors.
     builds: Mutex<()>,
 }
 
 impl Conversions {
+    /// A layer is new: whoever builds on it waits.
     pub fn begin(&self, id: u64) {
-        lock(&self.ids).insert(id);
+        lock(&self.ids).insert(id, true);
+    }
+
+    /// A layer is to be converted unless somebody needs it before.
+    pub fn intend(&self, id: u64) {
+        lock(&self.ids).insert(id, false);
+    }
+
+    /// Its turn has come; whether it is still to be converted.
+    pub fn start(&self, id: u64) -> bool {
+        let mut ids = lock(&self.ids);
+        ids.get_mut(&id).map(|is_begun| *is_begun = true).is_some()
     }
 
     /// The conversion has ended, whose waiters go on; what `is_there` says, before anybody can take the layer away.
@@ -50,8 +63,9 @@ impl Conversions {
     /// Waits for those of a chain. Whether there was one.
     pub fn wait(&self, chain: &[Snapshot]) -> bool {
         let mut ids = lock(&self.ids);
+        ids.retain(|id, is_begun| *is_begun || !chain.iter().any(|it| it.id == *id));
         let mut has_waited = false;
-        while chain.iter().any(|it| ids.contains(&it.id)) {
+        while chain.iter().any(|it| ids.contains_key(&it.id)) {
             has_waited = true;
             let woken = self.one_is_done.wait(ids);
             ids = woken.unwrap_or_else(PoisonError::into_inner);
@@ -61,9 +75,13 @@ impl Conversions {
 
     /// What `take` takes from the store, and whether it is being converted: then who does that removes what is left of it.
     pub fn taken<T>(&self, take: impl FnOnce() -> Result<(u64, T)>) -> Result<(T, bool)> {
-        let ids = lock(&self.ids);
+        let mut ids = lock(&self.ids);
         let (id, taken) = take()?;
-        Ok((taken, ids.contains(&id)))
+        let is_begun = ids.get(&id).copied().unwrap_or(false);
+        if !is_begun {
+            ids.remove(&id);
+        }
+        Ok((taken, is_begun))
     }
 }
 

@@ -22,19 +22,35 @@ use crate::base::text;
 use crate::layout::stand_in::StandIn;
 
 impl Snapshots {
-    /// Converts a layer, whose conversion has begun.
-    pub(super) fn convert_later(self: &Arc<Self>, layer: Snapshot) {
-        let it = Arc::clone(self);
-        thread::spawn(move || {
-            let converted = it.convert(&layer);
-            let image = converted.as_ref().ok().map(|image| image.manifest);
-            let is_gone = it.end_conversion(&layer, image);
-            if let (Err(fault), false) = (converted, is_gone) {
-                let name = text::quoted(layer.record.name.as_bytes());
-                let text = fault.text;
-                (it.say)(&format!("snapshot {name} stays as it was unpacked: {text}"));
+    /// Converts layers, one after the other. Those that somebody needs before their turn stay as they are.
+    pub(super) fn convert_later(self: &Arc<Self>, layers: Vec<Snapshot>) {
+        let (it, all) = (Arc::clone(self), layers.clone());
+        let work = move || layers.iter().for_each(|layer| it.convert_or_say(layer));
+        if let Err(error) = thread::Builder::new().spawn(work) {
+            // Nobody is to wait for that.
+            for layer in all {
+                self.end_conversion(&layer, None);
+                self.stays(&layer, &error.to_string());
             }
-        });
+        }
+    }
+
+    fn convert_or_say(&self, layer: &Snapshot) {
+        let _build = self.conversions.one();
+        if !self.conversions.start(layer.id) {
+            return;
+        }
+        let converted = self.convert(layer);
+        let image = converted.as_ref().ok().map(|image| image.manifest);
+        let is_gone = self.end_conversion(layer, image);
+        if let (Err(fault), false) = (converted, is_gone) {
+            self.stays(layer, &fault.text);
+        }
+    }
+
+    fn stays(&self, layer: &Snapshot, why: &str) {
+        let name = text::quoted(layer.record.name.as_bytes());
+        (self.say)(&format!("snapshot {name} stays as it was unpacked: {why}"));
     }
 
     /// Those that wait for a conversion go on. If the layer was removed meanwhile, so is what is left of it; whether that is
@@ -51,19 +67,21 @@ impl Snapshots {
     }
 
     fn convert(&self, layer: &Snapshot) -> Result<StandIn> {
-        let _build = self.conversions.one();
         let dir = lock(&self.store).dir(layer.id);
         let (files, target) = (dir.join(FILES), dir.join(IMAGE));
         let image = self.images.convert(&files)?;
         let working = self.working(&image.manifest);
         let _guard = lock(&working);
         let made = (|| {
-            // There may be one of a conversion that was interrupted.
             let mut maker = DirBuilder::new();
             maker.recursive(true).mode(0o700).create(&target)?;
-            if !self.images.is_mounted(&target)? {
-                self.images.mount(&image, &target)?;
+            // Whoever cleaned up meanwhile has let go of it, as no snapshot had it. From here on nobody does.
+            if !self.images.is_here(&image)? {
+                return Err(Fault::not_found("the image of the layer"));
             }
+            // Of a conversion that was interrupted there may be a mount, of another image if it was another builder.
+            self.images.unmount(&target)?;
+            self.images.mount(&image, &target)?;
             let mut store = lock(&self.store);
             let name = &layer.record.name;
             let found = store.get(name).filter(|found| found.id == layer.id);

@@ -8,7 +8,7 @@ use std::path::Path;
 use puzzlefs_format::Digest;
 
 use super::record::Usage;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::progress::Silent;
 use crate::build::profile::Profile;
 use crate::build::{build, Options};
@@ -104,6 +104,12 @@ impl Images for Node {
         let kept = self.is_kept(&manifest);
         layout.remove_tag(&Name::Tag(CONVERTED.to_owned()))?;
         kept?;
+        // The layer's files are removed afterwards: so nothing of them may be missing.
+        if !built.left_out.is_empty() || !built.left_out_xattrs.is_empty() {
+            return Err(Error::refused(
+                "an image cannot have all that the layer has",
+            ));
+        }
         StandIn::new(&manifest, "")
     }
 

@@ -80,10 +80,10 @@ impl Snapshots {
         }
         if unpacked == Unpacked::IsConverted {
             let layers = unused(&lock(&it.store));
-            for layer in layers {
-                it.conversions.begin(layer.id);
-                it.convert_later(layer);
-            }
+            layers
+                .iter()
+                .for_each(|layer| it.conversions.intend(layer.id));
+            it.convert_later(layers);
         }
         Ok(it)
     }
@@ -209,7 +209,7 @@ impl Snapshots {
         })();
         // containerd holds a lock of its database now.
         match committed {
-            Ok(committed) if converts => self.convert_later(committed),
+            Ok(committed) if converts => self.convert_later(vec![committed]),
             Ok(committed) if image.is_some() => self.ensure_later(committed),
             Ok(_) => {}
             Err(fault) => {

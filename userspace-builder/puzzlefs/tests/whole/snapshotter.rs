@@ -440,13 +440,30 @@ fn ordinary_layers_become_images() {
         let mounts = it.view("v", "plain").await.unwrap();
         assert_eq!(PathBuf::from(&mounts[0].source), plain);
         it.images.is_down.store(false, Ordering::Relaxed);
+        // Nor is one whose image was collected meanwhile.
+        it.images.is_forgotten.store(true, Ordering::Relaxed);
+        let collected = layer(&mut it, "collected", "", "g").await;
+        it.view("w", "collected").await.unwrap();
+        assert!(collected.join("g").exists());
+        it.images.is_forgotten.store(false, Ordering::Relaxed);
         // One that is removed while it is converted leaves nothing.
         it.images.is_slow.store(true, Ordering::Relaxed);
         let gone = layer(&mut it, "gone", "", "f").await;
         it.remove("gone").await.unwrap();
         it.images.is_slow.store(false, Ordering::Relaxed);
         it.until(|_| !gone.parent().unwrap().exists()).await;
-        for key in ["v", "plain", "c", "high", "low", "before", "used", "unused"] {
+        for key in [
+            "w",
+            "collected",
+            "v",
+            "plain",
+            "c",
+            "high",
+            "low",
+            "before",
+            "used",
+            "unused",
+        ] {
             it.remove(key).await.unwrap();
         }
         it.until(|it| kept(it) == 0).await;
@@ -465,7 +482,9 @@ fn a_conversion_that_was_interrupted_is_done_again() {
     // Before the record said so, and after that.
     fs::create_dir(files.with_file_name("image")).unwrap();
     for _ in 0..2 {
+        let left = &files;
         with_layers(&root, &images, Unpacked::IsConverted, |mut it| async move {
+            it.until(|_| !left.exists()).await;
             let mounts = it.view("v", "layer").await.unwrap();
             assert!(mounts[0].source.ends_with("/image"), "{mounts:?}");
             it.remove("v").await.unwrap();
@@ -474,6 +493,28 @@ fn a_conversion_that_was_interrupted_is_done_again() {
         fs::create_dir(&files).unwrap();
         fs::write(files.join("a"), "left").unwrap();
     }
+}
+
+#[test]
+fn who_needs_a_layer_of_before_does_not_wait_for_its_turn() {
+    let dir = crate::common::scratch();
+    let root = dir.path().join("root");
+    let images = Fake::default();
+    with(&root, &images, |mut it| async move {
+        layer(&mut it, "a", "", "a").await;
+        layer(&mut it, "b", "", "b").await;
+    });
+    images.is_slow.store(true, Ordering::Relaxed);
+    with_layers(&root, &images, Unpacked::IsConverted, |mut it| async move {
+        let mounts = it.view("v", "b").await.unwrap();
+        let files = PathBuf::from(&mounts[0].source);
+        it.images.is_slow.store(false, Ordering::Relaxed);
+        it.until(|it| it.images.kept.lock().unwrap().len() == 1)
+            .await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(files.ends_with("fs") && files.join("b").exists());
+        assert_eq!(it.images.kept.lock().unwrap().len(), 1);
+    });
 }
 
 #[test]

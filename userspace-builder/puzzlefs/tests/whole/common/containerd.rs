@@ -32,6 +32,8 @@ pub struct Fake {
     pub kept: Arc<Mutex<BTreeSet<Digest>>>,
     /// Nobody gives an image.
     pub is_down: Arc<AtomicBool>,
+    /// Somebody lets go of what is converted before a snapshot has it.
+    pub is_forgotten: Arc<AtomicBool>,
     /// No conversion ends.
     pub is_slow: Arc<AtomicBool>,
     /// Whom it was asked of.
@@ -62,6 +64,9 @@ impl Images for Fake {
         let names = fs::read_dir(files)?.map(|it| it.unwrap().file_name());
         let mut names: Vec<_> = names.collect();
         names.sort();
+        if self.is_forgotten.load(Ordering::Relaxed) {
+            return StandIn::new(&sha256(&[b"collected"]), "");
+        }
         let manifest = sha256(&[format!("{names:?}").as_bytes()]);
         self.kept.lock().unwrap().insert(manifest);
         StandIn::new(&manifest, "")
